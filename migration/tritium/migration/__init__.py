@@ -1,0 +1,1 @@
+"""dynamo-migrate: from Triton deployments to Tritium."""

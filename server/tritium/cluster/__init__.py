@@ -1,0 +1,1 @@
+"""Worker processes: starting, finding, feeding and losing them."""

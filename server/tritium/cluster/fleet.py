@@ -1,0 +1,106 @@
+"""What serves one language model: workers behind a router, asked for tokens one generation at a time.
+
+    generate -> router.choose -> [prefill worker -> transfer] -> worker -> deltas -> sink
+
+This file is the contract that the protocols are written against; `cluster.local` is the fleet of worker
+processes on one machine.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from tritium.backends.engine import Delta, EngineInfo
+from tritium.core.errors import InferenceError
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One sequence to generate: a prompt in token ids, and SamplingParams fields by vLLM's names.
+
+    `worker` pins the request to a worker by name; `cache_salt` keeps its blocks apart from those of other tenants.
+    """
+
+    token_ids: list[int]
+    sampling: dict[str, Any]
+    request_id: str = ""
+    worker: str = ""
+    cache_salt: str = ""
+    lora: str = ""
+    priority: int = 0
+
+
+class TokenSink(Protocol):
+    """Where the tokens of one generation go, called on the event loop once a step.
+
+    Contract: deltas come in order; the one whose `finish` is set is the last, unless `on_failure` ends it instead.
+    """
+
+    def on_delta(self, delta: Delta) -> None:
+        """Take what one step added."""
+        ...
+
+    def on_failure(self, error: InferenceError) -> None:
+        """Take the reason why no further delta comes."""
+        ...
+
+
+@dataclass(slots=True)
+class RouteReport:
+    """Why a generation went where it went; fit for a header, a log line and an explain endpoint."""
+
+    worker: str
+    because: str
+    overlap_blocks: int = 0
+    prompt_blocks: int = 0
+    cost: float = 0.0
+    prefill_worker: str = ""
+    candidates: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Generation(Protocol):
+    """A generation under way."""
+
+    @property
+    def route(self) -> RouteReport | None:
+        """Return the route once it is chosen."""
+        ...
+
+    def cancel(self) -> None:
+        """Stop it in the engine; the sink hears nothing more. Harmless when it is over."""
+        ...
+
+
+class Fleet(Protocol):
+    """The workers of one language model.
+
+    Contract: `generate` returns at once and never raises; the sink may be called before it returns. A request that
+    no worker can take now is held until one can, or failed (Unavailable, Overloaded) beyond the fleet's bounds.
+    """
+
+    name: str
+
+    @property
+    def info(self) -> EngineInfo:
+        """Return what the engine says of itself."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether every role of the fleet has a live worker."""
+        ...
+
+    def generate(self, request: GenerationRequest, sink: TokenSink) -> Generation:
+        """Route the request and stream its tokens into `sink`."""
+        ...
+
+    def explain(self, token_ids: list[int]) -> RouteReport:
+        """Tell where a prompt would go now and why, without sending it."""
+        ...
+
+    def metrics(self) -> list[tuple[str, dict[str, str], float]]:
+        """Return samples as (name, labels, value)."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what runs, then end every worker."""
+        ...

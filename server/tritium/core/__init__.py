@@ -1,0 +1,1 @@
+"""Tensors, requests, models, schedulers, statistics: pure, without sockets, files or clocks of its own."""

@@ -1,0 +1,118 @@
+"""Every error a client can be told, in one tree.
+
+    InferenceError                 HTTP  gRPC
+    |-- InvalidArgument            400   INVALID_ARGUMENT
+    |-- NotFound                   404   NOT_FOUND
+    |-- AlreadyExists              400   ALREADY_EXISTS
+    |-- Cancelled                  400   CANCELLED
+    |-- Unavailable                503   UNAVAILABLE
+    |   `-- Overloaded             503   UNAVAILABLE    (a queue is full; retry later)
+    |-- DeadlineExceeded           503   UNAVAILABLE    (Triton's answer to an expired queue timeout)
+    |-- Unsupported                501   UNIMPLEMENTED
+    |-- Internal                   500   INTERNAL
+    |   |-- ModelFailed            500   INTERNAL       (the model raised)
+    |   `-- WorkerLost             500   INTERNAL       (a process died under the request)
+    `-- Unknown                    400   UNKNOWN
+
+Status numbers live here alone; handlers raise and encoders read. Source of the mapping: Triton's
+TRITONSERVER_Error codes as its HTTP and gRPC endpoints answer them.
+"""
+
+from typing import ClassVar
+
+
+class InferenceError(Exception):
+    """What went wrong, as one sentence a client may read, and a hint at what to do about it."""
+
+    http_status: ClassVar[int] = 500
+    grpc_code: ClassVar[int] = 13
+    reason: ClassVar[str] = "OTHER"
+    """The `reason` label of nv_inference_request_failure: REJECTED, CANCELED, BACKEND or OTHER."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class InvalidArgument(InferenceError):
+    """The request is at fault."""
+
+    http_status = 400
+    grpc_code = 3
+
+
+class NotFound(InferenceError):
+    """No such model, version, region or worker."""
+
+    http_status = 404
+    grpc_code = 5
+
+
+class AlreadyExists(InferenceError):
+    """The name is taken."""
+
+    http_status = 400
+    grpc_code = 6
+
+
+class Cancelled(InferenceError):
+    """The client took the request back."""
+
+    http_status = 400
+    grpc_code = 1
+    reason = "CANCELED"
+
+
+class Unavailable(InferenceError):
+    """The server or the model cannot take the request now."""
+
+    http_status = 503
+    grpc_code = 14
+
+
+class Overloaded(Unavailable):
+    """A bounded queue is full."""
+
+    reason = "REJECTED"
+
+
+class DeadlineExceeded(InferenceError):
+    """The request waited longer than it or its queue policy allows."""
+
+    http_status = 503
+    grpc_code = 14
+    reason = "REJECTED"
+
+
+class Unsupported(InferenceError):
+    """The request is understood but not served here."""
+
+    http_status = 501
+    grpc_code = 12
+
+
+class Internal(InferenceError):
+    """The fault is ours or the model's."""
+
+    http_status = 500
+    grpc_code = 13
+
+
+class ModelFailed(Internal):
+    """The model raised, or answered what its configuration does not allow."""
+
+    reason = "BACKEND"
+
+
+class WorkerLost(Internal):
+    """The process that ran the request died."""
+
+    reason = "BACKEND"
+
+
+class Unknown(InferenceError):
+    """Triton's UNKNOWN code."""
+
+    http_status = 400
+    grpc_code = 2

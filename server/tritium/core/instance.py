@@ -1,0 +1,53 @@
+"""What a scheduler asks of the thing that executes batches, and what it is handed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tritium.core.request import InferRequest, Reply
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A request on its way through a scheduler, with where its responses go and its moments (ns, monotonic)."""
+
+    request: InferRequest
+    reply: Reply
+    batch_size: int = 1
+    queued_ns: int = 0
+    started_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionTimes:
+    """How long one execution took in its three parts, in nanoseconds, as Triton's statistics count them."""
+
+    input_ns: int
+    infer_ns: int
+    output_ns: int
+
+
+class Instance(Protocol):
+    """One executor of one model version.
+
+    Contract: `execute` answers every job through its reply and returns when the instance may be given more
+    work; a decoupled model may send further responses after that. It raises nothing: failures of the model are
+    sent as errors to the jobs. `depth` is how many executions may be handed over before the first has returned
+    (1: one at a time); a scheduler uses more than one only where order and queue limits cannot be observed.
+    """
+
+    name: str
+    depth: int
+
+    @property
+    def healthy(self) -> bool:
+        """Tell whether the instance can execute now (a crashed one is restarted and cannot meanwhile)."""
+        ...
+
+    async def execute(self, jobs: Sequence[Job]) -> ExecutionTimes | None:
+        """Run one batch; None where nothing ran (every job was refused before the model saw it)."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what runs, then free everything the instance holds."""
+        ...

@@ -1,0 +1,57 @@
+"""A servable model version: what every protocol talks to, whatever runs behind it.
+
+    LOADING --ok--> READY --unload--> UNLOADING --idle--> UNAVAILABLE
+       |              ^ |
+       |     restarted| |all instances lost
+       |              | v
+       +--error--> UNAVAILABLE
+
+State names are those of Triton's repository index.
+"""
+
+from abc import ABC, abstractmethod
+from enum import StrEnum
+
+from tritium.compat.config.model import ModelConfig
+from tritium.core.request import InferRequest, Reply
+from tritium.core.statistics import Statistics
+
+
+class State(StrEnum):
+    """The state of one version, spelt as the repository index spells it."""
+
+    LOADING = "LOADING"
+    READY = "READY"
+    UNLOADING = "UNLOADING"
+    UNAVAILABLE = "UNAVAILABLE"
+
+
+class Model(ABC):
+    """One version of one model.
+
+    Contract: `submit` never blocks and never raises; whatever goes wrong is sent through the reply. It checks the
+    request against the configuration (names, datatypes, shapes, batch size, byte sizes) before queueing it.
+    """
+
+    name: str
+    version: str
+    config: ModelConfig
+    statistics: Statistics
+
+    @property
+    @abstractmethod
+    def ready(self) -> bool:
+        """Tell whether a request submitted now can run."""
+
+    @property
+    def decoupled(self) -> bool:
+        """Tell whether a request may have any number of responses."""
+        return self.config.decoupled
+
+    @abstractmethod
+    def submit(self, request: InferRequest, reply: Reply) -> None:
+        """Check the request, queue it, and answer it through `reply`."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Refuse new requests, finish those that run, then free the instances."""

@@ -1,0 +1,106 @@
+"""One inference request and its responses, as every protocol decodes and every backend sees them.
+
+    decode -> InferRequest -> Model.submit(request, reply) -> scheduler -> instance -> reply.send(response) -> encode
+
+A request is answered through its `Reply`: once for an ordinary model, any number of times for a decoupled one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tritium.core.errors import InferenceError
+from tritium.core.tensor import Tensor
+
+Parameter = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceStep:
+    """Where a request stands in its sequence; `correlation_id` is 0 or "" when it belongs to none."""
+
+    correlation_id: int | str = 0
+    start: bool = False
+    end: bool = False
+
+
+@dataclass(slots=True)
+class RequestedOutput:
+    """An output the client named, with how it wants it; `classification` 0 means the raw tensor."""
+
+    name: str
+    classification: int = 0
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+
+
+NO_SEQUENCE = SequenceStep()
+
+
+@dataclass(slots=True, eq=False)
+class InferRequest:
+    """A decoded request. `outputs` empty means all of them; `timeout_us` and `priority` 0 mean the default.
+
+    `cancel()` may come from any layer at any time; `on_cancel` callbacks run once, at once when already cancelled.
+    """
+
+    model_name: str
+    model_version: str = ""
+    id: str = ""
+    inputs: list[Tensor] = field(default_factory=list)
+    outputs: list[RequestedOutput] = field(default_factory=list)
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    sequence: SequenceStep = NO_SEQUENCE
+    priority: int = 0
+    timeout_us: int = 0
+    arrival_ns: int = 0
+    cancelled: bool = False
+    _watchers: list[Callable[[], None]] | None = None
+
+    def cancel(self) -> None:
+        """Mark the request as no longer wanted and tell everyone who watches it."""
+        if self.cancelled:
+            return
+        self.cancelled = True
+        watchers, self._watchers = self._watchers, None
+        for watcher in watchers or ():
+            watcher()
+
+    def on_cancel(self, watcher: Callable[[], None]) -> None:
+        """Call `watcher` when the request is cancelled."""
+        if self.cancelled:
+            watcher()
+        elif self._watchers is None:
+            self._watchers = [watcher]
+        else:
+            self._watchers.append(watcher)
+
+    def input(self, name: str) -> Tensor | None:
+        """Return the input of that name, if the request has one."""
+        for tensor in self.inputs:
+            if tensor.name == name:
+                return tensor
+        return None
+
+
+@dataclass(slots=True, eq=False)
+class InferResponse:
+    """One response. `model_version` is the version that ran, never empty once a model has answered."""
+
+    model_name: str
+    model_version: str
+    id: str = ""
+    outputs: list[Tensor] = field(default_factory=list)
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+
+
+class Reply(Protocol):
+    """Where the responses to one request go; called on the event loop, in order.
+
+    Contract: `send` is called until one call has `final=True`, and never after it. `response` is an
+    InferResponse, an InferenceError (which answers in a response's place), or None with `final=True`:
+    the end of a decoupled stream that carries no last response.
+    """
+
+    def send(self, response: InferResponse | InferenceError | None, *, final: bool) -> None:
+        """Deliver one response."""
+        ...

@@ -1,0 +1,1 @@
+"""KServe v2 over HTTP with Triton's extensions."""

@@ -1,0 +1,1 @@
+"""KV blocks between workers and tiers; usable without the server."""

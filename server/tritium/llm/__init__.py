@@ -1,0 +1,1 @@
+"""Language models: templates, tokens, text, and their KServe facade."""

@@ -1,0 +1,1 @@
+"""Model repositories on disk: finding, checking, loading, unloading, and looking models up."""

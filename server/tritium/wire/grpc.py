@@ -1,0 +1,74 @@
+"""What a gRPC handler is handed: serialised messages in and out, and the call they belong to.
+
+Two transports run the same table of methods: our own HTTP/2 protocol (`wire.h2`) and grpcio's server
+(`wire.grpcio`, the reference in tests).
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tritium.wire.status import Status
+
+
+class GrpcError(Exception):
+    """End the call with this status; `message` travels percent-encoded in grpc-message."""
+
+    def __init__(self, status: Status, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class Call(Protocol):
+    """One RPC.
+
+    Contract: `write` queues a message and returns; `drain` waits for flow control. `on_cancel` callbacks run once
+    when the peer resets the stream, closes the connection, or the deadline passes.
+    """
+
+    method: str
+    metadata: Sequence[tuple[bytes, bytes]]
+    peer: str
+    deadline_s: float | None
+    """Seconds the client gave the call (grpc-timeout), counted from its arrival."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Tell whether nobody waits for the answer any more."""
+        ...
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Call back when the call is cancelled."""
+        ...
+
+    def write(self, message: bytes) -> None:
+        """Send one message of a streaming response."""
+        ...
+
+    async def drain(self) -> None:
+        """Wait until the peer's window lets more through."""
+        ...
+
+
+Unary = Callable[[bytes | memoryview, Call], Awaitable[bytes]]
+Bidi = Callable[[AsyncIterator[bytes | memoryview], Call], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Methods:
+    """The methods of a server by full path, e.g. /inference.GRPCInferenceService/ModelInfer."""
+
+    unary: Mapping[str, Unary] = field(default_factory=dict)
+    bidi: Mapping[str, Bidi] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcLimits:
+    """What a connection may cost; sizes in bytes, times in seconds."""
+
+    message_bytes: int = (1 << 31) - 1
+    header_bytes: int = 64 << 10
+    concurrent_streams: int = 1024
+    stream_window: int = 4 << 20
+    connection_window: int = 16 << 20
