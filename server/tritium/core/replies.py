@@ -26,12 +26,16 @@ class SingleReply:
             return
         if response is not None:
             if self._response is not None:
-                self.future.set_exception(Unsupported("the model produced more than one response to a request that takes one"))
+                self.future.set_exception(
+                    Unsupported("the model produced more than one response to a request that takes one")
+                )
                 return
             self._response = response
         if final:
             if self._response is None:
-                self.future.set_exception(Unsupported("the model produced no response to a request that takes one"))
+                self.future.set_exception(
+                    Unsupported("the model produced no response to a request that takes one")
+                )
             else:
                 self.future.set_result(self._response)
 

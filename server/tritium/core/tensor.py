@@ -90,7 +90,9 @@ def split_bytes(data: Buffer, count: int, name: str) -> np.ndarray[Any, Any]:
         elements[index] = bytes(view[at : at + length])
         at += length
     if at != end:
-        raise InvalidArgument(f"unexpected number of string elements {count + 1} for inference input '{name}', expecting {count}")
+        raise InvalidArgument(
+            f"unexpected number of string elements {count + 1} for inference input '{name}', expecting {count}"
+        )
     return elements
 
 
