@@ -108,7 +108,7 @@ class Step(msgspec.Struct, array_like=True, tag="step"):
 
 
 class BlocksStored(msgspec.Struct, array_like=True, tag="stored"):
-    """Full blocks that entered the cache. Hashes are the engine's own and opaque; `token_ids` cover all of them in order."""
+    """Full blocks that entered the cache; hashes are the engine's own, `token_ids` cover all blocks in order."""
 
     hashes: list[int]
     parent: int | None

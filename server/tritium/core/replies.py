@@ -33,9 +33,7 @@ class SingleReply:
             self._response = response
         if final:
             if self._response is None:
-                self.future.set_exception(
-                    Unsupported("the model produced no response to a request that takes one")
-                )
+                self.future.set_exception(Unsupported("the model produced no response to a request that takes one"))
             else:
                 self.future.set_result(self._response)
 

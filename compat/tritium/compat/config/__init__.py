@@ -1,0 +1,1 @@
+"""config.pbtxt: reading, checking, completing, and answering it as JSON."""
