@@ -1,0 +1,37 @@
+# Two commands do everything on a fresh machine: `make serve` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+ENGINE ?= embedded
+REPOSITORY ?= model_repository
+BIN := .venv/bin
+
+.PHONY: help serve test check fix bench clean
+
+help:  ## list the chores
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
+
+serve:  ## set up, then serve REPOSITORY (ENGINE=embedded or vllm; ARGS=... are passed on)
+	@PYTHON=$(PYTHON) qa/environment.sh $(if $(filter vllm,$(ENGINE)),vllm,light)
+	@exec $(BIN)/tritium serve $(REPOSITORY) --engine $(ENGINE) $(ARGS)
+
+test:  ## set up everything the tests need, real vLLM for CPU included, and run them (ARGS=... for pytest)
+	@PYTHON=$(PYTHON) qa/environment.sh test
+	@$(BIN)/python -m pytest -ra $(ARGS)
+
+check:  ## lint, types, import directions
+	@PYTHON=$(PYTHON) qa/environment.sh test
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+fix:  ## let ruff mend what it can
+	@PYTHON=$(PYTHON) qa/environment.sh test
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench:  ## set up a real Triton beside us, load both in turn, print the ratios (needs wrk)
+	@PYTHON=$(PYTHON) qa/environment.sh test
+	@$(BIN)/python -m qa.bench $(ARGS)
+
+clean:  ## remove the virtual environment and every cache
+	rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
