@@ -1,0 +1,222 @@
+"""The command line of `tritonserver`: every flag by its spelling, and what it means here.
+
+A flag is taken into a setting, noted (accepted, because it is about hardware or internals that do not exist here),
+or refused, because ignoring it would serve something other than what was asked for.
+Source: server/src/command_line_parser.cc, 2.73.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Fate(StrEnum):
+    """What becomes of a flag."""
+
+    SET = "set"
+    NOTED = "noted"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One flag: `kind` is bool, int, float, str or none (takes no value); `setting` names ours where it is SET."""
+
+    name: str
+    kind: str
+    fate: Fate
+    setting: str = ""
+    note: str = ""
+    many: bool = False
+
+
+class FlagError(Exception):
+    """A command line that tritonserver would not take, or that cannot be honoured here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """The settings a command line asks for, and a note for each flag that changes nothing here."""
+
+    settings: dict[str, object] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    help: bool = False
+
+
+def _set(name: str, kind: str, setting: str, *, many: bool = False) -> Flag:
+    return Flag(name, kind, Fate.SET, setting, many=many)
+
+
+def _noted(kind: str, note: str, *names: str) -> list[Flag]:
+    return [Flag(name, kind, Fate.NOTED, note=note, many=True) for name in names]
+
+
+def _refused(kind: str, what: str, *names: str) -> list[Flag]:
+    return [Flag(name, kind, Fate.REFUSED, note=what, many=True) for name in names]
+
+
+_GPU = "concerns GPU memory, which models here manage themselves"
+_THREADS = "there are no such thread pools here: one event loop serves the protocol"
+_POOLS = "there is no such pool here"
+
+FLAGS: tuple[Flag, ...] = (
+    Flag("help", "none", Fate.SET, "help"),
+    _set("id", "str", "server_id"),
+    _set("exit-timeout-secs", "float", "exit_timeout_s"),
+    _set("model-store", "str", "repositories", many=True),
+    _set("model-repository", "str", "repositories", many=True),
+    _set("exit-on-error", "bool", "exit_on_error"),
+    Flag("disable-auto-complete-config", "none", Fate.SET, "auto_complete"),
+    _set("strict-readiness", "bool", "strict_readiness"),
+    _set("model-control-mode", "str", "control_mode"),
+    _set("repository-poll-secs", "float", "poll_s"),
+    _set("load-model", "str", "load_model", many=True),
+    _set("model-load-thread-count", "int", "load_threads"),
+    _set("allow-http", "bool", "http"),
+    _set("http-address", "str", "http_host"),
+    _set("http-port", "int", "http_port"),
+    _set("http-max-input-size", "int", "http_body_bytes"),
+    _set("allow-grpc", "bool", "grpc"),
+    _set("grpc-address", "str", "grpc_host"),
+    _set("grpc-port", "int", "grpc_port"),
+    _set("grpc-server-cert", "str", "grpc_cert"),
+    _set("grpc-server-key", "str", "grpc_key"),
+    _set("grpc-root-cert", "str", "grpc_client_ca"),
+    _set("allow-metrics", "bool", "metrics"),
+    _set("metrics-address", "str", "metrics_host"),
+    _set("metrics-port", "int", "metrics_port"),
+    _set("log-file", "str", "log_file"),
+    _set("log-verbose", "int", "log_verbose"),
+    _set("backend-config", "str", "backend_config", many=True),
+    _set("strict-model-config", "bool", "strict_model_config"),
+    *_noted("bool", "TLS is on where --grpc-server-cert is given", "grpc-use-ssl", "grpc-use-ssl-mutual"),
+    *_noted("bool", _GPU, "enable-peer-access", "allow-gpu-metrics"),
+    *_noted("bool", "CPU metrics are always given", "allow-cpu-metrics"),
+    *_noted("bool", "log levels are set by --log-verbose", "log-info", "log-warning", "log-error"),
+    *_noted("str", "log lines are key=value here", "log-format"),
+    *_noted("float", "metrics are computed when they are asked for", "metrics-interval-ms"),
+    *_noted("int", _THREADS, "http-thread-count", "grpc-infer-thread-count"),
+    *_noted("int", _POOLS, "grpc-infer-allocation-pool-size", "grpc-max-response-pool-size"),
+    *_noted("int", _GPU, "pinned-memory-pool-byte-size"),
+    *_noted("str", _GPU, "cuda-memory-pool-byte-size", "cuda-virtual-address-size", "model-load-gpu-limit"),
+    *_noted("float", _GPU, "min-supported-compute-capability"),
+    *_noted("int", _POOLS, "buffer-manager-thread-count"),
+    *_noted("str", "host policies name NUMA nodes and cores, which the operating system chooses here", "host-policy"),
+    *_noted("str", "backends are Python packages here (docs/backends.md)", "backend-directory", "repoagent-directory"),
+    *_noted("str", "there is no cache library to find", "cache-directory"),
+    *_noted("int", "keepalive is answered, and not asked for", "grpc-keepalive-time", "grpc-keepalive-timeout"),
+    *_noted("bool", "pings are always permitted", "grpc-keepalive-permit-without-calls"),
+    *_noted(
+        "int",
+        "pings are always permitted",
+        "grpc-http2-max-pings-without-data",
+        "grpc-http2-min-recv-ping-interval-without-data",
+        "grpc-http2-max-ping-strikes",
+    ),
+    *_refused("bool", "sharing a port", "reuse-http-port", "reuse-grpc-port"),
+    *_refused("str", "forwarding headers", "http-header-forward-pattern", "grpc-header-forward-pattern"),
+    *_refused("str", "restricting APIs", "http-restricted-api", "grpc-restricted-protocol"),
+    *_refused("str", "response compression over gRPC", "grpc-infer-response-compression-level"),
+    *_refused("int", "connection ages", "grpc-max-connection-age", "grpc-max-connection-age-grace"),
+    *_refused("str", "custom configuration names", "model-config-name"),
+    *_refused("int", "load retries", "model-load-retry-count"),
+    *_refused("bool", "model namespacing", "model-namespacing"),
+    *_refused("bool", "client shared memory", "allow-client-shm"),
+    *_refused("bool", "the SageMaker endpoint", "allow-sagemaker"),
+    *_refused("int", "the SageMaker endpoint", "sagemaker-port", "sagemaker-thread-count"),
+    *_refused("str", "the SageMaker endpoint", "sagemaker-safe-port-range"),
+    *_refused("bool", "the Vertex AI endpoint", "allow-vertex-ai"),
+    *_refused("int", "the Vertex AI endpoint", "vertex-ai-port", "vertex-ai-thread-count"),
+    *_refused("str", "the Vertex AI endpoint", "vertex-ai-default-model"),
+    *_refused("str", "latency summaries", "metrics-config"),
+    *_refused("str", "tracing", "trace-config", "trace-file", "trace-level"),
+    *_refused("int", "tracing", "trace-rate", "trace-count", "trace-log-frequency"),
+    *_refused("str", "the response cache", "cache-config"),
+    *_refused("int", "the response cache", "response-cache-byte-size"),
+    *_refused("str", "the rate limiter", "rate-limit", "rate-limit-resource"),
+)
+BY_NAME = {flag.name: flag for flag in FLAGS}
+
+# What asking for nothing looks like: refusing these would break start scripts that spell out defaults.
+_OFF = {"false", "0", "off", "none", ""}
+_BOOL = {"true": True, "1": True, "on": True, "false": False, "0": False, "off": False}
+_READERS: dict[str, Callable[[str], object]] = {
+    "none": lambda _: True,
+    "bool": lambda raw: _BOOL[raw.lower()],
+    "int": int,
+    "float": float,
+    "str": str,
+}
+
+
+def parse(arguments: Sequence[str]) -> Parsed:
+    """Read a tritonserver command line (`--flag=value` and `--flag value` alike).
+
+    Raises:
+        FlagError: an unknown flag, a bad value, or a flag whose effect is not available here.
+    """
+    parsed = Parsed()
+    waiting = list(arguments)
+    while waiting:
+        word = waiting.pop(0)
+        if not word.startswith("--"):
+            raise FlagError(f"unexpected argument '{word}': flags begin with --")
+        name, equals, value = word[2:].partition("=")
+        flag = BY_NAME.get(name)
+        if flag is None:
+            raise FlagError(f"unknown flag '--{name}'{_suggestion(name)}")
+        if flag.name == "help":
+            return Parsed(help=True)
+        if flag.kind != "none" and not equals:
+            # As getopt does for Triton: a bool flag may stand alone, others take the next word.
+            if flag.kind == "bool" and (not waiting or waiting[0].startswith("--")):
+                value = "true"
+            elif waiting:
+                value = waiting.pop(0)
+            else:
+                raise FlagError(f"--{name} needs a value")
+        _take(flag, value, parsed)
+    return _settle(parsed)
+
+
+def _take(flag: Flag, raw: str, parsed: Parsed) -> None:
+    value = _value(flag, raw)
+    if flag.fate is Fate.NOTED:
+        parsed.notes.append(f"--{flag.name} changes nothing: {flag.note}")
+    elif flag.fate is Fate.REFUSED:
+        if raw.lower() not in _OFF:
+            raise FlagError(
+                f"--{flag.name}={raw}: {flag.note} is not available in this version; leave the flag out to do without"
+            )
+    elif flag.many:
+        values = parsed.settings.setdefault(flag.setting, [])
+        assert isinstance(values, list)
+        values.append(value)
+    else:
+        parsed.settings[flag.setting] = value
+
+
+def _value(flag: Flag, raw: str) -> object:
+    try:
+        return _READERS[flag.kind](raw)
+    except (KeyError, ValueError):
+        raise FlagError(f"--{flag.name} takes {flag.kind}, not '{raw}'") from None
+
+
+def _settle(parsed: Parsed) -> Parsed:
+    """Turn the flags that say the same thing in another way into their settings."""
+    settings = parsed.settings
+    if "auto_complete" in settings:  # the flag *disables* it
+        settings["auto_complete"] = False
+    if settings.pop("strict_model_config", False):
+        settings["auto_complete"] = False
+    if settings.pop("log_verbose", 0):
+        settings["log_level"] = "debug"
+    return parsed
+
+
+def _suggestion(name: str) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415  (only a mistake pays for it)
+
+    close = get_close_matches(name, BY_NAME, n=1)
+    return f"; did you mean --{close[0]}?" if close else "; see --help"

@@ -1,0 +1,187 @@
+"""The settings of `tritium serve`: one frozen dataclass that the command line, the environment and a file load alike.
+
+    defaults < file (--config, TOML) < environment (TRITIUM_*) < command line
+
+`--help`, the table in docs/settings.md and `--print-config` are made from the fields below; `Loaded` remembers
+where each value came from.
+"""
+
+import dataclasses
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+CONTROL_MODES = ("none", "explicit", "poll")
+ENGINES = ("auto", "vllm", "embedded", "mock")
+LOG_FORMATS = ("console", "json")
+TRANSPORTS = ("h2", "grpcio")
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used: which, where it came from, and what is allowed."""
+
+
+def _setting(default: Any, help_text: str, *, group: str, choices: Sequence[str] = ()) -> Any:
+    metadata = {"help": help_text, "group": group, "choices": tuple(choices)}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """Everything `tritium serve` can be told. Durations are in seconds, sizes in bytes; port 0 takes a free one."""
+
+    repositories: tuple[str, ...] = _setting((), "Model repositories to serve.", group="models")
+    control_mode: str = _setting("none", "When models are loaded.", group="models", choices=CONTROL_MODES)
+    load_model: tuple[str, ...] = _setting((), "Models to load at start in explicit mode ('*': all).", group="models")
+    poll_s: float = _setting(15.0, "How often poll mode looks at the repositories.", group="models")
+    auto_complete: bool = _setting(True, "Complete configurations from the models' own files.", group="models")
+    exit_on_error: bool = _setting(True, "Exit when any model fails to load at start.", group="models")
+    strict_readiness: bool = _setting(True, "Be ready only when every model is.", group="models")
+    load_threads: int = _setting(4, "How many models are loaded at the same time.", group="models")
+    backend_config: tuple[str, ...] = _setting((), "Settings of a backend, as NAME,key=value.", group="models")
+
+    host: str = _setting("127.0.0.1", "Address that every protocol binds (0.0.0.0: all).", group="protocols")
+    http: bool = _setting(True, "Serve KServe v2 over HTTP.", group="protocols")
+    http_host: str = _setting("", "Address of KServe v2 over HTTP, where it is not --host.", group="protocols")
+    http_port: int = _setting(8000, "Port of KServe v2 over HTTP.", group="protocols")
+    http_body_bytes: int = _setting(64 << 20, "Largest HTTP request body (0: any).", group="protocols")
+    grpc: bool = _setting(True, "Serve KServe v2 over gRPC.", group="protocols")
+    grpc_host: str = _setting("", "Address of KServe v2 over gRPC, where it is not --host.", group="protocols")
+    grpc_port: int = _setting(8001, "Port of KServe v2 over gRPC.", group="protocols")
+    grpc_transport: str = _setting("h2", "Which gRPC server runs.", group="protocols", choices=TRANSPORTS)
+    grpc_cert: str = _setting("", "Server certificate (PEM) of gRPC; TLS is on where it is set.", group="protocols")
+    grpc_key: str = _setting("", "Private key (PEM) of the gRPC server certificate.", group="protocols")
+    grpc_client_ca: str = _setting("", "Certificate authority (PEM) that gRPC clients must have.", group="protocols")
+    metrics: bool = _setting(True, "Serve Prometheus metrics.", group="protocols")
+    metrics_host: str = _setting("", "Address of the metrics, where it is not --host.", group="protocols")
+    metrics_port: int = _setting(8002, "Port of the metrics.", group="protocols")
+    openai: bool = _setting(True, "Serve the OpenAI API.", group="protocols")
+    openai_host: str = _setting("", "Address of the OpenAI API, where it is not --host.", group="protocols")
+    openai_port: int = _setting(9000, "Port of the OpenAI API.", group="protocols")
+    openai_key: tuple[str, ...] = _setting(
+        (), "API keys the OpenAI port accepts (none: no key asked).", group="protocols"
+    )
+
+    engine: str = _setting(
+        "auto", "What runs language models (auto: vllm if installed).", group="language", choices=ENGINES
+    )
+    fleet: tuple[str, ...] = _setting(
+        (), "Workers of a language model, as MODEL=workers=2 or MODEL=prefill=1,decode=2.", group="language"
+    )
+
+    server_id: str = _setting("tritium", "Name the server gives in its metadata.", group="server")
+    log_format: str = _setting("console", "How log lines look.", group="server", choices=LOG_FORMATS)
+    log_level: str = _setting(
+        "info", "The least severe level that is logged.", group="server", choices=("debug", "info", "warning", "error")
+    )
+    log_file: str = _setting("", "Log to this file instead of standard error.", group="server")
+    exit_timeout_s: float = _setting(30.0, "How long a shutdown waits for requests in flight.", group="server")
+
+
+SECRETS = frozenset({"openai_key"})
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The options, and for each field that is not its default, where its value came from."""
+
+    options: ServeOptions
+    origin: Mapping[str, str]
+
+
+def load(command_line: Mapping[str, Any], file: Path | None, environment: Mapping[str, str] = os.environ) -> Loaded:
+    """Merge the three sources; `command_line` holds only what was given.
+
+    Raises:
+        SettingsError: an unknown name, or a value that does not fit.
+    """
+    values: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    fields = {f.name: f for f in dataclasses.fields(ServeOptions)}
+    for source, given in (
+        (str(file), _read_file(file) if file else {}),
+        ("environment", _read_environment(environment, fields)),
+        ("command line", command_line),
+    ):
+        for name, value in given.items():
+            if name not in fields:
+                raise SettingsError(f"{source}: unknown setting '{name}'. {_suggest(name, fields)}")
+            values[name] = _convert(fields[name], value, source)
+            origin[name] = source
+    return Loaded(ServeOptions(**values), origin)
+
+
+def describe(loaded: Loaded) -> str:
+    """Render every setting with its value and origin, secrets hidden, one a line."""
+    lines = []
+    for f in dataclasses.fields(ServeOptions):
+        value = getattr(loaded.options, f.name)
+        shown = "***" if f.name in SECRETS and value else value
+        lines.append(f"{f.name:18} = {shown!r:32}  # {loaded.origin.get(f.name, 'default')}")
+    return "\n".join(lines)
+
+
+def element_type(f: "dataclasses.Field[Any]") -> type:
+    """Return the type of a field's value, or of its elements where it is a tuple."""
+    kind: Any = f.type
+    element: type = get_args(kind)[0] if get_origin(kind) is tuple else kind
+    return element
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: {error}") from None
+
+
+def _read_environment(environment: Mapping[str, str], fields: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, f in fields.items():
+        raw = environment.get(f"TRITIUM_{name.upper()}")
+        if raw is not None:
+            found[name] = raw.split(":" if name == "repositories" else ";") if get_origin(f.type) is tuple else raw
+    return found
+
+
+def _convert(f: "dataclasses.Field[Any]", value: Any, source: str) -> Any:
+    kind = element_type(f)
+    if get_origin(f.type) is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise SettingsError(f"{source}: {f.name} takes a list, not {value!r}")
+        return tuple(_convert_one(f, kind, item, source) for item in value)
+    return _convert_one(f, kind, value, source)
+
+
+def _convert_one(f: "dataclasses.Field[Any]", kind: type, value: Any, source: str) -> Any:
+    if kind is bool and isinstance(value, str):
+        if value.lower() in ("true", "1", "on", "yes"):
+            return True
+        if value.lower() in ("false", "0", "off", "no"):
+            return False
+        raise SettingsError(f"{source}: {f.name} takes true or false, not {value!r}")
+    try:
+        converted = kind(value)
+    except (TypeError, ValueError):
+        raise SettingsError(f"{source}: {f.name} takes {kind.__name__}, not {value!r}") from None
+    choices = f.metadata["choices"]
+    if choices and converted not in choices:
+        raise SettingsError(f"{source}: {f.name} is one of {', '.join(choices)}, not {value!r}")
+    if f.name.endswith("_port") and not 0 <= converted <= 65535:
+        raise SettingsError(f"{source}: {f.name} is a port from 0 to 65535, not {value!r}")
+    return converted
+
+
+def _suggest(name: str, fields: Mapping[str, Any]) -> str:
+    # Imported here: --help must not pay for it.
+    from difflib import get_close_matches  # noqa: PLC0415
+
+    close = get_close_matches(name, fields, n=1)
+    return f"Did you mean {close[0]}?" if close else "See tritium serve --help."

@@ -1,0 +1,57 @@
+"""`tritonserver`, by Triton's flags: the same server as `tritium serve`, for start scripts that stay as they are."""
+
+import sys
+from collections.abc import Sequence
+
+from tritium.cli.options import ServeOptions, SettingsError, load
+from tritium.compat.flags import FLAGS, Fate, FlagError, Parsed, parse
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse Triton's flags, then serve.
+
+    Triton listens on every address and has no OpenAI port; the first is kept for drop-in use, the second is added.
+    """
+    try:
+        options, parsed = read(sys.argv[1:] if arguments is None else arguments)
+    except (FlagError, SettingsError) as error:
+        sys.stderr.write(f"tritonserver: {error}\n")
+        raise SystemExit(1) from None
+    if parsed.help:
+        sys.stdout.write(usage())
+        return
+    for note in parsed.notes:
+        sys.stderr.write(f"tritonserver: {note}\n")
+    from tritium.cli.run import run  # noqa: PLC0415  (--help must not import the server)
+
+    raise SystemExit(run(options))
+
+
+def read(arguments: Sequence[str]) -> tuple[ServeOptions, Parsed]:
+    """Turn Triton's flags into our options.
+
+    Raises:
+        FlagError, SettingsError: a command line that cannot be honoured.
+    """
+    parsed = parse(arguments)
+    if not parsed.help and not parsed.settings.get("repositories"):
+        raise FlagError("--model-repository must be specified")
+    return load({"host": "0.0.0.0", "server_id": "triton", **parsed.settings}, None).options, parsed  # noqa: S104
+
+
+def usage() -> str:
+    """Write the flags by what becomes of them."""
+    lines = ["Usage: tritonserver --model-repository=PATH [--flag=value]...", ""]
+    titles = {
+        Fate.SET: "Flags",
+        Fate.NOTED: "Accepted, without effect here",
+        Fate.REFUSED: "Not available in this version",
+    }
+    for fate, title in titles.items():
+        lines.append(f"{title}:")
+        for flag in FLAGS:
+            if flag.fate is fate:
+                value = "" if flag.kind == "none" else f"=<{flag.kind}>"
+                lines.append(f"  --{flag.name}{value}" + (f"\n        {flag.note}" if flag.note else ""))
+        lines.append("")
+    return "\n".join(lines)
