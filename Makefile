@@ -22,7 +22,7 @@ check:  ## lint, types, import directions
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest -q qa/unit/structure -k 'not linters'
 
 fix:  ## let ruff mend what it can
 	@PYTHON=$(PYTHON) qa/environment.sh test
