@@ -1,0 +1,31 @@
+# A slim CPU image that installs the wheel: docker build -t tritium . && docker run --rm -p 8000:8000 -p 8001:8001 -p 8002:8002 -p 9000:9000 -v "$PWD/model_repository:/models" tritium
+# With vLLM for a GPU: docker build --build-arg EXTRAS=onnx,vllm,nixl -t tritium:vllm .
+FROM python:3.11-slim AS build
+WORKDIR /src
+RUN pip install --no-cache-dir build
+COPY pyproject.toml README.md LICENSE ./
+COPY server server
+COPY backends backends
+COPY compat compat
+COPY migration migration
+RUN python -m build --wheel --outdir /wheel
+
+FROM python:3.11-slim
+ARG EXTRAS=onnx,cluster
+COPY --from=build /wheel /wheel
+RUN python -m venv /opt/tritium \
+ && wheel=$(ls /wheel/*.whl) \
+ && /opt/tritium/bin/pip install --no-cache-dir "$wheel[$EXTRAS]" \
+ && rm -rf /wheel \
+ && useradd --create-home --uid 1000 tritium
+ENV PATH=/opt/tritium/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    TRITIUM_HOST=0.0.0.0 \
+    TRITIUM_LOG_FORMAT=json
+USER tritium
+WORKDIR /home/tritium
+EXPOSE 8000 8001 8002 9000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \
+  CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=2)"]
+ENTRYPOINT ["tritium"]
+CMD ["serve", "/models"]
