@@ -71,6 +71,8 @@ class Generate(msgspec.Struct, array_like=True):
     transfer: dict[str, Any] | None = None
     lora: str = ""
     priority: int = 0
+    cache_salt: str = ""
+    """Blocks are shared only among sequences of the same salt."""
 
 
 class TokenLogprob(msgspec.Struct, array_like=True):
@@ -116,6 +118,7 @@ class BlocksStored(msgspec.Struct, array_like=True, tag="stored"):
     block_tokens: int
     tier: str = "device"
     lora: str = ""
+    salt: str = ""
 
 
 class BlocksRemoved(msgspec.Struct, array_like=True, tag="removed"):

@@ -1,1 +1,1 @@
-"""Which worker runs a request, and why. Pure."""
+"""Which worker takes a prompt, and why. Pure: no sockets, clocks or processes; driven by text scripts in tests."""
