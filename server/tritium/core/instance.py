@@ -9,13 +9,19 @@ from tritium.core.request import InferRequest, Reply
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A request on its way through a scheduler, with where its responses go and its moments (ns, monotonic)."""
+    """A request on its way through a scheduler, with where its responses go and its moments (ns, monotonic).
+
+    `priority` is the level it waits at (1 comes first; 0 where the model has no levels); from `deadline_ns` on
+    its queue policy has given it up (0: never).
+    """
 
     request: InferRequest
     reply: Reply
     batch_size: int = 1
     queued_ns: int = 0
     started_ns: int = 0
+    priority: int = 0
+    deadline_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,11 +36,23 @@ class RequestedOutput:
 NO_SEQUENCE = SequenceStep()
 
 
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """How long the parts of one request took, in nanoseconds."""
+
+    queue_ns: int
+    input_ns: int
+    infer_ns: int
+    output_ns: int
+
+
 @dataclass(slots=True, eq=False)
 class InferRequest:
     """A decoded request. `outputs` empty means all of them; `timeout_us` and `priority` 0 mean the default.
 
     `cancel()` may come from any layer at any time; `on_cancel` callbacks run once, at once when already cancelled.
+    `measured`, where set, is called once when a tensor model has run the request; that may be after its last
+    response.
     """
 
     model_name: str
@@ -54,6 +66,7 @@ class InferRequest:
     timeout_us: int = 0
     arrival_ns: int = 0
     cancelled: bool = False
+    measured: Callable[[Spans], None] | None = None
     _watchers: list[Callable[[], None]] | None = None
 
     def cancel(self) -> None:

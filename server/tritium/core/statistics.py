@@ -62,3 +62,5 @@ class Statistics:
     """Failed requests by reason: REJECTED, CANCELED, BACKEND, OTHER."""
     batches: dict[int, BatchStatistics] = field(default_factory=dict)
     responses: dict[int, ResponseStatistics] = field(default_factory=dict)
+    cuts: dict[str, int] = field(default_factory=dict)
+    """Batches of the dynamic batcher by why they were cut: see tritium.core.scheduler.plan.Reason."""

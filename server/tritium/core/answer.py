@@ -1,0 +1,124 @@
+"""What stands between an instance and the client of one request.
+
+    instance -> Answer.send -> [other outputs dropped, shapes as configured, id and version filled in] -> client
+
+It is also where a request's fate is counted: once the last response is out and the execution has returned.
+"""
+
+from typing import Final
+
+from tritium.core.clock import Clock
+from tritium.core.errors import InferenceError, ModelFailed
+from tritium.core.instance import ExecutionTimes
+from tritium.core.ledger import Ledger
+from tritium.core.request import InferRequest, InferResponse, Reply, Spans
+from tritium.core.reshape import Reshape
+
+_NOTHING_RAN: Final = ExecutionTimes(0, 0, 0)
+
+
+class Desk:
+    """What the answers of one model share."""
+
+    __slots__ = ("clock", "ledger", "name", "reshape", "version")
+
+    def __init__(self, name: str, version: str, ledger: Ledger, clock: Clock, reshape: Reshape) -> None:
+        self.name = name
+        self.version = version
+        self.ledger = ledger
+        self.clock = clock
+        self.reshape = reshape
+
+
+class Answer:
+    """The reply handed to an instance with one request."""
+
+    __slots__ = (
+        "_batch_size",
+        "_desk",
+        "_error",
+        "_final",
+        "_index",
+        "_last_ns",
+        "_queued_ns",
+        "_request",
+        "_started_ns",
+        "_times",
+        "reply",
+    )
+
+    def __init__(self, desk: Desk, request: InferRequest, reply: Reply, batch_size: int, queued_ns: int) -> None:
+        self.reply = reply
+        """Where the responses go from here."""
+        self._desk = desk
+        self._request = request
+        self._batch_size = batch_size
+        self._queued_ns = queued_ns
+        self._started_ns = queued_ns
+        self._last_ns = queued_ns
+        self._index = 0
+        self._error: InferenceError | None = None
+        self._final = False
+        self._times: ExecutionTimes | None = None
+
+    def starting(self, now_ns: int) -> None:
+        """Take note that the request leaves the queue."""
+        self._started_ns = self._last_ns = now_ns
+
+    def send(self, response: InferResponse | InferenceError | None, *, final: bool) -> None:
+        """Deliver one response; what an instance says after its final one is not heard."""
+        if self._final:
+            return
+        self._final = final
+        if isinstance(response, InferResponse):
+            self._complete(response)
+        elif response is not None:
+            self._error = response
+        if self._desk.ledger.decoupled:
+            self._count_response(response)
+        self.reply.send(response, final=final)
+        if final and self._times is not None:
+            self._settle(self._times)
+
+    def executed(self, times: ExecutionTimes | None) -> None:
+        """Take note that the execution has returned; only a decoupled model may have something left to say."""
+        self._times = times or _NOTHING_RAN
+        if self._final:
+            self._settle(self._times)
+        elif not self._desk.ledger.decoupled:
+            self.send(ModelFailed("the model returned without a response to the request"), final=True)
+
+    def refuse(self, error: InferenceError) -> None:
+        """Answer a request that never ran."""
+        self._final = True
+        self._desk.ledger.failure(error.reason, self._desk.clock.now_ns() - self._queued_ns)
+        self.reply.send(error, final=True)
+
+    def _complete(self, response: InferResponse) -> None:
+        request, desk = self._request, self._desk
+        response.id = request.id
+        response.model_name = desk.name
+        response.model_version = desk.version
+        if request.outputs:
+            wanted = {output.name for output in request.outputs}
+            response.outputs = [tensor for tensor in response.outputs if tensor.name in wanted]
+        if desk.reshape.changes_outputs:
+            response.outputs = desk.reshape.outputs(response.outputs)
+
+    def _count_response(self, response: InferResponse | InferenceError | None) -> None:
+        now_ns = self._desk.clock.now_ns()
+        self._desk.ledger.response(self._index, response, now_ns - self._last_ns)
+        self._index += 1
+        self._last_ns = now_ns
+
+    def _settle(self, times: ExecutionTimes) -> None:
+        request, ledger = self._request, self._desk.ledger
+        request_ns = self._desk.clock.now_ns() - self._queued_ns
+        queue_ns = self._started_ns - self._queued_ns
+        if self._error is None:
+            ledger.success(self._batch_size, request_ns, queue_ns, times)
+        else:
+            # Whatever code the model gave its error, it was the model that failed the request.
+            ledger.failure("CANCELED" if self._error.reason == "CANCELED" else "BACKEND", request_ns)
+        if request.measured is not None:
+            request.measured(Spans(queue_ns, times.input_ns, times.infer_ns, times.output_ns))

@@ -1,0 +1,55 @@
+"""Time, as schedulers are given it, so that tests can give them another.
+
+Decisions take moments as plain integers; only the shells around them hold a clock.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+
+class Alarm(Protocol):
+    """A callback that is due."""
+
+    def cancel(self) -> None:
+        """Forget it; harmless once it has rung."""
+        ...
+
+
+class Clock(Protocol):
+    """What a shell may ask of time."""
+
+    def now_ns(self) -> int:
+        """Return a monotonic moment."""
+        ...
+
+    def wall_ms(self) -> int:
+        """Return milliseconds since 1970."""
+        ...
+
+    def call_at(self, when_ns: int, callback: Callable[[], None]) -> Alarm:
+        """Call back on the event loop at a monotonic moment, or as soon as possible after it."""
+        ...
+
+
+class SystemClock:
+    """The clock of the machine.
+
+    uvloop keeps timers in whole milliseconds and rounds: an alarm may ring up to half a millisecond early, so
+    whoever sets one looks at the time again when it rings.
+    """
+
+    now_ns = staticmethod(time.monotonic_ns)
+
+    def wall_ms(self) -> int:
+        """Return milliseconds since 1970."""
+        return time.time_ns() // 1_000_000
+
+    def call_at(self, when_ns: int, callback: Callable[[], None]) -> Alarm:
+        """Call back on the running event loop."""
+        delay_s = max(0, when_ns - time.monotonic_ns()) / 1e9
+        return asyncio.get_running_loop().call_later(delay_s, callback)
+
+
+SYSTEM_CLOCK: Final = SystemClock()

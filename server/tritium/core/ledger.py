@@ -1,0 +1,67 @@
+"""What happened to the requests of one model, entered into its Statistics the way Triton counts.
+
+A request is counted once, as a success or as a failure; an execution is counted whether or not it succeeded.
+Source: Triton core, infer_stats.cc. Unlike Triton's python backend, an error response counts as a failure.
+"""
+
+from tritium.core.clock import Clock
+from tritium.core.errors import InferenceError
+from tritium.core.instance import ExecutionTimes
+from tritium.core.request import InferResponse
+from tritium.core.statistics import BatchStatistics, ResponseStatistics, Statistics
+
+
+class Ledger:
+    """The bookkeeping of one model."""
+
+    def __init__(self, statistics: Statistics, clock: Clock, *, decoupled: bool) -> None:
+        self.statistics = statistics
+        self.decoupled = decoupled
+        self._clock = clock
+
+    def execution(self, size: int, times: ExecutionTimes) -> None:
+        """Count one execution of a batch of `size` elements."""
+        statistics = self.statistics
+        statistics.execution_count += 1
+        statistics.last_inference_ms = self._clock.wall_ms()
+        batch = statistics.batches.get(size)
+        if batch is None:
+            batch = statistics.batches[size] = BatchStatistics()
+        batch.compute_input.add(times.input_ns)
+        batch.compute_infer.add(times.infer_ns)
+        batch.compute_output.add(times.output_ns)
+
+    def success(self, batch_size: int, request_ns: int, queue_ns: int, times: ExecutionTimes) -> None:
+        """Count one request that was answered."""
+        statistics = self.statistics
+        statistics.inference_count += batch_size
+        statistics.success.add(request_ns)
+        statistics.queue.add(queue_ns)
+        statistics.compute_input.add(times.input_ns)
+        statistics.compute_infer.add(times.infer_ns)
+        statistics.compute_output.add(times.output_ns)
+
+    def failure(self, reason: str, request_ns: int) -> None:
+        """Count one request that failed, under one of the reasons of nv_inference_request_failure."""
+        failures = self.statistics.failures
+        self.statistics.fail.add(request_ns)
+        failures[reason] = failures.get(reason, 0) + 1
+
+    def cut(self, because: str) -> None:
+        """Count one batch by why it was cut."""
+        cuts = self.statistics.cuts
+        cuts[because] = cuts.get(because, 0) + 1
+
+    def response(self, index: int, response: InferResponse | InferenceError | None, took_ns: int) -> None:
+        """Count one response of a decoupled stream by its place in it."""
+        statistics = self.statistics.responses.get(index)
+        if statistics is None:
+            statistics = self.statistics.responses[index] = ResponseStatistics()
+        if response is None:
+            statistics.empty_response.add(took_ns)
+        elif isinstance(response, InferenceError):
+            (statistics.cancel if response.reason == "CANCELED" else statistics.fail).add(took_ns)
+        else:
+            statistics.success.add(took_ns)
+            statistics.compute_output.add(0)
+        statistics.compute_infer.add(took_ns)

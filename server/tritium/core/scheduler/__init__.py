@@ -1,0 +1,8 @@
+"""Which requests run together, on which instance, and when: pure decisions, and the one shell that carries them out.
+
+plan.Plan      what a decision is asked and what it answers
+fifo           one request an execution, in order
+batcher        the dynamic batcher, over queue.PolicyQueue
+sequence       requests of one sequence in order on one instance
+runner         the shell: hands batches to idle instances, keeps the timers
+"""

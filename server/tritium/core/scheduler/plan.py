@@ -1,0 +1,90 @@
+"""What every scheduler is: a plan that is told of jobs and asked, for an idle instance, what to run next.
+
+A plan holds no clock, starts nothing and answers nobody. `runner` drives it:
+
+    add(job, now) ... take(now, lane) -> Cut | None ... dropped() -> jobs to refuse
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from tritium.core.errors import InferenceError
+from tritium.core.instance import Job
+
+
+class Reason(StrEnum):
+    """Why a batch was cut where it was."""
+
+    SINGLE = "single"
+    """The model takes one request an execution."""
+    PREFERRED = "preferred"
+    """The batch has a preferred size."""
+    FULL = "full"
+    """The next request would make the batch larger than allowed, or than the largest preferred size."""
+    SHAPE = "shape"
+    """The next request has inputs of another shape, or other optional inputs."""
+    DELAY = "delay"
+    """The oldest request has waited as long as max_queue_delay_microseconds allows."""
+    IDLE = "idle"
+    """Nothing more was waiting, and no delay is configured."""
+    SEQUENCE = "sequence"
+    """The next step of each sequence that has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One batch to execute, and why it is not larger; `size` counts batch elements."""
+
+    jobs: Sequence[Job]
+    size: int
+    because: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A job that will not run, and what to tell its client."""
+
+    job: Job
+    error: InferenceError
+
+
+class Plan(Protocol):
+    """The waiting jobs of one model.
+
+    Contract: a job is in the plan from `add` until it is in a cut or among the dropped. `lane` is the index of
+    the instance that asks. Moments are monotonic nanoseconds.
+    """
+
+    def add(self, job: Job, now_ns: int) -> None:
+        """Queue a job.
+
+        Raises:
+            InferenceError: the job cannot wait here (queue full, sequence unknown); the plan has not kept it.
+        """
+        ...
+
+    def take(self, now_ns: int, lane: int) -> Cut | None:
+        """Remove and return the batch that the instance should execute now, if any."""
+        ...
+
+    def dropped(self, now_ns: int) -> Sequence[Dropped]:
+        """Remove and return the jobs whose time is over or whose client is gone."""
+        ...
+
+    def clear(self) -> Sequence[Job]:
+        """Remove and return every job."""
+        ...
+
+    def wake_ns(self) -> int:
+        """Return when to ask again although no job arrives (0: never)."""
+        ...
+
+    def finished(self, cut: Cut, now_ns: int) -> None:
+        """Learn that an execution is over."""
+        ...
+
+    def __len__(self) -> int:
+        """Return how many jobs wait."""
+        ...

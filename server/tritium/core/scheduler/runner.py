@@ -1,0 +1,180 @@
+"""The shell around a plan: keeps every idle instance busy, rings at deadlines, and drains.
+
+One task stands behind each execution an instance may hold at a time (its depth), so a request costs no task of
+its own: a waiting task is woken, asks the plan, and executes what it is given until there is nothing left.
+
+    submit -> plan.add -> wake one task -> plan.take -> instance.execute -> owner.executed
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from tritium.core.clock import Alarm, Clock
+from tritium.core.errors import InferenceError, ModelFailed, Unavailable
+from tritium.core.instance import ExecutionTimes, Instance, Job
+from tritium.core.scheduler.plan import Cut, Plan
+
+RECOVERY_S: Final = 30.0
+"""How long queued requests wait for the restart of a lost instance before they are failed."""
+
+
+class Owner(Protocol):
+    """Who is told what became of jobs."""
+
+    def starting(self, cut: Cut, now_ns: int) -> None:
+        """Take note that a batch leaves the queue."""
+        ...
+
+    def executed(self, cut: Cut, times: ExecutionTimes | None) -> None:
+        """Take note that an execution has returned."""
+        ...
+
+    def refuse(self, job: Job, error: InferenceError) -> None:
+        """Answer a job that left the queue without running."""
+        ...
+
+
+class _Lane:
+    """One instance, the executions it holds, and its tasks that wait for work."""
+
+    __slots__ = ("index", "instance", "running", "waiting")
+
+    def __init__(self, index: int, instance: Instance) -> None:
+        self.index = index
+        self.instance = instance
+        self.running = 0
+        self.waiting: list[asyncio.Future[None]] = []
+
+
+class Runner:
+    """Runs the jobs of one plan on the instances of one model; made on the event loop it works on."""
+
+    def __init__(
+        self, plan: Plan, instances: Sequence[Instance], owner: Owner, clock: Clock, *, pipelined: bool
+    ) -> None:
+        self._plan = plan
+        self._owner = owner
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._lanes = [_Lane(index, instance) for index, instance in enumerate(instances)]
+        self._alarm: Alarm | None = None
+        self._alarm_ns = 0
+        self._running = 0
+        self._closing = False
+        self._idle = asyncio.Event()
+        self._recovery: asyncio.TimerHandle | None = None
+        self._tasks = [
+            self._loop.create_task(self._work(lane), name=f"run {lane.instance.name}")
+            for lane in self._lanes
+            for _ in range(max(1, lane.instance.depth) if pipelined else 1)
+        ]
+
+    def add(self, job: Job, now_ns: int) -> None:
+        """Queue a job and see to it that it runs.
+
+        Raises:
+            InferenceError: the plan refused it.
+        """
+        self._plan.add(job, now_ns)
+        if not self._wake():
+            self._set_alarm()
+
+    def health_changed(self) -> None:
+        """Go on with instances that have recovered; give queued requests up if none does in time."""
+        if any(lane.instance.healthy for lane in self._lanes):
+            if self._recovery is not None:
+                self._recovery.cancel()
+                self._recovery = None
+            for _ in self._lanes:
+                self._wake()
+        elif self._recovery is None:
+            self._recovery = self._loop.call_later(RECOVERY_S, self._give_up)
+
+    async def drain(self) -> None:
+        """Wait until every queued job has run, then end the tasks; the instances are the caller's to close."""
+        self._closing = True
+        if not any(lane.instance.healthy for lane in self._lanes):
+            self._give_up()
+        while self._running or len(self._plan):
+            self._idle.clear()
+            await self._idle.wait()
+        for timer in (self._alarm, self._recovery):
+            if timer is not None:
+                timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _work(self, lane: _Lane) -> None:
+        plan, owner, clock, instance = self._plan, self._owner, self._clock, lane.instance
+        while True:
+            now_ns = clock.now_ns()
+            cut = plan.take(now_ns, lane.index) if instance.healthy else None
+            self._drop(now_ns)
+            if cut is None:
+                self._set_alarm()
+                if self._closing:
+                    self._idle.set()
+                waiter = self._loop.create_future()
+                lane.waiting.append(waiter)
+                await waiter
+                continue
+            owner.starting(cut, now_ns)
+            lane.running += 1
+            self._running += 1
+            if len(plan):
+                self._wake()
+            times = await self._execute(instance, cut)
+            lane.running -= 1
+            self._running -= 1
+            plan.finished(cut, clock.now_ns())
+            owner.executed(cut, times)
+
+    async def _execute(self, instance: Instance, cut: Cut) -> ExecutionTimes | None:
+        """Run one batch; what an instance raises against its contract becomes the answer of its jobs."""
+        try:
+            return await instance.execute(cut.jobs)
+        except Exception as error:  # noqa: BLE001 - a backend of somebody else's must not end this task
+            failure = error if isinstance(error, InferenceError) else ModelFailed(f"{type(error).__name__}: {error}")
+            for job in cut.jobs:
+                job.reply.send(failure, final=True)
+            return None
+
+    def _wake(self) -> bool:
+        """Wake a waiting task of the least busy instance; tell whether there was one."""
+        best: _Lane | None = None
+        for lane in self._lanes:
+            if lane.waiting and (best is None or lane.running < best.running) and lane.instance.healthy:
+                best = lane
+        if best is None:
+            return False
+        best.waiting.pop().set_result(None)
+        return True
+
+    def _drop(self, now_ns: int) -> None:
+        for dropped in self._plan.dropped(now_ns):
+            self._owner.refuse(dropped.job, dropped.error)
+
+    def _set_alarm(self) -> None:
+        when_ns = self._plan.wake_ns()
+        if when_ns == 0 or (self._alarm is not None and self._alarm_ns <= when_ns):
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_ns = when_ns
+        self._alarm = self._clock.call_at(when_ns, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._drop(self._clock.now_ns())
+        if not len(self._plan) or not self._wake():
+            self._set_alarm()
+        if self._closing:
+            self._idle.set()
+
+    def _give_up(self) -> None:
+        self._recovery = None
+        for job in self._plan.clear():
+            self._owner.refuse(job, Unavailable("no instance of the model came back to run the request"))
+        self._idle.set()

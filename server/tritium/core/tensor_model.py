@@ -1,0 +1,115 @@
+"""A model of tensors: one version of it, served by instances of a backend.
+
+    submit -> check -> plan (scheduler) -> instance.execute -> Answer -> the client's reply
+
+What waits and what runs together is decided by a plan (tritium.core.scheduler); this file joins the parts.
+"""
+
+from collections.abc import Sequence
+
+from tritium.compat.config.model import ModelConfig
+from tritium.core.answer import Answer, Desk
+from tritium.core.check import RequestCheck
+from tritium.core.clock import SYSTEM_CLOCK, Clock
+from tritium.core.errors import InferenceError, Unavailable
+from tritium.core.instance import ExecutionTimes, Instance, Job
+from tritium.core.ledger import Ledger
+from tritium.core.model import Model
+from tritium.core.request import InferRequest, Reply
+from tritium.core.reshape import Reshape
+from tritium.core.scheduler.fifo import FifoPlan
+from tritium.core.scheduler.plan import Cut
+from tritium.core.scheduler.runner import Runner
+from tritium.core.statistics import Statistics
+
+
+class TensorModel(Model):
+    """One loaded version; made on the event loop that will serve it, with instances that are ready."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        version: str,
+        instances: Sequence[Instance],
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        statistics: Statistics | None = None,
+    ) -> None:
+        self.name = config.name
+        self.version = version
+        self.config = config
+        self.statistics = statistics or Statistics()
+        self._instances = instances
+        self._clock = clock
+        self._check = RequestCheck(config)
+        self._reshape = Reshape(config)
+        self._ledger = Ledger(self.statistics, clock, decoupled=config.decoupled)
+        self._desk = Desk(self.name, version, self._ledger, clock, self._reshape)
+        self._closing = False
+        self._runner = Runner(FifoPlan(), instances, self, clock, pipelined=True)
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether an instance can execute now."""
+        return not self._closing and any(instance.healthy for instance in self._instances)
+
+    def submit(self, request: InferRequest, reply: Reply) -> None:
+        """Check the request, queue it, and answer it through `reply`."""
+        try:
+            batch_size = self._check(request)
+        except InferenceError as error:
+            reply.send(error, final=True)
+            return
+        if self._reshape.changes_inputs:
+            request.inputs = self._reshape.inputs(request.inputs)
+        now_ns = self._clock.now_ns()
+        answer = Answer(self._desk, request, reply, batch_size, now_ns)
+        job = Job(request, answer, batch_size, now_ns)
+        try:
+            if not self.ready:
+                raise Unavailable(self._why_not_ready())
+            self._runner.add(job, now_ns)
+        except InferenceError as error:
+            answer.refuse(error)
+        else:
+            self.statistics.pending += 1
+
+    def health_changed(self) -> None:
+        """Look at the instances again; to be called when one was lost or has come back."""
+        self._runner.health_changed()
+
+    async def close(self) -> None:
+        """Refuse new requests, finish those that wait or run, then free the instances."""
+        self._closing = True
+        await self._runner.drain()
+        for instance in self._instances:
+            await instance.close()
+
+    def starting(self, cut: Cut, now_ns: int) -> None:
+        """Take note that a batch leaves the queue (called by the runner)."""
+        self.statistics.pending -= len(cut.jobs)
+        for job in cut.jobs:
+            job.started_ns = now_ns
+            _answer(job).starting(now_ns)
+
+    def executed(self, cut: Cut, times: ExecutionTimes | None) -> None:
+        """Count an execution and its requests (called by the runner)."""
+        if times is not None:
+            self._ledger.execution(cut.size, times)
+        for job in cut.jobs:
+            _answer(job).executed(times)
+
+    def refuse(self, job: Job, error: InferenceError) -> None:
+        """Answer a request that left the queue without running (called by the runner)."""
+        self.statistics.pending -= 1
+        _answer(job).refuse(error)
+
+    def _why_not_ready(self) -> str:
+        if self._closing:
+            return "Server is stopping, scheduler for model has stopped accepting new inference requests"
+        return f"Request for unavailable model: '{self.name}' version {self.version} has no healthy instance"
+
+
+def _answer(job: Job) -> Answer:
+    assert isinstance(job.reply, Answer)
+    return job.reply
