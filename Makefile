@@ -31,7 +31,7 @@ fix:  ## let ruff mend what it can
 
 bench:  ## set up a real Triton beside us, load both in turn, print the ratios (needs wrk)
 	@PYTHON=$(PYTHON) qa/environment.sh test
-	@$(BIN)/python -m qa.bench $(ARGS)
+	@$(BIN)/python -m qa.bench.kserve $(ARGS)
 
 clean:  ## remove the virtual environment and every cache
 	rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

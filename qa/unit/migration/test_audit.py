@@ -75,7 +75,7 @@ def test_a_placeholder_is_no_error(tmp_path: Path) -> None:
     root = write(tmp_path, {"m/config.pbtxt": ONNX.replace("resnet", "m").replace("8", "${max_batch}", 1)})
     (model,) = audit(root).models
     assert model.verdict is Verdict.CHANGE
-    assert "${max_batch}" in [f for f in model.findings if f.rule == "M04"][0].message
+    assert "${max_batch}" in next(f for f in model.findings if f.rule == "M04").message
 
 
 def test_compose_and_kubernetes_and_shell_are_read(tmp_path: Path) -> None:

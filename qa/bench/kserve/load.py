@@ -1,0 +1,102 @@
+"""One run of load at one server: wrk for JSON over HTTP, perf_analyzer for the rest."""
+
+import csv
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from qa.bench.kserve.reference import perf_analyzer
+from qa.bench.kserve.server import Server
+
+MIB_ELEMENTS = 262_144
+_UNITS = {"us": 1.0, "ms": 1e3, "s": 1e6}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is asked of which model, over what, by how many at once."""
+
+    name: str
+    model: str
+    tool: str
+    concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What one run measured: requests a second, latencies and server CPU time a request in microseconds."""
+
+    rate: float
+    p50_us: float
+    p99_us: float
+    cpu_us: float
+
+
+def cases() -> list[Case]:
+    """Return every case of the table."""
+    small = [
+        Case(f"add_sub {tool}, {concurrency} at once", "add_sub", tool, concurrency)
+        for tool in ("http", "grpc")
+        for concurrency in (1, 8, 32)
+    ]
+    large = [
+        Case(f"identity 1 MiB {tool}, {concurrency} at once", "identity", tool, concurrency)
+        for tool in ("http", "grpc")
+        for concurrency in (1, 8)
+    ]
+    batched = [Case("add_sub batched grpc, 32 at once", "add_sub_batch", "grpc", 32)]
+    return [*small, *batched, *large]
+
+
+def run(case: Case, server: Server, folder: Path, seconds: float) -> Sample:
+    """Load a server for some seconds.
+
+    Raises:
+        RuntimeError: the load generator failed, or the server answered errors.
+    """
+    served, cpu = server.served(case.model), server.cpu_s()
+    if case.tool == "http" and case.model == "add_sub":
+        rate, p50, p99 = _wrk(case, server, seconds)
+    else:
+        rate, p50, p99 = _perf_analyzer(case, server, folder, seconds)
+    count = server.served(case.model) - served
+    return Sample(rate, p50, p99, (server.cpu_s() - cpu) / max(count, 1) * 1e6)
+
+
+def _wrk(case: Case, server: Server, seconds: float) -> tuple[float, float, float]:
+    script = Path(__file__).with_name("post.lua")
+    url = f"http://127.0.0.1:{server.http}"
+    line = ["wrk", "-t1", f"-c{case.concurrency}", f"-d{seconds:.0f}s", "--latency", "-s", str(script), url]
+    out = subprocess.run(line, capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in out:
+        raise RuntimeError(f"{server.label} answered errors to {case.name}:\n{out}")
+
+    def latency(percent: str) -> float:
+        found = re.search(percent + r"%\s+([\d.]+)(us|ms|s)", out)
+        assert found is not None, out
+        return float(found[1]) * _UNITS[found[2]]
+
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", out)
+    assert rate is not None, out
+    return float(rate[1]), latency("50"), latency("99")
+
+
+def _perf_analyzer(case: Case, server: Server, folder: Path, seconds: float) -> tuple[float, float, float]:
+    line, environment = perf_analyzer(folder)
+    port = server.http if case.tool == "http" else server.grpc
+    with tempfile.TemporaryDirectory() as scratch:
+        table = Path(scratch, "result.csv")
+        line += ["-m", case.model, "-u", f"127.0.0.1:{port}", "-i", case.tool, "-f", str(table)]
+        # Three windows a run, whatever their spread: the runs are interleaved and the medians taken outside.
+        line += ["--concurrency-range", str(case.concurrency), "-p", f"{seconds * 333:.0f}", "-r", "3", "-s", "999"]
+        if case.model == "identity":
+            line += ["--shape", f"INPUT0:{MIB_ELEMENTS}"]
+        done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False, timeout=120)
+        if not table.exists():
+            raise RuntimeError(
+                f"perf_analyzer at {server.label}, {case.name}:\n{done.stdout[-800:]}{done.stderr[-800:]}"
+            )
+        row = list(csv.DictReader(table.open()))[-1]
+    return float(row["Inferences/Second"]), float(row["p50 latency"]), float(row["p99 latency"])

@@ -1,0 +1,52 @@
+"""The repository both servers load: the smallest python model, and one that hands back a large tensor."""
+
+from pathlib import Path
+
+ADD_SUB = """import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            a = pb_utils.get_input_tensor_by_name(request, "INPUT0").as_numpy()
+            b = pb_utils.get_input_tensor_by_name(request, "INPUT1").as_numpy()
+            outputs = [pb_utils.Tensor("OUTPUT0", a + b), pb_utils.Tensor("OUTPUT1", a - b)]
+            responses.append(pb_utils.InferenceResponse(output_tensors=outputs))
+        return responses
+"""
+
+IDENTITY = """import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        responses = []
+        for request in requests:
+            tensor = pb_utils.get_input_tensor_by_name(request, "INPUT0")
+            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", tensor.as_numpy())]))
+        return responses
+"""
+
+
+def _config(name: str, inputs: int, outputs: int, dims: str, extra: str = "", batch: int = 0) -> str:
+    def tensors(kind: str, count: int) -> str:
+        rows = ", ".join(f'{{ name: "{kind.upper()}{i}" data_type: TYPE_FP32 dims: [ {dims} ] }}' for i in range(count))
+        return f"{kind} [ {rows} ]\n"
+
+    head = f'name: "{name}"\nbackend: "python"\nmax_batch_size: {batch}\n'
+    return (
+        head + tensors("input", inputs) + tensors("output", outputs) + "instance_group [ { kind: KIND_CPU } ]\n" + extra
+    )
+
+
+def write(repository: Path) -> None:
+    """Write the repository."""
+    for name, config, code in (
+        ("add_sub", _config("add_sub", 2, 2, "16"), ADD_SUB),
+        ("add_sub_batch", _config("add_sub_batch", 2, 2, "16", "dynamic_batching { }\n", 64), ADD_SUB),
+        ("identity", _config("identity", 1, 1, "-1"), IDENTITY),
+    ):
+        (repository / name / "1").mkdir(parents=True, exist_ok=True)
+        (repository / name / "config.pbtxt").write_text(config)
+        (repository / name / "1" / "model.py").write_text(code)
