@@ -53,6 +53,11 @@ class StreamReply:
         self._final = self._final or final
         self._wake.set()
 
+    @property
+    def exhausted(self) -> bool:
+        """Tell whether the final response has come and every item been taken."""
+        return self._final and not self._items
+
     async def __aiter__(self) -> AsyncIterator[InferResponse | InferenceError]:
         """Yield responses until the final one has been yielded."""
         while True:

@@ -1,0 +1,33 @@
+"""A v2 inference request as the client wrote it, by whichever protocol, before it meets a model."""
+
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+Parameter = str | int | float | bool
+
+
+@dataclass(slots=True)
+class OutputRequest:
+    """An output the client names; `classification` 0 asks for the tensor itself."""
+
+    name: str
+    binary: bool = False
+    classification: int = 0
+
+
+@dataclass(slots=True)
+class InferCall(Generic[T]):
+    """A request; `inputs` are what the caller's `tensor` makes of name, datatype, shape and data."""
+
+    id: str = ""
+    inputs: list[T] = field(default_factory=list)
+    outputs: list[OutputRequest] = field(default_factory=list)
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    sequence_id: int | str = 0
+    sequence_start: bool = False
+    sequence_end: bool = False
+    priority: int = 0
+    timeout_us: int = 0
+    binary_output: bool = False
+    """Whether an output the client does not name, or names without saying how, comes back as bytes."""

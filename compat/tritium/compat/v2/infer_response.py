@@ -1,0 +1,69 @@
+"""A response as JSON, followed by the binary tensors that the client asked for.
+
+{"id", "model_name", "model_version", "parameters", "outputs": [{"name", "datatype", "shape", "data"}]} bytes...
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Protocol
+
+import orjson
+
+from tritium.compat.v2.call import Parameter
+from tritium.compat.v2.elements import Buffer, to_json
+
+
+class TensorLike(Protocol):
+    """What an encoder reads of a tensor."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: Buffer
+
+
+def encode(
+    model: str,
+    version: str,
+    request_id: str,
+    parameters: Mapping[str, Parameter],
+    outputs: Iterable[tuple[TensorLike, bool]],
+) -> tuple[bytes, list[Buffer]]:
+    """Write a response whose outputs go as bytes (True) or as JSON; return the JSON and the tensors after it.
+
+    Raises:
+        Refusal: an output has no JSON form.
+    """
+    parts = [_head(model, version, request_id)]
+    if parameters:
+        parts += [b',"parameters":', orjson.dumps(parameters)]
+    parts.append(b',"outputs":[')
+    blobs: list[Buffer] = []
+    comma = b""
+    for tensor, binary in outputs:
+        data = tensor.data
+        parts += [comma, _output_head(tensor.name, tensor.datatype, tensor.shape)]
+        comma = b","
+        if binary:
+            size = data.nbytes if isinstance(data, memoryview) else len(data)
+            parts.append(b',"parameters":{"binary_data_size":%d}}' % size)
+            blobs.append(data)
+        else:
+            parts += [b',"data":', to_json(tensor.datatype, data), b"}"]
+    parts.append(b"]}")
+    return b"".join(parts), blobs
+
+
+def _head(model: str, version: str, request_id: str) -> bytes:
+    head = _model_head(model, version)
+    return b'{"id":' + orjson.dumps(request_id) + b"," + head[1:] if request_id else head
+
+
+@lru_cache(maxsize=1024)
+def _model_head(model: str, version: str) -> bytes:
+    return orjson.dumps({"model_name": model, "model_version": version})[:-1]
+
+
+@lru_cache(maxsize=4096)
+def _output_head(name: str, datatype: str, shape: tuple[int, ...]) -> bytes:
+    return orjson.dumps({"name": name, "datatype": datatype, "shape": shape})[:-1]

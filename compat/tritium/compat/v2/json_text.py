@@ -1,0 +1,71 @@
+"""JSON text to Python values, with the errors of Triton's parser (rapidjson) at the same offsets.
+
+orjson reads what is well formed. The rest goes to the standard library, which accepts what rapidjson accepts
+beyond the standard (NaN, Infinity, bytes that are not UTF-8 within strings) and says where a text is broken.
+"""
+
+import json
+import re
+from typing import Any
+
+import orjson
+
+from tritium.compat.v2.refusal import Refusal, unparsable
+
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NOT_BRACKET = re.compile(r"[^\[\]{}]+")
+
+# The standard library's words for a broken text, and rapidjson's (rapidjson/include/rapidjson/error/en.h).
+_WORDS = {
+    "Expecting value": "Invalid value.",
+    "Expecting property name enclosed in double quotes": "Missing a name for object member.",
+    "Illegal trailing comma before end of object": "Missing a name for object member.",
+    "Illegal trailing comma before end of array": "Invalid value.",
+    "Expecting ':' delimiter": "Missing a colon after a name of object member.",
+    "Extra data": "The document root must not be followed by other values.",
+    "Unterminated string starting at": "Missing a closing quotation mark in string.",
+    "Invalid control character at": "Invalid encoding in string.",
+    "Invalid \\escape": "Invalid escape character in string.",
+    "Invalid \\uXXXX escape": "Incorrect hex digit after \\u escape in string.",
+}
+
+
+def parse(text: bytes | bytearray | memoryview) -> Any:
+    """Read one JSON document.
+
+    Raises:
+        Refusal: the text is broken, or nested more deeply than any honest request.
+    """
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        # rapidjson reads up to a NUL, which is where a binary tensor that nobody announced tends to begin.
+        return _parse_leniently(bytes(text).split(b"\0", 1)[0].decode(errors="surrogateescape"))
+
+
+def _parse_leniently(text: str) -> Any:
+    if not text or text.isspace():
+        raise _broken("The document is empty.", len(text))
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        words = _WORDS.get(error.msg)
+        if words is None and error.msg == "Expecting ',' delimiter":
+            words = f"Missing a comma or {_closing(text[: error.pos])}."
+        raise _broken(words or "Invalid value.", error.pos) from None
+    except RecursionError:
+        raise Refusal("the request JSON is nested too deeply") from None
+    except ValueError:  # an integer of thousands of digits
+        raise unparsable("failed to parse the request JSON buffer: Number too big to be stored in double.") from None
+
+
+def _broken(words: str, offset: int) -> Refusal:
+    return unparsable(f"failed to parse the request JSON buffer: {words} at {offset}")
+
+
+def _closing(before: str) -> str:
+    """Name what could close the innermost array or object that is open at the end of `before`."""
+    brackets = _NOT_BRACKET.sub("", _STRING.sub("", before))
+    while (shorter := brackets.replace("[]", "").replace("{}", "")) != brackets:
+        brackets = shorter
+    return "] after an array element" if brackets.endswith("[") else "} after an object member"
