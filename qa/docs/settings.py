@@ -1,0 +1,52 @@
+"""docs/settings.md, made from the settings themselves: `python -m qa.docs.settings > docs/settings.md`."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import get_origin
+
+from tritium.cli.options import SECRETS, ServeOptions, element_type
+from tritium.compat.flags import FLAGS, Fate
+
+HEAD = """# Settings
+
+Every setting of `tritium serve` can be given on the command line (`--http-port 8000`), in the environment
+(`TRITIUM_HTTP_PORT=8000`; lists are separated by `;`, repositories by `:`) or in a TOML file named by `--config`
+(`http_port = 8000`). The command line wins over the environment, the environment over the file.
+`tritium serve --print-config` shows each value and where it came from.
+"""
+FLAGS_HEAD = """
+## tritonserver's flags
+
+`tritonserver` takes the command line of Triton and serves the same thing; it listens on every address, as Triton does.
+"""
+
+
+def page() -> Iterator[str]:
+    """Yield the page line by line."""
+    yield HEAD
+    group = ""
+    for f in dataclasses.fields(ServeOptions):
+        if f.metadata["group"] != group:
+            group = f.metadata["group"]
+            yield f"\n## {group.capitalize()}\n"
+            yield "| setting | takes | default | what it does |"
+            yield "|---|---|---|---|"
+        takes = " or ".join(f.metadata["choices"]) or element_type(f).__name__
+        takes += ", any number" if get_origin(f.type) is tuple else ""
+        default = "" if f.default in ("", ()) else str(f.default).lower()
+        hidden = " (never shown)" if f.name in SECRETS else ""
+        yield f"| `{f.name}` | {takes} | {default} | {f.metadata['help']}{hidden} |"
+    yield FLAGS_HEAD
+    yield "| flag | takes | what becomes of it |"
+    yield "|---|---|---|"
+    fates = {
+        Fate.SET: "sets",
+        Fate.NOTED: "accepted; changes nothing:",
+        Fate.REFUSED: "refused unless off; not available:",
+    }
+    for flag in FLAGS:
+        yield f"| `--{flag.name}` | {flag.kind} | {fates[flag.fate]} {flag.note or f'`{flag.setting}`'} |"
+
+
+if __name__ == "__main__":
+    print("\n".join(page()))

@@ -1,0 +1,94 @@
+"""Settings come from the line, the environment and a file, in that order of weight, and say where they came from."""
+
+from pathlib import Path
+
+import pytest
+from qa.docs.settings import page
+
+from tritium.cli.options import SettingsError, describe, load
+from tritium.cli.tritonserver import read
+from tritium.compat.flags import FlagError
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_line_wins_over_the_environment_over_the_file(tmp_path: Path) -> None:
+    """Each source overrides the one below it, and the origin of each value is kept."""
+    file = tmp_path / "tritium.toml"
+    file.write_text("http_port = 1\ngrpc_port = 1\nmetrics_port = 1\n")
+    environment = {"TRITIUM_HTTP_PORT": "2", "TRITIUM_GRPC_PORT": "2"}
+    loaded = load({"http_port": 3}, file, environment)
+    options = loaded.options
+    assert (options.http_port, options.grpc_port, options.metrics_port, options.openai_port) == (3, 2, 1, 9000)
+    assert loaded.origin == {"http_port": "command line", "grpc_port": "environment", "metrics_port": str(file)}
+
+
+@pytest.mark.parametrize(
+    ("line", "environment", "message"),
+    [
+        ({"http_port": 70000}, {}, "http_port is a port from 0 to 65535"),
+        ({}, {"TRITIUM_HTTP_PORT": "many"}, "environment: http_port takes int, not 'many'"),
+        ({}, {"TRITIUM_EXIT_ON_ERROR": "maybe"}, "exit_on_error takes true or false"),
+        ({"engine": "magic"}, {}, "engine is one of auto, vllm, embedded, mock"),
+        ({"htp_port": 1}, {}, "Did you mean http_port?"),
+    ],
+)
+def test_a_bad_value_names_itself_and_its_source(line: dict, environment: dict, message: str) -> None:
+    """What is wrong, where it came from, and what is allowed are all in the message."""
+    with pytest.raises(SettingsError, match=message.replace("?", r"\?")):
+        load(line, None, environment)
+
+
+def test_a_broken_file_is_reported_with_its_line(tmp_path: Path) -> None:
+    """A TOML mistake names the file and the place."""
+    file = tmp_path / "bad.toml"
+    file.write_text("http_port = \n")
+    with pytest.raises(SettingsError, match=r"bad\.toml: .*line 1"):
+        load({}, file, {})
+
+
+def test_secrets_are_not_shown() -> None:
+    """--print-config hides keys."""
+    shown = describe(load({"openai_key": ["sk-secret"]}, None, {}))
+    assert "sk-secret" not in shown
+    assert "***" in shown
+
+
+def test_the_settings_page_is_current() -> None:
+    """docs/settings.md is what `python -m qa.docs.settings` writes."""
+    assert (ROOT / "docs" / "settings.md").read_text() == "\n".join(page()) + "\n"
+
+
+def test_tritonservers_flags_become_settings() -> None:
+    """Both spellings of a value, repeated flags, lone booleans and deprecated names are taken."""
+    line = "--model-repository=/a --model-store /b --http-port 18000 --grpc-port=18001 --allow-metrics=0"
+    line += " --exit-on-error false --strict-model-config=true --log-verbose=1 --allow-gpu-metrics"
+    line += " --load-model=x --load-model=y --model-control-mode=explicit --cache-config="
+    options, parsed = read(line.split())
+    assert options.repositories == ("/a", "/b")
+    assert (options.http_port, options.grpc_port, options.metrics, options.exit_on_error) == (
+        18000,
+        18001,
+        False,
+        False,
+    )
+    assert (options.auto_complete, options.log_level, options.load_model) == (False, "debug", ("x", "y"))
+    assert (options.host, options.server_id) == ("0.0.0.0", "triton")
+    assert [note.split()[0] for note in parsed.notes] == ["--allow-gpu-metrics"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (["--model-repo=/a"], "did you mean --model-repository"),
+        (["--model-repository=/a", "--http-port=x"], "--http-port takes int"),
+        (["--model-repository=/a", "--cache-config=local,size=1"], "the response cache is not available"),
+        (["--http-port"], "--http-port needs a value"),
+        (["/a"], "unexpected argument '/a'"),
+        ([], "--model-repository must be specified"),
+    ],
+)
+def test_a_bad_flag_is_refused(line: list[str], message: str) -> None:
+    """What tritonserver would not take, or what cannot be honoured, is said and not ignored."""
+    with pytest.raises(FlagError, match=message):
+        read(line)
