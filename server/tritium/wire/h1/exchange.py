@@ -1,0 +1,169 @@
+"""One request and its answer, as a handler sees them: `Exchange` is the Request, `ChunkedStream` the Stream."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from tritium.wire.gate import Gate
+from tritium.wire.h1.encode import LAST_CHUNK, encode_chunk, encode_head
+from tritium.wire.http import Buffer, Headers
+
+
+class Line(Protocol):
+    """What an exchange needs of its connection."""
+
+    gate: Gate
+    gone: bool
+
+    def send(self, data: bytes) -> None:
+        """Write to the client."""
+        ...
+
+    def finished(self, exchange: "Exchange") -> None:
+        """Take note that the answer is complete."""
+        ...
+
+    def keeps_alive(self, exchange: "Exchange") -> bool:
+        """Tell whether the connection outlives this exchange."""
+        ...
+
+
+class Exchange:
+    """A request whose body is complete, and the place its answer goes."""
+
+    __slots__ = (
+        "_line",
+        "_on_disconnect",
+        "answered",
+        "body",
+        "chunked",
+        "headers",
+        "http11",
+        "keep_alive",
+        "method",
+        "path",
+        "peer",
+        "query",
+    )
+
+    def __init__(
+        self,
+        line: Line,
+        *,
+        method: str,
+        url: bytes,
+        headers: Headers,
+        body: bytes | memoryview,
+        peer: str,
+        http11: bool,
+        keep_alive: bool,
+    ) -> None:
+        self._line = line
+        self.method = method
+        target = url.decode("latin-1")
+        if not target.startswith("/"):
+            target = _origin_form(target)
+        self.path, _, self.query = target.partition("?")
+        self.headers = headers
+        self.body = body
+        self.peer = peer
+        self.http11 = http11
+        self.keep_alive = keep_alive
+        self.chunked: ChunkedStream | None = None
+        self.answered = False
+        self._on_disconnect: list[Callable[[], None]] | None = None
+
+    def header(self, name: bytes, default: bytes = b"") -> bytes:
+        """Return the value of a header; the first of repeated ones."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return default
+
+    def on_disconnect(self, callback: Callable[[], None]) -> None:
+        """Call back once if the client leaves before the response is complete; at once if it already has."""
+        if self._line.gone and not self.answered:
+            callback()
+        elif self._on_disconnect is None:
+            self._on_disconnect = [callback]
+        else:
+            self._on_disconnect.append(callback)
+
+    def stream(self, status: int, headers: Headers) -> "ChunkedStream":
+        """Begin a streamed answer; its head leaves with the first chunk."""
+        if self.chunked is not None:
+            raise RuntimeError("a request has one answer; stream() was called before")
+        self.chunked = ChunkedStream(self, self._line, status, headers)
+        return self.chunked
+
+    def disconnected(self) -> list[Callable[[], None]]:
+        """Hand over the callbacks that wait for the client to leave; each is handed over once."""
+        callbacks, self._on_disconnect = self._on_disconnect, None
+        return callbacks or []
+
+
+class ChunkedStream:
+    """A body of unknown length: chunked for HTTP/1.1, ended by closing for HTTP/1.0, left out for HEAD."""
+
+    __slots__ = ("_exchange", "_head", "_line")
+
+    def __init__(self, exchange: Exchange, line: Line, status: int, headers: Headers) -> None:
+        self._exchange = exchange
+        self._line = line
+        if not exchange.http11:
+            exchange.keep_alive = False
+        self._head: bytes | None = encode_head(
+            status, headers, length=None, keep_alive=line.keeps_alive(exchange), http11=exchange.http11
+        )
+
+    @property
+    def begun(self) -> bool:
+        """Tell whether the head has left."""
+        return self._head is None
+
+    @property
+    def closed(self) -> bool:
+        """Tell whether nobody reads any more: the client is gone or the answer is complete."""
+        return self._line.gone or self._exchange.answered
+
+    def write(self, chunk: Buffer) -> None:
+        """Send one chunk; an empty one sends the head if it has not left yet."""
+        if self.closed:
+            return
+        framed = self._frame(chunk)
+        if self._head is not None:
+            framed = self._head + framed
+            self._head = None
+        if framed:
+            self._line.send(framed)
+
+    async def drain(self) -> None:
+        """Wait until the send buffer is below its high-water mark, or the client is gone."""
+        if self._line.gate.shut:
+            await self._line.gate.passed()
+
+    def end(self, chunk: Buffer = b"") -> None:
+        """Send a last chunk and finish; ending twice is harmless."""
+        if self._exchange.answered:
+            return
+        if not self._line.gone:
+            framed = (self._head or b"") + self._frame(chunk)
+            self._head = None
+            if self._exchange.http11 and self._exchange.method != "HEAD":
+                framed += LAST_CHUNK
+            if framed:
+                self._line.send(framed)
+        self._line.finished(self._exchange)
+
+    def _frame(self, chunk: Buffer) -> bytes:
+        if not chunk or self._exchange.method == "HEAD":
+            return b""
+        return encode_chunk(chunk) if self._exchange.http11 else bytes(chunk)
+
+
+def _origin_form(target: str) -> str:
+    """Reduce the absolute form that proxies send (http://host/path) to its path and query."""
+    scheme, mark, rest = target.partition("://")
+    if not mark or not scheme.isalpha():
+        return target
+    slash = rest.find("/")
+    return rest[slash:] if slash >= 0 else "/"

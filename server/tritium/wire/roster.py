@@ -1,0 +1,96 @@
+"""What the connections of one listener share: who is connected, which handlers run, receive memory, and the clock.
+
+A connection enters itself when it is accepted and strikes itself when it is lost. While anybody is connected, each is
+asked every so often whether its client has taken too long (`expire`); an idle listener does nothing at all.
+"""
+
+import asyncio
+from typing import Protocol
+
+SWEEP_S = 1.0
+RECEIVE_BYTES = 64 << 10
+
+
+class Connection(Protocol):
+    """What the roster asks of a connection."""
+
+    def wind_down(self) -> None:
+        """End as soon as nothing is under way."""
+        ...
+
+    def abort(self) -> None:
+        """End now."""
+        ...
+
+    def expire(self, now: float) -> None:
+        """End if the client takes too long over what it is due to do."""
+        ...
+
+
+class Roster:
+    """The connections and running handlers of one listener.
+
+    All connections read into `scratch`: the loop fills it and the parser empties it before anybody else has a turn.
+    `running` holds the only strong reference to a handler's task, keyed by what it answers.
+    """
+
+    def __init__(self, *, secure: bool, sweep_s: float = SWEEP_S, scratch_bytes: int = RECEIVE_BYTES) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.secure = secure
+        self.closing = False
+        self.scratch = memoryview(bytearray(scratch_bytes))
+        self.running: dict[object, asyncio.Task[None]] = {}
+        self._connections: set[Connection] = set()
+        self._sweep_s = sweep_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def __len__(self) -> int:
+        """Count the connections."""
+        return len(self._connections)
+
+    def enter(self, connection: Connection) -> None:
+        """Add an accepted connection."""
+        self._connections.add(connection)
+        self._empty.clear()
+        if self._timer is None:
+            self._timer = self.loop.call_later(self._sweep_s, self._sweep)
+
+    def strike(self, connection: Connection) -> None:
+        """Remove a lost connection."""
+        self._connections.discard(connection)
+        if not self._connections:
+            self._empty.set()
+
+    def _sweep(self) -> None:
+        self._timer = None
+        now = self.loop.time()
+        for connection in tuple(self._connections):
+            connection.expire(now)
+        if self._connections:
+            self._timer = self.loop.call_later(self._sweep_s, self._sweep)
+
+    async def close(self, grace_s: float) -> None:
+        """Let calls in flight finish for up to `grace_s`, then drop every connection and cancel every handler."""
+        self.closing = True
+        for connection in tuple(self._connections):
+            connection.wind_down()
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._empty.wait()
+                while self.running:
+                    await asyncio.wait(tuple(self.running.values()))
+        except TimeoutError:
+            pass
+        for connection in tuple(self._connections):
+            connection.abort()
+        orphans = tuple(self.running.values())
+        for task in orphans:
+            task.cancel()
+        if orphans:
+            await asyncio.wait(orphans)
+        await self._empty.wait()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
