@@ -1,0 +1,79 @@
+"""Language models by the name a client uses: a model's own, or that of a LoRA adapter of one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tritium.core.catalog import Catalog
+from tritium.core.errors import InferenceError, NotFound
+from tritium.llm.model import LanguageModel
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One name that language requests may use, the model behind it, and the adapter it stands for ("" for none)."""
+
+    name: str
+    model: LanguageModel
+    lora: str = ""
+
+
+class LanguageModels(Protocol):
+    """The language models of a server."""
+
+    def find(self, name: str) -> Served:
+        """Return what a name stands for.
+
+        Raises:
+            NotFound: there is no such language model.
+            Unavailable: there is one, but it cannot take requests now.
+        """
+        ...
+
+    def all(self) -> Sequence[Served]:
+        """Return every name, models before their adapters."""
+        ...
+
+
+class CatalogModels:
+    """The language models among all models of a catalog; the newest ready version of each."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def find(self, name: str) -> Served:
+        """Return what a name stands for."""
+        try:
+            model = self._catalog.model(name)
+        except NotFound:
+            served = self._adapter(name)
+            if served is None:
+                raise unknown_model(name) from None
+            return served
+        if not isinstance(model, LanguageModel):
+            raise NotFound(
+                f"The model `{name}` is not a language model.", hint="tensor models are served by the KServe routes"
+            )
+        return Served(name, model)
+
+    def all(self) -> Sequence[Served]:
+        """Return every name, models before their adapters."""
+        newest: dict[str, LanguageModel] = {}
+        for model in self._catalog.models():
+            if isinstance(model, LanguageModel) and model.name not in newest:
+                try:
+                    chosen = self._catalog.model(model.name)
+                except InferenceError:
+                    continue
+                if isinstance(chosen, LanguageModel):
+                    newest[model.name] = chosen
+        models = [Served(name, model) for name, model in newest.items()]
+        return models + [Served(lora, s.model, lora) for s in models for lora in s.model.defaults.loras]
+
+    def _adapter(self, name: str) -> Served | None:
+        return next((served for served in self.all() if served.lora and served.name == name), None)
+
+
+def unknown_model(name: str) -> NotFound:
+    """Return the error for a name that stands for nothing."""
+    return NotFound(f"The model `{name}` does not exist.", hint="GET /v1/models lists the models")

@@ -1,0 +1,133 @@
+"""A model folder's tokenizer: text to token ids, and back.
+
+Reads `tokenizer.json` with the `tokenizers` library; `tokenizer_config.json` and its companions give the chat
+template and the special tokens it names.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import tokenizers
+
+from tritium.core.errors import InvalidArgument
+from tritium.llm.detokenize import Detokenizer, TokenTable, WindowDetokenizer, token_table
+from tritium.llm.template import ChatTemplate
+
+_SHORT_CHARACTERS = 8_192
+"""Up to here a prompt is encoded on the event loop (about 2 ms); a longer one in a thread, where it holds no lock."""
+
+_WINDOW_TOKENS = 6
+"""How much of the prompt a window detokenizer sees before the first new token."""
+
+
+class Tokenizer:
+    """Encodes prompts and decodes completions of one model."""
+
+    def __init__(self, backend: tokenizers.Tokenizer, template: ChatTemplate | None = None) -> None:
+        self._backend = backend
+        # A stored truncation or padding is a training setting; a prompt is served whole or refused.
+        backend.no_truncation()
+        backend.no_padding()
+        self.template = template
+        self.table: TokenTable | None = token_table(backend)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Tokenizer":
+        """Read the tokenizer of a model folder.
+
+        Raises:
+            InvalidArgument: a file is missing or broken; the message names it.
+        """
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            raise InvalidArgument(
+                f"no tokenizer.json in {folder}", hint="save it with AutoTokenizer.from_pretrained(...).save_pretrained"
+            )
+        try:
+            backend = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # noqa: BLE001  the library raises bare Exception for any file it cannot read
+            raise InvalidArgument(f"{path} is not a tokenizer: {error}") from None
+        return cls(backend, load_template(folder))
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Return the number of tokens, added ones included."""
+        return int(self._backend.get_vocab_size(with_added_tokens=True))
+
+    async def encode(self, text: str, *, add_special: bool) -> list[int]:
+        """Return the token ids of `text`, with the tokenizer's own start and end tokens where `add_special`."""
+        if len(text) <= _SHORT_CHARACTERS:
+            return self.encode_now(text, add_special=add_special)
+        return await asyncio.to_thread(self._encode_unlocked, text, add_special=add_special)
+
+    def encode_now(self, text: str, *, add_special: bool) -> list[int]:
+        """Return the token ids of a short text without waiting."""
+        return list(self._backend.encode(text, add_special_tokens=add_special).ids)
+
+    def _encode_unlocked(self, text: str, *, add_special: bool) -> list[int]:
+        # Of the library's calls only the batched ones release the interpreter's lock.
+        return list(self._backend.encode_batch_fast([text], add_special_tokens=add_special)[0].ids)
+
+    def detokenizer(self, prompt: Sequence[int], *, skip_special: bool = True) -> Detokenizer:
+        """Begin the text of a completion that follows `prompt`."""
+        if self.table is not None:
+            return self.table.detokenizer(skip_special=skip_special)
+        return WindowDetokenizer(self._backend, prompt[-_WINDOW_TOKENS:], skip_special=skip_special)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of a prompt given as token ids."""
+        return str(self._backend.decode(list(token_ids), skip_special_tokens=True))
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return the bytes a single token stands for, special ones by their literal text."""
+        if self.table is not None:
+            return self.table.pieces[token_id] if 0 <= token_id < len(self.table.pieces) else b""
+        return str(self._backend.decode([token_id], skip_special_tokens=False)).encode()
+
+
+def load_template(folder: Path) -> ChatTemplate | None:
+    """Read the chat template of a model folder; None where the model has none.
+
+    Raises:
+        InvalidArgument: a file is broken; the message names it.
+    """
+    config = _read_json(folder / "tokenizer_config.json")
+    path = folder / "chat_template.jinja"
+    source = path.read_text(encoding="utf-8") if path.is_file() else _named(config.get("chat_template"))
+    if source is None:
+        legacy = _read_json(folder / "chat_template.json")
+        source = _named(legacy.get("chat_template"))
+    if source is None:
+        return None
+    return ChatTemplate(source, _special_tokens(config | _read_json(folder / "special_tokens_map.json")))
+
+
+def _named(template: Any) -> str | None:
+    """Return the default one where a folder names several."""
+    if isinstance(template, list):
+        return next((str(t["template"]) for t in template if t.get("name") == "default"), None)
+    return template if isinstance(template, str) else None
+
+
+def _special_tokens(config: dict[str, Any]) -> dict[str, Any]:
+    """Return bos_token, eos_token and their like as templates name them."""
+    named: dict[str, Any] = {}
+    for key, value in config.items():
+        if not key.endswith("_token"):
+            continue
+        text = value.get("content") if isinstance(value, dict) else value
+        if isinstance(text, str):
+            named[key] = text
+    return named
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return msgspec.json.decode(path.read_bytes().removeprefix(b"\xef\xbb\xbf"), type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"{path} is not a JSON object: {error}") from None

@@ -1,0 +1,227 @@
+"""All completions of one request on their way to one client.
+
+    WAITING --first token--> FLOWING --last token of the last choice--> OVER
+       |                        |
+       +------ failure, client gone, cancelled -------> OVER
+
+`StreamAnswer` and `WholeAnswer` say what a client is sent; this file starts the generations, ends them together, and
+counts. A failure while WAITING is an HTTP error; afterwards it is up to the answer.
+"""
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from tritium.backends.engine import Delta
+from tritium.cluster.fleet import Generation, GenerationRequest, RouteReport
+from tritium.core.errors import Cancelled, InferenceError, ModelFailed
+from tritium.llm.models import Served
+from tritium.llm.sampling import Sampling, budget
+from tritium.llm.text import CompletionText
+from tritium.openai.responses import PromptTokensDetails, Usage
+from tritium.wire.http import Headers, Request, Response
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt; `echo` is the text that goes before its completions."""
+
+    token_ids: list[int]
+    echo: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What one HTTP request asks of a model. `prompt_field` names the field that held the prompts."""
+
+    served: Served
+    prompts: Sequence[Prompt]
+    sampling: Sampling
+    prompt_field: str
+    cache_salt: str = ""
+    priority: int = 0
+    worker: str = ""
+
+
+@dataclass(slots=True)
+class Visit:
+    """One HTTP request on the OpenAI routes: its id, and the headers that every answer to it carries."""
+
+    request: Request
+    id: str
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    explain: bool = False
+    on_over: Callable[[], None] | None = None
+    """Called once when the visit ends, however it does."""
+
+    def end(self) -> None:
+        """Say that the visit is over; harmless when said before."""
+        on_over, self.on_over = self.on_over, None
+        if on_over is not None:
+            on_over()
+
+    def answer_headers(self, content_type: bytes, route: RouteReport | None) -> Headers:
+        """Return the headers of a successful answer; with `x-tritium-explain: 1` they tell the route."""
+        headers = [(b"content-type", content_type), *self.headers]
+        if self.explain and route is not None:
+            headers += [
+                (b"x-tritium-worker", route.worker.encode()),
+                (b"x-tritium-because", route.because.encode("ascii", "replace")),
+                (b"x-tritium-overlap", b"%d/%d" % (route.overlap_blocks, route.prompt_blocks)),
+            ]
+            if route.prefill_worker:
+                headers.append((b"x-tritium-prefill-worker", route.prefill_worker.encode()))
+        return headers
+
+
+class Choice(ABC):
+    """One completion: the sink of one generation."""
+
+    __slots__ = ("cached_tokens", "generation", "index", "over", "prompt", "text")
+
+    def __init__(self, order: Order, prompt: Prompt, index: int) -> None:
+        self.index = index
+        self.prompt = prompt
+        self.text = CompletionText(order.served.model.tokenizer, order.sampling, prompt.token_ids)
+        self.generation: Generation | None = None
+        self.cached_tokens = 0
+        self.over = False
+
+    @abstractmethod
+    def on_delta(self, delta: Delta) -> None:
+        """Take what one step added."""
+
+    @abstractmethod
+    def on_failure(self, error: InferenceError) -> None:
+        """Take the reason why no further delta comes."""
+
+    def stop(self) -> None:
+        """Want no more tokens."""
+        self.over = True
+        if self.generation is not None:
+            self.generation.cancel()
+
+
+C = TypeVar("C", bound=Choice)
+
+
+class Answer(ABC, Generic[C]):
+    """The choices of one request, started and ended together; `choices` are ordered by index."""
+
+    def __init__(self, visit: Visit, order: Order) -> None:
+        self.visit = visit
+        self.order = order
+        self.model = order.served.model
+        context_tokens = self.model.fleet.info.context_tokens
+        self._max_tokens = [
+            budget(order.sampling, len(prompt.token_ids), context_tokens, order.prompt_field)
+            for prompt in order.prompts
+        ]
+        n = order.sampling.n
+        self.choices = [self.choice(prompt, p * n + i) for p, prompt in enumerate(order.prompts) for i in range(n)]
+        self._left = len(self.choices)
+        self._started_ns = 0
+        self._outcome: asyncio.Future[Response | None] = asyncio.get_running_loop().create_future()
+
+    @abstractmethod
+    def choice(self, prompt: Prompt, index: int) -> C:
+        """Make the sink of one completion."""
+
+    @abstractmethod
+    def refuse(self, error: InferenceError) -> None:
+        """Tell the client that the answer ends here, after it has begun."""
+
+    async def run(self) -> Response | None:
+        """Start every generation and wait until the handler may return.
+
+        Raises:
+            InferenceError: the request failed before its first token, or was cancelled.
+        """
+        self._started_ns = time.monotonic_ns()
+        self.model.statistics.pending += 1
+        self.visit.request.on_disconnect(self.cancel)
+        for choice, request in zip(self.choices, self._requests(), strict=True):
+            if self._left == 0:
+                break
+            choice.generation = self.model.fleet.generate(request, choice)
+            if choice.over:
+                choice.stop()
+        try:
+            return await self._outcome
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+
+    def begun(self, response: Response | None) -> None:
+        """Let the handler return."""
+        if not self._outcome.done():
+            self._outcome.set_result(response)
+
+    def ended(self, choice: C) -> bool:
+        """Note that a choice has all its text; return True when it was the last one."""
+        if choice.text.stop_reason is not None:
+            choice.stop()
+        choice.over = True
+        self._left -= 1
+        if self._left:
+            return False
+        self._over(None)
+        return True
+
+    def fail(self, error: InferenceError) -> None:
+        """End the whole answer: one completion failed."""
+        if self._left == 0:
+            return
+        self._left = 0
+        for choice in self.choices:
+            choice.stop()
+        self._over(error)
+        if self._outcome.done():
+            self.refuse(error)
+        else:
+            self._outcome.set_exception(error)
+
+    def cancel(self) -> None:
+        """End the answer because nobody wants it; harmless when it is over."""
+        self.fail(Cancelled("the client closed the connection"))
+
+    @property
+    def route(self) -> RouteReport | None:
+        """Return where the first choice went."""
+        generation = self.choices[0].generation
+        return generation.route if generation is not None else None
+
+    def usage(self) -> Usage:
+        """Count the tokens of the whole answer."""
+        prompt_tokens = sum(len(prompt.token_ids) for prompt in self.order.prompts)
+        completion_tokens = sum(choice.text.tokens for choice in self.choices)
+        # Of several completions of a prompt the first one is routed by what was cached before this request.
+        cached = sum(choice.cached_tokens for choice in self.choices[:: self.order.sampling.n])
+        return Usage(prompt_tokens, completion_tokens, prompt_tokens + completion_tokens, PromptTokensDetails(cached))
+
+    def _requests(self) -> Iterator[GenerationRequest]:
+        order = self.order
+        for prompt, max_tokens in zip(order.prompts, self._max_tokens, strict=True):
+            for i in range(order.sampling.n):
+                yield GenerationRequest(
+                    token_ids=prompt.token_ids,
+                    sampling=order.sampling.for_choice(i, max_tokens),
+                    request_id=self.visit.id,
+                    worker=order.worker,
+                    cache_salt=order.cache_salt,
+                    lora=order.served.lora,
+                    priority=order.priority,
+                )
+
+    def _over(self, error: InferenceError | None) -> None:
+        self.model.statistics.pending -= 1
+        self.model.count(self._started_ns, error)
+        self.visit.end()
+
+
+def engine_failure(delta: Delta) -> ModelFailed:
+    """Return the error of a completion that the engine itself gave up."""
+    return ModelFailed(delta.error or "the engine failed without a reason")

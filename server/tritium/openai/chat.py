@@ -1,0 +1,107 @@
+"""POST /v1/chat/completions."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from tritium.core.errors import InvalidArgument, Unsupported
+from tritium.llm.errors import FieldRefused
+from tritium.llm.model import LanguageModel
+from tritium.llm.models import LanguageModels
+from tritium.llm.template import Message
+from tritium.openai.answer import Order, Prompt, Visit
+from tritium.openai.chunks import chat_chunks
+from tritium.openai.options import OpenAIOptions
+from tritium.openai.plan import chat_sampling
+from tritium.openai.schema import ChatRequest, Reader
+from tritium.openai.stream import StreamAnswer
+from tritium.openai.whole import WholeAnswer
+from tritium.wire.http import Response
+
+READER = Reader(ChatRequest)
+
+
+async def chat(visit: Visit, models: LanguageModels, options: OpenAIOptions) -> Response | None:
+    """Answer a conversation, streaming or whole."""
+    call = READER.read(visit.request.body)
+    order = await chat_order(call, models)
+    answer_id, created = f"chatcmpl-{visit.id}", int(time.time())
+    if not call.stream:
+        return await WholeAnswer(visit, order, answer_id, created, chat=True).run()
+    with_usage = call.stream_options is not None and call.stream_options.include_usage
+    chunks = chat_chunks(answer_id, created, call.model, with_usage=with_usage)
+    return await StreamAnswer(visit, order, chunks, with_usage=with_usage, stall_bytes=options.stall_bytes).run()
+
+
+async def chat_order(call: ChatRequest, models: LanguageModels) -> Order:
+    """Render the conversation and plan its sampling.
+
+    Raises:
+        InferenceError: the model is unknown or not ready, or a field is refused.
+    """
+    served = models.find(call.model)
+    served.model.admit()
+    _refuse_unserved(call)
+    sampling = chat_sampling(call, served.model)
+    prompt = Prompt(await _encode(call, served.model))
+    return Order(served, [prompt], sampling, "messages", cache_salt=call.cache_salt or "", priority=call.priority or 0)
+
+
+async def _encode(call: ChatRequest, model: LanguageModel) -> list[int]:
+    template = model.tokenizer.template
+    if template is None:
+        raise InvalidArgument(
+            f"The model `{call.model}` has no chat template.",
+            hint="use /v1/completions, or add chat_template.jinja to the model folder",
+        )
+    going_on = bool(call.continue_final_message)
+    variables = dict(call.chat_template_kwargs or {})
+    if call.reasoning_effort is not None:
+        variables.setdefault("reasoning_effort", call.reasoning_effort)
+    text = template.render(
+        _messages(call.messages, with_parts=template.takes_parts),
+        tools=call.tools if call.tool_choice != "none" else None,
+        documents=call.documents,
+        add_generation_prompt=not going_on if call.add_generation_prompt is None else call.add_generation_prompt,
+        continue_final_message=going_on,
+        variables=variables,
+    )
+    # A chat template writes the start token itself.
+    return await model.tokenizer.encode(text, add_special=bool(call.add_special_tokens))
+
+
+def _messages(messages: Sequence[Message], *, with_parts: bool) -> list[Message]:
+    if not messages:
+        raise FieldRefused("messages", "messages must hold at least one message")
+    return [_message(message, f"messages[{i}]", with_parts=with_parts) for i, message in enumerate(messages)]
+
+
+def _message(message: Message, where: str, *, with_parts: bool) -> Message:
+    if not isinstance(message.get("role"), str):
+        raise FieldRefused(f"{where}.role", f"{where} needs a role: system, user, assistant or tool")
+    content = message.get("content")
+    if content is None or isinstance(content, str):
+        return message
+    if not isinstance(content, list):
+        raise FieldRefused(f"{where}.content", f"{where}.content must be a string or a list of parts")
+    texts = [_part(part, f"{where}.content[{i}]") for i, part in enumerate(content)]
+    return message if with_parts else {**message, "content": "\n".join(texts)}
+
+
+def _part(part: Any, where: str) -> str:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind != "text":
+        raise FieldRefused(where, f"{where} is of type {kind!r}: only text parts are served")
+    if not isinstance(part.get("text"), str):
+        raise FieldRefused(f"{where}.text", f"{where}.text must be a string")
+    return str(part["text"])
+
+
+def _refuse_unserved(call: ChatRequest) -> None:
+    if call.tools and call.tool_choice != "none":
+        raise Unsupported(
+            "tools are not served: nothing here reads tool calls out of a model's text yet",
+            hint='send tool_choice "none" or leave tools out',
+        )
+    if call.modalities is not None and call.modalities != ["text"]:
+        raise FieldRefused("modalities", f"modalities {call.modalities} are not served: only text is")

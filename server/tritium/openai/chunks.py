@@ -1,0 +1,114 @@
+"""The server-sent events of a stream, as bytes with one hole for the text.
+
+    data: {"id":...,"choices":[{"index":0,"delta":{"content":"  TEXT  "},"logprobs":null,"finish_reason":null}]}
+    |----------------- before(index) ------------------------|      |--------------- after -----------------|
+
+What stands around the text is the same for all tokens of a choice, so it is built once.
+"""
+
+from dataclasses import dataclass
+
+import msgspec
+
+DONE = b"data: [DONE]\n\n"
+
+_JSON = msgspec.json.Encoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """The parts of one stream's events; `chat_chunks` and `completion_chunks` make them."""
+
+    head: bytes
+    text_open: bytes
+    text_close: bytes
+    no_text: bytes
+    role: bytes
+    tail: bytes
+
+    def before(self, index: int) -> bytes:
+        """Return what precedes the text of every event of a choice."""
+        return self.head + b'[{"index":%d' % index + self.text_open
+
+    @property
+    def after(self) -> bytes:
+        """Return what follows the text of an event that carries nothing else."""
+        return self.text_close + b',"logprobs":null,"finish_reason":null' + self.tail
+
+    def first(self, index: int) -> bytes:
+        """Return the event that begins a choice; empty where the protocol has none."""
+        if not self.role:
+            return b""
+        return self.head + b'[{"index":%d' % index + self.role + b',"logprobs":null,"finish_reason":null' + self.tail
+
+    def scored(self, index: int, text: bytes, logprobs: bytes) -> bytes:
+        """Return an event with log probabilities."""
+        return (
+            self.before(index)
+            + text
+            + self.text_close
+            + b',"logprobs":'
+            + logprobs
+            + b',"finish_reason":null'
+            + self.tail
+        )
+
+    def last(self, index: int, finish: str, stop_reason: str | int | None) -> bytes:
+        """Return the event that ends a choice."""
+        reason = b"" if stop_reason is None else b',"stop_reason":' + _JSON.encode(stop_reason)
+        return (
+            self.head
+            + b'[{"index":%d' % index
+            + self.no_text
+            + b',"logprobs":null,"finish_reason":'
+            + _JSON.encode(finish)
+            + reason
+            + self.tail
+        )
+
+    def usage(self, usage: msgspec.Struct) -> bytes:
+        """Return the event that counts the tokens, after every choice has ended."""
+        return self.head + b'[],"usage":' + _JSON.encode(usage) + b"}\n\n"
+
+
+def chat_chunks(id: str, created: int, model: str, *, with_usage: bool) -> Chunks:  # noqa: A002  the field's name
+    """Return the parts of chat.completion.chunk events."""
+    return Chunks(
+        head=_head(id, "chat.completion.chunk", created, model),
+        text_open=b',"delta":{"content":"',
+        text_close=b'"}',
+        no_text=b',"delta":{}',
+        role=b',"delta":{"role":"assistant","content":""}',
+        tail=_tail(with_usage=with_usage),
+    )
+
+
+def completion_chunks(id: str, created: int, model: str, *, with_usage: bool) -> Chunks:  # noqa: A002
+    """Return the parts of text_completion events."""
+    return Chunks(
+        head=_head(id, "text_completion", created, model),
+        text_open=b',"text":"',
+        text_close=b'"',
+        no_text=b',"text":""',
+        role=b"",
+        tail=_tail(with_usage=with_usage),
+    )
+
+
+def _head(id: str, kind: str, created: int, model: str) -> bytes:  # noqa: A002
+    return b'data: {"id":%b,"object":"%b","created":%d,"model":%b,"choices":' % (
+        _JSON.encode(id),
+        kind.encode(),
+        created,
+        _JSON.encode(model),
+    )
+
+
+def _tail(*, with_usage: bool) -> bytes:
+    # OpenAI: with include_usage every event but the last has a usage of null.
+    return b'}],"usage":null}\n\n' if with_usage else b"}]}\n\n"
+
+
+def error_event(error: msgspec.Struct) -> bytes:
+    """Return the event that ends a stream which failed; no [DONE] follows it."""
+    return b"data: " + _JSON.encode(error) + b"\n\n"

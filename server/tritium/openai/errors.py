@@ -1,0 +1,87 @@
+"""OpenAI's error object, and which status and type each error of ours becomes.
+
+{"error": {"message": ..., "type": ..., "param": ..., "code": ...}}
+
+refused field, bad JSON, context exceeded   400  invalid_request_error
+no or wrong API key                         401  invalid_request_error     invalid_api_key
+unknown model                               404  invalid_request_error     model_not_found
+too many requests, full queues              429  rate_limit_error          rate_limit_exceeded
+no worker, unloading                        503  service_unavailable_error
+anything else                               as the error says, 500 server_error
+"""
+
+import msgspec
+
+from tritium.core.errors import InferenceError, InvalidArgument, NotFound, Overloaded, Unavailable
+from tritium.llm.errors import ContextExceeded, FieldRefused
+from tritium.wire.http import Headers, Response
+
+
+class Unauthorized(InvalidArgument):
+    """The API key is missing or wrong."""
+
+    http_status = 401
+    grpc_code = 16
+
+
+class UnknownRoute(InferenceError):
+    """No route of that path, or not by that method."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ErrorBody(msgspec.Struct):
+    """What went wrong; `param` names the field at fault and `code` is for programs."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorObject(msgspec.Struct):
+    """The whole of an error answer, and of an error event within a stream."""
+
+    error: ErrorBody
+
+
+def status_of(error: InferenceError) -> int:
+    """Return the HTTP status of an error on the OpenAI routes."""
+    if isinstance(error, Overloaded):
+        return 429
+    return error.status if isinstance(error, UnknownRoute) else error.http_status
+
+
+def error_object(error: InferenceError) -> ErrorObject:
+    """Return the error as OpenAI clients read it."""
+    message = f"{error.message} ({error.hint})" if error.hint else error.message
+    match error:
+        case FieldRefused():
+            body = ErrorBody(message, "invalid_request_error", error.field, error.code)
+        case ContextExceeded():
+            body = ErrorBody(message, "invalid_request_error", error.field, "context_length_exceeded")
+        case Unauthorized():
+            body = ErrorBody(message, "invalid_request_error", None, "invalid_api_key")
+        case NotFound():
+            body = ErrorBody(message, "invalid_request_error", "model", "model_not_found")
+        case Overloaded():
+            body = ErrorBody(message, "rate_limit_error", None, "rate_limit_exceeded")
+        case Unavailable():
+            body = ErrorBody(message, "service_unavailable_error", None, "service_unavailable")
+        case UnknownRoute() | InvalidArgument():
+            body = ErrorBody(message, "invalid_request_error")
+        case _:
+            body = ErrorBody(message, "server_error")
+    return ErrorObject(body)
+
+
+def error_response(error: InferenceError, headers: Headers) -> Response:
+    """Return the answer to a request that failed before its first token."""
+    extra = [(b"retry-after", b"1")] if status_of(error) in {429, 503} else []
+    return Response(
+        status_of(error),
+        [(b"content-type", b"application/json"), *extra, *headers],
+        [msgspec.json.encode(error_object(error))],
+    )

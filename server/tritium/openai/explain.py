@@ -1,0 +1,56 @@
+"""POST /router/explain: where a request would go now, and why, without sending it.
+
+The body is that of a chat or a plain completion; the answer has one route a prompt.
+"""
+
+import msgspec
+
+from tritium.cluster.fleet import RouteReport
+from tritium.llm.models import LanguageModels
+from tritium.openai.answer import Visit
+from tritium.openai.chat import READER as CHAT
+from tritium.openai.chat import chat_order
+from tritium.openai.completions import READER as COMPLETION
+from tritium.openai.completions import completion_order
+from tritium.openai.options import OpenAIOptions
+from tritium.wire.http import Response
+
+
+class PromptRoute(msgspec.Struct):
+    """Where one prompt would go."""
+
+    prompt_tokens: int
+    route: RouteReport
+
+
+class Explanation(msgspec.Struct):
+    """The answer to POST /router/explain."""
+
+    model: str
+    prompts: list[PromptRoute]
+
+
+class _Kind(msgspec.Struct):
+    messages: msgspec.Raw | None = None
+
+
+async def explain(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
+    """Explain the route of a request."""
+    body = visit.request.body
+    if _is_chat(body):
+        order = await chat_order(CHAT.read(body), models)
+    else:
+        order = await completion_order(COMPLETION.read(body), models)
+    fleet = order.served.model.fleet
+    answer = Explanation(
+        model=order.served.name,
+        prompts=[PromptRoute(len(p.token_ids), fleet.explain(p.token_ids)) for p in order.prompts],
+    )
+    return Response(200, [(b"content-type", b"application/json"), *visit.headers], [msgspec.json.encode(answer)])
+
+
+def _is_chat(body: bytes | memoryview) -> bool:
+    try:
+        return msgspec.json.decode(body, type=_Kind).messages is not None
+    except msgspec.MsgspecError:
+        return False

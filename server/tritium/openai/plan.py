@@ -1,0 +1,106 @@
+"""From an OpenAI request to what the fleet is asked: sampling by SamplingParams names, checked, with defaults."""
+
+from typing import Any
+
+from tritium.llm.errors import FieldRefused
+from tritium.llm.model import LanguageModel
+from tritium.llm.sampling import Sampling, split
+from tritium.openai.schema import ChatRequest, CompletionRequest, ResponseFormat, SamplingRequest
+
+_COMPLETION_TOKENS = 16
+"""OpenAI's default of max_tokens for plain completions."""
+
+_AS_THEY_ARE = (
+    "temperature",
+    "top_p",
+    "n",
+    "stop",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "min_tokens",
+    "stop_token_ids",
+    "ignore_eos",
+    "include_stop_str_in_output",
+    "skip_special_tokens",
+    "allowed_token_ids",
+    "bad_words",
+    "structured_outputs",
+    "thinking_token_budget",
+)
+"""Fields that OpenAI's requests and vLLM's SamplingParams call alike."""
+
+
+def chat_sampling(call: ChatRequest, model: LanguageModel) -> Sampling:
+    """Return how to sample a chat.
+
+    Raises:
+        FieldRefused: a field is out of range, or asks for what is not served.
+    """
+    fields = _fields(call, model)
+    longest = "max_tokens" if call.max_completion_tokens is None else "max_completion_tokens"
+    if getattr(call, longest) is not None:
+        fields["max_tokens"] = getattr(call, longest)
+    if call.top_logprobs is not None and not call.logprobs:
+        raise FieldRefused("top_logprobs", "top_logprobs needs logprobs to be true")
+    if call.logprobs:
+        fields["logprobs"] = call.top_logprobs or 0
+    return split(fields, {"max_tokens": longest, "logprobs": "top_logprobs"})
+
+
+def completion_sampling(call: CompletionRequest, model: LanguageModel) -> Sampling:
+    """Return how to sample plain completions.
+
+    Raises:
+        FieldRefused: a field is out of range, or asks for what is not served.
+    """
+    fields = _fields(call, model)
+    fields["max_tokens"] = (
+        call.max_tokens if call.max_tokens is not None else fields.get("max_tokens", _COMPLETION_TOKENS)
+    )
+    fields["logprobs"] = call.logprobs
+    if call.suffix:
+        raise FieldRefused("suffix", "suffix is not served: no engine here fills text in")
+    if call.best_of is not None and call.best_of != (call.n or 1):
+        raise FieldRefused("best_of", "best_of is served only when it equals n")
+    if call.echo and call.logprobs is not None:
+        raise FieldRefused("echo", "echo together with logprobs is not served: engines return no scores of the prompt")
+    return split(fields)
+
+
+def _fields(call: SamplingRequest, model: LanguageModel) -> dict[str, Any]:
+    if call.stream_options is not None and not call.stream:
+        raise FieldRefused("stream_options", "stream_options is only allowed when stream is true")
+    fields: dict[str, Any] = dict(model.defaults.sampling)
+    for name in _AS_THEY_ARE:
+        value = getattr(call, name)
+        if value is not None:
+            fields[name] = value
+    if call.logit_bias:
+        fields["logit_bias"] = _token_biases(call.logit_bias)
+    if call.vllm_xargs:
+        fields["extra_args"] = call.vllm_xargs
+    if call.response_format is not None and call.response_format.type != "text":
+        fields["structured_outputs"] = _structure(call.response_format)
+    return fields
+
+
+def _token_biases(biases: dict[str, float]) -> dict[int, float]:
+    try:
+        by_id = {int(token): bias for token, bias in biases.items()}
+    except ValueError:
+        raise FieldRefused("logit_bias", "logit_bias maps token ids, written as strings, to numbers") from None
+    if any(not -100 <= bias <= 100 for bias in by_id.values()):
+        raise FieldRefused("logit_bias", "logit_bias values go from -100 to 100")
+    return by_id
+
+
+def _structure(form: ResponseFormat) -> dict[str, Any]:
+    if form.type == "json_object":
+        return {"json_object": True}
+    if form.json_schema is None or form.json_schema.schema is None:
+        raise FieldRefused("response_format", "response_format of type json_schema needs json_schema.schema")
+    return {"json": form.json_schema.schema}

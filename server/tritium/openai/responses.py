@@ -1,0 +1,122 @@
+"""The answers of the OpenAI routes, whole; a stream's chunks are cut from bytes in `openai.chunks`."""
+
+from typing import Literal
+
+import msgspec
+
+
+class PromptTokensDetails(msgspec.Struct):
+    """Of the prompt's tokens, those whose KV was found in a worker's cache."""
+
+    cached_tokens: int = 0
+
+
+class Usage(msgspec.Struct):
+    """Tokens counted as OpenAI counts them: each prompt once, every completion with the token that ended it."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+
+
+class TopLogprob(msgspec.Struct):
+    """One of the likeliest tokens at a place."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class ChatLogprob(msgspec.Struct):
+    """The token at a place, with the likeliest ones."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(msgspec.Struct):
+    """Log probabilities as chat completions give them."""
+
+    content: list[ChatLogprob]
+    refusal: None = None
+
+
+class CompletionLogprobs(msgspec.Struct):
+    """Log probabilities as plain completions give them: columns, one entry a token."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
+class ChatMessage(msgspec.Struct):
+    """What the model said."""
+
+    content: str
+    role: Literal["assistant"] = "assistant"
+    refusal: None = None
+
+
+class ChatChoice(msgspec.Struct):
+    """One of the completions of a chat."""
+
+    index: int
+    message: ChatMessage
+    finish_reason: str
+    logprobs: ChatLogprobs | None = None
+    stop_reason: str | int | None = None
+
+
+class ChatCompletion(msgspec.Struct):
+    """The answer to POST /v1/chat/completions."""
+
+    id: str
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+    object: Literal["chat.completion"] = "chat.completion"
+
+
+class CompletionChoice(msgspec.Struct):
+    """One of the completions of a prompt."""
+
+    index: int
+    text: str
+    finish_reason: str
+    logprobs: CompletionLogprobs | None = None
+    stop_reason: str | int | None = None
+
+
+class Completion(msgspec.Struct):
+    """The answer to POST /v1/completions."""
+
+    id: str
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage
+    object: Literal["text_completion"] = "text_completion"
+
+
+class ModelCard(msgspec.Struct):
+    """One name a request may use; `parent` is the model that an adapter adapts."""
+
+    id: str
+    created: int
+    object: Literal["model"] = "model"
+    owned_by: str = "tritium"
+    root: str = ""
+    parent: str | None = None
+    max_model_len: int = 0
+
+
+class ModelList(msgspec.Struct):
+    """The answer to GET /v1/models."""
+
+    data: list[ModelCard]
+    object: Literal["list"] = "list"

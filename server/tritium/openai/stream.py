@@ -1,0 +1,177 @@
+"""An answer that streams: each step's token leaves as one server-sent event, in one write.
+
+The fast path is a token that is whole characters, of a completion that nobody inspects: one lookup of its escaped
+bytes between two constants. Everything else (split characters, stop strings, scores, ends) takes the slow path.
+
+A client that reads slowly makes the events wait here, in one piece; beyond `stall_bytes` its generation is cancelled.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from tritium.backends.engine import Delta, FinishReason, TokenLogprob
+from tritium.core.errors import InferenceError, Overloaded
+from tritium.llm.detokenize import escape
+from tritium.openai.answer import Answer, Choice, Order, Prompt, Visit, engine_failure
+from tritium.openai.chunks import DONE, Chunks, error_event
+from tritium.openai.errors import error_object
+from tritium.openai.logprobs import chat_logprobs, completion_logprobs
+from tritium.wire.http import Stream
+
+_EVENTS_A_BREATH = 64
+"""How many events are written before the client's pace is looked at; a power of two."""
+
+
+class StreamChoice(Choice):
+    """One completion of a stream."""
+
+    __slots__ = ("_after", "_answer", "_before", "_escaped", "_fast", "_offset", "_plain", "_write")
+
+    def __init__(self, answer: "StreamAnswer", prompt: Prompt, index: int) -> None:
+        super().__init__(answer.order, prompt, index)
+        self._answer = answer
+        self._before = answer.chunks.before(index)
+        self._after = answer.chunks.after
+        self._offset = 0
+        sampling, table = answer.order.sampling, answer.model.tokenizer.table
+        self._escaped = table.escaped if table is not None else []
+        self._plain = table is not None and not sampling.stop and sampling.logprobs is None and sampling.skip_special
+        self._fast = False
+        self._write: Callable[[bytes], None] = _nowhere
+
+    def on_delta(self, delta: Delta) -> None:
+        """Send what one step added."""
+        if self._fast and delta.finish is None and len(delta.token_ids) == 1:
+            token_id = delta.token_ids[0]
+            piece = self._escaped[token_id] if token_id < len(self._escaped) else None
+            if piece:
+                self._write(self._before + piece + self._after)
+                text = self.text
+                text.tokens += 1
+                if not text.tokens % _EVENTS_A_BREATH:
+                    self._answer.breathe()
+                return
+        self._turn(delta)
+
+    def on_failure(self, error: InferenceError) -> None:
+        """End the whole answer."""
+        self._answer.fail(error)
+
+    def slow_down(self) -> None:
+        """Leave the fast path until the next delta has gone the slow one."""
+        self._fast = False
+
+    def _turn(self, delta: Delta) -> None:
+        if self.over:
+            return
+        answer, text = self._answer, self.text
+        if delta.finish == FinishReason.ERROR:
+            answer.fail(engine_failure(delta))
+            return
+        first = not text.tokens
+        fresh = text.push(delta)
+        if first:
+            self.cached_tokens = delta.cached_tokens or 0
+            fresh = self.prompt.echo + fresh
+        events = self._events(fresh, delta.logprobs)
+        if text.finish is None:
+            answer.send(events)
+        else:
+            events += answer.chunks.last(self.index, text.finish, text.stop_reason)
+            answer.send(events, last=answer.ended(self))
+        stream = answer.stream
+        if stream is not None:
+            self._write = stream.write
+            self._fast = self._plain and answer.direct and not self.over and not text.holding
+
+    def _events(self, fresh: str, logprobs: list[list[TokenLogprob]] | None) -> bytes:
+        escaped = escape(fresh)
+        if logprobs and self._answer.order.sampling.logprobs is not None:
+            scores = self._answer.scores(logprobs, self._offset)
+            self._offset += len(fresh)
+            return self._answer.chunks.scored(self.index, escaped, scores)
+        return self._before + escaped + self._after if escaped else b""
+
+
+class StreamAnswer(Answer[StreamChoice]):
+    """The choices of one stream; `direct` while events go straight to the client."""
+
+    def __init__(self, visit: Visit, order: Order, chunks: Chunks, *, with_usage: bool, stall_bytes: int) -> None:
+        self.chunks = chunks
+        self.stream: Stream | None = None
+        self.direct = True
+        self._with_usage = with_usage
+        self._stall_bytes = stall_bytes
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._last = False
+        self._drain: asyncio.Task[None] | None = None
+        super().__init__(visit, order)
+
+    def choice(self, prompt: Prompt, index: int) -> StreamChoice:
+        """Make the sink of one completion."""
+        return StreamChoice(self, prompt, index)
+
+    def scores(self, places: list[list[TokenLogprob]], offset: int) -> bytes:
+        """Return the log probabilities of new tokens as this protocol writes them."""
+        tokenizer, top = self.model.tokenizer, self.order.sampling.logprobs or 0
+        if self.chunks.role:
+            return msgspec.json.encode(chat_logprobs(tokenizer, places, top))
+        return msgspec.json.encode(completion_logprobs(tokenizer, places, top, offset))
+
+    def send(self, events: bytes, *, last: bool = False) -> None:
+        """Send events, the first of them after the stream's head, and the last before its end."""
+        if self.stream is None:
+            headers = self.visit.answer_headers(b"text/event-stream; charset=utf-8", self.route)
+            self.stream = self.visit.request.stream(200, [*headers, (b"cache-control", b"no-cache")])
+            events = b"".join(self.chunks.first(choice.index) for choice in self.choices) + events
+            self.begun(None)
+        if last:
+            events += (self.chunks.usage(self.usage()) if self._with_usage else b"") + DONE
+            self._last = True
+        if self.direct:
+            self._out(self.stream, events)
+        elif events:
+            self._hold(events)
+
+    def breathe(self) -> None:
+        """Hold what comes next until the client has taken enough of what was written."""
+        if self._drain is None and self.stream is not None:
+            self.direct = False
+            for choice in self.choices:
+                choice.slow_down()
+            self._drain = asyncio.get_running_loop().create_task(self._until_taken(self.stream))
+
+    def refuse(self, error: InferenceError) -> None:
+        """End the stream with an error event in place of [DONE]."""
+        if self.stream is not None:
+            self._held.clear()
+            self.stream.end(error_event(error_object(error)))
+
+    async def _until_taken(self, stream: Stream) -> None:
+        await stream.drain()
+        self._drain = None
+        self.direct = True
+        held, self._held, self._held_bytes = b"".join(self._held), [], 0
+        if held:
+            self._out(stream, held)
+
+    def _out(self, stream: Stream, events: bytes) -> None:
+        if self._last:
+            stream.end(events)
+        elif events:
+            stream.write(events)
+
+    def _hold(self, events: bytes) -> None:
+        self._held.append(events)
+        self._held_bytes += len(events)
+        if self._held_bytes > self._stall_bytes:
+            self.fail(
+                Overloaded(f"the client reads too slowly: {self._held_bytes} bytes wait for it", hint="read faster")
+            )
+
+
+def _nowhere(_event: bytes) -> None:
+    raise AssertionError("an event was written before the stream began")
