@@ -98,6 +98,8 @@ class Delta(msgspec.Struct, array_like=True):
     logprobs: list[list[TokenLogprob]] | None = None
     transfer: dict[str, Any] | None = None
     error: str | None = None
+    invalid: bool = False
+    """With `error`: the request is at fault (a field the engine refuses), not the engine."""
 
 
 class Step(msgspec.Struct, array_like=True, tag="step"):

@@ -85,9 +85,7 @@ def cheapest(loads: Sequence[WorkerLoad], overlaps: Mapping[int, int], prompt_bl
     least = float("inf")
     # The formula of `cost`, written out: this loop runs for every worker of every request.
     for load in loads:
-        price = (
-            load.prefill_blocks + prompt_blocks - overlaps.get(load.number, 0) + DECODE_SHARE * load.decode_blocks
-        )
+        price = load.prefill_blocks + prompt_blocks - overlaps.get(load.number, 0) + DECODE_SHARE * load.decode_blocks
         if load.active >= load.max_sequences:
             price += CROWD_SHARE * prompt_blocks * (load.active - load.max_sequences + 1)
         if price > least:

@@ -118,7 +118,9 @@ class Router:
             load = self._loads.get(pinned)
             if load is None:
                 names = ", ".join(self._loads)
-                raise NotFound(f"worker '{pinned}' is not among the ready workers of this model", hint=f"one of {names}")
+                raise NotFound(
+                    f"worker '{pinned}' is not among the ready workers of this model", hint=f"one of {names}"
+                )
             reason = "pinned"
         else:
             match self.mode:

@@ -1,0 +1,139 @@
+"""An engine to test fleets with: its next token is a function of all before, it caches blocks, it can be told to fail.
+
+Runs in real worker processes, named "echo_engine:EchoEngine". Arguments: `step_s`, `block_tokens`, `total_blocks`,
+`fail_load`, `die_loading`. Sampling: `max_tokens`, and `boom` (the sequence fails), `refuse` (the request is at
+fault), `exit` (the process dies), `no_transfer` (a decode worker cannot fetch the KV).
+"""
+
+import asyncio
+import os
+import sys
+
+from tritium.backends.engine import (
+    BlocksStored,
+    Delta,
+    EngineInfo,
+    EngineSinks,
+    EngineSource,
+    Generate,
+    Role,
+    Step,
+    TokenLogprob,
+)
+
+
+def next_token(tokens: list[int]) -> int:
+    """Return the token that follows, so that output tells whether nothing before it was lost."""
+    return (sum(tokens[-7:]) * 31 + len(tokens)) % 50_000
+
+
+def continuation(tokens: list[int], count: int) -> list[int]:
+    """Return what the engine generates after a prompt."""
+    tokens = list(tokens)
+    start = len(tokens)
+    for _ in range(count):
+        tokens.append(next_token(tokens))
+    return tokens[start:]
+
+
+class EchoEngine:
+    def __init__(self, source: EngineSource) -> None:
+        self.source = source
+        self.arguments = dict(source.arguments)
+        self.block_tokens = self.arguments.get("block_tokens", 4)
+        self.step_s = self.arguments.get("step_s", 0.0)
+        self.sequences: dict[int, tuple[Generate, list[int]]] = {}
+        self.cached: dict[tuple[int, ...], int] = {}
+        self.received = 0.0
+        self.ticking = False
+
+    async def start(self, sinks: EngineSinks) -> EngineInfo:
+        if self.arguments.get("fail_load"):
+            raise ValueError("no weights in the folder")
+        if self.arguments.get("die_loading"):
+            sys.stderr.write("the echo engine is about to die\n")
+            sys.stderr.flush()
+            os._exit(7)
+        self.sinks = sinks
+        self.loop = asyncio.get_running_loop()
+        return EngineInfo(
+            "echo", "1", context_tokens=10_000, block_tokens=self.block_tokens,
+            total_blocks=self.arguments.get("total_blocks", 1000), max_sequences=8, transfer="echo",
+        )
+
+    def submit(self, request: Generate) -> None:
+        if request.sampling.get("exit"):
+            os._exit(9)
+        self.sequences[request.id] = (request, list(request.token_ids))
+        if not self.ticking:
+            self.ticking = True
+            self.loop.call_later(self.step_s, self._step)
+
+    def abort(self, id: int) -> None:
+        self.sequences.pop(id, None)
+
+    def metrics(self) -> dict[str, float]:
+        return {"echo_received_blocks_total": self.received}
+
+    async def stop(self) -> None:
+        self.sequences.clear()
+
+    def _step(self) -> None:
+        deltas = []
+        for id, (request, tokens) in list(self.sequences.items()):
+            delta = self._advance(id, request, tokens)
+            if delta.finish:
+                self.sequences.pop(id, None)
+            deltas.append(delta)
+        self.sinks.on_step(Step(deltas, running=len(self.sequences)))
+        self.ticking = bool(self.sequences)
+        if self.ticking:
+            self.loop.call_later(self.step_s, self._step)
+
+    def _advance(self, id: int, request: Generate, tokens: list[int]) -> Delta:
+        sampling = request.sampling
+        first = len(tokens) == len(request.token_ids)
+        if sampling.get("boom"):
+            return Delta(id, [], "error", error="boom")
+        if sampling.get("refuse"):
+            return Delta(id, [], "error", error="no field 'refuse'", invalid=True)
+        if request.transfer is not None and sampling.get("no_transfer"):
+            return Delta(id, [], "error", error="the KV is gone")
+        cached = None
+        if first:
+            if request.transfer is not None:
+                assert request.transfer["tokens"] == request.token_ids
+                self.received += len(request.token_ids) // self.block_tokens
+            cached = self._cache(request)
+        token = next_token(tokens)
+        tokens.append(token)
+        done = len(tokens) - len(request.token_ids) >= sampling.get("max_tokens", 16)
+        prefill = self.source.role is Role.PREFILL
+        return Delta(
+            id, [token], "length" if done else None, cached_tokens=cached,
+            logprobs=[[TokenLogprob(token, -0.5, 1)]] if sampling.get("logprobs") is not None else None,
+            transfer={"tokens": request.token_ids, "from": self.source.worker} if done and prefill else None,
+        )
+
+    def _cache(self, request: Generate) -> int:
+        """Store the prompt's full blocks, tell of the new ones, return how many tokens were there."""
+        tokens, size = request.token_ids, self.block_tokens
+        hits, parent, fresh, fresh_parent = 0, None, [], None
+        for end in range(size, len(tokens) + 1, size):
+            key = (hash(request.cache_salt), *tokens[:end])
+            if key in self.cached:
+                hits += 0 if fresh else 1
+            else:
+                if not fresh:
+                    fresh_parent = parent
+                self.cached[key] = len(self.cached) + 1
+                fresh.append((self.cached[key], tokens[end - size : end]))
+            parent = self.cached[key]
+        if fresh:
+            self.sinks.on_events([
+                BlocksStored(
+                    [hash for hash, _ in fresh], fresh_parent, [t for _, block in fresh for t in block], size,
+                    salt=request.cache_salt,
+                )
+            ])
+        return hits * size

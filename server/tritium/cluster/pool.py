@@ -1,0 +1,128 @@
+"""The workers of a fleet with the routers that follow them, one router a role.
+
+    worker ready -> joins its role's router -> events of its cache -> index
+    worker lost  -> leaves the router, its blocks with it           -> comes back empty
+
+The pool knows nothing of requests; `cluster.local` does.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tritium.backends.engine import BlocksRemoved, BlocksStored, CacheCleared, EngineInfo, KvEvent, Role, Step
+from tritium.cluster.frames import VERSION, Events, Load, ToWorker
+from tritium.cluster.spec import FleetSpec
+from tritium.cluster.supervisor import SupervisedWorker
+from tritium.router.router import Router
+
+
+class WorkerPool:
+    """All workers of one model.
+
+    Contract: `on_ready` and `on_lost` are called after the router has been told, so that a request routed from
+    within them finds the truth.
+    """
+
+    def __init__(
+        self,
+        spec: FleetSpec,
+        *,
+        on_step: Callable[[SupervisedWorker, Step], None],
+        on_ready: Callable[[SupervisedWorker], None],
+        on_lost: Callable[[SupervisedWorker, str], None],
+    ) -> None:
+        self.spec = spec
+        self.workers: dict[str, SupervisedWorker] = {}
+        self.routers: dict[Role, Router] = {}
+        self._info: EngineInfo | None = None
+        self._on_step = on_step
+        self._on_ready = on_ready
+        self._on_lost = on_lost
+
+    @property
+    def info(self) -> EngineInfo:
+        """Return what the engine says of itself; known once the pool has started."""
+        assert self._info is not None
+        return self._info
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether every role has a live worker."""
+        return all(role in self.routers and len(self.routers[role]) for role in self.spec.roles)
+
+    @property
+    def generating(self) -> Router:
+        """Return the router of the workers that stream tokens."""
+        return self.routers[Role.DECODE if self.spec.prefill else Role.AGGREGATED]
+
+    @property
+    def prefilling(self) -> Router:
+        """Return the router of the workers that only prefill."""
+        return self.routers[Role.PREFILL]
+
+    async def start(self, engine: str, folder: Path, arguments: Mapping[str, Any]) -> None:
+        """Start every worker; when one cannot start, none stays.
+
+        Raises:
+            InferenceError: in the words of the first worker that failed.
+        """
+        for role, count in self.spec.roles.items():
+            for index in range(count):
+                name = f"{'worker' if role is Role.AGGREGATED else role}_{index}"
+                self.workers[name] = SupervisedWorker(
+                    Load(VERSION, engine, str(folder), dict(arguments), role, name),
+                    on_ready=self._join,
+                    on_lost=self._leave,
+                    on_frame=self._take,
+                )
+        starting = [asyncio.create_task(worker.start()) for worker in self.workers.values()]
+        try:
+            await asyncio.gather(*starting)
+        except BaseException:
+            for task in starting:
+                task.cancel()
+            await asyncio.gather(*starting, return_exceptions=True)
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """End every worker."""
+        await asyncio.gather(*(worker.stop(0) for worker in self.workers.values()))
+
+    def send(self, worker: str, *frames: ToWorker) -> None:
+        """Send frames to a worker by name."""
+        self.workers[worker].send(*frames)
+
+    def _join(self, worker: SupervisedWorker) -> None:
+        info = worker.info
+        assert info is not None
+        self._info = self._info or info
+        router = self.routers.get(worker.role)
+        if router is None:
+            router = self.routers[worker.role] = Router(info.block_tokens, self.spec.router)
+        router.add(worker.name, capacity_blocks=info.total_blocks, max_sequences=info.max_sequences)
+        self._on_ready(worker)
+
+    def _leave(self, worker: SupervisedWorker, reason: str) -> None:
+        self.routers[worker.role].remove(worker.name)
+        self._on_lost(worker, reason)
+
+    def _take(self, worker: SupervisedWorker, frame: Step | Events) -> None:
+        if isinstance(frame, Step):
+            self._on_step(worker, frame)
+            return
+        router = self.routers[worker.role]
+        for event in frame.events:
+            _apply(router, worker.name, event)
+
+
+def _apply(router: Router, worker: str, event: KvEvent) -> None:
+    match event:
+        case BlocksStored(tier="device"):
+            router.stored(worker, event.hashes, event.parent, event.token_ids, salt=event.salt, lora=event.lora)
+        case BlocksRemoved(tier="device"):
+            router.removed(worker, event.hashes)
+        case CacheCleared():
+            router.cleared(worker)

@@ -1,0 +1,146 @@
+"""A worker's process: started with one end of a socket pair, its output kept, its process group ended with it."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+import structlog
+
+from tritium.cluster.channel import Channel
+from tritium.cluster.frames import FromWorker, ToWorker
+
+OUTPUT_LINES = 40
+"""Last lines of a worker's output kept, to be shown when it dies."""
+
+log = structlog.get_logger(__name__)
+
+
+class WorkerProcess:
+    """One run of one worker.
+
+    Contract: `on_frame` is called for each of its frames, `on_end` once when it is gone, by whatever cause, after
+    everything it started was killed too.
+    """
+
+    def __init__(
+        self, worker: str, on_frame: Callable[[FromWorker], None], on_end: Callable[["WorkerProcess"], None]
+    ) -> None:
+        self.worker = worker
+        self.output: deque[str] = deque(maxlen=OUTPUT_LINES)
+        self.ended = asyncio.Event()
+        self._on_end = on_end
+        self._channel: Channel[FromWorker] = Channel(FromWorker, on_frame, self._closed)
+        self._process: asyncio.subprocess.Process | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def started(self) -> bool:
+        """Tell whether there is, or was, a process."""
+        return self._watch is not None
+
+    @property
+    def pid(self) -> int:
+        """Return the process id, also its group's."""
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self) -> None:
+        """Start the process; it waits for its first frame."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    "tritium.cluster.worker",
+                    "--fd",
+                    str(theirs.fileno()),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.STDOUT,
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,
+                )
+            except BaseException:
+                ours.close()
+                raise
+        ours.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: self._channel, sock=ours)
+        self._watch = loop.create_task(self._wait())
+
+    def send(self, *frames: ToWorker) -> None:
+        """Send frames in one write."""
+        self._channel.send(*frames)
+
+    async def end(self, within_s: float) -> None:
+        """Wait for the process to end by itself, then kill it and all it started."""
+        try:
+            await asyncio.wait_for(self.ended.wait(), within_s)
+        except TimeoutError:
+            log.warning("worker_killed", worker=self.worker, after_s=within_s)
+            self.kill()
+            await self.ended.wait()
+
+    def kill(self) -> None:
+        """Kill the process and everything it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def death(self) -> str:
+        """Say how the process ended, with the last lines of its output."""
+        assert self._process is not None
+        code = self._process.returncode
+        if code is None:
+            how = "is still running"
+        elif code < 0:
+            how = f"was killed by {signal.Signals(-code).name}"
+        else:
+            how = f"ended with status {code}"
+        said = "".join(f"\n    {line}" for line in self.output)
+        return f"process {self.pid} {how}" + (f"; its last lines:{said}" if said else "")
+
+    def _closed(self, _error: Exception | None) -> None:
+        # A worker that cannot be spoken to is of no use, whatever it may still be doing.
+        if self._watch is not None and not self.ended.is_set():
+            asyncio.get_running_loop().call_later(_GOODBYE_S, self._kill_if_alive)
+
+    def _kill_if_alive(self) -> None:
+        if not self.ended.is_set():
+            self.kill()
+
+    async def _wait(self) -> None:
+        assert self._process is not None
+        reading = asyncio.create_task(self._read_output())
+        await self._process.wait()
+        # The engine's own children must not outlive it; they may also hold the pipe that is being read.
+        self.kill()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(reading, _GOODBYE_S)
+        self._channel.close()
+        self.ended.set()
+        self._on_end(self)
+
+    async def _read_output(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        while line := await self._read_line(self._process.stdout):
+            text = line.decode(errors="replace").rstrip()
+            self.output.append(text)
+            log.debug("worker_output", worker=self.worker, line=text)
+
+    @staticmethod
+    async def _read_line(stream: asyncio.StreamReader) -> bytes:
+        try:
+            return await stream.readline()
+        except ValueError:
+            return b"(a line too long to keep)\n"
+
+
+_GOODBYE_S = 10.0
+"""How long a worker may take to end after its connection closed."""

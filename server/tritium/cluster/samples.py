@@ -1,0 +1,41 @@
+"""What a fleet reports of itself to metrics."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tritium.cluster.local import LocalFleet
+
+Sample = tuple[str, dict[str, str], float]
+
+
+def fleet_samples(fleet: "LocalFleet") -> list[Sample]:
+    """Return the samples of a fleet, its routers and its workers' engines."""
+    model = {"model": fleet.name}
+    counters = fleet.counters
+    samples: list[Sample] = [
+        ("tritium_fleet_requests_total", model, counters.requests),
+        ("tritium_fleet_active_requests", model, len(fleet.flights)),
+        ("tritium_fleet_held_requests_total", model, counters.held),
+        ("tritium_fleet_moved_requests_total", model, counters.moved),
+        ("tritium_fleet_lost_requests_total", model, counters.lost),
+        ("tritium_fleet_remote_prefills_total", model, counters.remote_prefills),
+        ("tritium_fleet_prefill_fallbacks_total", model, counters.prefill_fallbacks),
+        ("tritium_router_prompt_blocks_total", model, counters.prompt_blocks),
+        ("tritium_router_overlap_blocks_total", model, counters.overlap_blocks),
+    ]
+    for role, router in fleet.pool.routers.items():
+        labels = model | {"role": role.value}
+        samples.append(("tritium_router_index_blocks", labels, len(router.index)))
+        samples.append(("tritium_router_orphan_blocks_total", labels, router.index.orphans))
+        for load in router.loads:
+            routed = labels | {"worker": load.name}
+            samples.append(("tritium_router_worker_active", routed, load.active))
+            samples.append(("tritium_router_worker_prefill_blocks", routed, load.prefill_blocks))
+            samples.append(("tritium_router_worker_decode_blocks", routed, load.decode_blocks))
+            samples.append(("tritium_router_worker_held_blocks", routed, router.index.held_by(load.number)))
+    for worker in fleet.pool.workers.values():
+        labels = model | {"role": worker.role.value, "worker": worker.name}
+        samples.append(("tritium_worker_ready", labels, float(worker.ready)))
+        samples.append(("tritium_worker_restarts_total", labels, worker.restarts))
+        samples.extend((name, labels, value) for name, value in worker.gauges.items())
+    return samples

@@ -1,0 +1,97 @@
+"""The one setting that says how many workers a language model has and how its requests find them.
+
+    workers=2                                two workers that prefill and decode
+    prefill=1,decode=2                       disaggregated: KV moves from prefill to decode workers
+    workers=4,router=round_robin             any of the options below, in any order
+
+It comes from the model's configuration (parameter `fleet`) or from a flag.
+"""
+
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+
+from tritium.backends.engine import Role
+from tritium.core.errors import InvalidArgument
+from tritium.router.choice import Mode
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSpec:
+    """How many workers of each role, and the bounds on what waits for them."""
+
+    workers: int = 1
+    """Workers that prefill and decode; 0 in a disaggregated fleet."""
+    prefill: int = 0
+    decode: int = 0
+    router: Mode = Mode.KV
+    local_prefill_tokens: int = 0
+    """Prompts with at most so many uncached tokens are prefilled by the decode worker."""
+    max_requests: int = 4096
+    """Requests under way or held; more are refused."""
+    hold_s: float = 30.0
+    """How long a request may wait for a worker to become ready."""
+    drain_s: float = 30.0
+    """How long requests under way may take to finish when the fleet is closed."""
+
+    @property
+    def roles(self) -> dict[Role, int]:
+        """Return how many workers each role has."""
+        if self.prefill:
+            return {Role.PREFILL: self.prefill, Role.DECODE: self.decode}
+        return {Role.AGGREGATED: self.workers}
+
+
+def parse_fleet(text: str) -> FleetSpec:
+    """Read a fleet setting; the empty text is one aggregated worker.
+
+    Raises:
+        InvalidArgument: an unknown option, a value that is no number or out of range, or roles that do not combine.
+    """
+    known = {field.name: field.type for field in fields(FleetSpec)}
+    values: dict[str, int | float | Mode] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        key, sign, value = (piece.strip() for piece in part.partition("="))
+        if key not in known:
+            close = get_close_matches(key, known, n=1)
+            raise InvalidArgument(
+                f"fleet: unknown option '{key}'",
+                hint=f"did you mean {close[0]}?" if close else f"options are {', '.join(known)}",
+            )
+        if not sign or key in values:
+            raise InvalidArgument(
+                f"fleet: {key} {'is given twice' if sign else 'has no value'}", hint=f"write {key}=..."
+            )
+        values[key] = _mode(value) if key == "router" else _number(key, value, whole=known[key] is int)
+    disaggregated = "prefill" in values or "decode" in values
+    if disaggregated:
+        if "workers" in values:
+            raise InvalidArgument(
+                "fleet: workers= does not combine with prefill= and decode=",
+                hint="write workers=2, or prefill=1,decode=2",
+            )
+        if not values.get("prefill") or not values.get("decode"):
+            raise InvalidArgument(
+                "fleet: a disaggregated fleet needs at least one prefill and one decode worker",
+                hint="write prefill=1,decode=1",
+            )
+        values["workers"] = 0
+    elif values.get("workers", 1) == 0:
+        raise InvalidArgument("fleet: workers=0 leaves nobody to answer", hint="write workers=1")
+    return FleetSpec(**values)  # type: ignore[arg-type]  # the loop above has checked names and types
+
+
+def _mode(value: str) -> Mode:
+    try:
+        return Mode(value.replace("-", "_"))
+    except ValueError:
+        raise InvalidArgument(f"fleet: unknown router '{value}'", hint=f"one of {', '.join(Mode)}") from None
+
+
+def _number(key: str, value: str, *, whole: bool) -> int | float:
+    try:
+        number = int(value) if whole else float(value)
+    except ValueError:
+        raise InvalidArgument(f"fleet: {key}={value} is not a {'whole ' if whole else ''}number") from None
+    if not 0 <= number < float("inf"):
+        raise InvalidArgument(f"fleet: {key}={value} is out of range")
+    return number

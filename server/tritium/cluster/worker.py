@@ -1,0 +1,201 @@
+"""A worker process: one engine, fed and read over a socket that it inherits.
+
+    python -m tritium.cluster.worker --fd N      (started by cluster.process, not by hand)
+
+    LOADING --ok--> SERVING --Drain--> DRAINING --idle or grace over--> end
+       |               |                   |
+       +---------------+---- peer gone ----+--> end
+
+It leads a process group of its own, so that whatever the engine started can be ended with it. A thread watches the
+socket: when the server dies, also in the middle of loading, nothing of the worker outlives it by long.
+"""
+
+import argparse
+import asyncio
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from tritium.backends.engine import EngineInfo, EngineSinks, EngineSource, KvEvent, LanguageEngine, Step
+from tritium.cluster.channel import Channel
+from tritium.cluster.frames import (
+    VERSION,
+    Abort,
+    Drain,
+    Events,
+    Failed,
+    Gauges,
+    Load,
+    Ready,
+    Submit,
+    ToWorker,
+)
+from tritium.core.errors import InferenceError, NotFound
+
+GAUGES_EVERY_S = 1.0
+ORPHAN_GRACE_S = 10.0
+"""How long a worker may take to end by itself once its server is gone."""
+
+
+class Worker:
+    """The engine and its side of the connection."""
+
+    def __init__(self) -> None:
+        self.channel: Channel[ToWorker] = Channel(ToWorker, self._take, lambda _: self.ended.set())
+        self.ended = asyncio.Event()
+        self.exit_status = 0
+        self._engine: LanguageEngine | None = None
+        self._active: set[int] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._gauges: dict[str, float] = {}
+        self._gauges_due: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def _take(self, frame: ToWorker) -> None:
+        match frame:
+            case Submit(request):
+                assert self._engine is not None
+                self._active.add(request.id)
+                self._idle.clear()
+                self._engine.submit(request)
+            case Abort(id):
+                assert self._engine is not None
+                self._engine.abort(id)
+                self._over(id)
+            case Load():
+                self._spawn(self._load(frame))
+            case Drain(grace_s):
+                self._spawn(self._drain(grace_s))
+
+    async def _load(self, load: Load) -> None:
+        try:
+            info = await self._open(load)
+        except Exception as error:  # noqa: BLE001  an engine may raise anything; its words go to the operator
+            self.exit_status = 1
+            self.channel.send(Failed(error.message if isinstance(error, InferenceError) else _words(error)))
+            self.channel.close()
+            self.ended.set()
+            return
+        self.channel.send(Ready(info))
+        self._send_gauges()
+
+    async def _open(self, load: Load) -> EngineInfo:
+        if load.version != VERSION:
+            raise InferenceError(f"the worker speaks frames of version {VERSION}, its server of version {load.version}")
+        opened: LanguageEngine = _engine(load.engine)(
+            EngineSource(folder=Path(load.folder), arguments=load.arguments, role=load.role, worker=load.worker)
+        )
+        self._engine = opened
+        return await opened.start(EngineSinks(on_step=self._step, on_events=self._events))
+
+    def _step(self, step: Step) -> None:
+        self.channel.send(step)
+        for delta in step.deltas:
+            if delta.finish is not None:
+                self._over(delta.id)
+        if self._gauges_due is None:
+            self._gauges_due = asyncio.get_running_loop().call_later(GAUGES_EVERY_S, self._send_gauges)
+
+    def _events(self, events: list[KvEvent]) -> None:
+        self.channel.send(Events(events))
+
+    def _send_gauges(self) -> None:
+        """Send the counters when they changed, and look again in a while for as long as they do."""
+        self._gauges_due = None
+        assert self._engine is not None
+        values = self._engine.metrics()
+        if values == self._gauges:
+            return
+        self._gauges = dict(values)
+        self.channel.send(Gauges(self._gauges))
+        self._gauges_due = asyncio.get_running_loop().call_later(GAUGES_EVERY_S, self._send_gauges)
+
+    def _over(self, id: int) -> None:  # noqa: A002  the engine contract's name
+        self._active.discard(id)
+        if not self._active:
+            self._idle.set()
+
+    async def _drain(self, grace_s: float) -> None:
+        try:
+            await asyncio.wait_for(self._idle.wait(), grace_s)
+        except TimeoutError:
+            sys.stderr.write(f"drain: {len(self._active)} sequences cut after {grace_s:g} s\n")
+        self.ended.set()
+
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self) -> None:
+        """Free the engine and say goodbye."""
+        if self._gauges_due is not None:
+            self._gauges_due.cancel()
+        for task in tuple(self._tasks):
+            task.cancel()
+        if self._engine is not None:
+            await self._engine.stop()
+        self.channel.close()
+
+
+def _engine(name: str) -> Callable[[EngineSource], LanguageEngine]:
+    """Find an engine by its entry point, or by "package.module:Class".
+
+    Raises:
+        NotFound: no such engine is installed.
+    """
+    engines = entry_points(group="tritium.engines")
+    if name in engines.names:
+        point = engines[name]
+    elif ":" in name:
+        point = EntryPoint(name, name, "tritium.engines")
+    else:
+        raise NotFound(f"no engine '{name}' is installed; there are {', '.join(sorted(engines.names))}")
+    engine: Callable[[EngineSource], LanguageEngine] = point.load()
+    return engine
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _end_with_peer(connection: socket.socket) -> None:
+    """Wait until the server's end of the socket is gone; then end this process group, by force if need be."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLRDHUP | select.POLLHUP | select.POLLERR)
+    poll.poll()
+    threading.Event().wait(ORPHAN_GRACE_S)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+async def serve(connection: socket.socket) -> int:
+    """Serve one engine over the socket until it ends; return the exit status."""
+    loop = asyncio.get_running_loop()
+    worker = Worker()
+    loop.add_signal_handler(signal.SIGTERM, worker.ended.set)
+    await loop.create_connection(lambda: worker.channel, sock=connection)
+    await worker.ended.wait()
+    await worker.stop()
+    return worker.exit_status
+
+
+def main() -> None:
+    """Run a worker process."""
+    parser = argparse.ArgumentParser(prog="tritium.cluster.worker")
+    parser.add_argument("--fd", type=int, required=True, help="the inherited socket to the server")
+    connection = socket.socket(fileno=parser.parse_args().fd)
+    # Ctrl-C in a terminal is the server's to handle: it drains its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_peer, args=(connection.dup(),), name="end-with-peer", daemon=True).start()
+    raise SystemExit(asyncio.run(serve(connection)))
+
+
+if __name__ == "__main__":
+    main()
