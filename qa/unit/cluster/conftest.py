@@ -99,7 +99,11 @@ def fleet_of(monkeypatch):
     async def opened(spec: str = "", **arguments):
         events = Events()
         fleet = await start_fleet(
-            parse_fleet(spec), name="echo", engine="echo_engine:EchoEngine", folder=HERE, arguments=arguments,
+            parse_fleet(spec),
+            name="echo",
+            engine="echo_engine:EchoEngine",
+            folder=HERE,
+            arguments=arguments,
             on_event=events,
         )
         fleet.events = events

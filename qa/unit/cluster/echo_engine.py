@@ -57,8 +57,13 @@ class EchoEngine:
         self.sinks = sinks
         self.loop = asyncio.get_running_loop()
         return EngineInfo(
-            "echo", "1", context_tokens=10_000, block_tokens=self.block_tokens,
-            total_blocks=self.arguments.get("total_blocks", 1000), max_sequences=8, transfer="echo",
+            "echo",
+            "1",
+            context_tokens=10_000,
+            block_tokens=self.block_tokens,
+            total_blocks=self.arguments.get("total_blocks", 1000),
+            max_sequences=8,
+            transfer="echo",
         )
 
     def submit(self, request: Generate) -> None:
@@ -110,7 +115,10 @@ class EchoEngine:
         done = len(tokens) - len(request.token_ids) >= sampling.get("max_tokens", 16)
         prefill = self.source.role is Role.PREFILL
         return Delta(
-            id, [token], "length" if done else None, cached_tokens=cached,
+            id,
+            [token],
+            "length" if done else None,
+            cached_tokens=cached,
             logprobs=[[TokenLogprob(token, -0.5, 1)]] if sampling.get("logprobs") is not None else None,
             transfer={"tokens": request.token_ids, "from": self.source.worker} if done and prefill else None,
         )
@@ -130,10 +138,15 @@ class EchoEngine:
                 fresh.append((self.cached[key], tokens[end - size : end]))
             parent = self.cached[key]
         if fresh:
-            self.sinks.on_events([
-                BlocksStored(
-                    [hash for hash, _ in fresh], fresh_parent, [t for _, block in fresh for t in block], size,
-                    salt=request.cache_salt,
-                )
-            ])
+            self.sinks.on_events(
+                [
+                    BlocksStored(
+                        [hash for hash, _ in fresh],
+                        fresh_parent,
+                        [t for _, block in fresh for t in block],
+                        size,
+                        salt=request.cache_salt,
+                    )
+                ]
+            )
         return hits * size

@@ -32,3 +32,205 @@ async def test_generates(fleet_of, request_for, collector, echo):
         fleet.generate(request_for(PROMPT), again)
         await again.end()
         assert again.cached_tokens == 12
+
+
+async def test_shared_prefix_returns_to_its_holder(fleet_of, request_for, collector):
+    """What a worker has cached draws the next prompt with that beginning, and the route says so."""
+    async with fleet_of("workers=3") as fleet:
+        prefix = list(range(100, 140))
+        first = fleet.generate(request_for(prefix + [1, 2]), sink := collector())
+        await sink.end()
+        for last in (3, 4, 5):
+            explained = fleet.explain(prefix + [last, 9])
+            handle = fleet.generate(request_for(prefix + [last, 9]), sink := collector())
+            await sink.end()
+            assert handle.route.worker == first.route.worker == explained.worker
+            assert handle.route.overlap_blocks == explained.overlap_blocks == 10
+            assert handle.route.because == "overlap 10/11 blocks, 0 active"
+            assert sink.cached_tokens == 40
+        assert {c["worker"] for c in explained.candidates} == {"worker_0", "worker_1", "worker_2"}
+        other = fleet.generate(request_for(range(500, 540)), sink := collector())
+        await sink.end()
+        assert other.route.worker != first.route.worker
+
+
+async def test_salts_do_not_share(fleet_of, request_for, collector):
+    """A prompt under another salt overlaps nothing and is served nothing from the cache."""
+    async with fleet_of() as fleet:
+        fleet.generate(request_for(PROMPT, cache_salt="a"), sink := collector())
+        await sink.end()
+        handle = fleet.generate(request_for(PROMPT, cache_salt="b"), sink := collector())
+        await sink.end()
+        assert (handle.route.overlap_blocks, sink.cached_tokens) == (0, 0)
+        handle = fleet.generate(request_for(PROMPT, cache_salt="a"), sink := collector())
+        await sink.end()
+        assert (handle.route.overlap_blocks, sink.cached_tokens) == (3, 12)
+
+
+async def test_killed_worker_hands_its_streams_over(fleet_of, request_for, collector, echo):
+    """kill -9 in mid-stream: the other worker goes on where it stood, and usage stays as if nothing had happened."""
+    async with fleet_of("workers=2", step_s=0.02) as fleet:
+        sinks = [collector() for _ in range(6)]
+        handles = [
+            fleet.generate(request_for([index, *PROMPT], max_tokens=40), sink) for index, sink in enumerate(sinks)
+        ]
+        for sink in sinks:
+            await sink.grown(5)
+        assert {handle.route.worker for handle in handles} == {"worker_0", "worker_1"}
+        os.kill(fleet.pool.workers["worker_0"].pid, signal.SIGKILL)
+        for index, sink in enumerate(sinks):
+            await sink.end()
+            assert sink.error is None
+            assert echo.continuation([index, *PROMPT], 40) == sink.tokens
+            assert sum(delta.cached_tokens is not None for delta in sink.deltas) == 1
+        assert any("moved from worker_0 after" in handle.route.because for handle in handles)
+        lost = await fleet.events.until("worker_lost")
+        assert lost.worker == "worker_0"
+        assert "SIGKILL" in lost.detail
+        await fleet.events.until("worker_ready", 3)
+        assert fleet.ready
+        samples = {name: value for name, labels, value in fleet.metrics() if "worker" not in labels}
+        assert samples["tritium_fleet_moved_requests_total"] == 3
+        assert samples["tritium_fleet_active_requests"] == 0
+
+
+async def test_only_worker_lost_in_mid_stream(fleet_of, request_for, collector):
+    """With nobody to go on, a started stream fails with WorkerLost; one that waits is served by the restarted worker."""
+    async with fleet_of("workers=1", step_s=0.02) as fleet:
+        fleet.generate(request_for(PROMPT, max_tokens=500), started := collector())
+        await started.grown(2)
+        os.kill(fleet.pool.workers["worker_0"].pid, signal.SIGKILL)
+        await started.end()
+        assert isinstance(started.error, WorkerLost)
+        assert not fleet.ready
+        fleet.generate(request_for(PROMPT), held := collector())
+        await held.end()
+        assert held.finish == "length"
+        assert fleet.ready
+
+
+async def test_request_that_kills_workers_is_stopped(fleet_of, request_for, collector):
+    """A request under which worker after worker dies is given up, not passed on for ever."""
+    async with fleet_of("workers=2") as fleet:
+        fleet.generate(request_for(PROMPT, sampling={"exit": True}), sink := collector())
+        await sink.end()
+        assert isinstance(sink.error, WorkerLost)
+        assert "it has lost 3 workers already" in sink.error.hint
+        fleet.generate(request_for(PROMPT), sink := collector())
+        assert (await sink.end()).finish == "length"
+
+
+async def test_cancel_reaches_the_engine(fleet_of, request_for, collector):
+    """A cancelled generation says nothing more, leaves the engine, and gives its load back."""
+    async with fleet_of(step_s=0.01) as fleet:
+        handle = fleet.generate(request_for(PROMPT, max_tokens=100_000), sink := collector())
+        await sink.grown(3)
+        handle.cancel()
+        handle.cancel()
+        count = len(sink.tokens)
+        fleet.generate(request_for(PROMPT), other := collector())
+        await other.end()
+        assert len(sink.tokens) == count
+        assert not sink.over.is_set()
+        assert not fleet.flights
+        assert [load.active for load in fleet.pool.generating.loads] == [0]
+        await asyncio.wait_for(fleet.close(), 10)
+
+
+async def test_failing_sequence_harms_no_other(fleet_of, request_for, collector):
+    """An engine's failure of one sequence is that request's ModelFailed; what the engine refuses is InvalidArgument."""
+    async with fleet_of(step_s=0.01) as fleet:
+        fleet.generate(request_for(PROMPT, max_tokens=20), good := collector())
+        fleet.generate(request_for(PROMPT, sampling={"boom": True}), bad := collector())
+        fleet.generate(request_for(PROMPT, sampling={"refuse": True}), refused := collector())
+        for sink in (good, bad, refused):
+            await sink.end()
+        assert isinstance(bad.error, ModelFailed)
+        assert bad.error.message == "boom"
+        assert isinstance(refused.error, InvalidArgument)
+        assert len(good.tokens) == 20
+
+
+async def test_sink_that_raises_harms_no_other(fleet_of, request_for, collector):
+    """A sink's own exception costs neither the worker nor the other streams."""
+
+    class Raising(collector):
+        def on_delta(self, delta):
+            raise RuntimeError("a sink's fault")
+
+    async with fleet_of(step_s=0.01) as fleet:
+        fleet.generate(request_for(PROMPT), Raising())
+        fleet.generate(request_for(PROMPT), good := collector())
+        assert len((await good.end()).tokens) == 8
+
+
+@pytest.mark.parametrize(
+    ("tokens", "pinned", "error", "words"),
+    [
+        ([], "", InvalidArgument, "the prompt is empty"),
+        (list(range(10_000)), "", InvalidArgument, "the model's context is 10000"),
+        ([-1], "", InvalidArgument, "token ids"),
+        ([2**40], "", InvalidArgument, "token ids"),
+        (["a"], "", InvalidArgument, "token ids"),
+        ([1, 2], "worker_9", NotFound, "the model has no worker 'worker_9'"),
+    ],
+)
+async def test_refuses(fleet_of, request_for, collector, tokens, pinned, error, words):
+    """What no worker could take fails at once and says why."""
+    async with fleet_of() as fleet:
+        fleet.generate(request_for(tokens, worker=pinned), sink := collector())
+        await sink.end()
+        assert isinstance(sink.error, error)
+        assert words in sink.error.message
+
+
+async def test_pins(fleet_of, request_for, collector):
+    """A pinned request goes to its worker whatever the others hold."""
+    async with fleet_of("workers=2") as fleet:
+        fleet.generate(request_for(PROMPT, worker="worker_1"), sink := collector())
+        await sink.end()
+        handle = fleet.generate(request_for(PROMPT, worker="worker_0"), sink := collector())
+        await sink.end()
+        assert handle.route.worker == "worker_0"
+        assert handle.route.because.startswith("pinned; overlap 0/4")
+
+
+async def test_bounds(fleet_of, request_for, collector):
+    """Beyond max_requests a request is refused; one held longer than hold_s fails as Unavailable."""
+    async with fleet_of("workers=1,max_requests=2,hold_s=0.05", step_s=0.05) as fleet:
+        sinks = [collector() for _ in range(3)]
+        for sink in sinks:
+            fleet.generate(request_for(PROMPT), sink)
+        assert isinstance(sinks[2].error, Overloaded)
+        for sink in sinks:
+            await sink.end()
+        os.kill(fleet.pool.workers["worker_0"].pid, signal.SIGKILL)
+        await fleet.events.until("worker_lost")
+        fleet.generate(request_for(PROMPT), held := collector())
+        await held.end()
+        assert isinstance(held.error, Unavailable)
+        assert "became ready within 0.05 s" in held.error.message
+        await fleet.events.until("worker_ready", 2)
+
+
+async def test_close_lets_streams_finish(fleet_of, request_for, collector):
+    """Closing refuses new requests and lets those under way end."""
+    async with fleet_of(step_s=0.01) as fleet:
+        fleet.generate(request_for(PROMPT, max_tokens=30), sink := collector())
+        await sink.grown(1)
+        closing = asyncio.create_task(fleet.close())
+        await asyncio.sleep(0)
+        fleet.generate(request_for(PROMPT), late := collector())
+        assert isinstance(late.error, Unavailable)
+        await closing
+        assert len(sink.tokens) == 30
+        assert sink.finish == "length"
+
+
+async def test_close_cuts_what_does_not_end(fleet_of, request_for, collector):
+    """A stream longer than drain_s is cut, and told."""
+    async with fleet_of("drain_s=0.05", step_s=0.01) as fleet:
+        fleet.generate(request_for(PROMPT, max_tokens=100_000), sink := collector())
+        await sink.grown(1)
+        await fleet.close()
+        assert isinstance(sink.error, Unavailable)

@@ -124,7 +124,8 @@ class Worker:
 
     async def _drain(self, grace_s: float) -> None:
         try:
-            await asyncio.wait_for(self._idle.wait(), grace_s)
+            if self._active:
+                await asyncio.wait_for(self._idle.wait(), grace_s)
         except TimeoutError:
             sys.stderr.write(f"drain: {len(self._active)} sequences cut after {grace_s:g} s\n")
         self.ended.set()

@@ -117,10 +117,7 @@ class Router:
         if pinned:
             load = self._loads.get(pinned)
             if load is None:
-                names = ", ".join(self._loads)
-                raise NotFound(
-                    f"worker '{pinned}' is not among the ready workers of this model", hint=f"one of {names}"
-                )
+                raise NotFound(f"the model has no worker '{pinned}'", hint=f"one of {', '.join(self._loads)}")
             reason = "pinned"
         else:
             match self.mode:
