@@ -41,6 +41,26 @@ EXTENSIONS = (
 )
 """The protocol extensions that are served, in the order in which Triton lists them."""
 
+LOG_SETTINGS: Mapping[str, str | int] = {
+    "log_file": "",
+    "log_info": True,
+    "log_warning": True,
+    "log_error": True,
+    "log_verbose_level": 0,
+    "log_format": "default",
+}
+"""What the logging extension reports; it cannot be changed while the server runs yet."""
+
+TRACE_SETTINGS: Mapping[str, str | Sequence[str]] = {
+    "trace_level": ["OFF"],
+    "trace_rate": "1000",
+    "trace_count": "-1",
+    "log_frequency": "0",
+    "trace_file": "",
+    "trace_mode": "triton",
+}
+"""What the trace extension reports: tracing is off."""
+
 _ERRORS: Mapping[Code, type[InferenceError]] = {
     Code.UNKNOWN: Unknown,
     Code.INTERNAL: Internal,

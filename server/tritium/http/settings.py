@@ -1,44 +1,27 @@
 """Log and trace settings, which can be read, and what is not served yet: setting them, and shared memory."""
 
 from tritium.core.errors import InvalidArgument, NotFound, Unsupported
-from tritium.core.serving import ServerState
+from tritium.core.serving import LOG_SETTINGS, TRACE_SETTINGS, ServerState
 from tritium.http import answer
 from tritium.http.target import Target
 from tritium.wire.http import Request, Response
 
-LOGGING = {
-    "log_file": "",
-    "log_info": True,
-    "log_warning": True,
-    "log_error": True,
-    "log_verbose_level": 0,
-    "log_format": "default",
-}
-TRACING = {
-    "trace_level": ["OFF"],
-    "trace_rate": "1000",
-    "trace_count": "-1",
-    "log_frequency": "0",
-    "trace_file": "",
-    "trace_mode": "triton",
-}
-
 
 async def logging(_request: Request, _server: ServerState, _target: Target) -> Response:
     """GET /v2/logging."""
-    return answer.json(LOGGING)
+    return answer.json(LOG_SETTINGS)
 
 
 async def set_logging(_request: Request, _server: ServerState, _target: Target) -> Response:
     """POST /v2/logging."""
-    raise Unsupported("log settings can not be changed while the server runs yet", hint="set them on the command line")
+    raise Unsupported("log settings can not be changed while the server runs yet", hint="set them by flag")
 
 
 async def tracing(_request: Request, server: ServerState, target: Target) -> Response:
     """GET /v2/trace/setting, /v2/models/{name}/trace/setting."""
     if target.name:
         check_traced_model(server, target.name)
-    return answer.json(TRACING)
+    return answer.json(TRACE_SETTINGS)
 
 
 async def set_tracing(_request: Request, server: ServerState, target: Target) -> Response:

@@ -31,3 +31,5 @@ class InferCall(Generic[T]):
     timeout_us: int = 0
     binary_output: bool = False
     """Whether an output the client does not name, or names without saying how, comes back as bytes."""
+    empty_final_response: bool = False
+    """Whether the end of a decoupled stream is told by a response of its own (gRPC only)."""

@@ -21,7 +21,6 @@ T = TypeVar("T")
 MakeTensor = Callable[[str, str, tuple[int, ...], Buffer], T]
 
 SHARED_MEMORY = "shared_memory_region"
-NO_SHARED_MEMORY = "shared memory is not supported yet: send the tensor in the request, and read it from the response"
 
 _UNSIGNED = not_a("unsigned-integer")
 _BOOLEAN = not_a("boolean")
@@ -155,7 +154,12 @@ def _check_sources(parameters: Any, *, json_data: bool) -> None:
         found = f"set {' '.join(given)}" if given else "no field is set"
         raise Refusal(f"Input must set only one of the following fields: {_SOURCES}. But {found}")
     if given == [f"'{SHARED_MEMORY}'"]:
-        raise Refusal(NO_SHARED_MEMORY, Code.UNSUPPORTED)
+        raise no_region(parameters[SHARED_MEMORY])
+
+
+def no_region(name: object) -> Refusal:
+    """Refuse a shared memory region; none can be registered yet, so none is known."""
+    return Refusal(f"Unable to find shared memory region: '{name}'", Code.NOT_FOUND)
 
 
 def _read_parameters(parameters: Any, call: InferCall[Any]) -> None:
@@ -201,7 +205,7 @@ def _output(entry: Any, *, binary: bool) -> OutputRequest:
         for other in ("binary_data", "classification"):
             if parameters.get(other):
                 raise Refusal(f"Output can't set both '{SHARED_MEMORY}' and '{other}'")
-        raise Refusal(NO_SHARED_MEMORY, Code.UNSUPPORTED)
+        raise no_region(parameters[SHARED_MEMORY])
     if "binary_data" in parameters:
         output.binary = _boolean("binary_data", parameters["binary_data"])
     if "classification" in parameters:

@@ -1,0 +1,41 @@
+"""Health: Triton's three calls, and the one of grpc.health.v1 that it answers."""
+
+from tritium.compat.protobufs import service_pb2
+from tritium.compat.v2 import version
+from tritium.core.errors import InferenceError
+from tritium.core.serving import ServerState
+from tritium.grpc.message import parse
+from tritium.wire.grpc import Call
+
+_SERVING = b"\x08\x01"  # HealthCheckResponse{status: SERVING}
+_NOT_SERVING = b"\x08\x02"
+
+
+async def server_live(_message: bytes | memoryview, _call: Call, server: ServerState) -> bytes:
+    """Tell whether the process lives."""
+    return _bytes(service_pb2.ServerLiveResponse(live=server.live()))
+
+
+async def server_ready(_message: bytes | memoryview, _call: Call, server: ServerState) -> bytes:
+    """Tell whether the server is ready."""
+    return _bytes(service_pb2.ServerReadyResponse(ready=server.live() and server.catalog.ready))
+
+
+async def model_ready(message: bytes | memoryview, _call: Call, server: ServerState) -> bytes:
+    """Tell whether a model is ready; one that is not known is not."""
+    request = parse(service_pb2.ModelReadyRequest, message)
+    number = version.check(request.version)
+    try:
+        ready = server.catalog.model(request.name, number).ready
+    except InferenceError:
+        ready = False
+    return _bytes(service_pb2.ModelReadyResponse(ready=ready))
+
+
+async def check(_message: bytes | memoryview, _call: Call, server: ServerState) -> bytes:
+    """Answer grpc.health.v1.Health/Check, for any service alike."""
+    return _SERVING if server.live() and server.catalog.ready else _NOT_SERVING
+
+
+def _bytes(message: object) -> bytes:
+    return message.SerializeToString()  # type: ignore[attr-defined, no-any-return]  # generated messages have no stubs

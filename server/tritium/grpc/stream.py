@@ -1,0 +1,180 @@
+"""ModelStreamInfer: requests and responses on one stream, for decoupled models and others.
+
+    message -> accept() -> Turn (a Reply) -> responses of a decoupled model: written as they come
+                                         `-> the response of another model: written in the order of the requests
+
+Errors are items of the stream. A client that sends `triton_grpc_error: true` gets the first one as the stream's
+status instead.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+
+from tritium.compat.protobufs import service_pb2
+from tritium.compat.v2 import grpc_request, grpc_response, version
+from tritium.compat.v2.call import InferCall
+from tritium.compat.v2.refusal import Refusal
+from tritium.core.errors import InferenceError
+from tritium.core.model import Model
+from tritium.core.request import InferRequest, InferResponse
+from tritium.core.serving import ServerState, error_of, request_of
+from tritium.core.tensor import Tensor
+from tritium.grpc.failure import grpc_error
+from tritium.grpc.infer import encode
+from tritium.grpc.message import parse
+from tritium.wire.grpc import Call, GrpcError
+
+_Request = service_pb2.ModelInferRequest
+
+
+async def model_stream_infer(messages: AsyncIterator[bytes | memoryview], call: Call, server: ServerState) -> None:
+    """Answer the requests of a stream until the client has sent its last and all are answered."""
+    stream = InferStream(call, server)
+    call.on_cancel(stream.cancel)
+    reading = asyncio.ensure_future(_read(messages, stream, call))
+    try:
+        await asyncio.wait((reading, stream.failed), return_when=asyncio.FIRST_COMPLETED)
+        if stream.failed.done():
+            raise stream.failed.result()
+        await reading
+        await stream.idle()
+        if stream.failed.done():
+            raise stream.failed.result()
+    finally:
+        reading.cancel()
+        stream.cancel()
+
+
+async def _read(messages: AsyncIterator[bytes | memoryview], stream: "InferStream", call: Call) -> None:
+    async for message in messages:
+        stream.accept(message)
+        await call.drain()
+
+
+class InferStream:
+    """The requests of one stream that are not answered yet."""
+
+    def __init__(self, call: Call, server: ServerState) -> None:
+        self.call = call
+        self.server = server
+        self.failed: asyncio.Future[GrpcError] = asyncio.get_running_loop().create_future()
+        """Done once an error is to end the stream."""
+        self._errors_end_it = any(name == b"triton_grpc_error" and value == b"true" for name, value in call.metadata)
+        self._open: set[Turn] = set()
+        self._ordered: deque[Turn] = deque()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def accept(self, message: bytes | memoryview) -> None:
+        """Begin to answer a request.
+
+        Raises:
+            GrpcError: the message is no request.
+        """
+        request = parse(_Request, message)
+        turn = Turn(self, request.model_name, request.id)
+        self._open.add(turn)
+        self._idle.clear()
+        try:
+            model = self.server.catalog.model(request.model_name, version.check(request.model_version))
+            turn.ordered = not model.decoupled
+            if turn.ordered:
+                self._ordered.append(turn)
+            turn.run(model, grpc_request.decode(request, Tensor))
+        except Refusal as refusal:
+            turn.send(error_of(refusal), final=True)
+        except InferenceError as problem:
+            turn.send(problem, final=True)
+
+    def write(self, item: bytes) -> None:
+        """Send one item, unless the stream has failed."""
+        if not self.failed.done():
+            self.call.write(item)
+
+    def flush(self) -> None:
+        """Send the responses whose turn it is."""
+        while self._ordered and self._ordered[0].answered:
+            for item in self._ordered.popleft().items:
+                self.write(item)
+
+    def fail(self, error: InferenceError) -> bool:
+        """End the stream with an error where the client wants that; tell whether it does."""
+        if self._errors_end_it and not self.failed.done():
+            self.failed.set_result(grpc_error(error))
+        return self._errors_end_it
+
+    def close(self, turn: "Turn") -> None:
+        """Forget a request that is answered."""
+        self._open.discard(turn)
+        if not self._open:
+            self._idle.set()
+
+    async def idle(self) -> None:
+        """Wait until every request is answered."""
+        await self._idle.wait()
+
+    def cancel(self) -> None:
+        """Cancel every request that is not answered."""
+        for turn in list(self._open):
+            turn.cancel()
+
+
+class Turn:
+    """One request of a stream, and the Reply it is answered through."""
+
+    def __init__(self, stream: InferStream, model_name: str, request_id: str) -> None:
+        self.ordered = False
+        self.answered = False
+        self.items: list[bytes] = []
+        """What waits for its turn, in a model that is not decoupled."""
+        self._stream = stream
+        self._model_name = model_name
+        self._id = request_id
+        self._model: Model | None = None
+        self._call: InferCall[Tensor] = InferCall()
+        self._inference: InferRequest | None = None
+        self._accepted = False
+
+    def run(self, model: Model, call: InferCall[Tensor]) -> None:
+        """Submit the request to its model."""
+        self._model, self._call = model, call
+        self._inference = request_of(call, model)
+        model.submit(self._inference, self)
+        self._accepted = True
+
+    def cancel(self) -> None:
+        """Take the request back."""
+        if self._inference is not None:
+            self._inference.cancel()
+
+    def send(self, response: InferResponse | InferenceError | None, *, final: bool) -> None:
+        """Write one response, or keep it until the earlier requests are answered."""
+        item = self._item(response, final=final)
+        if item and self.ordered:
+            self.items.append(item)
+        elif item:
+            self._stream.write(item)
+        if final:
+            self.answered = True
+            self._stream.flush()
+            self._stream.close(self)
+
+    def _item(self, response: InferResponse | InferenceError | None, *, final: bool) -> bytes:
+        if isinstance(response, InferResponse):
+            assert self._model is not None
+            try:
+                message = encode(self._stream.server, self._model, self._call, response, final=final)
+                return grpc_response.stream_item(message)
+            except Refusal as refusal:
+                response = error_of(refusal)
+        if isinstance(response, InferenceError):
+            if self._stream.fail(response):
+                return b""
+            # An error of the request names only the request; one of the model names the model as well.
+            about = (self._model_name, final) if self._accepted else ("", None)
+            message = grpc_response.encode(about[0], "", self._id, {}, (), final=about[1])
+            return grpc_response.stream_item(message, response.message)
+        if self._call.empty_final_response:
+            return grpc_response.stream_item(grpc_response.encode(self._model_name, "", self._id, {}, (), final=True))
+        return b""
