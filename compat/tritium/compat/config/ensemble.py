@@ -142,7 +142,7 @@ def check_members(config: Any, members: Mapping[str, Any]) -> Iterator[Finding]:
                 ("max_batch_size",),
                 f"ensemble {name} allows maximum batch size {config.max_batch_size}, but it contains model "
                 f"{step.model_name} which only allows maximum batch size to be {member.max_batch_size}",
-                stage=Stage.POLL,
+                stage=Stage.GRAPH,
             )
         yield from _step(config, step, member, where, known)
     decoupled = any(members[s.model_name].model_transaction_policy.decoupled for s in config.ensemble_scheduling.step)
@@ -159,7 +159,7 @@ def _step(config: Any, step: Any, member: Any, where: Path, known: dict[str, _Po
             message = (
                 f"{said}ensemble tensor {step.input_map[key]} is mapping to non-existing input {key} in model {model}"
             )
-            yield Finding((*where, "input_map", key), message, _choices(inputs))
+            yield Finding((*where, "input_map", key), message, _choices(inputs), Stage.GRAPH)
     for key, tensor in inputs.items():
         if key in step.input_map:
             at = (*where, "input_map", key)
@@ -168,14 +168,14 @@ def _step(config: Any, step: Any, member: Any, where: Path, known: dict[str, _Po
             )
         elif not tensor.optional:
             message = f"{said}input {key} in model {model} is not mapped to any ensemble tensors"
-            yield Finding(where, message, f'add input_map {{ key: "{key}" value: "TENSOR" }}')
+            yield Finding(where, message, f'add input_map {{ key: "{key}" value: "TENSOR" }}', Stage.GRAPH)
     for key in sorted(step.output_map):
         at = (*where, "output_map", key)
         if key not in outputs:
             message = (
                 f"ensemble tensor {step.output_map[key]} is mapped from non-existing output {key} in model {model}"
             )
-            yield Finding(at, said + message, _choices(outputs))
+            yield Finding(at, said + message, _choices(outputs), Stage.GRAPH)
         else:
             port = _port(model, outputs[key], batches=member.max_batch_size > 0)
             yield from _agree(said, step.output_map[key], port, known, at)
@@ -194,7 +194,7 @@ def _agree(said: str, tensor: str, port: _Port, known: dict[str, _Port], at: Pat
     else:
         return
     inferred = f"{one} is inferred from model {first.model} while {other} is inferred from model {port.model}"
-    yield Finding(at, f"{said}ensemble tensor {tensor}: inconsistent {kind}: {inferred}")
+    yield Finding(at, f"{said}ensemble tensor {tensor}: inconsistent {kind}: {inferred}", stage=Stage.GRAPH)
 
 
 def _same_dims(one: Sequence[int], other: Sequence[int]) -> bool:

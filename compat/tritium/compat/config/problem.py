@@ -16,11 +16,12 @@ _WIDTH = 160
 class Stage(StrEnum):
     """When Triton would have noticed, which decides what its repository index says.
 
-    POLL: the model is listed by its name alone. LOAD: it is UNAVAILABLE, and the message is the reason.
-    WARNING: the model loads.
+    POLL: the configuration cannot be used; the model is listed by its name alone. GRAPH: the same for an ensemble
+    that does not fit its members. LOAD: the model is UNAVAILABLE, and the message is the reason. WARNING: it loads.
     """
 
     POLL = "poll"
+    GRAPH = "graph"
     LOAD = "load"
     WARNING = "warning"
 
@@ -40,6 +41,8 @@ class Problem:
     hint: str = ""
     source_line: str = ""
     stage: Stage = Stage.POLL
+    status: str = "Invalid argument"
+    """How Triton's reason for it begins."""
 
     @property
     def fatal(self) -> bool:

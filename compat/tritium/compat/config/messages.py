@@ -1,0 +1,107 @@
+"""What Triton says of loading, unloading and looking models up; clients and tests compare these texts.
+
+Source: core/src/model_repository_manager/model_repository_manager.cc and model_lifecycle.cc.
+"""
+
+STATUS_NAMES = {
+    1: "Cancelled",
+    2: "Unknown",
+    3: "Invalid argument",
+    5: "Not found",
+    6: "Already exists",
+    12: "Unsupported",
+    13: "Internal",
+    14: "Unavailable",
+}
+"""How a reason in the repository index begins, by gRPC code."""
+
+UNLOADED = "unloaded"
+DUPLICATE = "model appears in two or more repositories"
+CONTROL_REFUSED = "explicit model load / unload is not allowed if polling is enabled"
+EMPTY_NAME = "Model name cannot be empty. Please enter a valid name to deploy."
+
+
+def unknown_model(name: str, version: str = "") -> str:
+    """Answer a lookup of a model, or of a version of a known one, that is not there."""
+    named = f"'{name}' version {version}" if version else f"'{name}'"
+    return f"Request for unknown model: {named} is not found"
+
+
+def no_versions(name: str) -> str:
+    """Answer a lookup of a known model none of whose versions is ready."""
+    return f"Request for unknown model: '{name}' has no available versions"
+
+
+def not_ready(name: str, version: str) -> str:
+    """Answer a lookup of a known version that is not ready."""
+    return f"Request for unknown model: '{name}' version {version} is not at ready state"
+
+
+def poll_failed(name: str) -> str:
+    """Answer a load of a model that is not there, or whose configuration cannot be used."""
+    return f"failed to load '{name}', failed to poll from model repository"
+
+
+def load_failed(name: str, reason: str) -> str:
+    """Answer a load that got as far as the model."""
+    return f"load failed for model '{name}': {reason}\n"
+
+
+def version_failed(version: str, reason: str) -> str:
+    """Say within `load_failed` what became of one version."""
+    return f"version {version} is at UNAVAILABLE state: {reason};"
+
+
+def path_traversal(name: str) -> str:
+    """Refuse a model name that leads out of the repository."""
+    return f"invalid model name '{name}', model name must not contain path traversal characters"
+
+
+def no_version(name: str) -> str:
+    """Say that the version policy leaves nothing to load."""
+    return f"at least one version must be available under the version policy of model '{name}'"
+
+
+def name_mismatch(folder: str, name: str) -> str:
+    """Say that a model is not called like its directory."""
+    return f"unexpected directory name '{folder}' for model '{name}', directory name must equal model name"
+
+
+def unknown_backend(backend: str) -> str:
+    """Say that no backend of that name is installed."""
+    return f"unable to find backend library for backend '{backend}', try specifying runtime on the model configuration."
+
+
+def labels_missing(path: str) -> str:
+    """Say that the label file of an output is not there."""
+    return f"failed to open text file for read {path}: No such file or directory"
+
+
+def members_missing(ensemble: str, members: str) -> str:
+    """Say that an ensemble names models that are not in the repository."""
+    return f"ensemble {ensemble} contains models that are not available or ambiguous: {members}"
+
+
+def circular(ensemble: str, last: str) -> str:
+    """Say that an ensemble contains itself."""
+    return f"circular dependency between ensembles: {ensemble} -> ... -> {last} -> {ensemble}"
+
+
+def member_failed(ensemble: str, member: str, reason: str) -> str:
+    """Say that an ensemble cannot load because one of its models did not."""
+    return (
+        f"ensemble '{ensemble}' depends on '{member}' which has no loaded version. "
+        f"Model '{member}' loading failed with error: {reason}"
+    )
+
+
+def member_invalid(ensemble: str, member: str, reason: str) -> str:
+    """Say that an ensemble cannot load because one of its models has a configuration that cannot be used."""
+    return (
+        f"ensemble '{ensemble}' depends on '{member}' which is not valid. Model '{member}' failed with error: {reason}"
+    )
+
+
+def member_version_missing(ensemble: str, member: str, version: int) -> str:
+    """Say that an ensemble asks for a version of a model that is not loaded."""
+    return f"ensemble '{ensemble}' depends on '{member}' whose required version {version} is not loaded."

@@ -1,0 +1,221 @@
+"""One model folder as it is before anything is loaded: its configuration, its versions, and all its problems.
+
+folder -> parse -> backend and defaults -> Triton's rules -> Candidate
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tritium.compat.config import messages
+from tritium.compat.config.bind import Places
+from tritium.compat.config.defaults import (
+    ENSEMBLE,
+    FAMILIES,
+    UnknownBackend,
+    complete_backend,
+    complete_instances,
+    normalize,
+)
+from tritium.compat.config.finding import Finding
+from tritium.compat.config.json import BadConfigJson, from_json
+from tritium.compat.config.parse import Parsed, parse_file, parse_text
+from tritium.compat.config.problem import Problem, Stage, problem_of
+from tritium.compat.config.tensors import check_tensors
+from tritium.compat.config.validate import check_config, check_load
+from tritium.repository.known_backends import advice
+from tritium.repository.layout import Layout, chosen_versions, read_layout
+
+COMPLETING = frozenset({"onnxruntime", "openvino", "python", "tensorrt", "tensorflow", "vllm"})
+"""Backends that learn inputs and outputs from the model itself; for the others the file must have them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the server allows and has, as far as it decides whether a model can be loaded."""
+
+    backends: Collection[str] = ()
+    gpus: Sequence[int] = ()
+    cpu_for_gpu: bool = False
+    auto_complete: bool = True
+    config_name: str = ""
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A model that might be loaded. `config` is the proto, completed as far as the files tell."""
+
+    name: str
+    folder: Path
+    config: Any
+    places: Places
+    versions: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def backend(self) -> str:
+        """Return the name of the loader that this model needs."""
+        return ENSEMBLE if self.config.platform == ENSEMBLE else str(self.config.backend)
+
+    @property
+    def members(self) -> list[str]:
+        """Return the models that an ensemble is made of, each once, in the order of its steps."""
+        return list(dict.fromkeys(step.model_name for step in self.config.ensemble_scheduling.step))
+
+    def first(self, stage: Stage) -> Problem | None:
+        """Return the first problem of a stage."""
+        return next((p for p in self.problems if p.stage is stage), None)
+
+    def find(self, finding: Finding) -> Problem:
+        """Put a finding into the model's configuration file and keep it."""
+        problem = self.places.problem(finding)
+        self.problems.append(problem)
+        return problem
+
+    def note(self, message: str, hint: str = "", stage: Stage = Stage.POLL) -> None:
+        """Keep a problem of the folder as a whole."""
+        self.problems.append(problem_of(f"{self.folder}/", message, hint, stage))
+
+
+def read_candidate(folder: Path, name: str, rules: Rules, override: str = "") -> Candidate:
+    """Read and check one model folder; `override` is a configuration in JSON that takes the file's place."""
+    layout = read_layout(folder)
+    parsed, given = _configuration(layout, rules, override)
+    candidate = Candidate(name, folder, parsed.message, parsed.places, [], list(parsed.problems))
+    if not given and not rules.auto_complete:
+        candidate.note("no config.pbtxt", "write one, or allow auto-completion")
+    sound = not candidate.problems
+    if sound and _complete(candidate, layout, rules):
+        for finding in check_config(candidate.config):
+            candidate.find(finding)
+        if not candidate.problems:
+            _check_load(candidate, layout, rules)
+    elif not sound:
+        # Rules about fields that were not understood would only repeat that; these stand by themselves.
+        for finding in check_tensors(candidate.config, complete=False):
+            candidate.find(finding)
+    if candidate.config.name and candidate.config.name != name:
+        candidate.find(
+            Finding(
+                ("name",),
+                messages.name_mismatch(name, candidate.config.name),
+                f'write name: "{name}" or delete the line',
+            )
+        )
+    _choose_versions(candidate, layout)
+    if sound:
+        _check_files(candidate, rules)
+    return candidate
+
+
+def _configuration(layout: Layout, rules: Rules, override: str) -> tuple[Parsed, bool]:
+    file = layout.folder / "config.pbtxt"
+    if override:
+        parsed = parse_text("", str(file))
+        try:
+            parsed.message = from_json(override)
+        except BadConfigJson as error:
+            parsed.problems.append(problem_of(f"{layout.folder}/", f"Invalid config override: {error}"))
+        return parsed, True
+    if rules.config_name:
+        named = layout.folder / "configs" / f"{rules.config_name}.pbtxt"
+        if named.exists():
+            return parse_file(named), True
+    if file.exists():
+        return parse_file(file), True
+    return parse_text("", f"{layout.folder}/"), False
+
+
+def _complete(candidate: Candidate, layout: Layout, rules: Rules) -> bool:
+    config = candidate.config
+    try:
+        complete_backend(config, candidate.name, layout.first_version_files)
+    except UnknownBackend as error:
+        files = ", ".join(family.filename for family in FAMILIES[2:])
+        if not layout.versions and _lying(layout):
+            return True  # a missing version folder is the whole problem, and is reported as that
+        if layout.versions:
+            where = f"put one of {files} into {layout.versions[0]}/, or name the backend in config.pbtxt"
+        else:
+            where = f"make a version folder with one of {files}: mkdir {layout.folder}/1"
+        candidate.note(str(error), where)
+        return False
+    normalize(config)
+    if rules.cpu_for_gpu:
+        _move_to_cpu(candidate)
+    complete_instances(config, rules.gpus)
+    return True
+
+
+def _move_to_cpu(candidate: Candidate) -> None:
+    for index, group in enumerate(candidate.config.instance_group):
+        if group.kind == group.KIND_GPU:
+            group.kind = group.KIND_CPU
+            del group.gpus[:]
+            message = f"instance group {index} of model {candidate.name} runs on the CPU, not on a GPU"
+            candidate.find(Finding(("instance_group", index, "kind"), message, "", Stage.WARNING))
+
+
+def _check_load(candidate: Candidate, layout: Layout, rules: Rules) -> None:
+    config = candidate.config
+    if candidate.backend != ENSEMBLE and candidate.backend not in rules.backends:
+        where = ("backend",) if ("backend",) in candidate.places.tokens else ("platform",)
+        hint = advice(candidate.backend, rules.backends)
+        candidate.find(Finding(where, messages.unknown_backend(candidate.backend), hint, Stage.LOAD))
+    complete = candidate.backend not in COMPLETING or not rules.auto_complete
+    for finding in check_load(config, rules.gpus, complete=complete):
+        candidate.find(finding)
+    for index, output in enumerate(config.output):
+        if output.label_filename and not (layout.folder / output.label_filename).is_file():
+            message = messages.labels_missing(str(layout.folder / output.label_filename))
+            found = candidate.find(Finding(("output", index, "label_filename"), message, "", Stage.LOAD))
+            candidate.problems[-1] = replace(found, status="Internal")
+
+
+def _check_files(candidate: Candidate, rules: Rules) -> None:
+    """Look for the file that the model is, in every version that would be loaded."""
+    usual = {family.backend: family.filename for family in reversed(FAMILIES)} | {"vllm": "model.json"}
+    if candidate.backend not in usual or candidate.backend not in rules.backends:
+        return
+    name = candidate.config.default_model_filename or usual[candidate.backend]
+    for version in candidate.versions:
+        if not (candidate.folder / version / name).exists():
+            message = f"version {version} of model '{candidate.name}' has no {name}"
+            candidate.note(message, f"put it at {candidate.folder}/{version}/{name}", Stage.LOAD)
+
+
+def _choose_versions(candidate: Candidate, layout: Layout) -> None:
+    config = candidate.config
+    if not layout.versions and config.platform == ENSEMBLE:
+        # An ensemble has no files, and version control keeps no empty folder.
+        candidate.versions = ["1"]
+        return
+    candidate.versions = chosen_versions(config.version_policy, layout.versions)
+    if not layout.versions:
+        if config.backend or _lying(layout):
+            candidate.note("no version folder", _version_hint(layout), Stage.LOAD)
+    elif not candidate.versions:
+        hint = f"the folders are {', '.join(layout.versions)}"
+        candidate.find(Finding(("version_policy",), messages.no_version(candidate.name), hint, Stage.LOAD))
+    elif config.version_policy.HasField("specific"):
+        for index, version in enumerate(config.version_policy.specific.versions):
+            if str(version) not in layout.versions:
+                message = f"version {version} of model '{candidate.name}' has no folder"
+                where = ("version_policy", "specific", "versions", index)
+                candidate.find(Finding(where, message, f"mkdir {layout.folder}/{version}", Stage.WARNING))
+
+
+def _lying(layout: Layout) -> str:
+    """Return a model file that lies beside config.pbtxt instead of in a version folder."""
+    return next((family.filename for family in FAMILIES if family.filename in layout.files), "")
+
+
+def _version_hint(layout: Layout) -> str:
+    if lying := _lying(layout):
+        return f"mkdir {layout.folder}/1 && mv {layout.folder}/{lying} {layout.folder}/1/"
+    numbered = [name for name in layout.others if name.lstrip("vV0").isdigit()]
+    if numbered:
+        number = numbered[0].lstrip("vV0")
+        return f"a version folder is a plain number: mv {layout.folder}/{numbered[0]} {layout.folder}/{number}"
+    return f"mkdir {layout.folder}/1 and put the model's files there"

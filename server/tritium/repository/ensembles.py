@@ -1,0 +1,54 @@
+"""Loading ensembles: they fit their members as these are loaded, and find them anew for every request."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tritium.backends.contract import ModelSource
+from tritium.compat.config import messages
+from tritium.compat.config.ensemble import check_members
+from tritium.compat.config.model import ModelConfig
+from tritium.core.model import Model
+from tritium.repository.candidate import Candidate
+from tritium.repository.shelf import Shelf
+
+
+class EnsembleLoader:
+    """Makes ensembles of models that are looked up by `resolve(name, version)` when a request runs."""
+
+    def __init__(self, resolve: Callable[[str, str], Model]) -> None:
+        self._resolve = resolve
+
+    async def complete(self, config: ModelConfig, folder: Path, version: str) -> ModelConfig:  # noqa: ARG002
+        """Return the configuration as it is: an ensemble has no files to learn from."""
+        return config
+
+    async def load(self, source: ModelSource) -> Model:
+        """Make the ensemble; its members are loaded."""
+        from tritium.core.ensemble import EnsembleModel  # noqa: PLC0415
+
+        return EnsembleModel(source.config, source.version, self._resolve)
+
+
+def fit_members(candidate: Candidate, shelf: Shelf, failures: Mapping[str, str]) -> str:
+    """Return why an ensemble does not fit its members as they are loaded, or nothing; other models always do.
+
+    `failures` are the reasons of members that were loaded just now (empty where they are ready).
+    """
+    name = candidate.name
+    configs = {}
+    for step in candidate.config.ensemble_scheduling.step:
+        member = step.model_name
+        versions = shelf.versions(member)
+        if not versions:
+            record = shelf.records.get(member)
+            if record is None and not failures.get(member):
+                return messages.members_missing(name, member)
+            if record is None:
+                return messages.member_invalid(name, member, failures[member])
+            return messages.member_failed(name, member, failures.get(member, messages.UNLOADED))
+        if step.model_version != -1 and str(step.model_version) not in versions:
+            return messages.member_version_missing(name, member, step.model_version)
+        wanted = "" if step.model_version == -1 else str(step.model_version)
+        configs[member] = shelf.model(member, wanted).config.proto
+    finding = next(check_members(candidate.config, configs), None) if configs else None
+    return finding.message if finding else ""

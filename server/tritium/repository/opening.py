@@ -1,0 +1,84 @@
+"""Opening one version of a model: completing its configuration, checking it, and handing it to its loader."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tritium.backends.contract import ModelSource
+from tritium.compat.config import messages
+from tritium.compat.config.defaults import complete_instances, normalize
+from tritium.compat.config.model import ModelConfig, from_proto
+from tritium.compat.config.problem import Stage
+from tritium.compat.config.validate import check_config, check_load
+from tritium.core.errors import InferenceError, Internal, InvalidArgument
+from tritium.core.model import Model
+from tritium.repository.candidate import Candidate, Rules
+from tritium.repository.loader import Loader
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A version that is ready to serve; `config` is its completed proto."""
+
+    version: str
+    model: Model
+    config: Any
+    labels: Mapping[str, Sequence[str]]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A version that could not be loaded, with the reason as the repository index gives it."""
+
+    version: str
+    reason: str
+    seconds: float
+
+
+async def open_version(
+    candidate: Candidate, version: str, loaders: Mapping[str, Loader], rules: Rules
+) -> Opened | Failed:
+    """Load one version; whatever goes wrong becomes its reason."""
+    began = time.monotonic()
+    try:
+        config = await _complete(candidate, version, loaders, rules)
+        labels = _labels(candidate.folder, config.proto)
+        model = await loaders[candidate.backend].load(ModelSource(config, candidate.folder, version))
+    except InferenceError as error:
+        return Failed(version, f"{messages.STATUS_NAMES[error.grpc_code]}: {error.message}", time.monotonic() - began)
+    except Exception as error:  # noqa: BLE001 - a backend's fault must not stop the server
+        return Failed(version, f"Internal: {type(error).__name__}: {error}", time.monotonic() - began)
+    model.statistics.load_seconds = time.monotonic() - began
+    return Opened(version, model, config.proto, labels, model.statistics.load_seconds)
+
+
+async def _complete(candidate: Candidate, version: str, loaders: Mapping[str, Loader], rules: Rules) -> ModelConfig:
+    if problem := candidate.first(Stage.LOAD):
+        raise _refused(problem.message, problem.status)
+    proto = type(candidate.config)()
+    proto.CopyFrom(candidate.config)
+    config = from_proto(proto)
+    if rules.auto_complete:
+        config = await loaders[candidate.backend].complete(config, candidate.folder, version)
+        normalize(config.proto)
+        complete_instances(config.proto, rules.gpus)
+    finding = next(iter((*check_config(config.proto), *check_load(config.proto, rules.gpus))), None)
+    if finding is not None:
+        raise InvalidArgument(finding.message, finding.hint)
+    return from_proto(config.proto)
+
+
+def _refused(message: str, status: str) -> InferenceError:
+    return Internal(message) if status == "Internal" else InvalidArgument(message)
+
+
+def _labels(folder: Path, config: Any) -> dict[str, list[str]]:
+    """Read the label file of every output that names one; the label of class N is line N."""
+    return {
+        output.name: (folder / output.label_filename).read_text().splitlines()
+        for output in config.output
+        if output.label_filename
+    }

@@ -1,0 +1,111 @@
+"""The models that are loaded, were loaded, or failed to: what lookups and the repository index are answered from.
+
+The registry changes it; every reader is on the same event loop and sees either the old model or the new one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tritium.compat.config import messages
+from tritium.core.catalog import IndexEntry
+from tritium.core.errors import NotFound, Unavailable
+from tritium.core.model import Model, State
+from tritium.repository.candidate import Candidate
+
+
+@dataclass(slots=True)
+class Shelved:
+    """One version: its state, the reason the index gives for it, and the model while it is there."""
+
+    version: str
+    state: State
+    reason: str = ""
+    model: Model | None = None
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Record:
+    """One model. `wanted` until it is unloaded; `explicit` when it was asked for by its own name."""
+
+    candidate: Candidate
+    wanted: bool = True
+    explicit: bool = True
+    versions: dict[str, Shelved] = field(default_factory=dict)
+
+    @property
+    def ready(self) -> list[Shelved]:
+        """Return the versions that take requests, ascending."""
+        found = [shelved for shelved in self.versions.values() if shelved.state is State.READY]
+        return sorted(found, key=lambda shelved: int(shelved.version))
+
+
+class Shelf:
+    """Records by name, with the two lookups that every request makes kept as plain dicts."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Record] = {}
+        self._newest: dict[str, Model] = {}
+        self._ready: dict[tuple[str, str], Model] = {}
+
+    def refresh(self, name: str) -> None:
+        """Renew the lookups of a model after its record has changed."""
+        self._ready = {key: model for key, model in self._ready.items() if key[0] != name}
+        self._newest.pop(name, None)
+        for shelved in self.records[name].ready:
+            assert shelved.model is not None
+            self._ready[name, shelved.version] = self._newest[name] = shelved.model
+
+    def model(self, name: str, version: str = "") -> Model:
+        """Return a loaded version, the newest where none is named.
+
+        Raises:
+            NotFound, Unavailable: in Triton's words.
+        """
+        found = self._ready.get((name, version)) if version else self._newest.get(name)
+        if found is not None:
+            return found
+        record = self.records.get(name)
+        if record is None:
+            raise NotFound(messages.unknown_model(name))
+        if not version:
+            raise NotFound(messages.no_versions(name), hint=self._reason(record))
+        if version not in record.versions:
+            raise NotFound(messages.unknown_model(name, version))
+        raise Unavailable(messages.not_ready(name, version), hint=record.versions[version].reason)
+
+    def models(self) -> list[Model]:
+        """Return every version that takes requests, by name and version."""
+        return [s.model for name in sorted(self.records) for s in self.records[name].ready if s.model is not None]
+
+    def versions(self, name: str) -> list[str]:
+        """Return the versions of a model that take requests, ascending."""
+        return [shelved.version for shelved in self.records[name].ready] if name in self.records else []
+
+    def healthy(self) -> bool:
+        """Tell whether every model that was loaded and not unloaded can take requests, as Triton counts it."""
+        for record in self.records.values():
+            if not record.versions and record.wanted:
+                return False
+            for shelved in record.versions.values():
+                if shelved.reason != messages.UNLOADED and not (shelved.model is not None and shelved.model.ready):
+                    return False
+        return True
+
+    def entries(self, name: str, *, ready_only: bool) -> list[IndexEntry]:
+        """Return the lines of the repository index for one model."""
+        record = self.records.get(name)
+        if record is None:
+            return [] if ready_only else [IndexEntry(name)]
+        lines = []
+        for shelved in sorted(record.versions.values(), key=lambda s: int(s.version)):
+            state, reason = shelved.state, shelved.reason
+            if state is State.READY and shelved.model is not None and not shelved.model.ready:
+                state, reason = State.UNAVAILABLE, "no instance of it is healthy"
+            if state is State.READY or not ready_only:
+                lines.append(IndexEntry(name, shelved.version, state, reason))
+        return lines
+
+    @staticmethod
+    def _reason(record: Record) -> str:
+        return next((s.reason for s in record.versions.values() if s.reason and s.reason != messages.UNLOADED), "")

@@ -1,0 +1,164 @@
+"""Everything that can be said of model repositories before a model is loaded; `tritium check` prints it.
+
+repositories -> folders -> candidates -> ensembles against their members -> Survey
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tritium.compat.config import messages
+from tritium.compat.config.defaults import ENSEMBLE
+from tritium.compat.config.ensemble import check_members
+from tritium.compat.config.finding import Finding
+from tritium.compat.config.problem import Problem, Stage, problem_of, render
+from tritium.repository.candidate import Candidate, Rules, read_candidate
+from tritium.repository.layout import model_folders
+
+
+@dataclass(slots=True)
+class Survey:
+    """The models that repositories hold, by name; `duplicates` are names found twice, which serve neither."""
+
+    candidates: dict[str, Candidate] = field(default_factory=dict)
+    duplicates: set[str] = field(default_factory=set)
+    general: list[Problem] = field(default_factory=list)
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Return every problem, those of the repositories first."""
+        return self.general + [p for c in self.candidates.values() for p in c.problems]
+
+    @property
+    def fatal(self) -> bool:
+        """Tell whether a model cannot be served, or a repository not be read."""
+        return any(problem.fatal for problem in self.problems)
+
+    def render(self, ending: str) -> str:
+        """Show every problem and, in the last line, how many they are."""
+        return "\n".join(line for line in (render(self.problems), self.summary(ending)) if line)
+
+    def summary(self, ending: str = "") -> str:
+        """Count the problems: `2 problems in 2 of 5 models.` and then `ending`."""
+        models = len(self.candidates) + len(self.duplicates)
+        fatal = [p for p in self.problems if p.fatal]
+        broken = len(self.duplicates) + sum(any(p.fatal for p in c.problems) for c in self.candidates.values())
+        counted = f"{_count(len(fatal), 'problem')} in {broken} of {_count(models, 'model')}."
+        return f"{counted} {ending}".rstrip()
+
+
+def survey(
+    repositories: Sequence[Path],
+    rules: Rules,
+    only: Iterable[str] | None = None,
+    given: Mapping[str, Candidate] | None = None,
+) -> Survey:
+    """Read repositories.
+
+    `only` names the models to read (their members are read as well); `given` are candidates that stand for folders.
+    """
+    found = Survey(candidates=dict(given or {}))
+    folders = find_folders(repositories, found)
+    if only is None:
+        for name, places in folders.items():
+            if len(places) > 1:
+                _duplicate(found, name, places)
+            else:
+                found.candidates[name] = read_candidate(places[0], name, rules)
+    else:
+        _read_named(found, folders, list(only), rules)
+    check_ensembles(found.candidates, found.candidates)
+    return found
+
+
+def find_folders(repositories: Sequence[Path], found: Survey | None = None) -> dict[str, list[Path]]:
+    """Return the model folders of all repositories by name; what cannot be read goes to `found`."""
+    folders: dict[str, list[Path]] = {}
+    for repository in repositories:
+        try:
+            here = model_folders(repository)
+        except OSError as error:
+            if found is not None:
+                found.general.append(problem_of(str(repository), f"cannot be read: {error.strerror}"))
+            continue
+        for folder in here:
+            folders.setdefault(folder.name, []).append(folder)
+    return dict(sorted(folders.items()))
+
+
+def _duplicate(found: Survey, name: str, places: Sequence[Path]) -> None:
+    found.duplicates.add(name)
+    others = " and ".join(str(place) for place in places)
+    found.general.append(
+        problem_of(f"{places[-1]}/", messages.DUPLICATE, f"{others}: delete or rename all but one", Stage.LOAD)
+    )
+
+
+def _read_named(found: Survey, folders: Mapping[str, list[Path]], names: list[str], rules: Rules) -> None:
+    waiting = [*names, *(member for candidate in found.candidates.values() for member in candidate.members)]
+    while waiting:
+        name = waiting.pop(0)
+        if name in found.candidates or name in found.duplicates:
+            continue
+        places = folders.get(name, [])
+        if len(places) > 1:
+            _duplicate(found, name, places)
+        elif places:
+            found.candidates[name] = read_candidate(places[0], name, rules)
+            waiting += found.candidates[name].members
+        elif name in names:
+            have = ", ".join(folders) or "none"
+            found.general.append(problem_of(name, "model not found in any model repository", f"there are: {have}"))
+
+
+def check_ensembles(candidates: Mapping[str, Candidate], known: Mapping[str, Candidate]) -> None:
+    """Check ensembles against the models in `known`: that they are there, form no cycle, and fit together.
+
+    Members whose tensors only their backend knows are checked once they are loaded.
+    """
+    for candidate in candidates.values():
+        if candidate.backend != ENSEMBLE or candidate.problems:
+            continue
+        missing = sorted(member for member in candidate.members if member not in known)
+        if missing:
+            _missing_members(candidate, missing, known)
+        elif last := _cycle(candidate.name, known):
+            candidate.find(Finding(("ensemble_scheduling",), messages.circular(candidate.name, last), "", Stage.GRAPH))
+        else:
+            members = {name: known[name] for name in candidate.members}
+            if all(_tensors_known(member) for member in members.values()):
+                for finding in check_members(candidate.config, {n: m.config for n, m in members.items()}):
+                    candidate.find(finding)
+
+
+def _missing_members(candidate: Candidate, missing: Sequence[str], known: Mapping[str, Candidate]) -> None:
+    message = messages.members_missing(candidate.name, ", ".join(missing))
+    for index, step in enumerate(candidate.config.ensemble_scheduling.step):
+        if step.model_name in missing:
+            where = ("ensemble_scheduling", "step", index, "model_name")
+            near = difflib.get_close_matches(step.model_name, known, n=1)
+            candidate.find(Finding(where, message, f"did you mean {near[0]}?" if near else "", Stage.GRAPH))
+            return
+
+
+def _tensors_known(member: Candidate) -> bool:
+    return bool(member.config.input and member.config.output) and not member.problems
+
+
+def _cycle(start: str, known: Mapping[str, Candidate]) -> str:
+    """Return the model whose step closes a cycle through `start`, or nothing."""
+    waiting, seen = [start], {start}
+    while waiting:
+        name = waiting.pop()
+        for member in known[name].members if name in known else ():
+            if member == start:
+                return name
+            if member not in seen:
+                seen.add(member)
+                waiting.append(member)
+    return ""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,117 @@
+"""Loading the models of tensor backends: one instance for each that the configuration asks for.
+
+Backends are found by the entry-point group `tritium.backends`; a package adds one of its own there.
+"""
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from tritium.backends.contract import BackendHost, InstancePlace, ModelSource, TensorBackend
+from tritium.compat.config.model import ModelConfig
+from tritium.core.errors import InvalidArgument
+from tritium.core.instance import Instance
+from tritium.core.model import Model
+from tritium.core.request import InferRequest, Reply
+from tritium.core.tensor_model import TensorModel
+from tritium.repository.known_backends import GROUP
+
+
+class TensorLoader:
+    """Loads the models of one backend; its code is imported when the first model needs it."""
+
+    def __init__(self, make: Callable[[], TensorBackend], host: BackendHost) -> None:
+        self._make = make
+        self._host = host
+        self._backend: TensorBackend | None = None
+
+    @property
+    def backend(self) -> TensorBackend:
+        """Return the backend, made on first use.
+
+        Raises:
+            InvalidArgument: its package cannot be imported.
+        """
+        if self._backend is None:
+            try:
+                self._backend = self._make()
+            except ImportError as error:
+                raise InvalidArgument(f"backend cannot be imported: {error}") from error
+        return self._backend
+
+    async def complete(self, config: ModelConfig, folder: Path, version: str) -> ModelConfig:
+        """Fill in what the configuration leaves out and the model itself knows."""
+        return await self.backend.complete(config, folder, version)
+
+    async def load(self, source: ModelSource) -> Model:
+        """Open every instance of a version, side by side; if one fails, the others are closed again."""
+        health = _Health()
+        host = dataclasses.replace(self._host, changed=health.changed)
+        opening = [asyncio.ensure_future(self.backend.open(source, place, host)) for place in places_of(source.config)]
+        try:
+            instances = await asyncio.gather(*opening)
+        except BaseException:
+            await _close_opened(opening)
+            raise
+        model = TensorModel(source.config, source.version, instances)
+        health.model = model
+        return model
+
+
+@dataclasses.dataclass(slots=True)
+class _Health:
+    """Passes word of an instance's health on to the model, once there is one."""
+
+    model: TensorModel | None = None
+
+    def changed(self) -> None:
+        if self.model is not None:
+            self.model.health_changed()
+
+
+async def _close_opened(opening: Sequence["asyncio.Future[Instance]"]) -> None:
+    for future in opening:
+        future.cancel()
+    for result in await asyncio.gather(*opening, return_exceptions=True):
+        if not isinstance(result, BaseException):
+            await result.close()
+
+
+def places_of(config: ModelConfig) -> list[InstancePlace]:
+    """Return the instances that the groups of a configuration ask for, by Triton's names: GROUP_0, GROUP_1, ..."""
+    places: list[InstancePlace] = []
+    for group in config.proto.instance_group:
+        kind = group.Kind.Name(group.kind).removeprefix("KIND_")
+        index = 0
+        for device in group.gpus or (0,):
+            for _ in range(group.count):
+                places.append(InstancePlace(f"{group.name}_{index}", kind, device))
+                index += 1
+    return places
+
+
+def tensor_loaders(
+    settings: Mapping[str, Mapping[str, str]] | None = None,
+    submit: Callable[[InferRequest, Reply], None] | None = None,
+) -> dict[str, TensorLoader]:
+    """Return a loader for every installed backend by name.
+
+    `settings` are the --backend-config pairs by backend; `submit` runs a request of one model on another.
+    """
+    loaders = {}
+    for point in entry_points(group=GROUP):
+        host = BackendHost(settings=dict((settings or {}).get(point.name, {})), submit=submit)
+        loaders[point.name] = TensorLoader(_maker(point), host)
+    return loaders
+
+
+def _maker(point: EntryPoint) -> Callable[[], TensorBackend]:
+    def make() -> TensorBackend:
+        factory: Any = point.load()
+        backend: TensorBackend = factory()
+        return backend
+
+    return make
