@@ -63,9 +63,23 @@ class Candidate:
         """Return the models that an ensemble is made of, each once, in the order of its steps."""
         return list(dict.fromkeys(step.model_name for step in self.config.ensemble_scheduling.step))
 
+    @property
+    def fatal(self) -> bool:
+        """Tell whether a problem stops the model from being served."""
+        return any(problem.fatal for problem in self.problems)
+
+    @property
+    def tensors_known(self) -> bool:
+        """Tell whether inputs and outputs are in the configuration, and sound."""
+        return bool(self.config.input and self.config.output) and not self.fatal
+
     def first(self, stage: Stage) -> Problem | None:
         """Return the first problem of a stage."""
         return next((p for p in self.problems if p.stage is stage), None)
+
+    def again(self) -> "Candidate":
+        """Return the candidate without what was found of its members, which may have changed since."""
+        return replace(self, problems=[p for p in self.problems if p.stage is not Stage.GRAPH])
 
     def find(self, finding: Finding) -> Problem:
         """Put a finding into the model's configuration file and keep it."""
@@ -106,6 +120,27 @@ def read_candidate(folder: Path, name: str, rules: Rules, override: str = "") ->
     _choose_versions(candidate, layout)
     if sound:
         _check_files(candidate, rules)
+    return candidate
+
+
+def read_file(file: Path, rules: Rules) -> Candidate:
+    """Read and check a configuration file by itself, whatever folder it lies in."""
+    parsed = parse_file(file)
+    config = parsed.message
+    candidate = Candidate(config.name or file.stem, file.parent, config, parsed.places, [], list(parsed.problems))
+    if candidate.problems:
+        return candidate
+    try:
+        complete_backend(config, candidate.name, ())
+        backend_known = True
+    except UnknownBackend:
+        backend_known = False
+    normalize(config)
+    complete_instances(config, rules.gpus)
+    for finding in check_config(config, backend_known=backend_known):
+        candidate.find(finding)
+    for finding in check_load(config, rules.gpus, complete=False):
+        candidate.find(finding)
     return candidate
 
 

@@ -251,7 +251,8 @@ class Registry:
                 asked = bool(parameters.config or parameters.files)
                 stale = {n: c for n, c in found.candidates.items() if (asked and n == name) or self._stale(n, c)}
                 reasons = await self._load_all(stale, {name})
-                self._shelf.records[name].explicit = True
+                if name in self._shelf.records:
+                    self._shelf.records[name].explicit = True
                 if asked:
                     self._prints.pop(name, None)
                 if reason := reasons.get(name):
@@ -296,7 +297,7 @@ class Registry:
 
     async def _reload_users(self, names: Collection[str]) -> None:
         """Fit the ensembles again that contain these models; one that no longer fits is taken down."""
-        users = {name: self._shelf.records[name].candidate for name in self._users(names)}
+        users = {name: self._shelf.records[name].candidate.again() for name in self._users(names)}
         explicit = {name for name in users if self._shelf.records[name].explicit}
         if users:
             await self._load_all(users, explicit)
@@ -321,17 +322,16 @@ class Registry:
         if problem := candidate.first(Stage.POLL):
             self._tell(name, State.UNAVAILABLE, candidate=candidate, reason=problem.message)
             return problem.message
-        record = self._shelf.records.setdefault(name, Record(candidate, explicit=explicit))
+        record = self._shelf.records.setdefault(name, Record(candidate))
         record.wanted, record.explicit = True, record.explicit or explicit
         problem = candidate.first(Stage.GRAPH)
         reason = problem.message if problem else fit_members(candidate, self._shelf, members)
         if reason:
             record.candidate = candidate
             self._take_down(name)
-            if not record.versions:
-                del self._shelf.records[name]
             self._tell(name, State.UNAVAILABLE, candidate=candidate, reason=reason)
             return reason
+        record.reached = True
         if not candidate.versions:
             self._tell(name, State.UNAVAILABLE, candidate=candidate, reason=messages.no_version(name))
             return messages.no_version(name)

@@ -26,11 +26,15 @@ class Shelved:
 
 @dataclass(slots=True)
 class Record:
-    """One model. `wanted` until it is unloaded; `explicit` when it was asked for by its own name."""
+    """One model. `wanted` until it is unloaded; `explicit` when it was asked for by its own name.
+
+    `reached` once a load got as far as the model; before, an ensemble may be waiting for its members.
+    """
 
     candidate: Candidate
     wanted: bool = True
-    explicit: bool = True
+    explicit: bool = False
+    reached: bool = False
     versions: dict[str, Shelved] = field(default_factory=dict)
 
     @property
@@ -66,7 +70,7 @@ class Shelf:
         if found is not None:
             return found
         record = self.records.get(name)
-        if record is None:
+        if record is None or not record.reached:
             raise NotFound(messages.unknown_model(name))
         if not version:
             raise NotFound(messages.no_versions(name), hint=self._reason(record))
@@ -85,7 +89,7 @@ class Shelf:
     def healthy(self) -> bool:
         """Tell whether every model that was loaded and not unloaded can take requests, as Triton counts it."""
         for record in self.records.values():
-            if not record.versions and record.wanted:
+            if record.reached and record.wanted and not record.versions:
                 return False
             for shelved in record.versions.values():
                 if shelved.reason != messages.UNLOADED and not (shelved.model is not None and shelved.model.ready):
@@ -95,7 +99,7 @@ class Shelf:
     def entries(self, name: str, *, ready_only: bool) -> list[IndexEntry]:
         """Return the lines of the repository index for one model."""
         record = self.records.get(name)
-        if record is None:
+        if record is None or not record.reached:
             return [] if ready_only else [IndexEntry(name)]
         lines = []
         for shelved in sorted(record.versions.values(), key=lambda s: int(s.version)):

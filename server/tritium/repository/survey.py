@@ -24,6 +24,8 @@ class Survey:
     candidates: dict[str, Candidate] = field(default_factory=dict)
     duplicates: set[str] = field(default_factory=set)
     general: list[Problem] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    """What could not be checked without running the models."""
 
     @property
     def problems(self) -> list[Problem]:
@@ -43,7 +45,7 @@ class Survey:
         """Count the problems: `2 problems in 2 of 5 models.` and then `ending`."""
         models = len(self.candidates) + len(self.duplicates)
         fatal = [p for p in self.problems if p.fatal]
-        broken = len(self.duplicates) + sum(any(p.fatal for p in c.problems) for c in self.candidates.values())
+        broken = len(self.duplicates) + sum(c.fatal for c in self.candidates.values())
         counted = f"{_count(len(fatal), 'problem')} in {broken} of {_count(models, 'model')}."
         return f"{counted} {ending}".rstrip()
 
@@ -127,7 +129,7 @@ def check_ensembles(candidates: Mapping[str, Candidate], known: Mapping[str, Can
             candidate.find(Finding(("ensemble_scheduling",), messages.circular(candidate.name, last), "", Stage.GRAPH))
         else:
             members = {name: known[name] for name in candidate.members}
-            if all(_tensors_known(member) for member in members.values()):
+            if all(member.tensors_known for member in members.values()):
                 for finding in check_members(candidate.config, {n: m.config for n, m in members.items()}):
                     candidate.find(finding)
 
@@ -140,10 +142,6 @@ def _missing_members(candidate: Candidate, missing: Sequence[str], known: Mappin
             near = difflib.get_close_matches(step.model_name, known, n=1)
             candidate.find(Finding(where, message, f"did you mean {near[0]}?" if near else "", Stage.GRAPH))
             return
-
-
-def _tensors_known(member: Candidate) -> bool:
-    return bool(member.config.input and member.config.output) and not member.problems
 
 
 def _cycle(start: str, known: Mapping[str, Candidate]) -> str:

@@ -13,6 +13,8 @@ from tritium.compat.config.tensors import TENSORRT
 
 def check_instances(config: Any, gpus: Sequence[int] = ()) -> Iterator[Finding]:
     """Find what is wrong with the instance groups of a configuration that `complete_instances` has been through."""
+    if config.HasField("ensemble_scheduling"):
+        return
     for index, group in enumerate(config.instance_group):
         said = f"instance group {group.name} of model {config.name}"
         kind = group.Kind.Name(group.kind) if group.kind in group.Kind.values() else str(group.kind)

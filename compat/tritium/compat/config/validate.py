@@ -18,9 +18,13 @@ _PLATFORM_BACKENDS = {platform: family.backend for family in FAMILIES for platfo
 _PAIRED = {family.backend for family in FAMILIES if family.platforms}
 
 
-def check_config(config: Any) -> Iterator[Finding]:
-    """Find what is wrong with a configuration that `complete_backend` and `normalize` have been through."""
-    yield from _identity(config)
+def check_config(config: Any, *, backend_known: bool = True) -> Iterator[Finding]:
+    """Find what is wrong with a configuration that `complete_backend` and `normalize` have been through.
+
+    `backend_known` False is for a file by itself, whose backend only the files beside it would tell.
+    """
+    if backend_known:
+        yield from _identity(config)
     if config.max_batch_size < 0:
         message = f"'max_batch_size' must be non-negative value for {config.name}"
         yield Finding(("max_batch_size",), message, "0 means that tensors have no batch dimension")

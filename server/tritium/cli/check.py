@@ -1,0 +1,57 @@
+"""`tritium check PATH...`: every problem of model repositories, or of single configuration files, without serving."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from tritium.compat.config.problem import Problem
+    from tritium.repository.survey import Survey
+
+_EXIT_BROKEN = 2
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="PATH...")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to print.  [text]")
+@click.option("--run-python", is_flag=True, help="Also run auto_complete_config of python models.")
+@click.option("--disable-auto-complete", is_flag=True, help="Check as a server that completes no configuration.")
+def check(paths: tuple[Path, ...], form: str, *, run_python: bool, disable_auto_complete: bool) -> None:
+    """Check model repositories without serving them.
+
+    PATH is a model repository, the folder of one model, or a configuration file. The exit status is 0 when every
+    model can be loaded as far as its files tell, and 2 when not, with every problem printed.
+    """
+    from tritium.repository.audit import audit  # noqa: PLC0415  (--help must not import protobuf)
+
+    found = audit(paths, auto_complete=not disable_auto_complete, run_python=run_python)
+    if form == "json":
+        click.echo(json.dumps(_document(found), indent=2))
+    else:
+        click.echo(found.render(""))
+        for note in found.left_out:
+            click.echo(f"not checked: {note}")
+    if found.fatal:
+        raise SystemExit(_EXIT_BROKEN)
+
+
+def _document(found: "Survey") -> dict[str, Any]:
+    return {
+        "models": len(found.candidates) + len(found.duplicates),
+        "problems": [_problem(problem) for problem in found.problems],
+        "not_checked": found.left_out,
+    }
+
+
+def _problem(problem: "Problem") -> dict[str, Any]:
+    return {
+        "path": problem.path,
+        "line": problem.line,
+        "column": problem.column,
+        "length": problem.length,
+        "severity": "error" if problem.fatal else "warning",
+        "message": problem.message,
+        "hint": problem.hint,
+    }
