@@ -107,6 +107,9 @@ class RequestCheck:
         # client sees depends on it.
         tensors = list(reversed(given.values()))
         batch_size = self._batch_size(tensors, about)
+        if any(name not in given for name in self._required):
+            # Triton counts inputs only, and would let an optional one stand in for a required one.
+            raise InvalidArgument(about + self._wrong_count(given))
         if batch_size > self._max_batch_size:
             raise InvalidArgument(
                 f"{about}inference request batch-size must be <= {self._max_batch_size} for '{self._name}'"

@@ -17,8 +17,11 @@ from tritium.core.ledger import Ledger
 from tritium.core.model import Model
 from tritium.core.request import InferRequest, Reply
 from tritium.core.reshape import Reshape
+from tritium.core.scheduler.batcher import BatchingPlan
 from tritium.core.scheduler.fifo import FifoPlan
-from tritium.core.scheduler.plan import Cut
+from tritium.core.scheduler.order import Turnstile
+from tritium.core.scheduler.plan import Cut, Plan, Reason
+from tritium.core.scheduler.policy import batching_policy
 from tritium.core.scheduler.runner import Runner
 from tritium.core.statistics import Statistics
 
@@ -46,7 +49,9 @@ class TensorModel(Model):
         self._ledger = Ledger(self.statistics, clock, decoupled=config.decoupled)
         self._desk = Desk(self.name, version, self._ledger, clock, self._reshape)
         self._closing = False
-        self._runner = Runner(FifoPlan(), instances, self, clock, pipelined=True)
+        self._turnstile = Turnstile() if config.proto.dynamic_batching.preserve_ordering else None
+        plan = plan_for(config, len(instances))
+        self._runner = Runner(plan, instances, self, clock, pipelined=isinstance(plan, FifoPlan))
 
     @property
     def ready(self) -> bool:
@@ -88,9 +93,14 @@ class TensorModel(Model):
     def starting(self, cut: Cut, now_ns: int) -> None:
         """Take note that a batch leaves the queue (called by the runner)."""
         self.statistics.pending -= len(cut.jobs)
+        if cut.because is not Reason.SINGLE:
+            self._ledger.cut(cut.because)
         for job in cut.jobs:
             job.started_ns = now_ns
-            _answer(job).starting(now_ns)
+            answer = _answer(job)
+            answer.starting(now_ns)
+            if self._turnstile is not None:
+                answer.reply = self._turnstile.join(answer.reply)
 
     def executed(self, cut: Cut, times: ExecutionTimes | None) -> None:
         """Count an execution and its requests (called by the runner)."""
@@ -108,6 +118,13 @@ class TensorModel(Model):
         if self._closing:
             return "Server is stopping, scheduler for model has stopped accepting new inference requests"
         return f"Request for unavailable model: '{self.name}' version {self.version} has no healthy instance"
+
+
+def plan_for(config: ModelConfig, instances: int) -> Plan:  # noqa: ARG001 - for the sequence batcher
+    """Return the scheduler that the configuration asks for."""
+    if config.proto.HasField("dynamic_batching"):
+        return BatchingPlan(batching_policy(config))
+    return FifoPlan()
 
 
 def _answer(job: Job) -> Answer:

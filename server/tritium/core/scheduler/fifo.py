@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from tritium.core.errors import Cancelled
 from tritium.core.instance import Job
-from tritium.core.scheduler.plan import Cut, Dropped, Reason
+from tritium.core.scheduler.plan import GONE, Cut, Dropped, Reason
 
 
 class FifoPlan:
@@ -26,7 +26,7 @@ class FifoPlan:
             job = jobs.popleft()
             if not job.request.cancelled:
                 return Cut((job,), job.batch_size, Reason.SINGLE)
-            self._dropped.append(Dropped(job, Cancelled("the request was cancelled before it ran")))
+            self._dropped.append(Dropped(job, Cancelled(GONE)))
         return None
 
     def dropped(self, now_ns: int) -> Sequence[Dropped]:  # noqa: ARG002 - nothing expires

@@ -8,10 +8,12 @@ A plan holds no clock, starts nothing and answers nobody. `runner` drives it:
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from tritium.core.errors import InferenceError
 from tritium.core.instance import Job
+
+GONE: Final = "the request was cancelled before it ran"
 
 
 class Reason(StrEnum):

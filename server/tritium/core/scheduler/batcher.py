@@ -1,0 +1,135 @@
+"""The dynamic batcher: when is a batch good enough to run, and where is it cut?
+
+    the waiting jobs, in order -> the longest run of equal shapes within max_batch_size
+        a preferred size in it?                       -> cut there
+        cannot grow, or its oldest waited too long?   -> run all of it
+        otherwise                                     -> wait for more, until max_queue_delay
+
+Source: Triton core, dynamic_batch_scheduler.cc, GetDynamicBatch().
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tritium.core.instance import Job
+from tritium.core.scheduler.plan import Cut, Dropped, Reason
+from tritium.core.scheduler.policy import BatchingPolicy
+from tritium.core.scheduler.queue import PriorityQueue
+
+Signature = frozenset[tuple[str, tuple[int, ...]]]
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What the waiting jobs would make: the whole batch, the best cut in it, and what keeps it from growing."""
+
+    count: int = 0
+    size: int = 0
+    oldest_ns: int = 0
+    preferred_count: int = 0
+    preferred_size: int = 0
+    preferred_because: Reason = Reason.PREFERRED
+    closed: Reason | None = None
+
+
+class BatchingPlan:
+    """Waiting jobs of a model with dynamic batching; see `plan.Plan`."""
+
+    def __init__(self, policy: BatchingPolicy) -> None:
+        self._policy = policy
+        self._queue = PriorityQueue(policy)
+        self._largest_preferred = policy.largest_preferred
+        self._delayed_until_ns = 0
+
+    def add(self, job: Job, now_ns: int) -> None:
+        """Queue a job.
+
+        Raises:
+            Overloaded: its priority's queue is full.
+        """
+        self._queue.add(job, now_ns)
+
+    def take(self, now_ns: int, lane: int) -> Cut | None:  # noqa: ARG002 - every instance is as good
+        """Return a batch if one is good enough to run now."""
+        self._delayed_until_ns = 0
+        self._queue.expire(now_ns)
+        pending = self._pending()
+        if not pending.count:
+            return None
+        overdue = 0 < self._policy.max_delay_ns <= now_ns - pending.oldest_ns
+        if pending.preferred_count and not overdue:
+            return self._cut(pending.preferred_count, pending.preferred_size, pending.preferred_because)
+        if pending.closed is not None:
+            return self._cut(pending.count, pending.size, pending.closed)
+        if overdue:
+            return self._cut(pending.count, pending.size, Reason.DELAY)
+        if pending.size >= self._largest_preferred:
+            return self._cut(pending.count, pending.size, Reason.FULL)
+        if not self._policy.max_delay_ns:
+            return self._cut(pending.count, pending.size, Reason.IDLE)
+        self._delayed_until_ns = pending.oldest_ns + self._policy.max_delay_ns
+        return None
+
+    def dropped(self, now_ns: int) -> Sequence[Dropped]:
+        """Return the jobs that were cancelled, or whose time is over."""
+        self._queue.expire(now_ns)
+        return self._queue.dropped()
+
+    def clear(self) -> Sequence[Job]:
+        """Remove and return every job."""
+        return self._queue.take(len(self._queue))
+
+    def wake_ns(self) -> int:
+        """Return the nearer of the end of a delay and the next deadline in the queue."""
+        moments = [moment for moment in (self._delayed_until_ns, self._queue.soonest_ns) if moment]
+        return min(moments, default=0)
+
+    def finished(self, cut: Cut, now_ns: int) -> None:
+        """Ignore the end of an execution."""
+
+    def __len__(self) -> int:
+        """Return how many jobs wait."""
+        return len(self._queue)
+
+    def _cut(self, count: int, size: int, because: Reason) -> Cut:
+        return Cut(self._queue.take(count), size, because)
+
+    def _pending(self) -> _Pending:
+        policy = self._policy
+        pending = _Pending()
+        shapes: Signature | None = None
+        gone: list[Job] = []
+        for job in self._queue:
+            if job.request.cancelled:
+                gone.append(job)
+                continue
+            grown = pending.size + job.batch_size
+            if pending.count:
+                if grown > self._largest_preferred and not pending.preferred_count:
+                    pending.preferred_count, pending.preferred_size = pending.count, pending.size
+                    pending.preferred_because = Reason.FULL
+                if grown > policy.max_size:
+                    pending.closed = Reason.FULL
+                    break
+                if policy.compares_shapes and self._shapes(job) != shapes:
+                    pending.closed = Reason.SHAPE
+                    break
+            elif policy.compares_shapes:
+                shapes = self._shapes(job)
+            if not pending.count or job.queued_ns < pending.oldest_ns:
+                pending.oldest_ns = job.queued_ns
+            pending.count += 1
+            pending.size = grown
+            if grown in policy.preferred_sizes:
+                pending.preferred_count, pending.preferred_size = pending.count, grown
+                pending.preferred_because = Reason.PREFERRED
+        for job in gone:
+            self._queue.forget(job)
+        return pending
+
+    def _shapes(self, job: Job) -> Signature:
+        """Return what must be equal among the jobs of a batch: the inputs given, and their shapes unless ragged."""
+        ragged = self._policy.ragged
+        return frozenset(
+            (tensor.name, () if tensor.name in ragged else tensor.shape[1:]) for tensor in job.request.inputs
+        )
