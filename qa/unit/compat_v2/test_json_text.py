@@ -1,0 +1,89 @@
+"""The JSON reader: what it takes, and where and how it says a text is broken."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tritium.compat.v2.json_text import parse
+from tritium.compat.v2.refusal import Code, Refusal
+
+BROKEN = [
+    (b"", "The document is empty. at 0"),
+    (b"  ", "The document is empty. at 2"),
+    (b"{", "Missing a name for object member. at 1"),
+    (b'{"inputs": [', "Invalid value. at 12"),
+    (b'{"inputs":', "Invalid value. at 10"),
+    (b'{"a": 1}garbage', "The document root must not be followed by other values. at 8"),
+    (b'{"a" 1}', "Missing a colon after a name of object member. at 5"),
+    (b'{"a": 1 "b": 2}', "Missing a comma or } after an object member. at 8"),
+    (b'{"a": [1 2], "b": "]"}', "Missing a comma or ] after an array element. at 9"),
+    (b'[{"a": "]["} 2]', "Missing a comma or ] after an array element. at 13"),
+    (b'["a', "Missing a closing quotation mark in string. at 1"),
+    (b'["\\q"]', "Invalid escape character in string. at 2"),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), BROKEN)
+def test_broken_text_is_named_as_rapidjson_names_it(text, words):
+    """A broken text is Triton's INTERNAL, with the parser's words and the offset."""
+    with pytest.raises(Refusal) as refused:
+        parse(text)
+    assert refused.value.message == f"failed to parse the request JSON buffer: {words}"
+    assert refused.value.code is Code.INTERNAL
+
+
+def test_nan_and_infinity_are_numbers():
+    """Triton's parser takes the literals that JSON does not have."""
+    nan, positive, negative = parse(b"[NaN, Infinity, -Infinity]")
+    assert math.isnan(nan)
+    assert (positive, negative) == (math.inf, -math.inf)
+
+
+def test_bytes_that_are_not_utf8_survive_in_strings():
+    """A string's bytes come out as they went in."""
+    assert parse(b'["a\xff"]')[0].encode(errors="surrogateescape") == b"a\xff"
+
+
+def test_text_ends_at_a_nul():
+    """A binary tensor that no header announces does not hide what the JSON says."""
+    assert parse(b'{"a": 1}\0\0\x80?') == {"a": 1}
+
+
+@pytest.mark.parametrize("text", [b"[" * 100_000, b'{"a":' * 5_000 + b"1" + b"}" * 5_000, b"[" * 2000 + b"]" * 2000])
+def test_deep_nesting_is_refused(text):
+    """Nesting that would exhaust a stack is the client's fault, and said so."""
+    with pytest.raises(Refusal, match="nested too deeply") as refused:
+        parse(text)
+    assert refused.value.code is Code.INVALID_ARG
+
+
+def test_a_number_of_thousands_of_digits_is_refused_or_read():
+    """No number breaks the reader."""
+    with pytest.raises(Refusal, match="Number too big"):
+        parse(b"[NaN, " + b"9" * 5000 + b"]")
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
+    )
+)
+def test_it_reads_what_json_writes(value):
+    """The fast and the lenient reader agree with the standard library."""
+    try:
+        text = json.dumps(value).encode()
+    except ValueError:
+        return
+    assert parse(text) == json.loads(text) or "e" in text.decode()
+
+
+@given(st.binary(max_size=40))
+def test_no_bytes_raise_anything_but_a_refusal(text):
+    """Whatever arrives is read or refused."""
+    try:
+        parse(text)
+    except Refusal as refused:
+        assert refused.message

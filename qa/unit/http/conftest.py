@@ -1,0 +1,44 @@
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from tritium.core.serving import ServerState
+from tritium.http.routes import handler
+from tritium.wire.listener import listen_http
+
+
+def _module(name, path):
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def houses():
+    """The module of small models, beside this file."""
+    return _module("house_of_models", Path(__file__).parent / "house.py")
+
+
+@pytest.fixture
+async def house(houses):
+    made = houses.house()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def server(house, houses):
+    return ServerState(house, name="triton", version="2.51.0", labels=houses.labels)
+
+
+@pytest.fixture
+async def port(server):
+    """A real HTTP port over the house of models."""
+    listener = await listen_http(handler(server), host="127.0.0.1", port=0)
+    yield listener.port
+    await listener.close(grace_s=1)
