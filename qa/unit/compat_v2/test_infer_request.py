@@ -33,6 +33,10 @@ def binary(name: str, size: int, **parameters):
     return {"name": name, "shape": [2], "datatype": "UINT8", "parameters": {"binary_data_size": size, **parameters}}
 
 
+def asking(**parameters):
+    return {"inputs": [], "outputs": [{"name": "A", "parameters": parameters}]}
+
+
 def test_everything_a_request_can_say():
     """Reserved parameters become fields, the others go to the model."""
     call = read(
@@ -112,7 +116,7 @@ def test_binary_tensors_are_not_copied():
             "Unable to parse 'outputs': attempt to access JSON non-array as array",
         ),
         (
-            {"inputs": [], "outputs": [{"name": "A", "parameters": {"classification": -1}}]},
+            asking(classification=-1),
             "Unable to set 'classification': attempt to access JSON non-unsigned-integer as unsigned-integer",
         ),
         (
@@ -166,10 +170,7 @@ ONE_OF = (
             "input 'INPUT0' has a shape of 1000000000000 elements, more than the request can hold",
         ),
         (
-            {
-                "inputs": [],
-                "outputs": [{"name": "A", "parameters": {"shared_memory_region": "r", "binary_data": True}}],
-            },
+            asking(shared_memory_region="r", binary_data=True),
             b"",
             "Output can't set both 'shared_memory_region' and 'binary_data'",
         ),

@@ -1,5 +1,6 @@
 """The JSON reader: what it takes, and where and how it says a text is broken."""
 
+import contextlib
 import json
 import math
 
@@ -66,24 +67,17 @@ def test_a_number_of_thousands_of_digits_is_refused_or_read():
         parse(b"[NaN, " + b"9" * 5000 + b"]")
 
 
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
-    )
-)
+scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text()
+
+
+@given(st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
 def test_it_reads_what_json_writes(value):
-    """The fast and the lenient reader agree with the standard library."""
-    try:
-        text = json.dumps(value).encode()
-    except ValueError:
-        return
-    assert parse(text) == json.loads(text) or "e" in text.decode()
+    """What is well formed means what it says."""
+    assert parse(json.dumps(value).encode()) == value
 
 
 @given(st.binary(max_size=40))
 def test_no_bytes_raise_anything_but_a_refusal(text):
     """Whatever arrives is read or refused."""
-    try:
+    with contextlib.suppress(Refusal):
         parse(text)
-    except Refusal as refused:
-        assert refused.message

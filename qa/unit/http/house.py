@@ -115,22 +115,8 @@ input [
 ]
 output { name: "text_output" data_type: TYPE_STRING dims: -1 }
 """
-TYPES = [
-    "BOOL",
-    "UINT8",
-    "UINT16",
-    "UINT32",
-    "UINT64",
-    "INT8",
-    "INT16",
-    "INT32",
-    "INT64",
-    "FP16",
-    "FP32",
-    "FP64",
-    "STRING",
-    "BF16",
-]
+TYPES = ("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64")
+TYPES += ("FP16", "FP32", "FP64", "STRING", "BF16")
 ALL_TYPES = "".join(
     f'input {{ name: "IN_{t}" data_type: TYPE_{t} dims: -1 optional: true }}\n'
     f'output {{ name: "OUT_{t}" data_type: TYPE_{t} dims: -1 }}\n'
@@ -165,9 +151,7 @@ class Computing:
 
     healthy = True
 
-    def __init__(
-        self, name: str, function: Callable[..., AsyncIterator], datatypes: dict[str, str], *, decoupled: bool
-    ):
+    def __init__(self, name, function: Callable[..., AsyncIterator], datatypes: dict[str, str], decoupled):
         self.name = name
         self.depth = 64
         self._function = function
@@ -183,15 +167,18 @@ class Computing:
         inputs = {tensor.name: tensor.array() for tensor in job.request.inputs}
         try:
             async for answer in self._function(inputs, job.request):
-                if not isinstance(answer, InferenceError):
-                    outputs = [from_array(name, array, self._datatypes[name]) for name, array in answer.items()]
-                    answer = InferResponse("", "", outputs=outputs)
-                job.reply.send(answer, final=not self._decoupled)
+                job.reply.send(self._response(answer), final=not self._decoupled)
         except RuntimeError as error:
             job.reply.send(ModelFailed(str(error)), final=True)
         else:
             if self._decoupled:
                 job.reply.send(None, final=True)
+
+    def _response(self, answer):
+        if isinstance(answer, InferenceError):
+            return answer
+        outputs = [from_array(name, array, self._datatypes[name]) for name, array in answer.items()]
+        return InferResponse("", "", outputs=outputs)
 
     async def close(self):
         pass
@@ -216,9 +203,7 @@ class House:
         config = from_proto(parsed.message)
         datatypes = {spec.name: spec.datatype for spec in config.outputs.values()}
         self.loaded[name] = {
-            version: TensorModel(
-                config, version, [Computing(f"{name}_0_0", function, datatypes, decoupled=config.decoupled)]
-            )
+            version: TensorModel(config, version, [Computing(f"{name}_0_0", function, datatypes, config.decoupled)])
             for version in VERSIONS.get(name, ("1",))
         }
 
