@@ -42,6 +42,9 @@ class EngineSource:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     role: Role = Role.AGGREGATED
     worker: str = "worker_0"
+    index: int = 0
+    workers: int = 1
+    """This is the worker number `index` of so many on this machine: they share its cores."""
 
 
 class EngineInfo(msgspec.Struct, frozen=True):
@@ -55,6 +58,8 @@ class EngineInfo(msgspec.Struct, frozen=True):
     max_sequences: int
     transfer: str = ""
     """How KV moves to another worker of this engine: "nixl", "shm", or "" where it does not."""
+    notes: tuple[str, ...] = ()
+    """What the operator should know, such as an argument that was ignored and why."""
 
 
 class Generate(msgspec.Struct, array_like=True):
@@ -139,10 +144,14 @@ KvEvent = BlocksStored | BlocksRemoved | CacheCleared
 
 @dataclass(frozen=True, slots=True)
 class EngineSinks:
-    """Where an engine reports; both are called on the event loop that `start` ran on."""
+    """Where an engine reports, on the event loop that `start` ran on.
+
+    `on_death` says that the engine cannot go on, and why: its process ends and is started again.
+    """
 
     on_step: Callable[[Step], None]
     on_events: Callable[[list[KvEvent]], None]
+    on_death: Callable[[str], None] = lambda _: None
 
 
 class LanguageEngine(Protocol):

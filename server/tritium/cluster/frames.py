@@ -35,6 +35,8 @@ class Load(msgspec.Struct, array_like=True, tag="load"):
     arguments: dict[str, Any]
     role: Role
     worker: str
+    index: int = 0
+    workers: int = 1
 
 
 class Submit(msgspec.Struct, array_like=True, tag="submit"):

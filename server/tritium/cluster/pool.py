@@ -68,11 +68,12 @@ class WorkerPool:
         Raises:
             InferenceError: in the words of the first worker that failed.
         """
+        total = sum(self.spec.roles.values())
         for role, count in self.spec.roles.items():
             for index in range(count):
                 name = f"{'worker' if role is Role.AGGREGATED else role}_{index}"
                 self.workers[name] = SupervisedWorker(
-                    Load(VERSION, engine, str(folder), dict(arguments), role, name),
+                    Load(VERSION, engine, str(folder), dict(arguments), role, name, len(self.workers), total),
                     on_ready=self._join,
                     on_lost=self._leave,
                     on_frame=self._take,

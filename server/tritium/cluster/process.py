@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import sys
@@ -14,8 +15,13 @@ import structlog
 from tritium.cluster.channel import Channel
 from tritium.cluster.frames import FromWorker, ToWorker
 
-OUTPUT_LINES = 40
-"""Last lines of a worker's output kept, to be shown when it dies."""
+OUTPUT_LINES = 200
+"""Last lines of a worker's output kept."""
+
+SHOWN_LINES = 20
+"""How many of them are shown when it dies."""
+
+_CAUSE = re.compile(r"(?:^|[\]\s])((?:\w+\.)*\w*(?:Error|Exception): \S.*)")
 
 log = structlog.get_logger(__name__)
 
@@ -102,8 +108,13 @@ class WorkerProcess:
             how = f"was killed by {signal.Signals(-code).name}"
         else:
             how = f"ended with status {code}"
-        said = "".join(f"\n    {line}" for line in self.output)
+        said = "".join(f"\n    {line}" for line in list(self.output)[-SHOWN_LINES:])
         return f"process {self.pid} {how}" + (f"; its last lines:{said}" if said else "")
+
+    def causes(self) -> list[str]:
+        """Return the exceptions in the output, first to last, each once: an engine's children report only there."""
+        found = (match.group(1) for match in map(_CAUSE.search, self.output) if match)
+        return list(dict.fromkeys(found))
 
     def _closed(self, _error: Exception | None) -> None:
         # A worker that cannot be spoken to is of no use, whatever it may still be doing.

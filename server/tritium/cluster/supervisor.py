@@ -128,6 +128,8 @@ class SupervisedWorker:
             raise
         self.state = WorkerState.READY
         log.info("worker_ready", worker=self.name, pid=process.pid, seconds=round(time.monotonic() - began, 2))
+        for note in self.info.notes:
+            log.warning("worker_note", worker=self.name, note=note)
         self._on_ready(self)
 
     async def _keep(self) -> None:
@@ -161,7 +163,12 @@ class SupervisedWorker:
                     self._loaded.set_result(info)
             case Failed(message):
                 if self._loaded is not None and not self._loaded.done():
-                    self._loaded.set_exception(ModelFailed(f"{self.name}: {message}"))
+                    self._loaded.set_exception(ModelFailed(self._failure(message)))
+
+    def _failure(self, message: str) -> str:
+        """Word an engine's failure to load, with the exceptions that its own children wrote to the log."""
+        causes = [cause for cause in self._process.causes() if cause not in message] if self._process else []
+        return f"{self.name}: {message}" + "".join(f"\n    {cause}" for cause in causes)
 
     def _ended(self, process: WorkerProcess) -> None:
         if self._loaded is not None and not self._loaded.done():

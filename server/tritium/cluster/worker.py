@@ -90,10 +90,10 @@ class Worker:
         if load.version != VERSION:
             raise InferenceError(f"the worker speaks frames of version {VERSION}, its server of version {load.version}")
         opened: LanguageEngine = _engine(load.engine)(
-            EngineSource(folder=Path(load.folder), arguments=load.arguments, role=load.role, worker=load.worker)
+            EngineSource(Path(load.folder), load.arguments, load.role, load.worker, load.index, load.workers)
         )
         self._engine = opened
-        return await opened.start(EngineSinks(on_step=self._step, on_events=self._events))
+        return await opened.start(EngineSinks(self._step, self._events, self._died))
 
     def _step(self, step: Step) -> None:
         self.channel.send(step)
@@ -105,6 +105,11 @@ class Worker:
 
     def _events(self, events: list[KvEvent]) -> None:
         self.channel.send(Events(events))
+
+    def _died(self, reason: str) -> None:
+        sys.stderr.write(f"{reason}\n")
+        self.exit_status = 1
+        self.ended.set()
 
     def _send_gauges(self) -> None:
         """Send the counters when they changed, and look again in a while for as long as they do."""

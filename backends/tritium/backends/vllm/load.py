@@ -1,0 +1,75 @@
+"""What vLLM's scheduler says of itself: how much runs and waits, and counters, KV moved by NIXL among them."""
+
+from collections import Counter
+from typing import Any
+
+
+class EngineLoad:
+    """The latest scheduler statistics, gathered through vLLM's stat logger interface."""
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.waiting = 0
+        self.cache_usage = 0.0
+        self._counters: Counter[str] = Counter(
+            {
+                "tritium_engine_prompt_tokens_total": 0,
+                "tritium_engine_generation_tokens_total": 0,
+                "tritium_engine_prefix_queries_total": 0,
+                "tritium_engine_prefix_hits_total": 0,
+                "tritium_engine_preemptions_total": 0,
+                "tritium_kv_received_bytes_total": 0,
+                "tritium_kv_transfers_total": 0,
+                "tritium_kv_failed_transfers_total": 0,
+            }
+        )
+        self._transfer_s = 0.0
+
+    def follow(self, _config: Any, _index: int = 0) -> "EngineLoad":
+        """Serve vLLM as the factory of a stat logger."""
+        return self
+
+    def metrics(self) -> dict[str, float]:
+        """Return the counters by metric name."""
+        return {name: float(value) for name, value in self._counters.items()} | {
+            "tritium_engine_running": float(self.running),
+            "tritium_engine_waiting": float(self.waiting),
+            "tritium_engine_cache_usage": self.cache_usage,
+            "tritium_kv_transfer_seconds_total": self._transfer_s,
+        }
+
+    # vLLM's stat logger interface (vllm.v1.metrics.loggers.StatLoggerBase).
+
+    def record(self, scheduler_stats: Any, iteration_stats: Any, *_more: Any, **_named: Any) -> None:
+        """Take the statistics of one engine step."""
+        counters = self._counters
+        if scheduler_stats is not None:
+            self.running = scheduler_stats.num_running_reqs
+            self.waiting = scheduler_stats.num_waiting_reqs
+            self.cache_usage = scheduler_stats.kv_cache_usage
+            prefix = scheduler_stats.prefix_cache_stats
+            counters["tritium_engine_prefix_queries_total"] += prefix.queries
+            counters["tritium_engine_prefix_hits_total"] += prefix.hits
+            if scheduler_stats.kv_connector_stats:
+                self._transfers(scheduler_stats.kv_connector_stats)
+        if iteration_stats is not None:
+            counters["tritium_engine_prompt_tokens_total"] += iteration_stats.num_prompt_tokens
+            counters["tritium_engine_generation_tokens_total"] += iteration_stats.num_generation_tokens
+            counters["tritium_engine_preemptions_total"] += iteration_stats.num_preempted_reqs
+
+    def log_engine_initialized(self) -> None:
+        """Nothing to say: the worker reports itself ready."""
+
+    def log(self) -> None:
+        """Nothing to say: counters are read, not printed."""
+
+    def record_sleep_state(self, is_awake: int, level: int) -> None:
+        """Ignore sleep mode, which no caller of ours uses."""
+
+    def _transfers(self, stats: dict[str, Any]) -> None:
+        """Count what the NIXL connector moved; it reports one entry per transfer since its last report."""
+        counters = self._counters
+        counters["tritium_kv_received_bytes_total"] += sum(stats.get("bytes_transferred", ()))
+        counters["tritium_kv_transfers_total"] += len(stats.get("bytes_transferred", ()))
+        counters["tritium_kv_failed_transfers_total"] += len(stats.get("num_failed_transfers", ()))
+        self._transfer_s += sum(stats.get("transfer_duration", ()))

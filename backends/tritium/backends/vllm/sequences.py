@@ -1,0 +1,89 @@
+"""From our sequences to vLLM's sampling parameters, and from its outputs to our deltas."""
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from tritium.backends.engine import Delta, FinishReason, Generate, Role, TokenLogprob
+from tritium.core.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from vllm import RequestOutput, SamplingParams
+
+OURS = frozenset({"n", "stop", "detokenize", "output_kind", "stream_interval", "skip_clone"})
+"""Fields of SamplingParams that the engine decides: one sequence, tokens only, every step."""
+
+PREFILL_TRANSFER = {
+    "do_remote_decode": True,
+    "do_remote_prefill": False,
+    "remote_engine_id": None,
+    "remote_block_ids": None,
+    "remote_host": None,
+    "remote_port": None,
+}
+"""vLLM's kv_transfer_params that ask a prefill worker to keep the blocks for whoever decodes."""
+
+
+def sampling_params(request: Generate, role: Role) -> "SamplingParams":
+    """Make vLLM's sampling parameters.
+
+    Raises:
+        InvalidArgument: a field that vLLM does not have or will not take.
+    """
+    from vllm import SamplingParams  # noqa: PLC0415  takes seconds, and this module is read without vLLM too
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams  # noqa: PLC0415
+
+    fields = dict(request.sampling)
+    known = [name for name in SamplingParams.__struct_fields__ if not name.startswith("_") and name not in OURS]
+    for name in fields:
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            raise InvalidArgument(
+                f"vLLM has no sampling parameter '{name}'" + (f"; did you mean {close[0]}?" if close else "")
+            )
+    transfer = request.transfer or (PREFILL_TRANSFER if role is Role.PREFILL else None)
+    if transfer is not None:
+        fields["extra_args"] = {**(fields.get("extra_args") or {}), "kv_transfer_params": transfer}
+    try:
+        if isinstance(fields.get("structured_outputs"), dict):
+            fields["structured_outputs"] = StructuredOutputsParams(**fields["structured_outputs"])
+        if fields.get("logit_bias"):
+            fields["logit_bias"] = {int(token): bias for token, bias in fields["logit_bias"].items()}
+        return SamplingParams(**fields, detokenize=False, output_kind=RequestOutputKind.DELTA)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(str(error)) from error
+
+
+def delta_of(id: int, output: "RequestOutput", *, first: bool) -> Delta:  # noqa: A002  the engine contract's name
+    """Make our delta of one of vLLM's."""
+    completion = output.outputs[0]
+    finish = completion.finish_reason
+    delta = Delta(id, list(completion.token_ids))
+    if first:
+        delta.cached_tokens = output.num_cached_tokens or 0
+    if completion.logprobs:
+        delta.logprobs = [
+            _logprobs(token, among or {})
+            for token, among in zip(completion.token_ids, completion.logprobs, strict=True)
+        ]
+    if finish is None:
+        return delta
+    # vLLM also stops a model that repeats itself, and calls that "repetition".
+    delta.finish = finish if finish in _REASONS else FinishReason.STOP
+    if finish == FinishReason.ERROR:
+        delta.error = "vLLM reports an internal error of this request; its log says more"
+    if isinstance(completion.stop_reason, int):
+        delta.stop_token = completion.stop_reason
+    delta.transfer = output.kv_transfer_params
+    return delta
+
+
+_REASONS = frozenset(FinishReason)
+
+
+def _logprobs(sampled: int, among: dict[int, Any]) -> list[TokenLogprob]:
+    """Order vLLM's logprobs of one place: the sampled token, then the likeliest by rank."""
+    first = among[sampled]
+    ranked = sorted(((token, entry) for token, entry in among.items()), key=lambda pair: pair[1].rank or 0)
+    return [TokenLogprob(sampled, first.logprob, first.rank or 0)] + [
+        TokenLogprob(token, entry.logprob, entry.rank or 0) for token, entry in ranked
+    ]

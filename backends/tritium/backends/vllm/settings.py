@@ -1,0 +1,143 @@
+"""From a model's folder and model.json to vLLM's engine arguments and the environment its processes need.
+
+Every argument of the installed vLLM passes through; we own no list of them. Pure: the caller applies the result.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from tritium.backends.engine import EngineSource, Role
+from tritium.backends.vllm.plugin import TRANSFER_VARIABLE
+from tritium.core.errors import InvalidArgument
+
+GIB = 1 << 30
+
+REMOVED = {
+    "disable_log_requests": "requests are logged only when enable_log_requests asks for it",
+    "use_v2_block_manager": "there is one block manager now",
+    "swap_space": "the V1 engine recomputes instead of swapping",
+    "preemption_mode": "the V1 engine always recomputes",
+    "num_lookahead_slots": "the V1 engine chooses it",
+    "num_scheduler_steps": "the V1 engine does not group steps",
+    "multi_step_stream_outputs": "the V1 engine does not group steps",
+    "scheduler_delay_factor": "the V1 scheduler has no delay",
+    "enable_prompt_adapter": "prompt adapters left vLLM",
+    "max_prompt_adapters": "prompt adapters left vLLM",
+    "max_prompt_adapter_token": "prompt adapters left vLLM",
+    "worker_use_ray": "distributed_executor_backend says it now",
+    "engine_use_ray": "the engine always runs in a process of its own",
+    "max_context_len_to_capture": "max_seq_len_to_capture and the compilation config replaced it",
+    "disable_async_output_proc": "the V1 engine is always asynchronous",
+    "device": "vLLM finds the device itself",
+}
+"""Arguments that older model.json files carry and that may be dropped without changing results, with the reason."""
+
+LORA_MODULES = "lora_modules"
+"""Our own argument: a mapping from the name of a LoRA adapter to its folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What of the machine the settings depend on. `cores` are those this process may run on."""
+
+    cuda: bool
+    cores: Sequence[int]
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class VllmSettings:
+    """`arguments` are AsyncEngineArgs by name; `environment` is to be set where it is not set already."""
+
+    arguments: dict[str, Any]
+    environment: dict[str, str]
+    loras: Mapping[str, str]
+    notes: list[str] = field(default_factory=list)
+
+
+def settings_for(
+    source: EngineSource,
+    *,
+    known: Sequence[str],
+    machine: Machine,
+    events_endpoint: str,
+    side_channel_port: int,
+    environment: Mapping[str, str],
+) -> VllmSettings:
+    """Return what vLLM must be given; `known` are the names of its arguments, `environment` what is set already.
+
+    Raises:
+        InvalidArgument: an argument that vLLM does not have.
+    """
+    arguments = dict(source.arguments)
+    loras = arguments.pop(LORA_MODULES, {})
+    notes = _drop_removed(arguments, known)
+    arguments.pop("model", None)
+    arguments["model"] = str(source.folder)
+    arguments.setdefault("disable_log_stats", True)
+    if loras:
+        arguments.setdefault("enable_lora", True)
+    if arguments.get("enable_prefix_caching", True):
+        arguments.setdefault(
+            "kv_events_config",
+            {"enable_kv_cache_events": True, "publisher": "zmq", "endpoint": events_endpoint},
+        )
+    extra = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    if source.folder.is_dir():
+        extra["HF_HUB_OFFLINE"] = "1"
+    if source.role is not Role.AGGREGATED:
+        _set_transfer(arguments, extra, source.role, side_channel_port, cuda=machine.cuda)
+    if not machine.cuda:
+        _set_cpu(arguments, extra, source, machine)
+    extra = {name: value for name, value in extra.items() if name not in environment}
+    return VllmSettings(arguments, extra, loras, notes)
+
+
+def _drop_removed(arguments: dict[str, Any], known: Sequence[str]) -> list[str]:
+    """Take out what vLLM no longer has, and return what to tell of it."""
+    notes = []
+    for name in [name for name in arguments if name not in known]:
+        if name not in REMOVED:
+            close = get_close_matches(name, known, n=1)
+            raise InvalidArgument(
+                f"model.json: the installed vLLM has no argument '{name}'"
+                + (f"; did you mean {close[0]}?" if close else "")
+            )
+        del arguments[name]
+        notes.append(f"model.json: '{name}' is ignored: {REMOVED[name]}")
+    return notes
+
+
+def _set_transfer(
+    arguments: dict[str, Any], extra: dict[str, str], role: Role, side_channel_port: int, *, cuda: bool
+) -> None:
+    config = {
+        "kv_connector": "NixlConnector",
+        "kv_role": "kv_producer" if role is Role.PREFILL else "kv_consumer",
+    }
+    if not cuda:
+        config["kv_buffer_device"] = "cpu"
+    arguments.setdefault("kv_transfer_config", config)
+    extra["VLLM_NIXL_SIDE_CHANNEL_HOST"] = "127.0.0.1"
+    extra["VLLM_NIXL_SIDE_CHANNEL_PORT"] = str(side_channel_port)
+    extra[TRANSFER_VARIABLE] = "nixl"
+
+
+def _set_cpu(arguments: dict[str, Any], extra: dict[str, str], source: EngineSource, machine: Machine) -> None:
+    """Choose what vLLM on a CPU needs to start soon and to leave room for others."""
+    arguments.setdefault("block_size", 32)  # vLLM's own 128 hides shorter shared prefixes; AMX wants a multiple of 32
+    if arguments.setdefault("enforce_eager", True):
+        # Otherwise logprobs compile for a minute at their first use.
+        extra["TORCHDYNAMO_DISABLE"] = "1"
+    if "kv_cache_memory_bytes" not in arguments:
+        # Left alone, every worker claims most of the machine's memory, and the second one fails.
+        space = max(1, min(4, machine.memory_bytes // GIB // 16))
+        extra["VLLM_CPU_KVCACHE_SPACE"] = str(space)
+    extra["VLLM_HOST_IP"] = "127.0.0.1"
+    if source.workers > 1 and arguments.get("tensor_parallel_size", 1) == 1:
+        share = list(machine.cores)[source.index :: source.workers] or [
+            machine.cores[source.index % len(machine.cores)]
+        ]
+        extra["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, share))
