@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from tritium.backends.metrics import CustomMetrics
 from tritium.compat.config.model import ModelConfig
+from tritium.core.catalog import Catalog
 from tritium.core.instance import Instance
 from tritium.core.request import InferRequest, Reply
 
@@ -42,12 +44,15 @@ class BackendHost:
     """What the server lends a backend.
 
     `settings` are the `--backend-config=NAME,key=value` pairs. `submit` runs a request of a model on another
-    model of this server (business logic scripting). `changed` is called when an instance's health changes.
+    model of this server (business logic scripting), `catalog` loads and unloads them. `changed` is called when an
+    instance's health changes. `metrics` are those that models define for themselves.
     """
 
     settings: Mapping[str, str] = field(default_factory=dict)
     submit: Callable[[InferRequest, Reply], None] | None = None
     changed: Callable[[], None] = lambda: None
+    catalog: Catalog | None = None
+    metrics: CustomMetrics = field(default_factory=CustomMetrics)
 
 
 class TensorBackend(Protocol):

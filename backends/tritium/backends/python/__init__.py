@@ -1,0 +1,1 @@
+"""Python models (`model.py`), each instance in a process of its own."""

@@ -1,0 +1,70 @@
+"""The door of the python backend: completes configurations and opens instances, each in a process."""
+
+import ast
+from pathlib import Path
+
+from tritium.backends.contract import BackendHost, InstancePlace, ModelSource
+from tritium.backends.python.instance import PythonInstance
+from tritium.backends.python.interpreter import interpreter_of
+from tritium.backends.python.starter import Starter, load_message, timeouts_of
+from tritium.backends.python.worker import Timeouts, Worker
+from tritium.compat.config.json import BadConfigJson, from_json
+from tritium.compat.config.model import ModelConfig, from_proto
+from tritium.core.errors import ModelFailed
+
+_HOOK = "auto_complete_config"
+
+
+class PythonBackend:
+    """Runs `model.py` files; see `tritium.backends.contract.TensorBackend`."""
+
+    name = "python"
+
+    async def complete(self, config: ModelConfig, folder: Path, version: str) -> ModelConfig:
+        """Run the model's `auto_complete_config`, if it has one, in a process of its own.
+
+        Raises:
+            InferenceError: there is no model.py, or it raised, in Triton's words.
+        """
+        source = ModelSource(config, folder, version)
+        message = load_message(source, InstancePlace(f"{config.name}_0"), complete=True)
+        if not _may_complete(Path(message.model_file)):
+            return config
+        worker = Worker(config.name, interpreter_of(source), lambda _: None, lambda _: None)
+        try:
+            loaded = await worker.load(message, Timeouts())
+        finally:
+            await worker.kill()
+        try:
+            return from_proto(from_json(loaded.config))
+        except BadConfigJson as error:
+            raise ModelFailed(
+                f"{_HOOK} of model '{config.name}' made a configuration that cannot be: {error}"
+            ) from None
+
+    async def open(self, source: ModelSource, place: InstancePlace, host: BackendHost) -> PythonInstance:
+        """Start a process and load the model into it.
+
+        Raises:
+            InferenceError: in Triton's words where the model raised.
+        """
+        instance = PythonInstance(Starter(source, place, host, timeouts_of(host.settings)))
+        await instance.open()
+        return instance
+
+
+def _may_complete(file: Path) -> bool:
+    """Tell whether a model could have the hook, without running it: a process for each would slow every start.
+
+    A class without bases, in a file that does not mention the hook, has none. A file that cannot be parsed is left
+    to the process, whose words for it are Triton's.
+    """
+    text = file.read_text(errors="replace")
+    if _HOOK in text:
+        return True
+    try:
+        classes = [node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
+    except (SyntaxError, ValueError):
+        return True
+    own = [node for node in classes if node.name == "TritonPythonModel"]
+    return not own or any(node.bases or node.keywords or node.decorator_list for node in own)

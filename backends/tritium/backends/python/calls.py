@@ -1,0 +1,170 @@
+"""What a model asks of the server in the middle of its work: other models, loading and unloading, its metrics.
+
+Call -> InferRequest -> host.submit -> Reply -> Answer ...
+Control -> host.catalog -> Outcome
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from tritium.backends.contract import BackendHost
+from tritium.backends.metrics import CustomMetric, MetricKind
+from tritium.backends.python import frames
+from tritium.backends.python.outcomes import code_of
+from tritium.backends.python.worker import Worker
+from tritium.core.catalog import LoadParameters
+from tritium.core.errors import InferenceError, Unsupported
+from tritium.core.request import NO_SEQUENCE, InferRequest, InferResponse, RequestedOutput, SequenceStep
+
+log = structlog.get_logger("tritium.python")
+
+_START = 1
+_END = 2
+
+
+class Calls:
+    """The calls of one process; made anew with it."""
+
+    def __init__(self, owner: str, host: BackendHost) -> None:
+        self._owner = owner
+        self._host = host
+        self._requests: dict[int, InferRequest] = {}
+        self._controls: set[asyncio.Task[None]] = set()
+        self._metrics: dict[int, CustomMetric] = {}
+
+    def take(self, worker: Worker, message: frames.Up) -> None:
+        """Do what a message asks."""
+        match message:
+            case frames.Call():
+                self._call(worker, message)
+            case frames.CancelCall(number):
+                if number in self._requests:
+                    self._requests[number].cancel()
+            case frames.Control():
+                task = asyncio.ensure_future(self._control(worker, message))
+                self._controls.add(task)
+                task.add_done_callback(self._controls.discard)
+            case frames.Log(level, text):
+                getattr(log, level)("model_log", instance=self._owner, message=text)
+            case frames.MetricDefined():
+                self._define(message)
+            case frames.MetricChanged(number, verb, value):
+                self._change(number, verb, value)
+
+    def abandon(self) -> None:
+        """Cancel everything: the process that would hear of it has ended."""
+        for request in list(self._requests.values()):
+            request.cancel()
+        for task in self._controls:
+            task.cancel()
+
+    def _call(self, worker: Worker, message: frames.Call) -> None:
+        frame = message.request
+        sequence = NO_SEQUENCE
+        if frame.correlation_id or frame.flags:
+            sequence = SequenceStep(frame.correlation_id, bool(frame.flags & _START), bool(frame.flags & _END))
+        request = InferRequest(
+            message.model_name,
+            message.model_version,
+            frame.id,
+            [worker.decode(tensor) for tensor in frame.inputs],
+            [RequestedOutput(name) for name in frame.outputs],
+            dict(frame.parameters or {}),
+            sequence,
+            timeout_us=frame.timeout_us,
+        )
+        self._requests[message.call] = request
+        reply = _CallReply(worker, message, lambda: self._requests.pop(message.call, None))
+        if self._host.submit is None:
+            reply.send(Unsupported("this server runs one model alone: it cannot call others"), final=True)
+        else:
+            self._host.submit(request, reply)
+
+    async def _control(self, worker: Worker, message: frames.Control) -> None:
+        outcome = frames.Outcome(message.call)
+        try:
+            outcome.value = await self._controlled(message)
+        except InferenceError as error:
+            outcome.error = error.message
+        worker.post(outcome)
+
+    async def _controlled(self, message: frames.Control) -> bool:
+        catalog = self._host.catalog
+        if catalog is None:
+            raise Unsupported("this server runs one model alone: it cannot load others")
+        match message.verb:
+            case "load":
+                await catalog.load(message.model_name, LoadParameters(message.config, message.files))
+            case "unload":
+                await catalog.unload(message.model_name, dependents=message.dependents)
+            case _:
+                try:
+                    return catalog.model(message.model_name, message.model_version).ready
+                except InferenceError:
+                    return False
+        return True
+
+    def _define(self, message: frames.MetricDefined) -> None:
+        try:
+            self._metrics[message.metric] = self._host.metrics.define(
+                self._owner,
+                message.family,
+                message.description,
+                MetricKind(message.kind),
+                message.labels,
+                message.buckets,
+            )
+        except ValueError as error:
+            log.warning("metric_refused", instance=self._owner, metric=message.family, reason=str(error))
+
+    def _change(self, number: int, verb: str, value: float) -> None:
+        metric = self._metrics.get(number)
+        if metric is None:
+            return
+        match verb:
+            case "increment":
+                metric.value += value
+            case "set":
+                metric.value = value
+            case _:
+                metric.observe(value)
+
+
+class _CallReply:
+    """Sends the responses to a call back into the process that called."""
+
+    __slots__ = ("_decoupled", "_ended", "_forget", "_number", "_of", "_worker")
+
+    def __init__(self, worker: Worker, message: frames.Call, forget: Callable[[], object]) -> None:
+        self._worker = worker
+        self._number = message.call
+        self._of = message.model_name
+        self._decoupled = message.decoupled
+        self._forget = forget
+        self._ended = False
+
+    def send(self, response: InferResponse | InferenceError | None, *, final: bool) -> None:
+        """Pass one response on; a call that is not decoupled takes exactly one."""
+        if final:
+            self._forget()
+        if self._ended:
+            return
+        if not self._decoupled and not final and not isinstance(response, InferenceError):
+            response = Unsupported(
+                f"Model {self._of} is using the decoupled. The current BLS request call doesn't support models using "
+                "the decoupled transaction policy. Please use 'decoupled=True' argument to the 'exec' or 'async_exec' "
+                "calls for decoupled models.'"
+            )
+        if response is None and not self._decoupled:
+            response = Unsupported("Unexpected empty response.")
+        self._ended = final or not self._decoupled
+        frame = self._frame(response) if response is not None else None
+        self._worker.post(frames.Answer(self._number, frame, self._ended))
+
+    def _frame(self, response: InferResponse | InferenceError) -> frames.ResponseFrame:
+        if isinstance(response, InferenceError):
+            return frames.ResponseFrame([], response.message, code_of(response))
+        outputs = [self._worker.encode(tensor) for tensor in response.outputs]
+        return frames.ResponseFrame(outputs, parameters=response.parameters or None)

@@ -1,0 +1,252 @@
+"""What the server and a model's process say to each other, over one socket.
+
+A frame is a length (four bytes, little endian) and a msgpack array of messages: everything that waited for the
+other side at that moment. Server to process is `Down`, process to server is `Up`.
+
+    (the process starts) --------> Started, then Load -> Loaded, once each
+    Execute -----------------------> (Sent ...) Executed      any number in flight, run in order
+    Call answered by Answer ... (the process asks for another model), Cancel, Freed: both as they happen
+    Finalize --------------------> Finalized, and the process ends
+"""
+
+import struct
+
+import msgspec
+
+LENGTH = struct.Struct("<I")
+"""What stands before every frame."""
+
+FATAL = b"!"
+"""A frame that begins so is plain text: the process cannot start, and why. No msgpack frame begins with it."""
+
+BEGUN = struct.Struct("<Q")
+"""At offset 0 of the outbound arena's control page: the number of the last execution that the model has seen."""
+
+INLINE_BYTES = 32 << 10
+"""Up to this size a copy through the socket is cheaper than an allocation and a watched view (measured)."""
+
+Parameters = dict[str, str | int | float | bool]
+
+
+class Region(msgspec.Struct, array_like=True, frozen=True):
+    """Bytes in an arena: `start` is the allocation, `offset` and `size` the bytes meant inside the file.
+
+    In a response `inbound` says that they lie in the arena of requests: an input handed back as it came.
+    """
+
+    start: int
+    offset: int
+    size: int
+    inbound: bool = False
+
+
+class TensorFrame(msgspec.Struct, array_like=True):
+    """A tensor in v2 binary form, inline or in an arena."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: bytes | Region
+
+
+class RequestFrame(msgspec.Struct, array_like=True):
+    """One request; `outputs` empty means all of them, `timeout_us` 0 means none."""
+
+    key: int
+    inputs: list[TensorFrame]
+    id: str = ""
+    outputs: list[str] = []
+    correlation_id: int | str = 0
+    flags: int = 0
+    timeout_us: int = 0
+    parameters: Parameters | None = None
+
+
+class ResponseFrame(msgspec.Struct, array_like=True):
+    """One response. `code` is a TRITONSERVER_Error_Code, -1 where `error` is unset."""
+
+    outputs: list[TensorFrame]
+    error: str = ""
+    code: int = -1
+    parameters: Parameters | None = None
+
+
+class Load(msgspec.Struct, array_like=True, tag="load"):
+    """Import the model and initialize it, or (with `complete`) only ask it to complete its configuration.
+
+    `outputs` are the configured outputs with their v2 datatypes.
+    """
+
+    model_file: str
+    import_name: str
+    import_paths: list[str]
+    arguments: dict[str, str]
+    outputs: dict[str, str]
+    decoupled: bool
+    complete: bool = False
+
+
+class Execute(msgspec.Struct, array_like=True, tag="execute"):
+    """Run one batch. Numbers rise by one within a process."""
+
+    number: int
+    requests: list[RequestFrame]
+
+
+class Cancel(msgspec.Struct, array_like=True, tag="cancel"):
+    """A request is no longer wanted by its client."""
+
+    key: int
+
+
+class Grown(msgspec.Struct, array_like=True, tag="grown"):
+    """The sender's arena has a further segment."""
+
+    offset: int
+    size: int
+
+
+class Freed(msgspec.Struct, array_like=True, tag="freed"):
+    """Allocations of the receiver's arena that nobody here refers to any more."""
+
+    starts: list[int]
+
+
+class Answer(msgspec.Struct, array_like=True, tag="answer"):
+    """A response to a Call, or the end of its stream."""
+
+    call: int
+    response: ResponseFrame | None
+    final: bool
+
+
+class Outcome(msgspec.Struct, array_like=True, tag="outcome"):
+    """How a Control ended: `error` is empty where it went well, `value` what is_model_ready says."""
+
+    call: int
+    error: str = ""
+    value: bool = True
+
+
+class AskReady(msgspec.Struct, array_like=True, tag="ask_ready"):
+    """Ask the model's own `is_ready`."""
+
+
+class Finalize(msgspec.Struct, array_like=True, tag="finalize"):
+    """Finalize the model and end."""
+
+
+class Started(msgspec.Struct, array_like=True, tag="started"):
+    """The process runs and waits for Load."""
+
+
+class Loaded(msgspec.Struct, array_like=True, tag="loaded"):
+    """How loading ended: `error` is empty where it went well; `config` is the completed configuration in JSON."""
+
+    error: str = ""
+    config: str = ""
+    asks_ready: bool = False
+
+
+class Executed(msgspec.Struct, array_like=True, tag="executed"):
+    """An execution returned. `responses` match its requests; None where a sender answers (or has answered)."""
+
+    number: int
+    responses: list[ResponseFrame | None]
+    error: str
+    input_ns: int
+    infer_ns: int
+    output_ns: int
+
+
+class Sent(msgspec.Struct, array_like=True, tag="sent"):
+    """A response sender was used, or given up without a final flag (`dropped`)."""
+
+    key: int
+    response: ResponseFrame | None
+    final: bool
+    dropped: bool = False
+
+
+class Call(msgspec.Struct, array_like=True, tag="call"):
+    """Run a request on another model of the server."""
+
+    call: int
+    model_name: str
+    model_version: str
+    request: RequestFrame
+    decoupled: bool
+
+
+class CancelCall(msgspec.Struct, array_like=True, tag="cancel_call"):
+    """Responses to a call are no longer wanted."""
+
+    call: int
+
+
+class Control(msgspec.Struct, array_like=True, tag="control"):
+    """Load or unload a model, or ask whether one is ready: `verb` is load, unload or ready."""
+
+    call: int
+    verb: str
+    model_name: str
+    model_version: str = ""
+    config: str = ""
+    files: dict[str, bytes] = {}
+    dependents: bool = False
+
+
+class Log(msgspec.Struct, array_like=True, tag="log"):
+    """A line from the model's Logger; `level` is info, warning, error or debug."""
+
+    level: str
+    message: str
+
+
+class MetricDefined(msgspec.Struct, array_like=True, tag="metric_defined"):
+    """A metric of a family that this model reports; `buckets` for histograms."""
+
+    metric: int
+    family: str
+    description: str
+    kind: str
+    labels: dict[str, str]
+    buckets: list[float] = []
+
+
+class MetricChanged(msgspec.Struct, array_like=True, tag="metric_changed"):
+    """`verb` is increment, set or observe."""
+
+    metric: int
+    verb: str
+    value: float
+
+
+class ReadyAnswer(msgspec.Struct, array_like=True, tag="ready_answer"):
+    """What the model's `is_ready` said; an exception in it reads as not ready, with its text in `error`."""
+
+    ready: bool
+    error: str = ""
+
+
+class Finalized(msgspec.Struct, array_like=True, tag="finalized"):
+    """The last message of a process."""
+
+
+Down = Load | Execute | Cancel | Grown | Freed | Answer | Outcome | AskReady | Finalize
+Up = (
+    Started
+    | Loaded
+    | Executed
+    | Sent
+    | Call
+    | CancelCall
+    | Control
+    | Log
+    | MetricDefined
+    | MetricChanged
+    | ReadyAnswer
+    | Grown
+    | Freed
+    | Finalized
+)

@@ -1,0 +1,286 @@
+"""One instance of a python model: executions go to its process, and survive it where they can.
+
+    SERVING --process dies--> RESTARTING --loaded--> SERVING
+       |                        |  ^ load fails: what waits is refused; wait, twice as long each time
+       |                        +--+
+       +--close: finish what runs, finalize--> CLOSED
+
+An execution that the model had begun when its process died fails; one that had not is run again.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from itertools import count
+
+import structlog
+
+from tritium.backends.python import frames
+from tritium.backends.python.outcomes import error_of
+from tritium.backends.python.starter import Starter
+from tritium.backends.python.worker import Worker
+from tritium.core.errors import InferenceError, Internal, ModelFailed, WorkerLost
+from tritium.core.instance import ExecutionTimes, Job
+from tritium.core.request import InferRequest, InferResponse
+
+log = structlog.get_logger("tritium.python")
+
+DEPTH = 64
+"""Executions handed over ahead, so that those of one moment share a message."""
+BACKOFF_S = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""Before each attempt to restart; the last is repeated. An execution that succeeds starts over from the first."""
+ASK_READY_S = 1.0
+"""Between two questions to a model that has `is_ready`."""
+
+_LOST = ExecutionTimes(0, 0, 0)
+
+
+class _Execution:
+    """A batch on its way; `keys` name its requests towards the process."""
+
+    __slots__ = ("done", "jobs", "keys")
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.jobs = jobs
+        self.done: asyncio.Future[ExecutionTimes | None] = asyncio.get_running_loop().create_future()
+        self.keys: list[int] = []
+
+    def finish(self, times: ExecutionTimes | None) -> None:
+        if not self.done.done():
+            self.done.set_result(times)
+
+    def refuse(self, error: InferenceError) -> None:
+        for job in self.jobs:
+            job.reply.send(error, final=True)
+        self.finish(None)
+
+
+class PythonInstance:
+    """Runs batches in a process; see `tritium.core.instance.Instance`. Made by `open`."""
+
+    depth = DEPTH
+
+    def __init__(self, starter: Starter) -> None:
+        self.name = starter.place.name
+        self._starter = starter
+        self._worker: Worker | None = None
+        self._model_ready = True
+        self._numbers = count(1)
+        self._keys = count(1)
+        self._running: dict[int, _Execution] = {}
+        self._open: dict[int, Job] = {}
+        """Requests without a last response; those of a decoupled model outlive their execution."""
+        self._waiting: deque[_Execution] = deque()
+        self._attempt = 0
+        self._restarting: asyncio.Task[None] | None = None
+        self._asking: asyncio.TimerHandle | None = None
+        self._idle = asyncio.Event()
+
+    async def open(self) -> None:
+        """Start the process and load the model.
+
+        Raises:
+            InferenceError: the model cannot be loaded.
+        """
+        self._serve(await self._starter.start(self._take, self._on_lost))
+
+    @property
+    def healthy(self) -> bool:
+        """Tell whether the process is there and the model does not say otherwise."""
+        return self._worker is not None and self._model_ready
+
+    @property
+    def pid(self) -> int | None:
+        """Return the id of the process, None while there is none."""
+        return self._worker.pid if self._worker is not None else None
+
+    async def execute(self, jobs: Sequence[Job]) -> ExecutionTimes | None:
+        """Run one batch."""
+        execution = _Execution(jobs)
+        if self._worker is not None:
+            self._hand(execution, self._worker)
+        elif self._restarting is not None:
+            self._waiting.append(execution)
+        else:
+            execution.refuse(Internal(f"model instance '{self.name}' is closed"))
+        return await execution.done
+
+    async def close(self) -> None:
+        """Finish what runs, let the model finalize, and end the process."""
+        try:
+            while self._running or self._open or self._waiting:
+                self._idle.clear()
+                await self._idle.wait()
+            if self._worker is not None:
+                await self._worker.finalize()
+        finally:
+            if self._restarting is not None:
+                self._restarting.cancel()
+                await asyncio.gather(self._restarting, return_exceptions=True)
+                self._restarting = None
+            worker, self._worker = self._worker, None
+            if worker is not None:
+                await worker.kill()
+            if self._asking is not None:
+                self._asking.cancel()
+            self._starter.forget()
+
+    def _hand(self, execution: _Execution, worker: Worker) -> None:
+        number = next(self._numbers)
+        requests = []
+        try:
+            for job in execution.jobs:
+                key = next(self._keys)
+                execution.keys.append(key)
+                requests.append(_frame(key, job.request, worker))
+        except OSError as error:
+            execution.refuse(Internal(f"no shared memory for the inputs: {error.strerror}"))
+            return
+        for key, job in zip(execution.keys, execution.jobs, strict=True):
+            self._open[key] = job
+            job.request.on_cancel(lambda key=key: self._cancel(key))  # type: ignore[misc]  # mypy: a lambda's default
+        self._running[number] = execution
+        worker.post(frames.Execute(number, requests))
+
+    def _cancel(self, key: int) -> None:
+        if key in self._open and self._worker is not None:
+            self._worker.post(frames.Cancel(key))
+
+    def _take(self, worker: Worker, message: frames.Up) -> None:
+        match message:
+            case frames.Executed():
+                self._executed(worker, message)
+            case frames.Sent():
+                self._sent(worker, message)
+            case frames.ReadyAnswer(ready, error):
+                self._on_ready_answer(ready=ready, error=error)
+        if not self._running:
+            self._idle.set()
+
+    def _executed(self, worker: Worker, message: frames.Executed) -> None:
+        execution = self._running.pop(message.number)
+        if message.error:
+            said = f"Failed to process the request(s) for model '{self.name}', message: {message.error}"
+            log.error("execution_failed", instance=self.name, error=message.error)
+            for key in execution.keys:
+                if (job := self._open.pop(key, None)) is not None:
+                    job.reply.send(ModelFailed(said), final=True)
+        else:
+            for key, frame in zip(execution.keys, message.responses, strict=True):
+                if frame is not None:
+                    job = self._open.pop(key)
+                    job.reply.send(self._response(worker, job.request, frame), final=True)
+        self._attempt = 0
+        execution.finish(ExecutionTimes(message.input_ns, message.infer_ns, message.output_ns))
+
+    def _sent(self, worker: Worker, message: frames.Sent) -> None:
+        job = self._open.get(message.key)
+        if message.dropped:
+            if job is not None:
+                del self._open[message.key]
+                self._on_dropped(job)
+            return
+        frame = message.response
+        response = self._response(worker, job.request if job else None, frame) if frame is not None else None
+        if job is None:
+            return
+        final = message.final or not self._starter.decoupled
+        if final:
+            del self._open[message.key]
+        job.reply.send(response, final=final)
+
+    def _on_dropped(self, job: Job) -> None:
+        if self._starter.decoupled:
+            job.reply.send(None, final=True)
+            return
+        said = f"model instance '{self.name}' gave a request up without answering it"
+        job.reply.send(
+            ModelFailed(said, hint="execute() returned None for it, and its response sender was not used"), final=True
+        )
+
+    def _response(
+        self, worker: Worker, request: InferRequest | None, frame: frames.ResponseFrame
+    ) -> InferResponse | InferenceError:
+        if frame.code >= 0:
+            return error_of(frame.code, frame.error)
+        return InferResponse(
+            self._starter.model_name,
+            self._starter.version,
+            request.id if request is not None else "",
+            [worker.decode(tensor) for tensor in frame.outputs],
+            frame.parameters or {},
+        )
+
+    def _on_lost(self, worker: Worker, said: str) -> None:
+        self._worker = None
+        begun = worker.begun
+        error = WorkerLost(f"{said} while it ran this request", hint="the instance is being restarted; see the log")
+        for number, execution in self._running.items():
+            if number <= begun:
+                execution.finish(_LOST)
+                continue
+            for key in execution.keys:
+                del self._open[key]
+            execution.keys.clear()
+            self._waiting.append(execution)
+        self._running.clear()
+        failed, self._open = self._open, {}
+        for job in failed.values():
+            job.reply.send(error, final=True)
+        log.error("model_process_lost", instance=self.name, reason=said, failed=len(failed), again=len(self._waiting))
+        self._restarting = asyncio.ensure_future(self._restart())
+        self._starter.host.changed()
+        self._idle.set()
+
+    async def _restart(self) -> None:
+        while True:
+            await asyncio.sleep(BACKOFF_S[min(self._attempt, len(BACKOFF_S) - 1)])
+            self._attempt += 1
+            try:
+                worker = await self._starter.start(self._take, self._on_lost)
+            except InferenceError as error:
+                log.warning("model_restart_failed", instance=self.name, attempt=self._attempt, reason=error.message)
+                said = f"model instance '{self.name}' could not be restarted: {error.message}"
+                while self._waiting:
+                    self._waiting.popleft().refuse(WorkerLost(said))
+                self._idle.set()
+                continue
+            break
+        log.info("model_restarted", instance=self.name, pid=worker.pid)
+        self._restarting = None
+        self._serve(worker)
+        self._starter.host.changed()
+
+    def _serve(self, worker: Worker) -> None:
+        self._worker = worker
+        self._model_ready = True
+        while self._waiting:
+            self._hand(self._waiting.popleft(), worker)
+        if worker.asks_ready:
+            self._ask_ready(worker)
+
+    def _ask_ready(self, worker: Worker) -> None:
+        if worker is self._worker:
+            worker.post(frames.AskReady())
+            self._asking = asyncio.get_running_loop().call_later(ASK_READY_S, self._ask_ready, worker)
+
+    def _on_ready_answer(self, *, ready: bool, error: str) -> None:
+        if ready is self._model_ready:
+            return
+        self._model_ready = ready
+        log.info("model_readiness", instance=self.name, ready=ready, error=error)
+        self._starter.host.changed()
+
+
+def _frame(key: int, request: InferRequest, worker: Worker) -> frames.RequestFrame:
+    sequence = request.sequence
+    return frames.RequestFrame(
+        key,
+        [worker.encode(tensor) for tensor in request.inputs],
+        request.id,
+        [output.name for output in request.outputs],
+        sequence.correlation_id,
+        sequence.start + 2 * sequence.end,
+        request.timeout_us,
+        request.parameters or None,
+    )

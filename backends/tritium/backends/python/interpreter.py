@@ -1,0 +1,51 @@
+"""Which interpreter runs a model, and the command line of its process.
+
+EXECUTION_ENV_PATH names another one: a folder with `bin/python`, as `python -m venv` or conda make it.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import tritium.compat
+from tritium.backends.contract import ModelSource
+from tritium.core.errors import InvalidArgument
+
+ENVIRONMENT_PARAMETER = "EXECUTION_ENV_PATH"
+MODEL_DIRECTORY = "$$TRITON_MODEL_DIRECTORY"
+
+_ENTRY = Path(__file__).parent / "process" / "__main__.py"
+_PORTIONS = (str(Path(__file__).parents[2]), str(Path(tritium.compat.__path__[0]).parent))
+"""The folders named `tritium` that hold the backends and compat; one and the same when installed from a wheel."""
+
+
+def interpreter_of(source: ModelSource) -> str:
+    """Return the path of the interpreter that the model asks for, ours where it asks for none.
+
+    Raises:
+        InvalidArgument: the environment is missing, packed, or holds no interpreter.
+    """
+    wanted = source.config.parameter(ENVIRONMENT_PARAMETER)
+    if not wanted:
+        return sys.executable
+    path = Path(wanted.replace(MODEL_DIRECTORY, str(source.folder)))
+    if not path.is_absolute():
+        path = source.folder / path
+    said = f"{ENVIRONMENT_PARAMETER} '{wanted}' of model '{source.config.name}'"
+    if not path.exists():
+        raise InvalidArgument(f"{said} does not exist: {path}")
+    if path.is_file():
+        raise InvalidArgument(
+            f"{said} is a packed environment, which is not unpacked here",
+            hint=f"unpack it once and name the folder: mkdir {path.name.split('.')[0]} && "
+            f"tar -xf {path.name} -C {path.name.split('.')[0]}",
+        )
+    python = path / "bin" / "python"
+    if not os.access(python, os.X_OK):
+        raise InvalidArgument(f"{said} holds no interpreter: {python} is not there, or cannot be executed")
+    return str(python)
+
+
+def command(interpreter: str, socket: int, inbound: int, outbound: int) -> list[str]:
+    """Return the command of a model's process, given the descriptors it inherits."""
+    return [interpreter, str(_ENTRY), str(os.getpid()), str(socket), str(inbound), str(outbound), *_PORTIONS]

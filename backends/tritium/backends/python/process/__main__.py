@@ -1,0 +1,45 @@
+"""Where a model's process begins. Run by path, by whichever interpreter the model names.
+
+That interpreter need not have Tritium installed: the two portions that a model's process needs are put together
+here from where the server has them, and nothing else of the server becomes importable.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import struct
+import sys
+import types
+
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Join the server at the other end of an inherited socket. Arguments: see `interpreter.command`."""
+    parent, sock_fd, inbound, outbound = (int(argument) for argument in sys.argv[1:5])
+    portions = sys.argv[5:]
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit("the server ended before the model's process began")
+    # The interpreter put this file's folder first; a model must not find `host` or `pump` there.
+    del sys.path[0]
+    sys.argv = ["tritium-python-model"]
+    sock = socket.socket(fileno=sock_fd)
+    tritium = types.ModuleType("tritium")
+    tritium.__path__ = portions
+    sys.modules["tritium"] = tritium
+    try:
+        from tritium.backends.python.process.host import Host  # noqa: PLC0415  # importable only from here on
+    except ImportError as error:
+        text = (
+            f"the interpreter {sys.executable} (Python {sys.version.split()[0]}) cannot run models: {error}. "
+            f"Install numpy and msgspec there: {sys.executable} -m pip install numpy msgspec"
+        ).encode()
+        sock.sendall(struct.pack("<I", len(text) + 1) + b"!" + text)
+        sys.exit(1)
+    Host(sock, inbound, outbound).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""How an exception of the model is told: as Triton tells it, the innermost frame first."""
+
+import types
+
+
+def describe(error: BaseException) -> str:
+    """Return `Type: text`, and below `At:` one line a frame, down to where the model was entered."""
+    text = f"{type(error).__name__}: {error}"
+    frames = _frames(error.__traceback__)
+    return f"{text}\n\nAt:\n{''.join(frames)}" if frames else text
+
+
+def _frames(traceback: types.TracebackType | None) -> list[str]:
+    if traceback is None:
+        return []
+    last = traceback
+    while last.tb_next is not None:
+        last = last.tb_next
+    lines: list[str] = []
+    frame: types.FrameType | None = last.tb_frame
+    # By the frames, not by the traceback: the import system cuts itself out of tracebacks, Triton shows it.
+    while frame is not None and not _ours(frame):
+        lines.append(_line(frame, frame.f_lineno))
+        frame = frame.f_back
+    if frame is None:
+        # A coroutine's frame does not lead back to who awaited it; the traceback does.
+        lines = _by_traceback(traceback)
+    return lines
+
+
+def _by_traceback(traceback: types.TracebackType) -> list[str]:
+    lines: list[str] = []
+    step: types.TracebackType | None = traceback
+    while step is not None:
+        if not _ours(step.tb_frame):
+            lines.append(_line(step.tb_frame, step.tb_lineno))
+        step = step.tb_next
+    return lines[::-1]
+
+
+def _ours(frame: types.FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).startswith("tritium.backends.python")
+
+
+def _line(frame: types.FrameType, number: int) -> str:
+    return f"  {frame.f_code.co_filename}({number}): {frame.f_code.co_name}\n"

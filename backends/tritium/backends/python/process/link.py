@@ -1,0 +1,201 @@
+"""The runtime that `triton_python_backend_utils` speaks through: requests, calls, logs and metrics as messages."""
+
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from tritium.backends.python import frames
+from tritium.backends.python.process.pump import Pump
+from tritium.backends.python.process.tensors import TensorCodec
+from tritium.compat.pb_utils import InferenceRequest, InferenceResponse, TritonError, TritonModelException
+
+
+class PendingCall:
+    """The responses of one call, in the order they came."""
+
+    def __init__(self, link: "Link", number: int) -> None:
+        self._link = link
+        self._number = number
+        self._arrived: deque[InferenceResponse] = deque()
+        self._ended = False
+        self._callback: Callable[[], None] | None = None
+
+    def take(self) -> InferenceResponse | None:
+        """Wait for the next response; None once there are no more."""
+        if not self._ready():
+            self._link.pump.wait(self._ready)
+        return self._arrived.popleft() if self._arrived else None
+
+    def when_done(self, callback: Callable[[], None]) -> None:
+        """Call back once `take` would not wait."""
+        self._callback = callback
+        self._link.pump.watch(self)
+        if self._ready():
+            self._notify()
+
+    def cancel(self) -> None:
+        """Ask the other model to stop."""
+        self._link.pump.post(frames.CancelCall(self._number))
+
+    def deliver(self, response: InferenceResponse | None, *, final: bool) -> None:
+        """Take a response in; called while reading."""
+        if response is not None:
+            self._arrived.append(response)
+        self._ended = self._ended or final
+        self._notify()
+
+    def _ready(self) -> bool:
+        return bool(self._arrived) or self._ended
+
+    def _notify(self) -> None:
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            self._link.pump.unwatch(self)
+            callback()
+
+
+class Link:
+    """One for the process: what is open, and the messages it takes to answer it."""
+
+    def __init__(self, pump: Pump, codec: TensorCodec) -> None:
+        self.pump = pump
+        self.model_folder = ""
+        self.decoupled = False
+        self.output_names: frozenset[str] = frozenset()
+        self.output_types: dict[str, str] = {}
+        self.busy = False
+        """Set while the main thread executes; it flushes afterwards."""
+        self.open: set[int] = set()
+        """Keys of requests that are not answered yet."""
+        self._codec = codec
+        self._cancelled: set[int] = set()
+        self._requested: dict[int, list[str]] = {}
+        self._calls: dict[int, PendingCall] = {}
+        self._outcomes: dict[int, frames.Outcome] = {}
+        self._numbers = count(1)
+        self._warned: set[str] = set()
+
+    def begin(self, frame: frames.RequestFrame) -> None:
+        """Note a request that begins."""
+        self.open.add(frame.key)
+        if frame.outputs:
+            self._requested[frame.key] = frame.outputs
+
+    def finish(self, key: int) -> None:
+        """Note a request that has had its last response."""
+        self.open.discard(key)
+        self._cancelled.discard(key)
+        self._requested.pop(key, None)
+
+    def encode(self, key: int, response: InferenceResponse) -> frames.ResponseFrame:
+        """Make the frame of a response, without the outputs nobody asked for."""
+        error = response.error()
+        if error is not None:
+            return frames.ResponseFrame([], error.message(), error.code())
+        wanted = self._requested.get(key, self.output_names)
+        outputs = []
+        for tensor in response.output_tensors():
+            if tensor.name() in wanted:
+                outputs.append(self._codec.encode(tensor))
+            if self.output_types.get(tensor.name()) != tensor.datatype.name:
+                self._warn_unlike_configured(tensor.name(), tensor.datatype.name)
+        return frames.ResponseFrame(outputs, parameters=response.parameter_values or None)
+
+    def send(self, key: int, response: InferenceResponse | None, *, final: bool) -> None:
+        """Send one response to a request."""
+        frame = self.encode(key, response) if response is not None else None
+        if final:
+            self.finish(key)
+        self.pump.post(frames.Sent(key, frame, final))
+
+    def dropped(self, key: int) -> None:
+        """Note that nobody can answer a request any more."""
+        if key in self.open:
+            self.finish(key)
+            self.pump.post(frames.Sent(key, None, final=True, dropped=True))
+
+    def cancelled(self, key: int) -> bool:
+        """Tell whether the client took the request back."""
+        if key not in self._cancelled:
+            self.pump.poll()
+        return key in self._cancelled
+
+    def call(self, request: InferenceRequest, *, decoupled: bool) -> PendingCall:
+        """Run a request on another model."""
+        number = next(self._numbers)
+        pending = self._calls[number] = PendingCall(self, number)
+        frame = frames.RequestFrame(
+            number,
+            [self._codec.encode(tensor) for tensor in request.inputs()],
+            request.request_id(),
+            request.requested_output_names(),
+            request.correlation_id(),
+            request.flags(),
+            request.timeout(),
+            request.parameter_values or None,
+        )
+        version = "" if request.model_version < 0 else str(request.model_version)
+        self.pump.post(frames.Call(number, request.model_name, version, frame, decoupled))
+        return pending
+
+    def control(self, verb: str, model_name: str, **details: Any) -> bool:
+        """Load or unload a model, or ask whether it is ready, and wait for the outcome."""
+        number = next(self._numbers)
+        self.pump.post(frames.Control(number, verb, model_name, **details))
+        self.pump.wait(lambda: number in self._outcomes)
+        outcome = self._outcomes.pop(number)
+        if outcome.error:
+            raise TritonModelException(outcome.error)
+        return outcome.value
+
+    def log(self, level: str, message: str) -> None:
+        """Write to the server's log."""
+        self.pump.post(frames.Log(level, message))
+
+    def define_metric(
+        self, family: str, description: str, kind: str, labels: dict[str, str], buckets: list[float]
+    ) -> int:
+        """Define a metric and return its number."""
+        number = next(self._numbers)
+        self.pump.post(frames.MetricDefined(number, family, description, kind, labels, buckets))
+        return number
+
+    def change_metric(self, metric: int, verb: str, value: float) -> None:
+        """Report a change; inside an execution it leaves with the next message, at the latest when that returns."""
+        self.pump.add(frames.MetricChanged(metric, verb, value))
+        if not self.busy:
+            self.pump.flush()
+
+    def take(self, message: frames.Answer | frames.Outcome | frames.Cancel) -> None:
+        """Take in a message of the server; called while reading."""
+        match message:
+            case frames.Cancel(key):
+                if key in self.open:
+                    self._cancelled.add(key)
+            case frames.Outcome(number):
+                self._outcomes[number] = message
+            case frames.Answer(number, response, final):
+                pending = self._calls[number]
+                if final:
+                    del self._calls[number]
+                pending.deliver(self._decode(response) if response is not None else None, final=final)
+
+    def _decode(self, frame: frames.ResponseFrame) -> InferenceResponse:
+        if frame.code >= 0:
+            return InferenceResponse(error=TritonError(frame.error, frame.code))
+        return InferenceResponse([self._codec.decode(tensor) for tensor in frame.outputs], None, frame.parameters)
+
+    def _warn_unlike_configured(self, name: str, datatype: str) -> None:
+        if name in self._warned or not self.output_types:
+            return
+        self._warned.add(name)
+        configured = self.output_types.get(name)
+        self.pump.add(
+            frames.Log(
+                "warning",
+                f"output '{name}' is {datatype}, but the configuration says {configured}"
+                if configured
+                else f"output '{name}' is not in the configuration and was dropped; it has {sorted(self.output_types)}",
+            )
+        )

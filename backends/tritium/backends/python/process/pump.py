@@ -1,0 +1,146 @@
+"""The process's end of the socket, shared by all its threads without a thread of its own.
+
+Whoever waits for something reads for everybody: it takes the reader's place, hands out what arrives, and gives the
+place up when its own thing has come. So an idle process sleeps in one `recv`, an execution starts on the thread
+that received it, and a model that asks another model in the middle of `execute` reads the answer itself.
+"""
+
+import os
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from tritium.backends.python import frames
+from tritium.backends.python.stream import FrameReader
+
+Tasks = frames.Load | frames.Execute | frames.AskReady | frames.Finalize
+
+
+class Pump:
+    """Reads and writes messages.
+
+    Tasks are for the main thread; the rest go to `dispatch`, on the thread that reads, which must not wait there.
+    `extras` gives what should ride on every frame.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        dispatch: Callable[[frames.Answer | frames.Outcome | frames.Cancel | frames.Grown | frames.Freed], None],
+        extras: Callable[[], list[frames.Up]],
+    ) -> None:
+        self._socket = sock
+        self._dispatch = dispatch
+        self._reader = FrameReader(sock, msgspec.msgpack.Decoder(list[frames.Down]))
+        self._changed = threading.Condition()
+        self._reading = False
+        self._tasks: deque[Tasks] = deque()
+        self._encoder = msgspec.msgpack.Encoder()
+        self._frame = bytearray()
+        self._outbox: deque[frames.Up] = deque()
+        self._sending = threading.Lock()
+        self._extras = extras
+        self._watching: set[object] = set()
+        self._watcher: threading.Thread | None = None
+
+    @property
+    def has_tasks(self) -> bool:
+        """Tell whether `next` would return at once."""
+        return bool(self._tasks)
+
+    def next(self) -> Tasks:
+        """Wait for the next task of the main thread."""
+        if not self._tasks:
+            self.wait(lambda: bool(self._tasks))
+        return self._tasks.popleft()
+
+    def wait(self, done: Callable[[], bool]) -> None:
+        """Wait until `done()`, which is asked after every arrival."""
+        with self._changed:
+            while not done():
+                if self._reading:
+                    self._changed.wait()
+                    continue
+                self._reading = True
+                self._changed.release()
+                try:
+                    arrived = self._reader.read()
+                finally:
+                    self._changed.acquire()
+                    self._reading = False
+                self._take(arrived)
+
+    def poll(self) -> None:
+        """Take what has arrived, without waiting."""
+        with self._changed:
+            if self._reading:
+                return
+            try:
+                self._take(self._reader.read(socket.MSG_DONTWAIT))
+            except BlockingIOError:
+                return
+
+    def watch(self, what: object) -> None:
+        """See that messages are read until `unwatch(what)`, even when no thread of the model waits here."""
+        with self._changed:
+            self._watching.add(what)
+            if self._watcher is None:
+                self._watcher = threading.Thread(target=self._watch, name="tritium-reader", daemon=True)
+                self._watcher.start()
+            self._changed.notify_all()
+
+    def unwatch(self, what: object) -> None:
+        """Undo `watch`."""
+        self._watching.discard(what)
+
+    def add(self, message: frames.Up) -> None:
+        """Queue a message until the next `flush`."""
+        self._outbox.append(message)
+
+    def post(self, message: frames.Up) -> None:
+        """Send a message now."""
+        self._outbox.append(message)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write everything queued as one frame.
+
+        A thread that finds another one writing leaves its messages to that one. So this may be called anywhere, even
+        by a finalizer that runs in the middle of another flush.
+        """
+        while True:
+            if not self._sending.acquire(blocking=False):
+                return
+            try:
+                batch: list[frames.Up] = []
+                while self._outbox:
+                    batch.append(self._outbox.popleft())
+                batch += self._extras()
+                if batch:
+                    self._encoder.encode_into(batch, self._frame, frames.LENGTH.size)
+                    frames.LENGTH.pack_into(self._frame, 0, len(self._frame) - frames.LENGTH.size)
+                    self._socket.sendall(self._frame)
+            finally:
+                self._sending.release()
+            if not self._outbox:
+                return
+
+    def _take(self, arrived: list[frames.Down] | None) -> None:
+        if arrived is None:
+            # The server is gone, and with it everyone who would want an answer.
+            os._exit(1)
+        for message in arrived:
+            if isinstance(message, Tasks):
+                self._tasks.append(message)
+            else:
+                self._dispatch(message)
+        self._changed.notify_all()
+
+    def _watch(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: bool(self._watching))
+            self.wait(lambda: not self._watching)

@@ -1,0 +1,124 @@
+"""How the process of one instance is started, the first time and every time it was lost."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tritium.backends.contract import BackendHost, InstancePlace, ModelSource
+from tritium.backends.python import frames
+from tritium.backends.python.calls import Calls
+from tritium.backends.python.interpreter import interpreter_of
+from tritium.backends.python.worker import Timeouts, Worker
+from tritium.compat.config.json import to_json
+from tritium.core.errors import InvalidArgument, ModelFailed
+
+OnMessage = Callable[[Worker, frames.Up], None]
+OnLost = Callable[[Worker, str], None]
+
+
+def timeouts_of(settings: Mapping[str, str]) -> Timeouts:
+    """Read --backend-config=python,stub-timeout-seconds=N and initialize-timeout-seconds=N.
+
+    Raises:
+        InvalidArgument: not a number of seconds.
+    """
+    found = {}
+    for setting, name in (("stub-timeout-seconds", "start_s"), ("initialize-timeout-seconds", "initialize_s")):
+        if setting not in settings:
+            continue
+        try:
+            found[name] = float(settings[setting])
+        except ValueError:
+            found[name] = 0.0
+        if not found[name] > 0:
+            raise InvalidArgument(
+                f"--backend-config=python,{setting}={settings[setting]} is not a number of seconds",
+                hint=f"for example {setting}=60",
+            )
+    return Timeouts(**found)
+
+
+@dataclass(frozen=True, slots=True)
+class Starter:
+    """Everything a start needs."""
+
+    source: ModelSource
+    place: InstancePlace
+    host: BackendHost
+    timeouts: Timeouts
+
+    @property
+    def model_name(self) -> str:
+        """Return the model's name."""
+        return self.source.config.name
+
+    @property
+    def version(self) -> str:
+        """Return the version that is served."""
+        return self.source.version
+
+    @property
+    def decoupled(self) -> bool:
+        """Tell whether the model is decoupled."""
+        return self.source.config.decoupled
+
+    async def start(self, on_message: OnMessage, on_lost: OnLost) -> Worker:
+        """Start a process and load the model into it; the callbacks get messages and the loss of the process.
+
+        Raises:
+            InferenceError: the model cannot be loaded.
+        """
+        calls = Calls(self.place.name, self.host)
+
+        def take(message: frames.Up) -> None:
+            if isinstance(message, frames.Executed | frames.Sent | frames.ReadyAnswer):
+                on_message(worker, message)
+            else:
+                calls.take(worker, message)
+
+        def lost(said: str) -> None:
+            calls.abandon()
+            on_lost(worker, said)
+
+        load = load_message(self.source, self.place)
+        worker = Worker(self.place.name, interpreter_of(self.source), take, lost)
+        await worker.load(load, self.timeouts)
+        return worker
+
+    def forget(self) -> None:
+        """Drop what the model leaves with the server: its metrics."""
+        self.host.metrics.disown(self.place.name)
+
+
+def load_message(source: ModelSource, place: InstancePlace, *, complete: bool = False) -> frames.Load:
+    """Make the message that loads a model, with Triton's arguments of `initialize`.
+
+    Raises:
+        ModelFailed: there is no such file.
+    """
+    config = source.config
+    filename = config.proto.default_model_filename or "model.py"
+    file = source.version_folder / filename
+    if not file.is_file():
+        raise ModelFailed(
+            f"Python model file not found in '{file}'",
+            hint=f"put {filename} there, with a class TritonPythonModel",
+        )
+    folder = os.fspath(source.folder)
+    return frames.Load(
+        model_file=os.fspath(file),
+        import_name=f"{source.version}.{filename.removesuffix('.py')}",
+        import_paths=[os.fspath(source.version_folder), folder],
+        arguments={
+            "model_config": to_json(config.proto).decode(),
+            "model_instance_kind": place.kind,
+            "model_instance_name": place.name,
+            "model_instance_device_id": str(place.device),
+            "model_repository": folder,
+            "model_version": source.version,
+            "model_name": config.name,
+        },
+        outputs={name: spec.datatype for name, spec in config.outputs.items()},
+        decoupled=config.decoupled,
+        complete=complete,
+    )

@@ -1,0 +1,251 @@
+"""A request: one that came to the model, or one that the model makes of another model."""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tritium.compat.pb_utils.errors import TritonModelException
+from tritium.compat.pb_utils.memory import PreferredMemory
+from tritium.compat.pb_utils.response import InferenceResponse, ResponseIterator, check_parameters
+from tritium.compat.pb_utils.runtime import runtime
+from tritium.compat.pb_utils.sender import (
+    TRITONSERVER_REQUEST_RELEASE_ALL,
+    TRITONSERVER_REQUEST_RELEASE_RESCHEDULE,
+    InferenceResponseSender,
+)
+from tritium.compat.pb_utils.tensor import Tensor
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+class InferenceTrace:
+    """The trace that a request belongs to; hand it to requests of other models to keep them in it."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: str = "") -> None:
+        self._context = context
+
+    def get_context(self) -> str | None:
+        """Return the propagated context as JSON text, None outside a trace."""
+        return self._context or None
+
+
+_NO_TRACE = InferenceTrace()
+NOT_OURS = -1
+
+
+class InferenceRequest:
+    """Inputs and what goes with them."""
+
+    __slots__ = (
+        "_correlation_id",
+        "_flags",
+        "_inputs",
+        "_key",
+        "_model_name",
+        "_model_version",
+        "_outputs",
+        "_parameters",
+        "_release_flags",
+        "_request_id",
+        "_sender",
+        "_timeout",
+        "_trace",
+    )
+
+    def __init__(  # Triton's own parameters, in Triton's order
+        self,
+        request_id: str = "",
+        correlation_id: int | str = 0,
+        inputs: Sequence[Tensor] = (),
+        requested_output_names: Sequence[str] = (),
+        model_name: str = "",
+        model_version: int = -1,
+        flags: int = 0,
+        timeout: int = 0,
+        preferred_memory: PreferredMemory | None = None,  # noqa: ARG002  # all memory here is the host's
+        trace: InferenceTrace = _NO_TRACE,
+        parameters: dict[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(correlation_id, int | str):
+            raise TritonModelException("Correlation ID must be integer or string")
+        if not model_name:
+            raise TritonModelException("InferenceRequest needs the model_name of the model to run")
+        where = f"for request with id '{request_id}' and model name '{model_name}' should not be empty."
+        for tensor in inputs:
+            if tensor is None:
+                raise TritonModelException(f"Input tensor {where}")
+            if not isinstance(tensor, Tensor):
+                raise TypeError(f"inputs must hold pb_utils.Tensor objects, found {type(tensor)}")
+        if not all(requested_output_names):
+            raise TritonModelException(f"Requested output name {where}")
+        self._key = NOT_OURS
+        self._request_id = request_id
+        self._correlation_id = correlation_id
+        self._inputs = list(inputs)
+        self._outputs = list(dict.fromkeys(requested_output_names))
+        self._model_name = model_name
+        self._model_version = model_version
+        self._flags = flags
+        self._timeout = timeout
+        self._trace = trace
+        self._parameters = check_parameters(parameters)
+        self._release_flags = TRITONSERVER_REQUEST_RELEASE_ALL
+        self._sender: InferenceResponseSender | None = None
+
+    def inputs(self) -> list[Tensor]:
+        """Return the inputs."""
+        return self._inputs
+
+    def request_id(self) -> str:
+        """Return the id the client gave, empty where it gave none."""
+        return self._request_id
+
+    def correlation_id(self) -> int | str:
+        """Return the id of the sequence, 0 outside one."""
+        return self._correlation_id
+
+    def requested_output_names(self) -> list[str]:
+        """Return the names of the outputs to answer with."""
+        return self._outputs
+
+    @property
+    def model_name(self) -> str:
+        """Return the name of the model a request is made of."""
+        return self._model_name
+
+    @property
+    def model_version(self) -> int:
+        """Return the version a request is made of, -1 for the one the server picks."""
+        return self._model_version
+
+    def flags(self) -> int:
+        """Return the sequence flags."""
+        return self._flags
+
+    def set_flags(self, flags: int) -> None:
+        """Set the sequence flags."""
+        self._flags = flags
+
+    def timeout(self) -> int:
+        """Return the timeout in microseconds, 0 for none."""
+        return self._timeout
+
+    def parameters(self) -> str:
+        """Return the parameters as JSON text, empty where there are none."""
+        return json.dumps(self._parameters) if self._parameters else ""
+
+    @property
+    def parameter_values(self) -> dict[str, Any]:
+        """Return the parameters."""
+        return self._parameters
+
+    def trace(self) -> InferenceTrace:
+        """Return the trace."""
+        return self._trace
+
+    def set_release_flags(self, flags: int) -> None:
+        """Choose what happens when execute returns.
+
+        Raises:
+            TritonModelException: rescheduling, which this server does not offer.
+        """
+        if flags == TRITONSERVER_REQUEST_RELEASE_RESCHEDULE:
+            raise TritonModelException("request rescheduling (iterative sequences) is not supported by this server")
+        if flags != TRITONSERVER_REQUEST_RELEASE_ALL:
+            raise TritonModelException(f"unknown request release flags {flags}")
+        self._release_flags = flags
+
+    @property
+    def key(self) -> int:
+        """Return what names the request towards the server; negative where the model made it."""
+        return self._key
+
+    @property
+    def sender(self) -> InferenceResponseSender | None:
+        """Return the sender, if the model has asked for it."""
+        return self._sender
+
+    def get_response_sender(self) -> InferenceResponseSender:
+        """Return the way to answer this request.
+
+        Raises:
+            TritonModelException: the model made this request itself.
+        """
+        if self._sender is None:
+            if self._key == NOT_OURS:
+                raise TritonModelException("a request that the model made itself has no response sender")
+            self._sender = InferenceResponseSender(self._key)
+        return self._sender
+
+    def is_cancelled(self) -> bool:
+        """Tell whether the client took the request back."""
+        return self._key != NOT_OURS and runtime().cancelled(self._key)
+
+    def exec(self, decoupled: bool = False) -> InferenceResponse | ResponseIterator:  # noqa: FBT001, FBT002  # Triton's
+        """Run the request on its model and wait; `decoupled` returns an iterator of responses."""
+        pending = runtime().call(self, decoupled=decoupled)
+        if decoupled:
+            return ResponseIterator(pending)
+        response = pending.take()
+        assert response is not None
+        return response
+
+    def async_exec(self, decoupled: bool = False) -> "asyncio.Future[Any]":  # noqa: FBT001, FBT002  # Triton's
+        """Run the request on its model; await what is returned."""
+        import asyncio  # noqa: PLC0415  # costs every model's start 40 ms, and is needed by few
+
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        pending = runtime().call(self, decoupled=decoupled)
+        if decoupled:
+            future.set_result(ResponseIterator(pending))
+            return future
+
+        def resolve() -> None:
+            if not future.done():
+                future.set_result(pending.take())
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(resolve)
+
+        pending.when_done(wake)
+        return future
+
+
+class ReceivedRequest(InferenceRequest):
+    """The request that a client sent; `key` names it towards the server."""
+
+    __slots__ = ()
+
+    def __init__(  # called once a request, on the hot path
+        self,
+        key: int,
+        inputs: list[Tensor],
+        outputs: list[str],
+        request_id: str,
+        correlation_id: int | str,
+        flags: int,
+        timeout: int,
+        parameters: dict[str, Any] | None,
+    ) -> None:
+        self._key = key
+        self._inputs = inputs
+        self._outputs = outputs
+        self._request_id = request_id
+        self._correlation_id = correlation_id
+        self._flags = flags
+        self._timeout = timeout
+        self._parameters = parameters or {}
+        self._trace = _NO_TRACE
+        self._release_flags = TRITONSERVER_REQUEST_RELEASE_ALL
+        self._sender = None
+        self._model_name = ""
+        self._model_version = -1
+
+    def __del__(self) -> None:
+        # With a sender, the sender notices.
+        if self._sender is None:
+            runtime().dropped(self._key)
