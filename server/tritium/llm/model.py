@@ -4,6 +4,7 @@ The OpenAI routes generate through `fleet` and `tokenizer`; KServe's infer, stre
 (`llm.facade` has vllm_backend's tensors), so that one loaded model answers every protocol.
 """
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,10 +12,18 @@ from typing import Any
 
 from tritium.cluster.fleet import Fleet
 from tritium.compat.config.model import ModelConfig
-from tritium.core.errors import Cancelled, InferenceError, Unavailable
+from tritium.core.answer import Answer, Desk
+from tritium.core.check import RequestCheck
+from tritium.core.clock import SYSTEM_CLOCK
+from tritium.core.errors import InferenceError, InvalidArgument, Unavailable
+from tritium.core.instance import ExecutionTimes
+from tritium.core.ledger import Ledger
 from tritium.core.model import Model
-from tritium.core.request import InferRequest, Reply
+from tritium.core.request import InferRequest, InferResponse, Reply
+from tritium.core.reshape import Reshape
 from tritium.core.statistics import Statistics
+from tritium.llm.facade import TextGeneration
+from tritium.llm.tensors import TextRequest, read_request
 from tritium.llm.tokenizer import Tokenizer
 
 
@@ -46,6 +55,10 @@ class LanguageModel(Model):
         self.tokenizer = tokenizer
         self.defaults = defaults or ModelDefaults()
         self.loaded_s = int(time.time())
+        self._check = RequestCheck(config)
+        self._ledger = Ledger(self.statistics, SYSTEM_CLOCK, decoupled=config.decoupled)
+        self._desk = Desk(self.name, version, self._ledger, SYSTEM_CLOCK, Reshape(config))
+        self._encoding: set[asyncio.Task[None]] = set()
         self._closing = False
 
     @property
@@ -66,24 +79,70 @@ class LanguageModel(Model):
 
     def submit(self, request: InferRequest, reply: Reply) -> None:
         """Check the request, queue it, and answer it through `reply`."""
-        raise NotImplementedError
+        try:
+            self._check(request)
+        except InferenceError as error:
+            reply.send(error, final=True)
+            return
+        started_ns = time.monotonic_ns()
+        answer = Answer(self._desk, request, reply, 1, started_ns)
+        try:
+            self.admit()
+            asked = read_request(request)
+            self._check_lora(asked)
+        except InferenceError as error:
+            answer.refuse(error)
+            return
+        counted = _CountedReply(answer, self._ledger, started_ns)
+        generation = TextGeneration(request, counted, self.tokenizer, asked)
+        task = asyncio.get_running_loop().create_task(generation.run(self.fleet))
+        self._encoding.add(task)
+        task.add_done_callback(self._encoding.discard)
 
     def count(self, started_ns: int, error: InferenceError | None = None) -> None:
-        """Count one request that ended now; a generation is all compute, for the engine batches it inside."""
-        taken = time.monotonic_ns() - started_ns
-        statistics = self.statistics
+        """Count one request that ended now; a generation is all compute, for its engine queues and batches inside."""
+        taken_ns = time.monotonic_ns() - started_ns
         if error is not None:
-            statistics.fail.add(taken)
-            reason = Cancelled.reason if isinstance(error, Cancelled) else error.reason
-            statistics.failures[reason] = statistics.failures.get(reason, 0) + 1
+            self._ledger.failure(error.reason, taken_ns)
             return
-        statistics.success.add(taken)
-        statistics.compute_infer.add(taken)
-        statistics.inference_count += 1
-        statistics.execution_count += 1
-        statistics.last_inference_ms = time.time_ns() // 1_000_000
+        times = ExecutionTimes(0, taken_ns, 0)
+        self._ledger.execution(1, times)
+        self._ledger.success(1, taken_ns, 0, times)
 
     async def close(self) -> None:
         """Refuse new requests, finish those that run, then end the workers."""
         self._closing = True
+        if self._encoding:
+            await asyncio.wait(self._encoding)
         await self.fleet.close()
+
+    def _check_lora(self, asked: TextRequest) -> None:
+        if not asked.lora:
+            return
+        if not self.defaults.loras:
+            raise InvalidArgument("LoRA feature is not enabled.")
+        if asked.lora not in self.defaults.loras:
+            known = list(self.defaults.loras)
+            raise InvalidArgument(f"LoRA {asked.lora} is not supported, we currently support {known}")
+
+
+class _CountedReply:
+    """The reply of one generation, entered into the model's books at its end."""
+
+    __slots__ = ("_answer", "_ledger", "_started_ns")
+
+    def __init__(self, answer: Answer, ledger: Ledger, started_ns: int) -> None:
+        self._answer = answer
+        self._ledger = ledger
+        self._started_ns = started_ns
+        answer.starting(started_ns)
+        ledger.statistics.pending += 1
+
+    def send(self, response: InferResponse | InferenceError | None, *, final: bool) -> None:
+        """Deliver one response."""
+        self._answer.send(response, final=final)
+        if final:
+            times = ExecutionTimes(0, time.monotonic_ns() - self._started_ns, 0)
+            self._ledger.statistics.pending -= 1
+            self._ledger.execution(1, times)
+            self._answer.executed(times)

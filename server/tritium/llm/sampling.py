@@ -53,10 +53,10 @@ class _Range:
 
 _HUGE = 2.0**63
 
-# OpenAI's API reference, chat completions; vllm/sampling_params.py for what OpenAI does not have.
+# vllm/sampling_params.py, _verify_args.
 _RANGES: dict[str, _Range] = {
     "n": _Range(1, MAX_COMPLETIONS, integer=True),
-    "temperature": _Range(0, 2),
+    "temperature": _Range(0, _HUGE),
     "top_p": _Range(0, 1, open_low=True),
     "top_k": _Range(-1, _HUGE, integer=True),
     "min_p": _Range(0, 1),
@@ -65,7 +65,7 @@ _RANGES: dict[str, _Range] = {
     "repetition_penalty": _Range(0, _HUGE, open_low=True),
     "max_tokens": _Range(1, _HUGE, integer=True),
     "min_tokens": _Range(0, _HUGE, integer=True),
-    "logprobs": _Range(0, 20, integer=True),
+    "logprobs": _Range(-1, _HUGE, integer=True),
     "seed": _Range(-_HUGE, _HUGE, integer=True),
 }
 

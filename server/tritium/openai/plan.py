@@ -10,6 +10,9 @@ from tritium.openai.schema import ChatRequest, CompletionRequest, ResponseFormat
 _COMPLETION_TOKENS = 16
 """OpenAI's default of max_tokens for plain completions."""
 
+_MAX_TEMPERATURE = 2
+_MAX_LOGPROBS = 20
+
 _AS_THEY_ARE = (
     "temperature",
     "top_p",
@@ -48,6 +51,7 @@ def chat_sampling(call: ChatRequest, model: LanguageModel) -> Sampling:
         raise FieldRefused("top_logprobs", "top_logprobs needs logprobs to be true")
     if call.logprobs:
         fields["logprobs"] = call.top_logprobs or 0
+        _check_logprobs("top_logprobs", fields["logprobs"])
     return split(fields, {"max_tokens": longest, "logprobs": "top_logprobs"})
 
 
@@ -61,7 +65,9 @@ def completion_sampling(call: CompletionRequest, model: LanguageModel) -> Sampli
     fields["max_tokens"] = (
         call.max_tokens if call.max_tokens is not None else fields.get("max_tokens", _COMPLETION_TOKENS)
     )
-    fields["logprobs"] = call.logprobs
+    if call.logprobs is not None:
+        fields["logprobs"] = call.logprobs
+        _check_logprobs("logprobs", call.logprobs)
     if call.suffix:
         raise FieldRefused("suffix", "suffix is not served: no engine here fills text in")
     if call.best_of is not None and call.best_of != (call.n or 1):
@@ -74,6 +80,8 @@ def completion_sampling(call: CompletionRequest, model: LanguageModel) -> Sampli
 def _fields(call: SamplingRequest, model: LanguageModel) -> dict[str, Any]:
     if call.stream_options is not None and not call.stream:
         raise FieldRefused("stream_options", "stream_options is only allowed when stream is true")
+    if call.temperature is not None and call.temperature > _MAX_TEMPERATURE:
+        raise FieldRefused("temperature", f"temperature must be from 0 to 2, got {call.temperature:g}")
     fields: dict[str, Any] = dict(model.defaults.sampling)
     for name in _AS_THEY_ARE:
         value = getattr(call, name)
@@ -86,6 +94,11 @@ def _fields(call: SamplingRequest, model: LanguageModel) -> dict[str, Any]:
     if call.response_format is not None and call.response_format.type != "text":
         fields["structured_outputs"] = _structure(call.response_format)
     return fields
+
+
+def _check_logprobs(field: str, count: int) -> None:
+    if not 0 <= count <= _MAX_LOGPROBS:
+        raise FieldRefused(field, f"{field} must be from 0 to {_MAX_LOGPROBS}, got {count}")
 
 
 def _token_biases(biases: dict[str, float]) -> dict[int, float]:

@@ -1,0 +1,141 @@
+"""Loads the models of backend "vllm": a version folder becomes a tokenizer, a fleet of workers, and their facade.
+
+model.json -> engine -> model folder -> tokenizer, template, defaults -> fleet -> LanguageModel
+"""
+
+import asyncio
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from tritium.backends.contract import ModelSource
+from tritium.cluster.fleet import Fleet
+from tritium.compat.config.model import ModelConfig
+from tritium.core.errors import InvalidArgument
+from tritium.llm.model import LanguageModel, ModelDefaults
+from tritium.llm.model_files import ModelFiles, find_folder, read_model_files, sampling_defaults
+from tritium.llm.tensors import complete_config
+from tritium.llm.tokenizer import Tokenizer
+
+_WEIGHTS = "*.safetensors"
+_LORA_MODULES = "lora_modules"
+"""The argument by which engines are told the folder of each adapter."""
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageSettings:
+    """What an operator sets for all language models.
+
+    `engine` is auto, or the name of an engine; `fleets` the fleet setting of models by name. A model's configuration
+    may say both in its parameters `engine` and `fleet`; a setting that names one wins over it.
+    """
+
+    engine: str = "auto"
+    fleets: Mapping[str, str] = field(default_factory=dict)
+
+
+class StartFleet(Protocol):
+    """Starts the workers of one model and returns when all are ready.
+
+    Raises:
+        InferenceError: the fleet setting is wrong, or a worker could not load the model; none is left running.
+    """
+
+    async def __call__(
+        self, fleet: str, *, name: str, engine: str, folder: Path, arguments: Mapping[str, Any]
+    ) -> Fleet:
+        """Start them; `fleet` is the setting as text, empty for one worker."""
+        ...
+
+
+class LanguageLoader:
+    """A repository.loader.Loader of language models."""
+
+    def __init__(self, settings: LanguageSettings, start_fleet: StartFleet) -> None:
+        self._settings = settings
+        self._start_fleet = start_fleet
+
+    async def complete(self, config: ModelConfig, folder: Path, version: str) -> ModelConfig:
+        """Fill in vllm_backend's tensors, as its auto_complete_config does.
+
+        Raises:
+            InvalidArgument: model.json is missing or broken.
+        """
+        await asyncio.to_thread(read_model_files, folder / version)
+        return complete_config(config)
+
+    async def load(self, source: ModelSource) -> LanguageModel:
+        """Load one version: its tokenizer here, its weights in the workers.
+
+        Raises:
+            InferenceError: a file is missing or broken, or no engine runs the model.
+        """
+        files = await asyncio.to_thread(read_model_files, source.version_folder)
+        engine = self._engine(source.config)
+        parts = await asyncio.to_thread(_read_parts, files, engine)
+        arguments = dict(files.arguments)
+        if files.loras:
+            arguments[_LORA_MODULES] = dict(files.loras)
+        fleet = await self._start_fleet(
+            self._settings.fleets.get(source.config.name) or source.config.parameter("fleet"),
+            name=source.config.name,
+            engine=engine,
+            folder=parts.folder,
+            arguments=arguments,
+        )
+        return LanguageModel(source.config, source.version, fleet, parts.tokenizer, parts.defaults)
+
+    def _engine(self, config: ModelConfig) -> str:
+        """Choose the engine: the setting, else the configuration, else vLLM where it is installed."""
+        if self._settings.engine != "auto":
+            return self._settings.engine
+        wanted = config.parameter("engine", "auto")
+        if wanted != "auto":
+            return wanted
+        return "vllm" if importlib.util.find_spec("vllm") is not None else "embedded"
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    folder: Path
+    tokenizer: Tokenizer
+    defaults: ModelDefaults
+
+
+def _read_parts(files: ModelFiles, engine: str) -> _Parts:
+    folder = find_folder(files, files.model, needs=_WEIGHTS)
+    if folder is None and engine != "vllm":
+        raise InvalidArgument(
+            f"model.json names the model '{files.model}', which is no folder in {files.version_folder}, no path, "
+            "and not in the Hugging Face cache",
+            hint=f"the {engine} engine downloads nothing: put the folder beside model.json",
+        )
+    name = str(files.arguments.get("tokenizer") or files.model)
+    tokenizer_folder = find_folder(files, name, needs="tokenizer.json") or _download(name, files)
+    defaults = ModelDefaults(sampling_defaults(folder or tokenizer_folder, files.arguments), files.loras)
+    # vLLM itself fetches weights that are only a hub name.
+    return _Parts(folder or Path(files.model), Tokenizer.load(tokenizer_folder), defaults)
+
+
+def _download(name: str, files: ModelFiles) -> Path:
+    """Fetch what the front needs of a hub repository: everything but the weights."""
+    try:
+        from huggingface_hub import snapshot_download  # noqa: PLC0415  comes with vLLM; nobody else needs it
+    except ImportError:
+        raise InvalidArgument(
+            f"the tokenizer of '{name}' is not on this machine", hint="install huggingface_hub, or use a local folder"
+        ) from None
+    try:
+        return Path(
+            snapshot_download(
+                name, revision=files.arguments.get("revision"), allow_patterns=["*.json", "*.jinja", "*.txt", "*.model"]
+            )
+        )
+    except (OSError, ValueError) as error:
+        raise InvalidArgument(
+            f"model.json names '{name}', which is no folder in {files.version_folder}, no path, not in the Hugging "
+            f"Face cache, and could not be fetched: {error}",
+            hint="put the folder beside model.json, or check the name and the network",
+        ) from None

@@ -1,0 +1,122 @@
+"""What a version folder of vllm_backend's layout holds, and where the model itself lies.
+
+MODEL/config.pbtxt   MODEL/1/model.json   MODEL/1/multi_lora.json   and weights anywhere: beside model.json, by an
+absolute path, or in the Hugging Face cache under the name of their hub repository.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tritium.core.errors import InvalidArgument
+
+_ARGUMENTS = "model.json"
+_LORAS = "multi_lora.json"
+
+# Fields of generation_config.json that vLLM's own server takes as defaults.
+_GENERATION = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """`arguments` is model.json as it is; `loras` the path of each adapter by name."""
+
+    arguments: Mapping[str, Any]
+    version_folder: Path
+    loras: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def model(self) -> str:
+        """Return the model as model.json names it: a path, or the name of a hub repository."""
+        return str(self.arguments["model"])
+
+
+def read_model_files(version_folder: Path) -> ModelFiles:
+    """Read model.json, and multi_lora.json where adapters are enabled.
+
+    Raises:
+        InvalidArgument: a file is missing or broken; the message has its path, and line and column of the fault.
+    """
+    path = version_folder / _ARGUMENTS
+    arguments = read_object(path, hint='for example {"model": "tiny_chat"}, a folder beside it')
+    if not isinstance(arguments.get("model"), str) or not arguments["model"]:
+        raise InvalidArgument(
+            f'{path} does not say which model: "model" is missing or no string',
+            hint='add "model": a folder beside model.json, a path, or a hub name',
+        )
+    loras: dict[str, str] = {}
+    if str(arguments.get("enable_lora", "")).lower() == "true":
+        for name, adapter in read_object(version_folder / _LORAS, hint="enable_lora needs it").items():
+            if not isinstance(adapter, str):
+                raise InvalidArgument(f"{version_folder / _LORAS}: the adapter '{name}' has no path")
+            loras[name] = str(_beside(version_folder, adapter) or adapter)
+    return ModelFiles(arguments, version_folder, loras)
+
+
+def find_folder(files: ModelFiles, name: str, *, needs: str) -> Path | None:
+    """Return the folder of a model: beside model.json, by path, or the snapshot in the Hugging Face cache.
+
+    The cache may hold only some of a model's files; a snapshot counts when it has one that matches `needs`.
+    """
+    beside = _beside(files.version_folder, name)
+    if beside is not None:
+        return beside
+    snapshot = _cached(name, str(files.arguments.get("revision") or "main"))
+    return snapshot if any(snapshot.glob(needs)) else None
+
+
+def sampling_defaults(folder: Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sampling fields that the model's generation_config.json recommends.
+
+    model.json turns them off as vLLM does, by "generation_config": "vllm", or names another folder of them.
+    """
+    chosen = arguments.get("generation_config", "auto")
+    if chosen == "vllm":
+        return {}
+    path = (folder if chosen == "auto" else Path(str(chosen))) / "generation_config.json"
+    if not path.is_file():
+        return {}
+    recommended = read_object(path)
+    return {name: recommended[name] for name in _GENERATION if recommended.get(name) is not None}
+
+
+def read_object(path: Path, hint: str = "") -> dict[str, Any]:
+    """Read a JSON object; a byte order mark is passed over.
+
+    Raises:
+        InvalidArgument: the file is missing, no JSON, or JSON but no object.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InvalidArgument(f"{path} is missing", hint) from None
+    except OSError as error:
+        raise InvalidArgument(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InvalidArgument(f"{path} is not UTF-8 text", hint="save it as UTF-8") from None
+    try:
+        read = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InvalidArgument(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
+    except RecursionError:
+        raise InvalidArgument(f"{path} is nested too deeply") from None
+    if not isinstance(read, dict):
+        raise InvalidArgument(f"{path} holds a {type(read).__name__}, not an object", hint)
+    return read
+
+
+def _beside(version_folder: Path, name: str) -> Path | None:
+    return next((path for path in (version_folder / name, Path(name)) if path.is_dir()), None)
+
+
+def _cached(name: str, revision: str) -> Path:
+    """Return where the cache (in huggingface_hub's layout) has a hub repository, if it has it."""
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    repository = cache / f"models--{name.replace('/', '--')}"
+    reference = repository / "refs" / revision
+    commit = reference.read_text().strip() if reference.is_file() else revision
+    return repository / "snapshots" / commit
