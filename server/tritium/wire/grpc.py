@@ -72,3 +72,9 @@ class GrpcLimits:
     concurrent_streams: int = 1024
     stream_window: int = 4 << 20
     connection_window: int = 16 << 20
+    unsent_bytes: int = 64 << 20
+    """While a client has this much left unread, its new calls are refused."""
+    handshake_s: float = 30.0
+    """From the accepted socket to the client's first SETTINGS."""
+    stall_s: float = 60.0
+    """How long a finished answer may wait for a client that takes nothing."""

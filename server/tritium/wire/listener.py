@@ -15,6 +15,7 @@ from typing import Protocol
 from tritium.wire.errors import ListenError
 from tritium.wire.grpc import GrpcLimits, Methods
 from tritium.wire.h1.connection import HttpConnection
+from tritium.wire.h2.connection import GrpcConnection, scratch_bytes
 from tritium.wire.http import Handler, HttpLimits
 from tritium.wire.roster import SWEEP_S, Roster
 from tritium.wire.tls import Tls
@@ -64,6 +65,20 @@ async def listen_http(
     return await _listen(lambda: HttpConnection(handler, limits, roster), roster, host, port, context)
 
 
+async def listen_grpc(
+    methods: Methods, *, host: str, port: int, limits: GrpcLimits | None = None, tls: Tls | None = None
+) -> Listener:
+    """Serve gRPC on our own HTTP/2; same errors as `listen_http`."""
+    limits = limits or GrpcLimits()
+    roster = Roster(
+        secure=tls is not None,
+        sweep_s=_sweep_s(limits.handshake_s, limits.stall_s),
+        scratch_bytes=scratch_bytes(limits),
+    )
+    context = tls.context("h2") if tls is not None else None
+    return await _listen(lambda: GrpcConnection(methods, limits, roster), roster, host, port, context)
+
+
 async def listen_grpcio(
     methods: Methods, *, host: str, port: int, limits: GrpcLimits | None = None, tls: Tls | None = None
 ) -> Listener:
@@ -83,7 +98,7 @@ async def _listen(
 
 def _sweep_s(*limits_s: float) -> float:
     """Look at the connections often enough for the shortest limit to be kept within a quarter."""
-    return min((limit / 4 for limit in limits_s if limit), default=SWEEP_S * 4) if any(limits_s) else SWEEP_S
+    return min([SWEEP_S, *(limit / 4 for limit in limits_s if limit)])
 
 
 async def bind(host: str, port: int) -> list[socket.socket]:

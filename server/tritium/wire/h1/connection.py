@@ -16,8 +16,8 @@ import structlog
 from tritium.wire.gate import Gate
 from tritium.wire.h1.encode import CONTINUE, encode_head, error_response
 from tritium.wire.h1.exchange import Exchange
-from tritium.wire.h1.upload import Upload
 from tritium.wire.http import Handler, HttpLimits, Response
+from tritium.wire.intake import Intake
 from tritium.wire.roster import Roster
 
 JOIN_BYTES = 32 << 10
@@ -57,7 +57,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._current: Exchange | None = None
         self._last = False
         self._head_bytes = 0
-        self._upload: Upload | None = None
+        self._upload: Intake | None = None
         self._continue_owed = False
         self._unsent = 0
         self._unsent_since = self._since
@@ -166,7 +166,8 @@ class HttpConnection(asyncio.BufferedProtocol):
                     self._too_large = True
                     return
                 try:
-                    self._upload = Upload(size, b"".join(self._pieces))
+                    self._upload = Intake(size)
+                    self._upload.put(b"".join(self._pieces))
                 except MemoryError:
                     self._refuse(413, f"this machine has no room for a body of {size} bytes")
                     return

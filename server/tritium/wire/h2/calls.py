@@ -1,0 +1,292 @@
+"""The calls of one connection: which streams are open, which handlers run, and how each ends."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+from tritium.wire.grpc import Bidi, GrpcError, GrpcLimits, Methods, Unary
+from tritium.wire.h2 import replies
+from tritium.wire.h2.flow import Credit
+from tritium.wire.h2.frames import Code, ConnectionFault, StreamFault, pack_reset, pack_window_update
+from tritium.wire.h2.guard import RAPID_S, RESET_BURST, RESET_PER_S, Budget
+from tritium.wire.h2.headers import Head
+from tritium.wire.h2.messages import Assembler, Message
+from tritium.wire.h2.outbox import Outbox
+from tritium.wire.h2.stream import Stream
+from tritium.wire.roster import Roster
+from tritium.wire.status import Status
+
+ENCODINGS = frozenset((b"identity", b"gzip", b"deflate"))
+FORGIVEN = 1024
+"""How many streams that we ended first are remembered: the peer may have sent more before it learned of it."""
+
+log = structlog.get_logger("tritium.wire")
+
+
+class Calls:
+    """The open streams of a connection, by id."""
+
+    def __init__(self, methods: Methods, limits: GrpcLimits, roster: Roster, outbox: Outbox, peer: str) -> None:
+        self.loop = roster.loop
+        self.outbox = outbox
+        self.peer = peer
+        self.last_id = 0
+        """The highest stream that a call was taken on, for GOAWAY."""
+        self.refuse_above: int | None = None
+        """Once set by a GOAWAY of ours, later streams are not looked at."""
+        self._methods = methods
+        self._limits = limits
+        self._roster = roster
+        self._streams: dict[int, Stream] = {}
+        self._running = 0
+        self._forgiven: dict[int, None] = {}
+        self._resets = Budget("calls reset at once", RESET_BURST, RESET_PER_S, self.loop.time)
+
+    def __len__(self) -> int:
+        """Count the open streams."""
+        return len(self._streams)
+
+    # opening
+
+    def open(self, stream_id: int, head: Head, *, half_closed: bool) -> None:
+        """Take a new call.
+
+        Raises:
+            StreamFault: The head breaks HTTP/2, or there are too many calls already.
+        """
+        self.last_id = stream_id
+        if self.refuse_above is not None and stream_id > self.refuse_above:
+            return
+        if head.malformed:
+            raise StreamFault(stream_id, Code.PROTOCOL_ERROR, head.malformed)
+        limits = self._limits
+        most = limits.concurrent_streams
+        if len(self._streams) >= most or self._running >= most or self.outbox.pending_bytes > limits.unsent_bytes:
+            raise StreamFault(stream_id, Code.REFUSED_STREAM, "too many calls at once")
+        assembler = Assembler(head.encoding, limits.message_bytes)
+        stream = Stream(self, stream_id, head, assembler, Credit(limits.stream_window))
+        self._streams[stream_id] = stream
+        stream.half_closed = half_closed
+        if head.http_status != 200:
+            self.outbox.refuse(stream.outlet, replies.http_refusal(head.http_status))
+            return
+        if head.encoding not in ENCODINGS:
+            stream.fail(Status.UNIMPLEMENTED, f"grpc-encoding {head.encoding.decode('latin-1')} is not supported")
+            return
+        stream.start_clock()
+        handler = self._methods.bidi.get(head.path)
+        if handler is not None:
+            stream.streaming = True
+            self._run(stream, self._answer_bidi(handler, stream))
+        elif head.path not in self._methods.unary:
+            stream.fail(Status.UNIMPLEMENTED, f"unknown method {head.path}")
+        elif half_closed:
+            self._half_close(stream)
+
+    def trailers(self, stream_id: int, *, ends_stream: bool) -> bool:
+        """Take a second header block; False if the stream was not open, so that the block cannot be one.
+
+        Raises:
+            StreamFault: The block does not end the stream, or the stream had ended before.
+        """
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return False
+        if stream.half_closed:
+            raise StreamFault(stream_id, Code.STREAM_CLOSED, "HEADERS after the end of the stream")
+        if not ends_stream:
+            raise StreamFault(stream_id, Code.PROTOCOL_ERROR, "trailers that do not end the stream")
+        self._half_close(stream)
+        return True
+
+    def forgives(self, stream_id: int) -> bool:
+        """Tell whether the peer may have sent on this closed stream in good faith."""
+        return stream_id in self._forgiven or (self.refuse_above is not None and stream_id > self.refuse_above)
+
+    # receiving
+
+    def take(self, stream_id: int, held: int) -> Stream | None:
+        """Account for DATA; return the stream that wants it.
+
+        Raises:
+            ConnectionFault: The stream was never open.
+            StreamFault: The stream is closed, or its window is exceeded.
+        """
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            if not stream_id & 1 or stream_id > self.last_id:
+                raise ConnectionFault(Code.PROTOCOL_ERROR, f"DATA on stream {stream_id}, which is idle")
+            if self.forgives(stream_id):
+                return None
+            raise StreamFault(stream_id, Code.STREAM_CLOSED, "DATA on a closed stream")
+        if stream.half_closed:
+            raise StreamFault(stream_id, Code.STREAM_CLOSED, "DATA after the end of the stream")
+        if not stream.credit.take(held):
+            raise StreamFault(stream_id, Code.FLOW_CONTROL_ERROR, "DATA beyond the stream's window")
+        return stream
+
+    def feed(self, stream: Stream, piece: memoryview, held: int, *, last: bool) -> None:
+        """Hand a piece of DATA to its stream."""
+        try:
+            messages = stream.assembler.feed(piece)
+        except GrpcError as error:
+            stream.fail(error.status, error.message)
+            return
+        self._received(stream, messages, held, last=last)
+
+    def filled(self, stream: Stream, size: int, *, last: bool) -> None:
+        """Tell a stream that DATA was read straight into its message."""
+        try:
+            messages = stream.assembler.filled(size)
+        except GrpcError as error:
+            stream.fail(error.status, error.message)
+            return
+        self._received(stream, messages, size, last=last)
+
+    def vacancy(self, stream_id: int) -> memoryview | None:
+        """Offer the memory of the message that a stream is receiving."""
+        stream = self._streams.get(stream_id)
+        return None if stream is None or stream.over or stream.half_closed else stream.assembler.vacancy()
+
+    def _received(self, stream: Stream, messages: list[Message], held: int, *, last: bool) -> None:
+        if messages:
+            stream.deliver(messages)
+        if last:
+            self._half_close(stream)
+        else:
+            self.give_credit(stream, held)
+
+    def give_credit(self, stream: Stream, held: int) -> None:
+        """Let the peer send more on a stream, as long as its handler keeps up."""
+        stream.owed += held
+        if stream.held < self._limits.stream_window and not stream.half_closed:
+            credit = stream.credit.give(stream.owed)
+            stream.owed = 0
+            if credit:
+                self.outbox.control(pack_window_update(stream.id, credit))
+
+    def _half_close(self, stream: Stream) -> None:
+        """Take the end of the requests; for a unary call this is when its handler starts."""
+        stream.close_half()
+        if stream.over:
+            return
+        if not stream.assembler.between_messages:
+            stream.fail(Status.INTERNAL, "the requests ended in the middle of a message")
+        elif not stream.streaming:
+            if stream.requests == 1:
+                handler = self._methods.unary[stream.method]
+                self._run(stream, self._answer_unary(handler, stream.only_request(), stream))
+            else:
+                stream.fail(Status.INTERNAL, f"a unary call takes one request, not {stream.requests}")
+
+    # handling
+
+    def _run(self, stream: Stream, work: Coroutine[Any, Any, None]) -> None:
+        self._running += 1
+        self._roster.running[stream] = self.loop.create_task(work)
+
+    def _done(self, stream: Stream) -> None:
+        self._running -= 1
+        stream.forget_callbacks()
+        del self._roster.running[stream]
+
+    async def _answer_unary(self, handler: Unary, message: Message, stream: Stream) -> None:
+        try:
+            stream.reply(await handler(message, stream))
+        except GrpcError as error:
+            stream.fail(error.status, error.message)
+        except asyncio.CancelledError:
+            stream.fail(Status.UNAVAILABLE, "the server is shutting down")
+            raise
+        except Exception as fault:  # noqa: BLE001  # whatever a handler raises ends its call, and is logged
+            _report(stream, fault)
+        finally:
+            self._done(stream)
+
+    async def _answer_bidi(self, handler: Bidi, stream: Stream) -> None:
+        try:
+            await handler(stream, stream)
+            stream.succeed()
+        except GrpcError as error:
+            stream.fail(error.status, error.message)
+        except asyncio.CancelledError:
+            stream.fail(Status.UNAVAILABLE, "the server is shutting down")
+            raise
+        except Exception as fault:  # noqa: BLE001  # whatever a handler raises ends its call, and is logged
+            _report(stream, fault)
+        finally:
+            self._done(stream)
+
+    # ending
+
+    def widen(self, stream_id: int, credit: int) -> None:
+        """Take a WINDOW_UPDATE of a stream; one that has ended does not mind."""
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            self.outbox.widen_stream(stream.outlet, credit)
+        elif stream_id > self.last_id or not stream_id & 1:
+            raise ConnectionFault(Code.PROTOCOL_ERROR, f"WINDOW_UPDATE on stream {stream_id}, which is idle")
+
+    def ended(self, stream_id: int) -> None:
+        """Forget a stream whose last frame has left."""
+        stream = self._streams.pop(stream_id)
+        stream.stop_clock()
+        if not stream.half_closed:
+            # The answer is complete before the request is: the rest of it is not wanted (RFC 9113, 8.1).
+            self._forgive(stream_id)
+            self.outbox.control(pack_reset(stream_id, Code.NO_ERROR))
+        self._resets.refund()
+
+    def reset(self, stream_id: int, code: Code) -> None:
+        """End a stream by RST_STREAM, for what its peer did; it may be gone already."""
+        stream = self._streams.pop(stream_id, None)
+        self._forgive(stream_id)
+        self.outbox.control(pack_reset(stream_id, code))
+        if stream is not None:
+            self.outbox.drop(stream.outlet)
+            stream.cancel()
+
+    def reset_by_peer(self, stream_id: int) -> None:
+        """Cancel the call of a stream.
+
+        Raises:
+            ConnectionFault: The stream was never open, or the peer opens and resets calls as an attack.
+        """
+        stream = self._streams.pop(stream_id, None)
+        if stream is None:
+            if stream_id > self.last_id or not stream_id & 1:
+                raise ConnectionFault(Code.PROTOCOL_ERROR, f"RST_STREAM on stream {stream_id}, which is idle")
+            return
+        self.outbox.drop(stream.outlet)
+        stream.cancel()
+        if self.loop.time() - stream.born < RAPID_S:
+            self._resets.spend()
+
+    def cancel_all(self) -> None:
+        """Cancel every call: the connection is lost."""
+        streams, self._streams = self._streams, {}
+        for stream in streams.values():
+            self.outbox.drop(stream.outlet)
+            stream.cancel()
+
+    def resize(self, initial_window: int) -> None:
+        """Take the peer's SETTINGS_INITIAL_WINDOW_SIZE."""
+        self.outbox.resize(initial_window, [stream.outlet for stream in self._streams.values()])
+
+    def expire(self, now: float) -> None:
+        """Reset the calls whose finished answer the peer does not take."""
+        for stream_id in self.outbox.stalled(now, self._limits.stall_s):
+            self.reset(stream_id, Code.CANCEL)
+
+    def _forgive(self, stream_id: int) -> None:
+        self._forgiven[stream_id] = None
+        if len(self._forgiven) > FORGIVEN:
+            del self._forgiven[next(iter(self._forgiven))]
+
+
+def _report(stream: Stream, fault: Exception) -> None:
+    log.error("grpc_handler_failed", method=stream.method, exc_info=fault)
+    # grpc/doc/statuscodes.md: an application that throws ends its call with UNKNOWN.
+    stream.fail(Status.UNKNOWN, f"unexpected {type(fault).__name__}: {fault}")

@@ -1,0 +1,193 @@
+"""Cuts what a connection receives into frames, without waiting for the end of a DATA frame.
+
+    PREFACE --24 bytes--> FRAME --DATA that is not all here--> INSIDE DATA --> FRAME
+                            ^                                       |
+                            +------------- padding <---------------+
+
+All connections of a listener read into the same scratch memory; what a frame lacks is kept aside as `tail` and put in
+front of the next read. A long DATA frame is read straight into the message it belongs to.
+"""
+
+from typing import Protocol
+
+from tritium.wire.h2.frames import (
+    END_STREAM,
+    FRAME_HEAD,
+    HEAD_BYTES,
+    PADDED,
+    PREFACE,
+    STREAM_MASK,
+    Code,
+    ConnectionFault,
+    Kind,
+)
+
+DATA = int(Kind.DATA)  # read once a frame: a plain int is found faster than an enum's member
+DIRECT_BYTES = 16 << 10
+"""Less than this is not worth a read of its own: it would miss the frames behind it."""
+
+
+class FrameSink(Protocol):
+    """Who takes the frames. `held` is what DATA takes of the flow-control window, padding included."""
+
+    def on_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
+        """Take any frame but DATA, whole."""
+        ...
+
+    def on_data(self, stream_id: int, piece: memoryview, held: int, *, last: bool) -> None:
+        """Take a piece of DATA, valid during the call; `last` ends the stream."""
+        ...
+
+    def vacancy(self, stream_id: int) -> memoryview | None:
+        """Offer memory for the DATA that comes next, if the stream knows where it goes."""
+        ...
+
+    def on_filled(self, stream_id: int, size: int, *, last: bool) -> None:
+        """Note that the first `size` bytes of the vacancy were filled."""
+        ...
+
+
+class FrameReader:
+    """The receiving half of a connection."""
+
+    __slots__ = (
+        "_data_last",
+        "_data_left",
+        "_data_stream",
+        "_direct",
+        "_pad_left",
+        "_preface_left",
+        "_scratch",
+        "_sink",
+        "_tail",
+        "data_limit",
+        "frame_limit",
+    )
+
+    def __init__(self, sink: FrameSink, scratch: memoryview, *, data_limit: int, frame_limit: int) -> None:
+        """Limits are in bytes of payload; `frame_limit` is for everything but DATA and must fit into the scratch."""
+        assert frame_limit + HEAD_BYTES + DIRECT_BYTES <= len(scratch)
+        self._sink = sink
+        self._scratch = scratch
+        self._tail = b""
+        self._preface_left = PREFACE
+        self._data_stream = 0
+        self._data_left = 0
+        self._data_last = False
+        self._pad_left = 0
+        self._direct: memoryview | None = None
+        self.data_limit = data_limit
+        self.frame_limit = frame_limit
+
+    @property
+    def greeted(self) -> bool:
+        """Tell whether the client's preface is in."""
+        return not self._preface_left
+
+    def offer(self) -> memoryview:
+        """Return the memory that the next read goes into."""
+        if self._data_left >= DIRECT_BYTES:
+            memory = self._sink.vacancy(self._data_stream)
+            if memory is not None and len(memory) >= DIRECT_BYTES:
+                self._direct = memory[: self._data_left]
+                return self._direct
+        tail = self._tail
+        if not tail:
+            return self._scratch
+        self._scratch[: len(tail)] = tail
+        return self._scratch[len(tail) :]
+
+    def advance(self, size: int) -> None:
+        """Take the `size` bytes that were read into the memory offered last.
+
+        Raises:
+            ConnectionFault: The peer does not keep to HTTP/2.
+        """
+        if self._direct is not None:
+            self._direct = None
+            self._data_left -= size
+            self._sink.on_filled(self._data_stream, size, last=self._data_last and not self._data_left)
+            return
+        end = size + len(self._tail)
+        self._tail = b""
+        start = self._cut(self._scratch, end)
+        if start < end:
+            self._tail = bytes(self._scratch[start:end])
+
+    def _cut(self, view: memoryview, end: int) -> int:
+        """Hand out every frame of view[:end]; return where the first incomplete one starts."""
+        sink = self._sink
+        at = 0
+        if self._preface_left:
+            at = self._greet(bytes(view[: min(end, len(self._preface_left))]))
+            if self._preface_left:
+                return end
+        while True:
+            if self._data_left:
+                size = min(self._data_left, end - at)
+                if not size:
+                    return at
+                self._data_left -= size
+                sink.on_data(
+                    self._data_stream, view[at : at + size], size, last=self._data_last and not self._data_left
+                )
+                at += size
+            if self._pad_left:
+                size = min(self._pad_left, end - at)
+                self._pad_left -= size
+                at += size
+            body = at + HEAD_BYTES
+            if body > end:
+                return at
+            high, low, kind, flags, stream_id = FRAME_HEAD.unpack_from(view, at)
+            length = high << 8 | low
+            stream_id &= STREAM_MASK
+            if kind == DATA:
+                if length > self.data_limit:
+                    raise ConnectionFault(
+                        Code.FRAME_SIZE_ERROR, f"DATA of {length} bytes; {self.data_limit} are agreed"
+                    )
+                if not flags & PADDED and body + length <= end:
+                    at = body + length
+                    sink.on_data(stream_id, view[body:at], length, last=bool(flags & END_STREAM))
+                    continue
+                at = self._begin_data(view, body, end, length, flags, stream_id)
+                if at < 0:
+                    return body - HEAD_BYTES
+                continue
+            if length > self.frame_limit:
+                code = Code.FRAME_SIZE_ERROR if length > self.data_limit else Code.ENHANCE_YOUR_CALM
+                raise ConnectionFault(code, f"frame of type {kind} and {length} bytes; {self.frame_limit} are taken")
+            if body + length > end:
+                return at
+            at = body + length
+            sink.on_frame(kind, flags, stream_id, bytes(view[body:at]))
+
+    def _begin_data(self, view: memoryview, body: int, end: int, length: int, flags: int, stream_id: int) -> int:
+        """Enter a DATA frame that is padded or not all here; return where its data starts, -1 if that is not known."""
+        pad = 0
+        if flags & PADDED:
+            if body >= end and length:
+                return -1
+            if not length or view[body] >= length:
+                raise ConnectionFault(Code.PROTOCOL_ERROR, "DATA with more padding than payload")
+            pad = view[body] + 1
+            body += 1
+        if stream_id == 0:
+            raise ConnectionFault(Code.PROTOCOL_ERROR, "DATA on stream 0")
+        self._data_stream = stream_id
+        self._data_left = length - pad
+        self._data_last = bool(flags & END_STREAM)
+        self._pad_left = max(pad - 1, 0)
+        if pad or not self._data_left:
+            # Padding counts against the window, too; data itself is counted as it comes.
+            self._sink.on_data(stream_id, view[body:body], pad, last=self._data_last and not self._data_left)
+        return body
+
+    def _greet(self, start: bytes) -> int:
+        """Match the client's preface; return how much of the read it took."""
+        expected = self._preface_left
+        if not expected.startswith(start):
+            raise ConnectionFault(Code.PROTOCOL_ERROR, "not HTTP/2")
+        self._preface_left = expected[len(start) :]
+        return len(start)
