@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
@@ -34,8 +34,8 @@ class Channel(asyncio.Protocol, Generic[Frame]):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports do not derive from asyncio.Transport, so no isinstance check can stand here.
+        self._transport = cast("asyncio.Transport", transport)
 
     def send(self, *frames: msgspec.Struct) -> None:
         """Send frames in one write."""
