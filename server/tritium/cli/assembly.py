@@ -1,0 +1,135 @@
+"""A server put together: loaders -> registry -> front-ends -> listeners. The one place that knows every room."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tritium.cli.options import ServeOptions, SettingsError
+from tritium.cluster.fleet import Fleet
+from tritium.cluster.local import FleetEvent, start_fleet
+from tritium.cluster.spec import parse_fleet
+from tritium.core.request import InferRequest, Reply
+from tritium.core.serving import ServerState
+from tritium.grpc.methods import methods
+from tritium.http.routes import handler
+from tritium.llm.loader import LanguageLoader, LanguageSettings
+from tritium.llm.models import CatalogModels
+from tritium.openai.front import openai_handler
+from tritium.openai.options import OpenAIOptions
+from tritium.repository.events import ModelEvent
+from tritium.repository.loader import Loader
+from tritium.repository.registry import ControlMode, Registry, RegistrySettings
+from tritium.repository.tensor_loader import tensor_loaders
+from tritium.wire.http import HttpLimits
+from tritium.wire.listener import Listener, listen_grpc, listen_grpcio, listen_http
+from tritium.wire.tls import Tls
+
+
+def build_registry(
+    options: ServeOptions, on_model: Callable[[ModelEvent], None], on_worker: Callable[[str, FleetEvent], None]
+) -> Registry:
+    """Compose the registry with a loader for every installed backend, language models included.
+
+    Raises:
+        SettingsError: `backend_config` or `fleet` cannot be read.
+    """
+    registry: Registry
+
+    def submit(request: InferRequest, reply: Reply) -> None:
+        registry.submit(request, reply)
+
+    async def start(fleet: str, *, name: str, engine: str, folder: Path, arguments: Mapping[str, Any]) -> Fleet:
+        return await start_fleet(
+            parse_fleet(fleet),
+            name=name,
+            engine=engine,
+            folder=folder,
+            arguments=arguments,
+            on_event=lambda event: on_worker(name, event),
+        )
+
+    language = LanguageSettings(engine=options.engine, fleets=_fleets(options.fleet))
+    loaders: dict[str, Loader] = {
+        **tensor_loaders(_backend_settings(options.backend_config), submit),
+        "vllm": LanguageLoader(language, start),
+    }
+    registry = Registry(_registry_settings(options), loaders, on_model)
+    return registry
+
+
+def server_state(options: ServeOptions, registry: Registry) -> ServerState:
+    """Describe the server to its front-ends."""
+    return ServerState(
+        registry, name=options.server_id, labels=registry.labels, max_input_bytes=options.http_body_bytes
+    )
+
+
+async def listen(options: ServeOptions, registry: Registry) -> dict[str, Listener]:
+    """Open every port that the options ask for; by protocol.
+
+    Raises:
+        ListenError, TlsError: a port or a certificate cannot be used; no port is left open.
+    """
+    state = server_state(options, registry)
+    limits = HttpLimits(body_bytes=options.http_body_bytes)
+    listeners: dict[str, Listener] = {}
+    try:
+        if options.http:
+            host = options.http_host or options.host
+            listeners["http"] = await listen_http(handler(state), host=host, port=options.http_port, limits=limits)
+        if options.grpc:
+            serve = listen_grpcio if options.grpc_transport == "grpcio" else listen_grpc
+            host = options.grpc_host or options.host
+            listeners["grpc"] = await serve(methods(state), host=host, port=options.grpc_port, tls=_tls(options))
+        if options.openai:
+            front = openai_handler(CatalogModels(registry), OpenAIOptions(api_keys=options.openai_key))
+            host = options.openai_host or options.host
+            listeners["openai"] = await listen_http(front, host=host, port=options.openai_port, limits=limits)
+    except BaseException:
+        for listener in listeners.values():
+            await listener.close(0)
+        raise
+    return listeners
+
+
+def _registry_settings(options: ServeOptions) -> RegistrySettings:
+    return RegistrySettings(
+        repositories=tuple(Path(r) for r in options.repositories),
+        control=ControlMode(options.control_mode),
+        load_models=options.load_model,
+        auto_complete=options.auto_complete,
+        strict_readiness=options.strict_readiness,
+        load_threads=options.load_threads,
+        poll_s=options.poll_s,
+        gpus=tuple(range(len(list(Path("/dev").glob("nvidia[0-9]*"))))),
+        cpu_for_gpu=options.cpu_for_gpu,
+    )
+
+
+def _backend_settings(pairs: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    settings: dict[str, dict[str, str]] = {}
+    for pair in pairs:
+        backend, comma, rest = pair.partition(",")
+        key, equals, value = rest.partition("=")
+        if not comma or not equals or not key:
+            raise SettingsError(f"backend_config takes NAME,key=value, not '{pair}'")
+        settings.setdefault(backend, {})[key] = value
+    return settings
+
+
+def _fleets(pairs: tuple[str, ...]) -> dict[str, str]:
+    fleets: dict[str, str] = {}
+    for pair in pairs:
+        model, equals, spec = pair.partition("=")
+        if not equals or not spec:
+            raise SettingsError(f"fleet takes MODEL=workers=N or MODEL=prefill=X,decode=Y, not '{pair}'")
+        parse_fleet(spec)
+        fleets[model] = spec
+    return fleets
+
+
+def _tls(options: ServeOptions) -> Tls | None:
+    if not options.grpc_cert:
+        return None
+    authority = Path(options.grpc_client_ca) if options.grpc_client_ca else None
+    return Tls(Path(options.grpc_cert), Path(options.grpc_key), authority)

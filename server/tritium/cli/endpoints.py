@@ -1,0 +1,84 @@
+"""One command to copy for each protocol that is served, on models that are really there."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from tritium.cli.options import ServeOptions
+from tritium.cli.screen import Endpoint
+from tritium.core.catalog import Catalog
+from tritium.core.model import Model
+from tritium.llm.model import LanguageModel
+from tritium.wire.listener import Listener
+
+_SCHEMES = {"grpc": "", "http": "http://", "metrics": "http://", "openai": "http://"}
+_LARGEST_SAMPLE = 64
+"""Elements; a command with more is not one to copy."""
+
+
+def endpoints(options: ServeOptions, listeners: Mapping[str, Listener], catalog: Catalog) -> list[Endpoint]:
+    """Return what is served, in the order of the ports."""
+    commands = {
+        "http": _infer_command,
+        "grpc": _grpc_command,
+        "metrics": _metrics_command,
+        "openai": _chat_command,
+    }
+    names = {"http": "HTTP", "grpc": "gRPC", "metrics": "metrics", "openai": "OpenAI"}
+    rows = []
+    for protocol in ("http", "grpc", "metrics", "openai"):
+        if protocol in listeners:
+            host = listeners[protocol].host
+            shown = "localhost" if host in ("0.0.0.0", "127.0.0.1", "::") else host  # noqa: S104
+            place = f"{shown}:{listeners[protocol].port}"
+            secured = protocol == "grpc" and options.grpc_cert
+            url = _SCHEMES[protocol] + place + (" (TLS)" if secured else "")
+            rows.append(Endpoint(names[protocol], url, commands[protocol](place, catalog)))
+    return rows
+
+
+def _infer_command(place: str, catalog: Catalog) -> str:
+    model = next((m for m in catalog.models() if _sample(m)), None)
+    if model is None:
+        return f"curl -s {place}/v2/health/ready -o /dev/null -w '%{{http_code}}\\n'"
+    body = orjson.dumps({"inputs": _sample(model)}).decode()
+    return f"curl -s {place}/v2/models/{model.name}/infer -d '{body}'"
+
+
+def _grpc_command(place: str, catalog: Catalog) -> str:  # noqa: ARG001  (one shape for all commands)
+    call = f"c.InferenceServerClient('{place}').get_server_metadata()"
+    return f'python -c "import tritonclient.grpc as c; print({call})"'
+
+
+def _metrics_command(place: str, catalog: Catalog) -> str:  # noqa: ARG001  (one shape for all commands)
+    return f"curl -s {place}/metrics"
+
+
+def _chat_command(place: str, catalog: Catalog) -> str:
+    model = next((m for m in catalog.models() if isinstance(m, LanguageModel)), None)
+    if model is None:
+        return f"curl -s {place}/v1/models"
+    body = {"model": model.name, "messages": [{"role": "user", "content": "What is a model repository?"}]}
+    return f"curl -s {place}/v1/chat/completions -d '{orjson.dumps(body).decode()}'"
+
+
+def _sample(model: Model) -> list[dict[str, Any]]:
+    """Make small inputs of ones for a model, empty where that is not possible."""
+    if model.decoupled or isinstance(model, LanguageModel) or model.config.proto.HasField("sequence_batching"):
+        return []
+    tensors = []
+    for spec in model.config.inputs.values():
+        if spec.optional:
+            continue
+        if spec.datatype in ("FP16", "BF16"):
+            return []
+        shape = [1] * model.config.batches + [max(d, 1) for d in spec.dims]
+        count = 1
+        for size in shape:
+            count *= size
+        if count > _LARGEST_SAMPLE:
+            return []
+        one: Any = {"BYTES": "hello", "BOOL": True}.get(spec.datatype, 1)
+        tensors.append({"name": spec.name, "datatype": spec.datatype, "shape": shape, "data": [one] * count})
+    return tensors

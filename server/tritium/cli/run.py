@@ -1,0 +1,129 @@
+"""The life of a server process, from its options to its exit status.
+
+survey --problems--> exit 2          listen --port taken--> exit 1       load --failed--> exit 1
+  |                                    |                                   |
+  +----------------------------------> ports open, live, not ready ------> ready --SIGTERM--> draining --> exit 0
+"""
+
+import asyncio
+import signal
+import sys
+from typing import Any
+
+import structlog
+import uvloop
+
+from tritium.cli.assembly import build_registry, listen
+from tritium.cli.endpoints import endpoints
+from tritium.cli.options import ServeOptions, SettingsError
+from tritium.cli.screen import Row, Screen
+from tritium.cluster.local import FleetEvent
+from tritium.core.errors import InferenceError
+from tritium.core.model import State
+from tritium.repository.events import ModelEvent
+from tritium.repository.registry import Registry
+from tritium.wire.errors import ListenError, TlsError
+from tritium.wire.listener import Listener
+
+OK, FAILED, BAD_CONFIGURATION = 0, 1, 2
+
+log = structlog.get_logger("tritium")
+
+
+def run(options: ServeOptions) -> int:
+    """Serve until told to stop; return the exit status."""
+    return uvloop.run(_Process(options).serve())
+
+
+class _Process:
+    """One server, with the screen it reports to."""
+
+    def __init__(self, options: ServeOptions) -> None:
+        self._options = options
+        self._screen = Screen(sys.stderr)
+        self._rows: dict[tuple[str, str], Row] = {}
+        self._stop = asyncio.Event()
+
+    async def serve(self) -> int:
+        """Survey, listen, load, serve, drain."""
+        try:
+            registry = build_registry(self._options, self._on_model, self._on_worker)
+        except (SettingsError, InferenceError) as error:
+            self._screen.say(f"tritium: {error}")
+            return BAD_CONFIGURATION
+        found = await asyncio.to_thread(registry.survey)
+        if found.problems:
+            serving = not (found.fatal and self._options.exit_on_error)
+            self._screen.say(found.render("" if serving else "Nothing was loaded."))
+            if not serving:
+                return BAD_CONFIGURATION
+        try:
+            listeners = await listen(self._options, registry)
+        except (ListenError, TlsError) as error:
+            self._screen.say(f"tritium: {error}" + (f"\n  hint: {error.hint}" if error.hint else ""))
+            return FAILED
+        self._watch_signals()
+        try:
+            loading = asyncio.ensure_future(registry.start(found))
+            await self._unless_stopped(loading)
+            if self._stop.is_set():
+                return OK
+            if self._options.exit_on_error and not registry.all_loaded:
+                self._report_failures()
+                return FAILED
+            self._screen.ready(self._table(), endpoints(self._options, listeners, registry))
+            await self._stop.wait()
+            self._screen.say("Draining; again Ctrl-C to stop at once.")
+            return OK
+        finally:
+            await self._close(listeners, registry)
+
+    async def _unless_stopped(self, loading: "asyncio.Future[None]") -> None:
+        stopping = asyncio.ensure_future(self._stop.wait())
+        both: set[asyncio.Future[Any]] = {loading, stopping}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not loading.done():
+            loading.cancel()
+        await asyncio.gather(loading, return_exceptions=self._stop.is_set())
+
+    async def _close(self, listeners: dict[str, Listener], registry: Registry) -> None:
+        """Let calls in flight finish, then every model, each within the time for an exit."""
+        grace_s = self._options.exit_timeout_s
+        await asyncio.gather(*(listener.close(grace_s) for listener in listeners.values()))
+        try:
+            await asyncio.wait_for(registry.close(), grace_s + 5)
+        except TimeoutError:
+            log.warning("models_did_not_drain", seconds=grace_s)
+
+    def _watch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._told_to_stop, number)
+
+    def _told_to_stop(self, number: signal.Signals) -> None:
+        if self._stop.is_set():
+            # Children see the end of their sockets and leave by themselves.
+            raise SystemExit(128 + number)
+        self._stop.set()
+
+    def _on_model(self, event: ModelEvent) -> None:
+        row = Row(event.model, event.version, event.backend, event.instances, event.state, event.seconds, event.reason)
+        if event.state is State.LOADING:
+            self._screen.loading(event.model)
+        elif event.state in (State.READY, State.UNAVAILABLE) and not self._stop.is_set():
+            self._rows[event.model, event.version] = row
+            self._screen.loaded(row)
+
+    def _on_worker(self, model: str, event: FleetEvent) -> None:
+        log.info("worker", is_now=event.kind, model=model, worker=event.worker, detail=event.detail)
+
+    def _table(self) -> list[Row]:
+        return [self._rows[key] for key in sorted(self._rows)]
+
+    def _report_failures(self) -> None:
+        failed = [row for row in self._table() if row.reason]
+        for row in failed:
+            self._screen.say(f"\n{row.model} {row.version} could not be loaded:\n  " + row.reason.replace("\n", "\n  "))
+        hint = "--no-exit-on-error serves the models that load."
+        self._screen.say(f"\n{len(failed)} of {len(self._rows)} models could not be loaded. {hint}")
