@@ -1,7 +1,9 @@
+import asyncio
 import importlib.util
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tritium.core.serving import ServerState
@@ -32,6 +34,25 @@ async def house(houses):
 
 
 @pytest.fixture
+def watched(house):
+    """Watch a model: events of a request's arrival and of its cancellation."""
+
+    def watch(name):
+        model = house.model(name)
+        submit, submitted, cancelled = model.submit, asyncio.Event(), asyncio.Event()
+
+        def watching(request, reply):
+            request.on_cancel(cancelled.set)
+            submit(request, reply)
+            submitted.set()
+
+        model.submit = watching
+        return submitted, cancelled
+
+    return watch
+
+
+@pytest.fixture
 def server(house, houses):
     return ServerState(house, name="triton", version="2.51.0", labels=houses.labels)
 
@@ -42,3 +63,10 @@ async def port(server):
     listener = await listen_http(handler(server), host="127.0.0.1", port=0)
     yield listener.port
     await listener.close(grace_s=1)
+
+
+@pytest.fixture
+async def client(port):
+    """An HTTP client of that port."""
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as made:
+        yield made
