@@ -34,10 +34,12 @@ def from_json(text: str) -> Any:
     # The stubs of protobuf are no dependency of ours; only load overrides need the module.
     from google.protobuf import json_format  # type: ignore[import-untyped]  # noqa: PLC0415
 
-    message = model_config_pb2.ModelConfig()
     try:
-        return json_format.Parse(text, message)
-    except json_format.ParseError as error:
+        found = json.loads(text)
+        if not isinstance(found, dict):
+            raise BadConfigJson("a model configuration is a JSON object")
+        return json_format.ParseDict(found, model_config_pb2.ModelConfig())
+    except (json.JSONDecodeError, json_format.ParseError) as error:
         raise BadConfigJson(str(error)) from None
     except RecursionError:
         raise BadConfigJson("the configuration is nested too deeply") from None
