@@ -4,6 +4,8 @@ import json
 import openai
 import pytest
 
+from tritium.core.errors import Unavailable, WorkerLost
+
 HELLO = [{"role": "user", "content": "What is a model repository?"}]
 
 
@@ -224,8 +226,6 @@ async def test_default_max_tokens_is_the_rest_of_the_context(door):
 
 async def test_failure_before_the_first_token_is_an_http_error(door):
     """A generation that fails before its first token is answered with its status, also when streaming was asked."""
-    from tritium.core.errors import Unavailable
-
     door.say(fail_at=0, failure=Unavailable("no worker became ready"))
     with pytest.raises(openai.InternalServerError) as caught:
         await door.client.chat.completions.create(model="story", messages=HELLO, stream=True)
@@ -235,15 +235,11 @@ async def test_failure_before_the_first_token_is_an_http_error(door):
 
 async def test_failure_in_the_middle_of_a_stream(door):
     """A generation that fails midway ends the stream with an error event and without [DONE]."""
-    from tritium.core.errors import WorkerLost
-
     door.say(fail_at=3, failure=WorkerLost("worker worker_0 died under the request"))
     stream = await door.client.chat.completions.create(model="story", messages=HELLO, stream=True)
-    seen = []
+    assert len([await anext(stream) for _ in range(4)]) == 4
     with pytest.raises(openai.APIError, match="worker_0 died"):
-        async for chunk in stream:
-            seen.append(chunk)
-    assert len(seen) == 4
+        await anext(stream)
     raw = await door.http.post("/v1/chat/completions", json={"model": "story", "messages": HELLO, "stream": True})
     assert raw.text.rstrip().splitlines()[-1].startswith('data: {"error":')
     assert "[DONE]" not in raw.text

@@ -31,7 +31,7 @@ class Explanation(msgspec.Struct):
 
 
 class _Kind(msgspec.Struct):
-    messages: msgspec.Raw | None = None
+    messages: msgspec.Raw = msgspec.Raw()
 
 
 async def explain(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
@@ -51,6 +51,6 @@ async def explain(visit: Visit, models: LanguageModels, _options: OpenAIOptions)
 
 def _is_chat(body: bytes | memoryview) -> bool:
     try:
-        return msgspec.json.decode(body, type=_Kind).messages is not None
+        return bool(bytes(msgspec.json.decode(body, type=_Kind).messages))
     except msgspec.MsgspecError:
         return False
