@@ -117,7 +117,9 @@ def echo(job: Job) -> list[Tensor]:
 class FakeInstance:
     """Executes what it is given, at once or when let go; keeps the batches it saw."""
 
-    def __init__(self, behaviour: Behaviour = echo, *, held: bool = False, depth: int = 1, name: str = "fake_0") -> None:
+    def __init__(
+        self, behaviour: Behaviour = echo, *, held: bool = False, depth: int = 1, name: str = "fake_0"
+    ) -> None:
         self.name = name
         self.depth = depth
         self.healthy = True
