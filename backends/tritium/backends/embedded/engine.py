@@ -18,6 +18,7 @@ import structlog
 
 from tritium.backends.embedded.architecture import read_architecture
 from tritium.backends.embedded.batch import build_step
+from tritium.backends.embedded.blas import use_one_thread
 from tritium.backends.embedded.cache import BlockPool
 from tritium.backends.embedded.model import Model
 from tritium.backends.embedded.sampling import Sampler, log_probabilities, read_sampling, report
@@ -133,6 +134,7 @@ class EmbeddedEngine:
             self._transfer.close()
 
     def _load(self) -> None:
+        use_one_thread()
         architecture = read_architecture(self._source.folder)
         settings = self._settings = read_settings(self._source.arguments, architecture)
         a = self._architecture = architecture

@@ -6,6 +6,7 @@ Three things are folded into the weights at load, so that a step need not do the
 the queries, and an order of each head in which a rotary pair is one complex number.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +71,7 @@ class Model:
     def __init__(self, architecture: Architecture, weights: Weights, cache: Floats, context: int) -> None:
         a = self.architecture = architecture
         self.cache = cache
+        self._scratch = np.empty(0, np.float32)
         self._group = a.heads // a.kv_heads
         self._query_width = a.heads * a.head_width
         self._rotated_heads = a.heads + a.kv_heads
@@ -171,14 +173,24 @@ class Model:
         pairs = rotated.view(np.complex64)
         np.multiply(pairs, rotation, out=pairs)
 
+    def _gather(self, cache: Floats, tables: Integers) -> Floats:
+        """Bring the blocks of each row together, as (2, rows, context, kv_heads, head_width) valid until the next call.
+
+        The memory is kept: taking and giving back some megabytes a layer would cost a page fault for every 4 KiB.
+        """
+        shape = (2, *tables.shape, *cache.shape[2:])
+        size = math.prod(shape)
+        if size > self._scratch.size:
+            self._scratch = np.empty(size, np.float32)
+        gathered = self._scratch[:size].reshape(shape)
+        for part, out in zip(cache, gathered, strict=True):
+            np.take(part, tables, axis=0, out=out, mode="clip")  # other modes copy once more
+        return gathered.reshape(2, len(tables), -1, *cache.shape[3:])
+
     def _attend_decodes(self, heads: Floats, cache: Floats, group: DecodeGroup, mixed: Floats) -> None:
         a = self.architecture
         count = group.last - group.first
-        # (rows, blocks, block_tokens, kv_heads, head_width) -> (rows, kv_heads, context, head_width)
-        keys, values = (
-            np.take(part, group.tables, axis=0).reshape(count, -1, a.kv_heads, a.head_width).swapaxes(1, 2)
-            for part in cache
-        )
+        keys, values = (part.swapaxes(1, 2) for part in self._gather(cache, group.tables))
         queries = heads[group.first : group.last, : a.heads].reshape(count, a.kv_heads, self._group, a.head_width)
         scores = queries @ keys.swapaxes(2, 3)
         scores += group.bias[:, None, None, :]
@@ -189,10 +201,7 @@ class Model:
         a = self.architecture
         count = chunk.last - chunk.first
         end = chunk.start + count
-        keys, values = (
-            np.take(part, chunk.table, axis=0).reshape(-1, a.kv_heads, a.head_width)[:end].swapaxes(0, 1)
-            for part in cache
-        )
+        keys, values = (part[0, :end].swapaxes(0, 1) for part in self._gather(cache, chunk.table[None]))
         queries = heads[chunk.first : chunk.last, : a.heads].reshape(count, a.kv_heads, self._group, a.head_width)
         # (kv_heads, group * rows, head_width): one matrix product a key head
         flat = queries.transpose(1, 2, 0, 3).reshape(a.kv_heads, -1, a.head_width)

@@ -5,6 +5,8 @@ metadata and where the region begins, so that no other channel is needed.
 """
 
 import base64
+import importlib
+import importlib.util
 import mmap
 import os
 import secrets
@@ -16,12 +18,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-# NIXL says at INFO, on standard output, that it has started.
+from tritium.backends.transfer.transport import NIXL_MODULES, Pieces, Read, ReadState
+
+# It says at INFO, on standard output, that it has started.
 os.environ.setdefault("NIXL_LOG_LEVEL", "WARN")
-
-from nixl import _api, _bindings  # type: ignore[import-untyped]
-
-from tritium.backends.transfer.transport import Pieces, Read, ReadState
+_package = next(name for name in NIXL_MODULES if importlib.util.find_spec(name))
+_api: Any = importlib.import_module(f"{_package}._api")
+_bindings: Any = importlib.import_module(f"{_package}._bindings")
 
 _PROGRESS_PAUSE_US = 100
 """NIXL's own 0 makes the progress thread of an idle agent spin a whole core; with this it takes 2 %."""
