@@ -5,6 +5,7 @@ Each step is a no-op where it does not apply. vLLM may call it more than once in
 
 import ctypes
 import importlib
+import importlib.util
 import os
 import platform
 import signal
@@ -20,6 +21,9 @@ WORKER_VARIABLE = "TRITIUM_WORKER_PID"
 PROGRESS_DELAY_US = 100
 """How long NIXL's progress thread sleeps between looks; its own 0 burns a core per idle worker."""
 
+NIXL_PACKAGES = ("nixl_cu12", "nixl_cu13")
+"""The builds of NIXL, by the CUDA they were made for."""
+
 _ARCH_PRCTL = 158
 _ARCH_REQ_XCOMP_PERM = 0x1023
 _XFEATURE_XTILEDATA = 18
@@ -34,7 +38,7 @@ def register() -> None:
     ask_for_amx(libc)
     die_with_parent(libc)
     if os.environ.get(TRANSFER_VARIABLE) == "nixl":
-        calm_nixl()
+        prepare_nixl()
 
 
 def ask_for_amx(libc: ctypes.CDLL) -> bool:
@@ -58,24 +62,31 @@ def die_with_parent(libc: ctypes.CDLL) -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-def calm_nixl() -> None:
-    """Let NIXL's progress thread sleep between looks: wrap the binding's agent, whose delay Python cannot set."""
+def prepare_nixl() -> None:
+    """Make NIXL importable and calm; its binding is imported here, so call this only where NIXL will be used."""
     # Must precede the first import of NIXL, which reads it; vLLM sets the same value when it is the first.
     os.environ.setdefault("UCX_RCACHE_MAX_UNRELEASED", "1024")
-    for package in ("nixl_cu12", "nixl_cu13"):
-        try:
-            bindings: Any = importlib.import_module(f"{package}._bindings")
-        except ImportError:
-            continue
-        agent: Any = bindings.nixlAgent
-        if getattr(agent, "calmed", False):
-            continue
+    installed = [name for name in NIXL_PACKAGES if importlib.util.find_spec(name) is not None]
+    for name in installed:
+        _calm(importlib.import_module(f"{name}._bindings"))
+    if installed:
+        # The `nixl` package picks a build by whichever CUDA library it sees, also where there is no GPU (cuda-python
+        # comes with tritonclient[all]), and gives up when that one is missing. Any build moves host memory.
+        for name in set(NIXL_PACKAGES) - set(installed):
+            sys.modules.setdefault(name, importlib.import_module(installed[0]))
 
-        class CalmAgent(agent):  # type: ignore[misc]  # a class of a C extension, known only at run time
-            calmed = True
 
-            def __init__(self, name: str, config: Any, _base: Any = agent) -> None:
-                config.pthrDelay = PROGRESS_DELAY_US
-                _base.__init__(self, name, config)
+def _calm(bindings: Any) -> None:
+    """Let NIXL's progress thread sleep between looks: wrap the agent class, whose delay its Python API fixes at 0."""
+    agent: Any = bindings.nixlAgent
+    if getattr(agent, "calmed", False):
+        return
 
-        bindings.nixlAgent = CalmAgent
+    class CalmAgent(agent):  # type: ignore[misc]  # a class of a C extension, known only at run time
+        calmed = True
+
+        def __init__(self, name: str, config: Any) -> None:
+            config.pthrDelay = PROGRESS_DELAY_US
+            agent.__init__(self, name, config)
+
+    bindings.nixlAgent = CalmAgent
