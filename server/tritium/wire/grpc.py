@@ -24,7 +24,9 @@ class Call(Protocol):
     """One RPC.
 
     Contract: `write` queues a message and returns; `drain` waits for flow control. `on_cancel` callbacks run once
-    when the peer resets the stream, closes the connection, or the deadline passes.
+    when the peer resets the stream, closes the connection, or the deadline passes; at once if that has happened, never
+    after the handler has returned. A handler is not cancelled for it: it sees `cancelled`, its writes do nothing, and
+    the iterator of its requests raises GrpcError(CANCELLED). Values of -bin metadata are decoded.
     """
 
     method: str
@@ -42,7 +44,7 @@ class Call(Protocol):
         """Call back when the call is cancelled."""
         ...
 
-    def write(self, message: bytes) -> None:
+    def write(self, message: "Reply") -> None:
         """Send one message of a streaming response."""
         ...
 
@@ -51,7 +53,10 @@ class Call(Protocol):
         ...
 
 
-Unary = Callable[[bytes | memoryview, Call], Awaitable[bytes]]
+Reply = bytes | Sequence[bytes | bytearray | memoryview]
+"""A message, or the parts of one in order; large parts are not copied and must not change until they have left."""
+
+Unary = Callable[[bytes | memoryview, Call], Awaitable[Reply]]
 Bidi = Callable[[AsyncIterator[bytes | memoryview], Call], Awaitable[None]]
 
 

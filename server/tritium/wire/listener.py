@@ -6,21 +6,17 @@ await listener.close(grace_s=30)
 """
 
 import asyncio
-import errno
-import socket
 import ssl
 from collections.abc import Callable
 from typing import Protocol
 
-from tritium.wire.errors import ListenError
+from tritium.wire.address import BACKLOG, bind
 from tritium.wire.grpc import GrpcLimits, Methods
 from tritium.wire.h1.connection import HttpConnection
 from tritium.wire.h2.connection import GrpcConnection, scratch_bytes
 from tritium.wire.http import Handler, HttpLimits
 from tritium.wire.roster import SWEEP_S, Roster
 from tritium.wire.tls import Tls
-
-BACKLOG = 1024
 
 
 class Listener(Protocol):
@@ -99,51 +95,3 @@ async def _listen(
 def _sweep_s(*limits_s: float) -> float:
     """Look at the connections often enough for the shortest limit to be kept within a quarter."""
     return min([SWEEP_S, *(limit / 4 for limit in limits_s if limit)])
-
-
-async def bind(host: str, port: int) -> list[socket.socket]:
-    """Bind every address of `host` to one port; "" means every address of this machine.
-
-    Raises:
-        ListenError: See there.
-    """
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as error:
-        raise ListenError(host, port, f"unknown host ({error.strerror})", hint="check the spelling") from error
-    sockets: list[socket.socket] = []
-    try:
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            try:
-                sock = socket.socket(family, kind, protocol)
-            except OSError:
-                continue  # the resolver knows IPv6 but the kernel does not
-            sockets.append(sock)
-            sock.setblocking(False)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind((address[0], port, *address[2:]))
-            sock.listen(BACKLOG)
-            port = sock.getsockname()[1]
-    except OSError as error:
-        for sock in sockets:
-            sock.close()
-        raise _explain(error, host, port) from error
-    if not sockets:
-        raise ListenError(host, port, "no usable address", hint="name an address of this machine")
-    return sockets
-
-
-def _explain(error: OSError, host: str, port: int) -> ListenError:
-    match error.errno:
-        case errno.EADDRINUSE:
-            hint = f"`ss -ltnp 'sport = :{port}'` shows who has it; stop that program or choose another port"
-            return ListenError(host, port, "the port is in use", hint=hint)
-        case errno.EACCES | errno.EPERM:
-            return ListenError(host, port, "permission denied", hint="ports below 1024 need root; choose a higher one")
-        case errno.EADDRNOTAVAIL:
-            return ListenError(host, port, "not an address of this machine", hint="0.0.0.0 listens on every address")
-        case _:
-            return ListenError(host, port, error.strerror or str(error))

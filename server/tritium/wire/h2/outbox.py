@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from tritium.wire.gate import Gate
+from tritium.wire.grpc import Reply
 from tritium.wire.h2.frames import (
     DEFAULT_FRAME_BYTES,
     DEFAULT_WINDOW,
@@ -99,9 +100,9 @@ class Outbox:
         """Send a frame that no window holds back."""
         self._transport.write(frame)
 
-    def send(self, outlet: Outlet, message: Buffer | Sequence[Buffer], trailers: bytes | None = None) -> None:
+    def send(self, outlet: Outlet, message: Reply, trailers: bytes | None = None) -> None:
         """Send a message; `trailers`, when given, end the stream after it."""
-        parts: Sequence[Buffer] = (message,) if isinstance(message, (bytes, bytearray, memoryview)) else message
+        parts: Sequence[Buffer] = (message,) if isinstance(message, (bytes, memoryview)) else message
         size = 0
         for part in parts:
             size += part.nbytes if isinstance(part, memoryview) else len(part)

@@ -10,13 +10,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from tritium.wire.grpc import GrpcError
+from tritium.wire.grpc import GrpcError, Reply
 from tritium.wire.h2 import replies
 from tritium.wire.h2.flow import Credit
 from tritium.wire.h2.headers import Head
 from tritium.wire.h2.messages import Assembler, Message
 from tritium.wire.h2.outbox import Outbox, Outlet
-from tritium.wire.http import Buffer
 from tritium.wire.status import Status
 
 DEADLINE_MESSAGE = "Deadline Exceeded"
@@ -100,7 +99,7 @@ class Stream:
         else:
             self._callbacks.append(callback)
 
-    def write(self, message: Buffer | Sequence[Buffer]) -> None:
+    def write(self, message: Reply) -> None:
         """Send one message of a streaming response; nothing happens when nobody waits for it."""
         if not self.over:
             self._host.outbox.send(self.outlet, message)
@@ -194,7 +193,7 @@ class Stream:
 
     # the answer
 
-    def reply(self, message: Buffer | Sequence[Buffer]) -> None:
+    def reply(self, message: Reply) -> None:
         """Answer a unary call."""
         if not self.over:
             self._host.outbox.send(self.outlet, message, replies.TRAILERS_OK)

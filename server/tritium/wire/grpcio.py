@@ -1,0 +1,256 @@
+"""The same table of methods on grpcio's own asyncio server: the reference our HTTP/2 is tested against, and a way back.
+
+grpcio carries the bytes; names, statuses and cancellation mean what they mean in `wire.h2`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Never, TypeVar
+
+import grpc  # type: ignore[import-untyped]  # grpcio ships no types
+import grpc.aio  # type: ignore[import-untyped]  # likewise
+import structlog
+
+from tritium.wire.address import bind
+from tritium.wire.errors import TlsError
+from tritium.wire.gate import Gate
+from tritium.wire.grpc import Bidi, Call, GrpcError, GrpcLimits, Methods, Reply, Unary
+from tritium.wire.status import Status
+from tritium.wire.tls import Tls
+
+UNREAD_MESSAGES = 16
+"""Requests that wait for a streaming handler; grpcio's flow control holds back more."""
+
+_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+_END = object()
+T = TypeVar("T")
+
+log = structlog.get_logger("tritium.wire")
+
+
+class GrpcioListener:
+    """A Listener on grpcio's server."""
+
+    def __init__(self, server: grpc.aio.Server, host: str, port: int) -> None:
+        self.host = host
+        self.port = port
+        self._server = server
+
+    @classmethod
+    async def start(
+        cls, methods: Methods, *, host: str, port: int, limits: GrpcLimits, tls: Tls | None
+    ) -> "GrpcioListener":
+        """Open the port; `limits` gives the size of messages and the number of calls.
+
+        Raises:
+            ListenError: The address is taken, forbidden or not this machine's.
+            TlsError: The certificates cannot be used.
+        """
+        # grpcio reports every failure to bind in the same words; ours tell them apart.
+        sockets = await bind(host, port)
+        port = sockets[0].getsockname()[1]
+        for sock in sockets:
+            sock.close()
+        server = grpc.aio.server(
+            handlers=(_Table(methods),),
+            options=(
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", limits.message_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.max_metadata_size", limits.header_bytes),
+                ("grpc.max_concurrent_streams", limits.concurrent_streams),
+            ),
+        )
+        address = f"[{host}]:{port}" if ":" in host else f"{host or '0.0.0.0'}:{port}"  # noqa: S104  # "" asks for all
+        if tls is None:
+            server.add_insecure_port(address)
+        else:
+            server.add_secure_port(address, _credentials(tls))
+        await server.start()
+        return cls(server, host, port)
+
+    async def close(self, grace_s: float) -> None:
+        """Stop accepting, let calls in flight finish for up to `grace_s` seconds, then end what is left."""
+        await self._server.stop(grace_s)
+
+
+class _Table(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types
+    """Finds the handler of a method by its path."""
+
+    def __init__(self, methods: Methods) -> None:
+        self._methods: dict[str, grpc.RpcMethodHandler] = {}
+        for path, unary in methods.unary.items():
+            self._methods[path] = grpc.unary_unary_rpc_method_handler(_unary(path, unary))
+        for path, bidi in methods.bidi.items():
+            self._methods[path] = grpc.stream_stream_rpc_method_handler(_bidi(path, bidi))
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        """Return the handler; an unknown method gets one that says so."""
+        path: str = handler_call_details.method
+        return self._methods.get(path) or grpc.stream_stream_rpc_method_handler(_bidi(path, _unimplemented))
+
+
+class _Call:
+    """A `wire.grpc.Call` over grpcio's context."""
+
+    def __init__(self, context: Any, method: str) -> None:
+        self.method = method
+        self.metadata: Sequence[tuple[bytes, bytes]] = [
+            (_bytes(key), _bytes(value)) for key, value in context.invocation_metadata()
+        ]
+        self.peer = context.peer()
+        self.deadline_s: float | None = context.time_remaining()
+        self.cancelled = False
+        self.outgoing: asyncio.Queue[Any] = asyncio.Queue()
+        self.gate = Gate()
+        self._incoming: asyncio.Queue[Any] = asyncio.Queue(UNREAD_MESSAGES)
+        self._callbacks: list[Callable[[], None]] = []
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Call back when the call is cancelled; at once if it already is."""
+        if self.cancelled:
+            asyncio.get_running_loop().call_soon(callback)
+        else:
+            self._callbacks.append(callback)
+
+    def write(self, message: Reply) -> None:
+        """Queue one message of a streaming response."""
+        if not self.cancelled:
+            self.outgoing.put_nowait(_joined(message))
+            self.gate.close()
+
+    async def drain(self) -> None:
+        """Wait until grpcio has taken what was written."""
+        await self.gate.passed()
+
+    def __aiter__(self) -> "_Call":
+        """Iterate over the requests of a streaming call."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Return the next request."""
+        if not self.cancelled:
+            message = await self._incoming.get()
+            if isinstance(message, bytes):
+                return message
+        if self.cancelled:
+            raise GrpcError(Status.CANCELLED, "the call was cancelled")
+        self._incoming.put_nowait(_END)
+        raise StopAsyncIteration
+
+    async def receive(self, requests: AsyncIterator[bytes]) -> None:
+        """Pass requests on to the handler, at its pace."""
+        async for request in requests:
+            await self._incoming.put(request)
+        await self._incoming.put(_END)
+
+    def cancel(self) -> None:
+        """Tell the handler that nobody waits any more."""
+        self.cancelled = True
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            asyncio.get_running_loop().call_soon(callback)
+        while not self._incoming.empty():
+            self._incoming.get_nowait()
+        self._incoming.put_nowait(_END)
+        self.gate.open()
+
+
+_handlers: set[asyncio.Task[Any]] = set()
+"""Handlers outlive a call that was cancelled, as they do in `wire.h2`; this keeps them alive."""
+
+
+def _unary(path: str, handler: Unary) -> Callable[[bytes, Any], Awaitable[bytes]]:
+    async def run(request: bytes, context: Any) -> bytes:
+        call = _Call(context, path)
+        work = _start(_reply(handler, request, call))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        except GrpcError as error:
+            await _abort(context, error)
+
+    return run
+
+
+def _bidi(path: str, handler: Bidi) -> Callable[[AsyncIterator[bytes], Any], Awaitable[None]]:
+    async def run(requests: AsyncIterator[bytes], context: Any) -> None:
+        call = _Call(context, path)
+        work = _start(_stream(handler, call))
+        reader = asyncio.create_task(call.receive(requests))
+        try:
+            while (message := await call.outgoing.get()) is not _END:
+                await context.write(message)
+                if call.outgoing.empty():
+                    call.gate.open()
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        except GrpcError as error:
+            await _abort(context, error)
+        finally:
+            reader.cancel()
+
+    return run
+
+
+async def _unimplemented(requests: AsyncIterator[bytes | memoryview], call: Call) -> None:  # noqa: ARG001  # a Bidi
+    raise GrpcError(Status.UNIMPLEMENTED, f"unknown method {call.method}")
+
+
+def _start(work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+    task = asyncio.create_task(work)
+    _handlers.add(task)
+    task.add_done_callback(_handlers.discard)
+    return task
+
+
+async def _reply(handler: Unary, request: bytes, call: _Call) -> bytes:
+    try:
+        return _joined(await handler(request, call))
+    except GrpcError:
+        raise
+    except Exception as fault:  # noqa: BLE001  # whatever a handler raises ends its call, and is logged
+        raise _reported(call, fault) from None
+
+
+async def _stream(handler: Bidi, call: _Call) -> None:
+    try:
+        await handler(call, call)
+    except GrpcError:
+        raise
+    except Exception as fault:  # noqa: BLE001  # whatever a handler raises ends its call, and is logged
+        raise _reported(call, fault) from None
+    finally:
+        call.outgoing.put_nowait(_END)
+
+
+def _reported(call: _Call, fault: Exception) -> GrpcError:
+    log.error("grpc_handler_failed", method=call.method, exc_info=fault)
+    return GrpcError(Status.UNKNOWN, f"unexpected {type(fault).__name__}: {fault}")
+
+
+async def _abort(context: Any, error: GrpcError) -> Never:
+    await context.abort(_CODES[error.status], error.message)
+    raise AssertionError("context.abort always raises")
+
+
+def _joined(message: Reply) -> bytes:
+    return message if isinstance(message, bytes) else b"".join(message)
+
+
+def _bytes(value: str | bytes) -> bytes:
+    return value if isinstance(value, bytes) else value.encode()
+
+
+def _credentials(tls: Tls) -> grpc.ServerCredentials:
+    tls.context()  # checks the files, with an error that names them
+    try:
+        pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
+        authority = tls.client_ca.read_bytes() if tls.client_ca else None
+    except OSError as error:
+        raise TlsError(f"cannot read {error.filename}: {error.strerror}") from error
+    return grpc.ssl_server_credentials((pair,), authority, require_client_auth=authority is not None)
