@@ -44,6 +44,7 @@ async def model_stream_infer(messages: AsyncIterator[bytes | memoryview], call: 
     finally:
         reading.cancel()
         stream.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
 
 
 async def _read(messages: AsyncIterator[bytes | memoryview], stream: "InferStream", call: Call) -> None:
@@ -75,17 +76,16 @@ class InferStream:
         request = parse(_Request, message)
         turn = Turn(self, request.model_name, request.id)
         self._open.add(turn)
+        self._ordered.append(turn)
         self._idle.clear()
         try:
             model = self.server.catalog.model(request.model_name, version.check(request.model_version))
-            turn.ordered = not model.decoupled
-            if turn.ordered:
-                self._ordered.append(turn)
+            if model.decoupled:
+                turn.ordered = False
+                self._ordered.pop()
             turn.run(model, grpc_request.decode(request, Tensor))
-        except Refusal as refusal:
-            turn.send(error_of(refusal), final=True)
-        except InferenceError as problem:
-            turn.send(problem, final=True)
+        except (Refusal, InferenceError) as problem:
+            turn.refuse(problem)
 
     def write(self, item: bytes) -> None:
         """Send one item, unless the stream has failed."""
@@ -124,10 +124,11 @@ class Turn:
     """One request of a stream, and the Reply it is answered through."""
 
     def __init__(self, stream: InferStream, model_name: str, request_id: str) -> None:
-        self.ordered = False
+        self.ordered = True
+        """Whether it waits for the requests before it; not so once its model is known to be decoupled."""
         self.answered = False
         self.items: list[bytes] = []
-        """What waits for its turn, in a model that is not decoupled."""
+        """What waits."""
         self._stream = stream
         self._model_name = model_name
         self._id = request_id
@@ -147,6 +148,10 @@ class Turn:
         """Take the request back."""
         if self._inference is not None:
             self._inference.cancel()
+
+    def refuse(self, problem: Refusal | InferenceError) -> None:
+        """Answer a request that cannot be submitted."""
+        self.send(error_of(problem) if isinstance(problem, Refusal) else problem, final=True)
 
     def send(self, response: InferResponse | InferenceError | None, *, final: bool) -> None:
         """Write one response, or keep it until the earlier requests are answered."""
