@@ -1,10 +1,10 @@
 """The choice of a worker: what each would cost, and the words for it.
 
-    cost = pending prefill + uncached prompt + DECODE_SHARE * decoding + crowding            (all in blocks)
+    cost = uncached prompt + WAIT_SHARE * prefill before it + DECODE_SHARE * decoding beside it + crowding
 
-A block to compute weighs four times a block that is merely being decoded from: a worker that holds a long prefix
-keeps its requests until it carries clearly more than the others, and a burst on one prefix still spills over.
-Equal costs go to the worker with fewest requests, then to the one not used for longest.
+All in blocks. Work of our own making weighs most, for it delays everybody and pushes other prefixes out of the cache:
+a worker that holds a long prefix keeps its requests until it carries clearly more than the others, and a burst on
+one prefix still spills over. Equal costs go to the worker with fewest requests, then to the one not used for longest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,8 +13,11 @@ from enum import StrEnum
 
 from tritium.router.book import WorkerLoad
 
-DECODE_SHARE = 0.25
-"""What a block under decode costs, in blocks to prefill."""
+WAIT_SHARE = 0.5
+"""What a block that others still have to prefill costs, in blocks to prefill ourselves."""
+
+DECODE_SHARE = 0.1
+"""What a block under decode costs. Both shares were chosen by the simulation in qa/unit/router; see docs/routing.md."""
 
 CROWD_SHARE = 0.5
 """What every sequence beyond a worker's maximum costs, as a share of the prompt: it would wait in the engine."""
@@ -57,8 +60,8 @@ def cost(load: WorkerLoad, *, prompt_blocks: int, overlap_blocks: int) -> float:
     """Return what the prompt would cost on a worker, in blocks to prefill; lower wins."""
     crowd = load.active - load.max_sequences + 1
     return (
-        load.prefill_blocks
-        + max(0, prompt_blocks - overlap_blocks)
+        max(0, prompt_blocks - overlap_blocks)
+        + WAIT_SHARE * load.prefill_blocks
         + DECODE_SHARE * load.decode_blocks
         + (CROWD_SHARE * prompt_blocks * crowd if crowd > 0 else 0.0)
     )
@@ -85,7 +88,12 @@ def cheapest(loads: Sequence[WorkerLoad], overlaps: Mapping[int, int], prompt_bl
     least = float("inf")
     # The formula of `cost`, written out: this loop runs for every worker of every request.
     for load in loads:
-        price = load.prefill_blocks + prompt_blocks - overlaps.get(load.number, 0) + DECODE_SHARE * load.decode_blocks
+        price = (
+            prompt_blocks
+            - overlaps.get(load.number, 0)
+            + WAIT_SHARE * load.prefill_blocks
+            + DECODE_SHARE * load.decode_blocks
+        )
         if load.active >= load.max_sequences:
             price += CROWD_SHARE * prompt_blocks * (load.active - load.max_sequences + 1)
         if price > least:
