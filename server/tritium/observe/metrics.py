@@ -1,0 +1,47 @@
+"""The metrics endpoint: GET /metrics asks every source and answers in Prometheus' text form."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from tritium.core.model import Model
+from tritium.observe.machine import Machine
+from tritium.observe.models import model_metrics
+from tritium.observe.samples import Kind, MetricSource, Sample, render
+from tritium.wire.http import Handler, Request, Response
+
+CONTENT_TYPE = b"text/plain; charset=utf-8"
+
+_JSON = ((b"content-type", b"application/json"),)
+_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+
+
+def metrics_handler(models: Callable[[], Sequence[Model]], sources: Iterable[MetricSource] = ()) -> Handler:
+    """Serve Triton's metrics of the loaded models, the machine's, and those of further sources."""
+    asked: tuple[MetricSource, ...] = (model_metrics(models), Machine(), *sources)
+
+    async def handle(request: Request) -> Response:
+        if request.path != "/metrics":
+            return Response(404, _JSON, (b'{"error":"Not Found"}',))
+        if request.method != "GET":
+            return Response(405, _JSON, (b'{"error":"Method Not Allowed"}',))
+        text = render(sample for source in asked for sample in source())
+        return Response(200, ((b"content-type", CONTENT_TYPE),), (text.encode(),))
+
+    return handle
+
+
+def plain_metrics(
+    read: Callable[[], Iterable[tuple[str, Mapping[str, str], float]]], help_texts: Mapping[str, str]
+) -> MetricSource:
+    """Return the source of (name, labels, value) readings; a name that ends in _total is a counter.
+
+    Readings whose name Prometheus does not allow are left out: they come from engines that name things freely.
+    """
+
+    def samples() -> Iterator[Sample]:
+        for name, labels, value in read():
+            if _NAME.fullmatch(name):
+                kind = Kind.COUNTER if name.endswith("_total") else Kind.GAUGE
+                yield Sample(name, value, labels, kind, help_texts.get(name, ""))
+
+    return samples
