@@ -39,8 +39,9 @@ TEMPLATES = {
 {%- endfor -%}
 {{ '<a>' if add_generation_prompt else '' }}""",
     "tools": "{% if tools %}{{ tools | tojson }}|{{ tools | tojson(indent=2) }}|"
-    "{{ tools[0] | tojson(separators=(',', ':'), sort_keys=true) }}{% endif %}{% for m in messages %}{% if m.tool_calls is defined %}{% for c in m.tool_calls %}"
-    "{{ c.function.arguments | tojson }}{% endfor %}{% else %}{{ m.content }}{% endif %}{% endfor %}",
+    "{{ tools[0] | tojson(separators=(',', ':'), sort_keys=true) }}{% endif %}{% for m in messages %}"
+    "{% if m.tool_calls is defined %}{% for c in m.tool_calls %}{{ c.function.arguments | tojson }}{% endfor %}"
+    "{% else %}{{ m.content }}{% endif %}{% endfor %}",
     "namespace_and_controls": "{% set ns = namespace(n=0, last='') %}{% for m in messages %}"
     "{% if m.role == 'system' %}{% continue %}{% endif %}{% set ns.n = ns.n + 1 %}{% set ns.last = m.content %}"
     "{% if ns.n == 2 %}{% break %}{% endif %}{% endfor %}{{ ns.n }}:{{ ns.last }}",

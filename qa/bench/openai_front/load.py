@@ -1,0 +1,129 @@
+"""A closed loop of streaming chats: so many at once, each the next as soon as the last has ended.
+
+It reads no more of an answer than it must: when bytes came, how many token events they held, and the usage at the end.
+"""
+
+import asyncio
+import json
+import random
+import re
+import time
+from dataclasses import dataclass, field
+
+WORDS = (
+    "request server model router worker token prompt block cache queue batch stream answer version folder "
+    "policy engine memory latency throughput sequence ensemble instance health metric trace weight layer "
+    "tensor shape buffer socket frame header client library config parameter value index table record"
+).split()
+_TEXT_EVENT = b'{"content":"'
+_USAGE = re.compile(rb'"usage":(\{.*?\}\})')
+
+
+@dataclass(slots=True)
+class Chat:
+    """One answered chat, times in seconds."""
+
+    first_token_s: float
+    total_s: float
+    prompt_tokens: int
+    completion_tokens: int
+    events: int
+    """Events on the wire that carried text."""
+
+
+@dataclass(slots=True)
+class Load:
+    """What a run brought."""
+
+    wall_s: float
+    chats: list[Chat] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> int:
+        """Return the tokens of all answers."""
+        return sum(chat.completion_tokens for chat in self.chats)
+
+
+class _Connection(asyncio.Protocol):
+    """One client: sends a chat, takes its events, and says when it is over."""
+
+    def __init__(self) -> None:
+        self.over: asyncio.Future[Chat] | None = None
+        self._tail = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def ask(self, request: bytes) -> "asyncio.Future[Chat]":
+        """Send one chat; the future is its outcome."""
+        self._first = 0.0
+        self._events = 0
+        self._head = True
+        self._tail = b""
+        self.over = asyncio.get_running_loop().create_future()
+        self._sent = time.perf_counter()
+        self.transport.write(request)
+        return self.over
+
+    def data_received(self, data: bytes) -> None:
+        if self._head:
+            self._head = False
+            self._first = time.perf_counter()
+            if not data.startswith(b"HTTP/1.1 200"):
+                self.over.set_exception(RuntimeError(data.decode("utf-8", "replace")))
+                return
+        # Counted over the seam of two reads, too; the event that names the role has no such beginning.
+        self._events += (self._tail[1 - len(_TEXT_EVENT) :] + data).count(_TEXT_EVENT)
+        self._tail = (self._tail + data)[-2048:]
+        if self._tail.endswith(b"\r\n0\r\n\r\n"):
+            now = time.perf_counter()
+            usage = json.loads(_USAGE.search(self._tail)[1])
+            self.over.set_result(
+                Chat(
+                    self._first - self._sent,
+                    now - self._sent,
+                    usage["prompt_tokens"],
+                    usage["completion_tokens"],
+                    self._events,
+                )
+            )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.over is not None and not self.over.done():
+            self.over.set_exception(exc or ConnectionError("the server closed the connection"))
+
+
+def request(host: str, model: str, words: int, tokens: int, rng: random.Random) -> bytes:
+    """Return the bytes of one chat with a prompt of random words."""
+    body = json.dumps(
+        {
+            "model": model,
+            "messages": [{"role": "user", "content": " ".join(rng.choice(WORDS) for _ in range(words))}],
+            "max_tokens": tokens,
+            "ignore_eos": True,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+    ).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
+    return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+
+
+async def run(host: str, port: int, model: str, *, streams: int, chats: int, words: int, tokens: int) -> Load:
+    """Have `streams` clients ask `chats` chats between them."""
+    rng = random.Random(streams)
+    waiting = [request(host, model, words, tokens, rng) for _ in range(chats)]
+    loop = asyncio.get_running_loop()
+    connections = [(await loop.create_connection(_Connection, host, port))[1] for _ in range(streams)]
+    load = Load(0.0)
+
+    async def client(connection: _Connection) -> None:
+        while waiting:
+            load.chats.append(await connection.ask(waiting.pop()))
+
+    started = time.perf_counter()
+    await asyncio.gather(*(client(connection) for connection in connections))
+    load.wall_s = time.perf_counter() - started
+    for connection in connections:
+        connection.transport.close()
+    return load
