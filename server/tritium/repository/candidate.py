@@ -94,7 +94,13 @@ class Candidate:
 
 def read_candidate(folder: Path, name: str, rules: Rules, override: str = "") -> Candidate:
     """Read and check one model folder; `override` is a configuration in JSON that takes the file's place."""
-    layout = read_layout(folder)
+    try:
+        layout = read_layout(folder)
+    except OSError as error:
+        parsed = parse_text("", f"{folder}/")
+        candidate = Candidate(name, folder, parsed.message, parsed.places)
+        candidate.note(f"cannot be read: {error.strerror}")
+        return candidate
     parsed, given = _configuration(layout, rules, override)
     candidate = Candidate(name, folder, parsed.message, parsed.places, [], list(parsed.problems))
     if not given and not rules.auto_complete:

@@ -7,6 +7,7 @@ from tritium.backends.contract import ModelSource
 from tritium.compat.config import messages
 from tritium.compat.config.ensemble import check_members
 from tritium.compat.config.model import ModelConfig
+from tritium.core.ensemble import EnsembleModel
 from tritium.core.model import Model
 from tritium.repository.candidate import Candidate
 from tritium.repository.shelf import Shelf
@@ -24,8 +25,6 @@ class EnsembleLoader:
 
     async def load(self, source: ModelSource) -> Model:
         """Make the ensemble; its members are loaded."""
-        from tritium.core.ensemble import EnsembleModel  # noqa: PLC0415
-
         return EnsembleModel(source.config, source.version, self._resolve)
 
 

@@ -29,3 +29,7 @@ def describe_instances(config: Any) -> str:
     for group in config.instance_group:
         counted[group.Kind.Name(group.kind).removeprefix("KIND_")] += group.count * max(1, len(group.gpus))
     return ", ".join(f"{count} x {kind}" for kind, count in counted.items())
+
+
+def ignore_event(_: ModelEvent) -> None:
+    """Be told, and do nothing."""

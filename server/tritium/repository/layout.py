@@ -13,6 +13,9 @@ NO_MODELS = frozenset({"lost+found", "__pycache__"})
 _NO_VERSIONS = frozenset({"warmup", "initial_state", "configs", "__pycache__"})
 
 
+Fingerprint = tuple[tuple[str, int, int], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The folder of one model. `versions` are its numeric folders, ascending; `others` those that are no version."""
@@ -66,7 +69,7 @@ def chosen_versions(policy: Any, versions: Sequence[str]) -> list[str]:
     return list(versions[len(versions) - min(count, len(versions)) :])
 
 
-def fingerprint(folder: Path) -> tuple[tuple[str, int, int], ...]:
+def fingerprint(folder: Path) -> Fingerprint:
     """Describe the files under a folder by path, size and time, so that a change can be told."""
     found: list[tuple[str, int, int]] = []
     for parent, folders, files in os.walk(folder):

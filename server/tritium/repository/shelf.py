@@ -86,6 +86,25 @@ class Shelf:
         """Return the versions of a model that take requests, ascending."""
         return [shelved.version for shelved in self.records[name].ready] if name in self.records else []
 
+    def labels(self, name: str, version: str, output: str) -> Sequence[str]:
+        """Return the class labels of an output, in order; empty where there are none.
+
+        Outputs of an ensemble that name no file of their own have the labels of the member that makes them.
+        """
+        record = self.records.get(name)
+        shelved = record.versions.get(version) if record else None
+        if record is None or shelved is None:
+            return ()
+        if output in shelved.labels:
+            return shelved.labels[output]
+        for step in record.candidate.config.ensemble_scheduling.step:
+            for inner, outer in step.output_map.items():
+                if outer == output:
+                    newest = self.versions(step.model_name)[-1:]
+                    version = "".join(newest) if step.model_version < 0 else str(step.model_version)
+                    return self.labels(step.model_name, version, inner)
+        return ()
+
     def healthy(self) -> bool:
         """Tell whether every model that was loaded and not unloaded can take requests, as Triton counts it."""
         for record in self.records.values():

@@ -1,0 +1,189 @@
+"""Loading models onto the shelf: members before their ensembles, the new one beside the old, then the swap.
+
+LOADING --every version opened--> READY; what served before is retired
+   +-----one failed-------------> the new versions are dropped; what served before goes on serving
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from tritium.compat.config import messages
+from tritium.compat.config.problem import Stage
+from tritium.core.model import State
+from tritium.repository.candidate import Candidate, Rules
+from tritium.repository.draining import Draining, Retired
+from tritium.repository.ensembles import fit_members
+from tritium.repository.events import ModelEvent, describe_instances
+from tritium.repository.layout import Fingerprint, fingerprint
+from tritium.repository.loader import Loader
+from tritium.repository.opening import Failed, Opened, open_version
+from tritium.repository.shelf import Record, Shelf, Shelved
+
+
+class Loading:
+    """Loads, fits again and takes down the models of one shelf. Callers keep two loads of one model apart."""
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        loaders: Mapping[str, Loader],
+        rules: Rules,
+        threads: int,
+        on_event: Callable[[ModelEvent], None],
+    ) -> None:
+        self._shelf = shelf
+        self._loaders = loaders
+        self._rules = rules
+        self._slots = asyncio.Semaphore(max(1, threads))
+        self._on_event = on_event
+        self.prints: dict[str, Fingerprint] = {}
+        """The files of every model as they were when it was loaded."""
+        self.draining = Draining(self._closed)
+
+    async def load(self, candidates: Mapping[str, Candidate], explicit: Collection[str]) -> dict[str, str]:
+        """Load models and fit the ensembles again that use them; return the reason of each, empty where it is ready.
+
+        `explicit` are those asked for by their own name.
+        """
+        retired: list[Retired] = []
+        try:
+            reasons = await self._load_all(candidates, explicit, retired)
+            users = {name: self._shelf.records[name].candidate.again() for name in self.users(candidates)}
+            if users:
+                await self._load_all(users, (), retired)
+        finally:
+            self.draining.retire(retired)
+        return reasons
+
+    def users(self, names: Collection[str]) -> list[str]:
+        """Return the wanted ensembles that contain any of these models, directly or through another ensemble."""
+        found: list[str] = []
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            for user, record in self._shelf.records.items():
+                if record.wanted and name in record.candidate.members and user not in found and user not in names:
+                    found.append(user)
+                    waiting.append(user)
+        return found
+
+    def take_down(self, names: Collection[str]) -> None:
+        """Stop giving requests to models, and let them finish those they have."""
+        retired: list[Retired] = []
+        for name in names:
+            self._retire(name, retired)
+        self.draining.retire(retired)
+
+    async def _load_all(
+        self, candidates: Mapping[str, Candidate], explicit: Collection[str], retired: list[Retired]
+    ) -> dict[str, str]:
+        tasks: dict[str, asyncio.Task[str]] = {}
+
+        async def one(candidate: Candidate) -> str:
+            # An ensemble that is part of itself has a problem of stage GRAPH; it would wait for ever.
+            members = [] if candidate.first(Stage.GRAPH) else [m for m in candidate.members if m in tasks]
+            reasons = {member: await tasks[member] for member in members}
+            return await self._load_model(candidate, reasons, retired, explicit=candidate.name in explicit)
+
+        async with asyncio.TaskGroup() as group:
+            for name, candidate in candidates.items():
+                tasks[name] = group.create_task(one(candidate))
+        return {name: task.result() for name, task in tasks.items()}
+
+    async def _load_model(
+        self, candidate: Candidate, members: Mapping[str, str], retired: list[Retired], *, explicit: bool
+    ) -> str:
+        name = candidate.name
+        if problem := candidate.first(Stage.POLL):
+            return self._refuse(candidate, problem.message)
+        record = self._shelf.records.setdefault(name, Record(candidate))
+        record.wanted, record.explicit = True, record.explicit or explicit
+        problem = candidate.first(Stage.GRAPH)
+        if reason := problem.message if problem else fit_members(candidate, self._shelf, members):
+            record.candidate = candidate
+            self._retire(name, retired)
+            return self._refuse(candidate, reason)
+        record.reached = True
+        if not candidate.versions:
+            return self._refuse(candidate, messages.no_version(name))
+        for version in candidate.versions:
+            if version not in record.versions or record.versions[version].state is not State.READY:
+                record.versions[version] = Shelved(version, State.LOADING)
+            self._tell(candidate, State.LOADING, version)
+        return await self._open_all(record, candidate, retired)
+
+    async def _open_all(self, record: Record, candidate: Candidate, retired: list[Retired]) -> str:
+        printed = await asyncio.to_thread(fingerprint, candidate.folder)
+        opened: list[Opened | Failed] = []
+
+        async def one(version: str) -> None:
+            async with self._slots:
+                opened.append(await open_version(candidate, version, self._loaders, self._rules))
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for version in candidate.versions:
+                    group.create_task(one(version))
+        except BaseException:
+            self._keep_old(record, candidate, [o for o in opened if isinstance(o, Opened)])
+            raise
+        failed = [o for o in opened if isinstance(o, Failed)]
+        if failed:
+            self._keep_old(record, candidate, opened)
+            return "".join(messages.version_failed(one.version, one.reason) for one in failed)
+        self._swap(record, candidate, [o for o in opened if isinstance(o, Opened)], retired)
+        self.prints[candidate.name] = printed
+        return ""
+
+    def _swap(self, record: Record, candidate: Candidate, opened: Sequence[Opened], retired: list[Retired]) -> None:
+        """Put new versions in the place of the old ones, which finish what they have."""
+        old = record.versions
+        self._retire(candidate.name, retired)
+        record.candidate = candidate
+        record.versions = {version: shelved for version, shelved in old.items() if version not in candidate.versions}
+        for one in opened:
+            record.versions[one.version] = Shelved(one.version, State.READY, "", one.model, one.labels)
+        self._shelf.refresh(candidate.name)
+        for one in opened:
+            instances = describe_instances(one.config)
+            self._tell(candidate, State.READY, one.version, instances=instances, seconds=one.seconds)
+
+    def _keep_old(self, record: Record, candidate: Candidate, opened: Sequence[Opened | Failed]) -> None:
+        """Drop the new versions, all of them if one failed; what served before goes on serving."""
+        reasons = {one.version: one for one in opened}
+        for version in candidate.versions:
+            shelved, one = record.versions[version], reasons.get(version)
+            reason = one.reason if isinstance(one, Failed) else messages.UNLOADED
+            if isinstance(one, Opened):
+                self.draining.discard(one.model)
+            if shelved.state is State.LOADING:
+                shelved.state, shelved.reason = State.UNAVAILABLE, reason
+            self._tell(candidate, State.UNAVAILABLE, version, seconds=one.seconds if one else 0.0, reason=reason)
+
+    def _retire(self, name: str, retired: list[Retired]) -> None:
+        record = self._shelf.records[name]
+        for shelved in record.ready:
+            shelved.state = State.UNLOADING
+            retired.append(Retired(name, shelved, record.candidate.members))
+            self._tell(record.candidate, State.UNLOADING, shelved.version)
+        self._shelf.refresh(name)
+
+    def _closed(self, one: Retired) -> None:
+        candidate = self._shelf.records[one.name].candidate
+        self._tell(candidate, State.UNAVAILABLE, one.shelved.version, reason=messages.UNLOADED)
+
+    def _refuse(self, candidate: Candidate, reason: str) -> str:
+        self._tell(candidate, State.UNAVAILABLE, reason=reason)
+        return reason
+
+    def _tell(
+        self,
+        candidate: Candidate,
+        state: State,
+        version: str = "",
+        *,
+        instances: str = "",
+        seconds: float = 0.0,
+        reason: str = "",
+    ) -> None:
+        self._on_event(ModelEvent(candidate.name, version, candidate.backend, state, instances, seconds, reason))

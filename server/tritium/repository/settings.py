@@ -1,0 +1,35 @@
+"""What a registry serves and how; the command line fills it from its options."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+class ControlMode(StrEnum):
+    """Who decides what is loaded: the repository at start, the client, or the repository as it changes."""
+
+    NONE = "none"
+    EXPLICIT = "explicit"
+    POLL = "poll"
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrySettings:
+    """The settings of a Registry; durations are in seconds.
+
+    `load_models` are loaded at start in explicit mode, "*" meaning all. `config_name` chooses configs/NAME.pbtxt
+    over config.pbtxt. `gpus` are the devices of this machine; `cpu_for_gpu` runs KIND_GPU groups on the CPU
+    instead of refusing them. An unload is answered when the model has drained, or after `unload_wait_s`.
+    """
+
+    repositories: tuple[Path, ...]
+    control: ControlMode = ControlMode.NONE
+    load_models: tuple[str, ...] = ()
+    auto_complete: bool = True
+    config_name: str = ""
+    strict_readiness: bool = True
+    load_threads: int = 4
+    poll_s: float = 15.0
+    unload_wait_s: float = 1.0
+    gpus: tuple[int, ...] = ()
+    cpu_for_gpu: bool = False
