@@ -105,6 +105,7 @@ class MockEngine:
             self._pool.release(sequence.blocks)
         else:
             self._waiting = deque(each for each in self._waiting if each.request.id != id)
+            self._refused = [each for each in self._refused if each.id != id]
 
     def metrics(self) -> dict[str, float]:
         """Return counters since the start, by metric name."""

@@ -1,0 +1,171 @@
+"""The embedded engine as its worker sees it."""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tritium.backends.embedded.engine import EmbeddedEngine
+from tritium.backends.engine import BlocksStored, EngineSinks, EngineSource, FinishReason
+from tritium.core.errors import InferenceError
+
+Run = Callable[..., Any]
+Prompt = Callable[..., list[int]]
+
+
+async def test_together_is_as_alone(run_engine: Run, prompt: Prompt, greedy: dict[str, Any]) -> None:
+    """A sequence's tokens do not depend on what runs beside it, on chunks, on preemption or on the prefix cache."""
+    prompts = [prompt(length, seed=length) for length in (1, 3, 8, 17, 30, 41)]
+    async with run_engine(enable_prefix_caching=False) as driver:
+        alone = [(await driver.generate(each, max_tokens=40, **greedy)).tokens for each in prompts]
+    for settings in (
+        {},
+        {"block_size": 8, "num_gpu_blocks_override": 16, "max_num_batched_tokens": 7, "max_num_seqs": 5},
+    ):
+        async with run_engine(**settings) as driver:
+            numbers = [driver.submit(each, max_tokens=40, **greedy) for each in prompts + prompts]
+            together = [(await driver.result(number)).tokens for number in numbers]
+            assert together == alone + alone
+            preempted = driver.engine.metrics()["tritium_engine_preemptions_total"]
+            assert (preempted > 0) == bool(settings)
+            assert driver.engine.metrics()["tritium_engine_kv_used_blocks"] == 0
+
+
+async def test_a_prefix_is_reused_and_told(run_engine: Run, prompt: Prompt, greedy: dict[str, Any]) -> None:
+    """The second request finds the first one's full blocks; stored events name them with their tokens."""
+    tokens = prompt(20)
+    async with run_engine(block_size=8) as driver:
+        first = await driver.generate(tokens, max_tokens=2, **greedy)
+        second = await driver.generate(tokens, max_tokens=2, **greedy)
+        other = await driver.generate(tokens, max_tokens=2, request_cache_salt="tenant b", **greedy)
+        assert (first.cached_tokens, second.cached_tokens, other.cached_tokens) == (0, 16, 0)
+        assert first.tokens == second.tokens == other.tokens
+        stored = [event for event in driver.events if isinstance(event, BlocksStored)]
+        assert [event.token_ids for event in stored] == [tokens[:16], tokens[:16]]
+        assert [event.salt for event in stored] == ["", "tenant b"]
+
+
+async def test_finish_reasons(run_engine: Run, prompt: Prompt, model_writer: Run, tmp_path: Path) -> None:
+    """End token, stop token, max_tokens and the end of the context each end a sequence, and say so."""
+    tokens = prompt(10)
+    async with run_engine() as driver:
+        free = await driver.generate(tokens, max_tokens=6, temperature=0.0, ignore_eos=True)
+        assert (len(free.tokens), free.last.finish) == (6, FinishReason.LENGTH)
+        until = free.tokens.index(free.tokens[3]) + 1
+        stopped = await driver.generate(tokens, max_tokens=6, temperature=0.0, stop_token_ids=[free.tokens[3]])
+        assert stopped.tokens == free.tokens[:until]
+        assert (stopped.last.finish, stopped.last.stop_token) == (FinishReason.STOP, free.tokens[3])
+        full = await driver.generate(prompt(126), max_tokens=None, temperature=0.0, ignore_eos=True)
+        assert (len(full.tokens), full.last.finish) == (2, FinishReason.LENGTH)
+    folder = model_writer(tmp_path, eos_token_id=free.tokens[3])
+    async with run_engine(folder=folder) as driver:
+        ended = await driver.generate(tokens, max_tokens=6, temperature=0.0)
+        assert ended.tokens == free.tokens[:until]
+        assert (ended.last.finish, ended.last.stop_token) == (FinishReason.STOP, None)
+        beyond = await driver.generate(tokens, max_tokens=6, temperature=0.0, ignore_eos=True)
+        assert beyond.tokens == free.tokens
+
+
+@pytest.mark.parametrize(
+    ("tokens", "options", "words"),
+    [
+        ([], {}, "the prompt has no tokens"),
+        ([5] * 128, {}, "the prompt has 128 tokens and the context of this model is 128"),
+        ([5, 120], {}, "token ids outside the vocabulary of 120"),
+        ([5, -1], {}, "token ids outside the vocabulary of 120"),
+        ([5], {"tempo": 1}, "unknown sampling field 'tempo'"),
+        ([5], {"logprobs": "many"}, "logprobs"),
+        ([5], {"request_lora": "adapter"}, "has no LoRA"),
+    ],
+)
+async def test_bad_requests_are_answered(
+    tokens: list[int], options: dict[str, Any], words: str, run_engine: Run
+) -> None:
+    """A request at fault gets one error delta that says why, and the next request is served."""
+    async with run_engine() as driver:
+        refused = await driver.generate(tokens, **options)
+        assert refused.last.finish == FinishReason.ERROR
+        assert refused.last.invalid
+        assert words in refused.last.error
+        assert len((await driver.generate([5, 6], max_tokens=3, ignore_eos=True)).tokens) == 3
+
+
+async def test_an_aborted_sequence_is_silent_and_gives_its_blocks_back(
+    run_engine: Run, prompt: Prompt, greedy: dict[str, Any]
+) -> None:
+    """After abort no delta comes, whether it ran, waited or was never there; the others go on."""
+    async with run_engine(max_num_seqs=2) as driver:
+        running = driver.submit(prompt(9), max_tokens=100, **greedy)
+        other = driver.submit(prompt(8, seed=1), max_tokens=60, **greedy)
+        waiting = driver.submit(prompt(7, seed=2), max_tokens=100, **greedy)
+        await driver.until(lambda: len(driver.results[running].tokens) > 2)
+        for number in (running, waiting, 999):
+            driver.engine.abort(number)
+        heard = len(driver.results[running].tokens)
+        assert len((await driver.result(other)).tokens) == 60
+        assert len(driver.results[running].tokens) == heard
+        assert driver.results[waiting].tokens == []
+        last = await driver.generate(prompt(5), max_tokens=1, **greedy)
+        assert last.last.finish
+        assert driver.engine.metrics()["tritium_engine_kv_used_blocks"] == 0
+
+
+async def test_a_step_that_fails_ends_its_sequences_not_the_engine(
+    run_engine: Run, prompt: Prompt, greedy: dict[str, Any], tiny_model: Path
+) -> None:
+    """When computing itself breaks, every sequence is told why, and the engine serves the next."""
+    async with run_engine() as driver:
+        expected = (await driver.generate(prompt(20), max_tokens=4, **greedy)).tokens
+        rotation = driver.engine._model._rotation
+        driver.engine._model._rotation = rotation[:1]
+        failed = await driver.generate(prompt(20, seed=1), max_tokens=4, **greedy)
+        assert failed.last.finish == FinishReason.ERROR
+        assert "IndexError" in failed.last.error
+        assert not failed.last.invalid
+        driver.engine._model._rotation = rotation
+        assert (await driver.generate(prompt(20), max_tokens=4, **greedy)).tokens == expected
+
+
+async def test_logprobs_come_with_every_token(run_engine: Run, prompt: Prompt, greedy: dict[str, Any]) -> None:
+    """Asked-for log probabilities are in each delta, the token's own first; neighbours that did not ask get none."""
+    async with run_engine() as driver:
+        asked = driver.submit(prompt(9), max_tokens=4, logprobs=3, **greedy)
+        silent = driver.submit(prompt(9), max_tokens=4, **greedy)
+        for delta in (await driver.result(asked)).deltas:
+            (reported,) = delta.logprobs
+            assert reported[0].token_id == delta.token_ids[0]
+            assert [each.rank for each in reported] == [1, 1, 2, 3]
+        assert all(delta.logprobs is None for delta in (await driver.result(silent)).deltas)
+
+
+async def test_the_loop_stays_free(run_engine: Run, prompt: Prompt, greedy: dict[str, Any]) -> None:
+    """While the engine computes, the event loop turns: the engine has a thread of its own."""
+    async with run_engine() as driver:
+        numbers = [driver.submit(prompt(60, seed=seed), max_tokens=60, **greedy) for seed in range(8)]
+        turns = 0
+        everything = asyncio.gather(*(driver.result(number) for number in numbers))
+        for turns in itertools.count():
+            if everything.done():
+                break
+            await asyncio.sleep(0)
+        assert turns > 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"max_model_len": 4096}, "max_model_len 4096 is more than the 128 positions"),
+        ({"max_model_len": "long"}, "engine arguments: Expected `int | null`"),
+        ({"num_gpu_blocks_override": 2, "block_size": 8}, "less than the 16 blocks of one context"),
+        ({"num_gpu_blocks_override": 10**9}, "MiB of memory"),
+    ],
+)
+async def test_contradicting_arguments_do_not_start(arguments: dict[str, Any], words: str, tiny_model: Path) -> None:
+    """An engine that cannot keep what its arguments promise says so at once."""
+    engine = EmbeddedEngine(EngineSource(tiny_model, arguments))
+    with pytest.raises(InferenceError, match=words):
+        await engine.start(EngineSinks(lambda _: None, lambda _: None))
+    await engine.stop()
