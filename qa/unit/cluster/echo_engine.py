@@ -1,8 +1,8 @@
 """An engine to test fleets with: its next token is a function of all before, it caches blocks, it can be told to fail.
 
-Runs in real worker processes, named "echo_engine:EchoEngine". Arguments: `step_s`, `block_tokens`, `total_blocks`,
-`fail_load`, `die_loading`. Sampling: `max_tokens`, and `boom` (the sequence fails), `refuse` (the request is at
-fault), `exit` (the process dies), `no_transfer` (a decode worker cannot fetch the KV).
+Runs in real worker processes, named "echo_engine:EchoEngine". Arguments: `step_s`, `prefill_step_s`, `block_tokens`,
+`total_blocks`, `fail_load`, `die_loading`. Sampling: `max_tokens`, and `boom` (the sequence fails), `refuse` (the
+request is at fault), `exit` (the process dies), `no_transfer` (a decode worker cannot fetch the KV).
 """
 
 import asyncio
@@ -41,7 +41,8 @@ class EchoEngine:
         self.source = source
         self.arguments = dict(source.arguments)
         self.block_tokens = self.arguments.get("block_tokens", 4)
-        self.step_s = self.arguments.get("step_s", 0.0)
+        prefill = source.role is Role.PREFILL
+        self.step_s = self.arguments.get("prefill_step_s" if prefill else "step_s", 0.0)
         self.sequences: dict[int, tuple[Generate, list[int]]] = {}
         self.cached: dict[tuple[int, ...], int] = {}
         self.received = 0.0
@@ -74,7 +75,7 @@ class EchoEngine:
             self.ticking = True
             self.loop.call_later(self.step_s, self._step)
 
-    def abort(self, id: int) -> None:
+    def abort(self, id: int) -> None:  # noqa: A002
         self.sequences.pop(id, None)
 
     def metrics(self) -> dict[str, float]:
@@ -85,25 +86,25 @@ class EchoEngine:
 
     def _step(self) -> None:
         deltas = []
-        for id, (request, tokens) in list(self.sequences.items()):
-            delta = self._advance(id, request, tokens)
+        for number, (request, tokens) in list(self.sequences.items()):
+            delta = self._advance(number, request, tokens)
             if delta.finish:
-                self.sequences.pop(id, None)
+                self.sequences.pop(number, None)
             deltas.append(delta)
         self.sinks.on_step(Step(deltas, running=len(self.sequences)))
         self.ticking = bool(self.sequences)
         if self.ticking:
             self.loop.call_later(self.step_s, self._step)
 
-    def _advance(self, id: int, request: Generate, tokens: list[int]) -> Delta:
+    def _advance(self, number: int, request: Generate, tokens: list[int]) -> Delta:
         sampling = request.sampling
         first = len(tokens) == len(request.token_ids)
         if sampling.get("boom"):
-            return Delta(id, [], "error", error="boom")
+            return Delta(number, [], "error", error="boom")
         if sampling.get("refuse"):
-            return Delta(id, [], "error", error="no field 'refuse'", invalid=True)
+            return Delta(number, [], "error", error="no field 'refuse'", invalid=True)
         if request.transfer is not None and sampling.get("no_transfer"):
-            return Delta(id, [], "error", error="the KV is gone")
+            return Delta(number, [], "error", error="the KV is gone")
         cached = None
         if first:
             if request.transfer is not None:
@@ -115,7 +116,7 @@ class EchoEngine:
         done = len(tokens) - len(request.token_ids) >= sampling.get("max_tokens", 16)
         prefill = self.source.role is Role.PREFILL
         return Delta(
-            id,
+            number,
             [token],
             "length" if done else None,
             cached_tokens=cached,
@@ -141,7 +142,7 @@ class EchoEngine:
             self.sinks.on_events(
                 [
                     BlocksStored(
-                        [hash for hash, _ in fresh],
+                        [key for key, _ in fresh],
                         fresh_parent,
                         [t for _, block in fresh for t in block],
                         size,

@@ -38,11 +38,11 @@ async def test_shared_prefix_returns_to_its_holder(fleet_of, request_for, collec
     """What a worker has cached draws the next prompt with that beginning, and the route says so."""
     async with fleet_of("workers=3") as fleet:
         prefix = list(range(100, 140))
-        first = fleet.generate(request_for(prefix + [1, 2]), sink := collector())
+        first = fleet.generate(request_for([*prefix, 1, 2]), sink := collector())
         await sink.end()
         for last in (3, 4, 5):
-            explained = fleet.explain(prefix + [last, 9])
-            handle = fleet.generate(request_for(prefix + [last, 9]), sink := collector())
+            explained = fleet.explain([*prefix, last, 9])
+            handle = fleet.generate(request_for([*prefix, last, 9]), sink := collector())
             await sink.end()
             assert handle.route.worker == first.route.worker == explained.worker
             assert handle.route.overlap_blocks == explained.overlap_blocks == 10
@@ -95,7 +95,7 @@ async def test_killed_worker_hands_its_streams_over(fleet_of, request_for, colle
 
 
 async def test_only_worker_lost_in_mid_stream(fleet_of, request_for, collector):
-    """With nobody to go on, a started stream fails with WorkerLost; one that waits is served by the restarted worker."""
+    """With nobody to go on, a started stream fails with WorkerLost; one that waits is served after the restart."""
     async with fleet_of("workers=1", step_s=0.02) as fleet:
         fleet.generate(request_for(PROMPT, max_tokens=500), started := collector())
         await started.grown(2)

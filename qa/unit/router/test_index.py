@@ -2,7 +2,6 @@
 
 import time
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,7 +39,7 @@ class NaiveIndex:
 
 @given(OPERATIONS, st.lists(st.integers(0, 5), max_size=6))
 def test_matches_as_the_naive_one(operations, prompt):
-    """Whatever was stored, stored again elsewhere, removed or cleared, the overlaps and sizes are those of the naive index."""
+    """Whatever was stored, stored again elsewhere, removed or cleared: overlaps and sizes are the naive index's."""
     index, naive = KvIndex(), NaiveIndex(5)
     for worker in range(5):
         index.add(worker, 100)
@@ -110,12 +109,11 @@ def test_seeds_differ():
     assert len(set(seeds)) == len(seeds)
 
 
-@pytest.mark.parametrize("workers", [256])
-def test_match_is_quick(workers):
-    """512 blocks among 256 workers are matched in well under a millisecond (the target, 150 us, is measured in bench)."""
+def test_match_is_quick():
+    """512 blocks among 256 workers are matched in well under a millisecond, whatever else the machine does."""
     index = KvIndex()
     prompt = hash_blocks(range(512 * 16), 16)
-    for worker in range(workers):
+    for worker in range(256):
         index.add(worker, 10_000)
         index.store(worker, range(256 + worker), prompt[: 256 + worker])
     quickest = float("inf")

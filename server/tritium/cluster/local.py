@@ -337,7 +337,12 @@ class LocalFleet:
             self._over(flight)
         else:
             flight.account(delta)
-        flight.sink.on_delta(delta)
+        try:
+            flight.sink.on_delta(delta)
+        except Exception:
+            # One sink's fault must not cost the others their tokens; its own sequence is of no use any more.
+            log.exception("sink_failed", model=self.name, request=flight.request.request_id)
+            self.cancel(flight)
 
     def _failed(self, flight: Flight, delta: Delta) -> None:
         if flight.transferred and not flight.tokens and not delta.invalid:
@@ -371,7 +376,10 @@ class LocalFleet:
 
     def _fail(self, flight: Flight, error: InferenceError) -> None:
         self._over(flight)
-        flight.sink.on_failure(error)
+        try:
+            flight.sink.on_failure(error)
+        except Exception:
+            log.exception("sink_failed", model=self.name, request=flight.request.request_id)
 
     def _abort(self, flight: Flight) -> None:
         if flight.prefill_id and flight.report is not None:
@@ -399,16 +407,12 @@ class LocalFleet:
 
     # What workers say.
 
-    def _take(self, worker: SupervisedWorker, step: Step) -> None:
+    def _take(self, _worker: SupervisedWorker, step: Step) -> None:
         takers = self._takers
         for delta in step.deltas:
             taker = takers.get(delta.id)
             if taker is not None:
-                try:
-                    taker(delta)
-                except Exception:
-                    # One sink's fault must not cost the others their tokens.
-                    log.exception("sink_failed", model=self.name, worker=worker.name)
+                taker(delta)
 
     def _ready(self, worker: SupervisedWorker) -> None:
         self._on_event(FleetEvent("worker_ready", worker.name))

@@ -1,11 +1,32 @@
 """What a fleet reports of itself to metrics."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tritium.cluster.local import LocalFleet
 
 Sample = tuple[str, dict[str, str], float]
+
+FLEET_HELP: Mapping[str, str] = {
+    "tritium_fleet_requests_total": "Generations asked of a language model's fleet",
+    "tritium_fleet_active_requests": "Generations under way or held",
+    "tritium_fleet_held_requests_total": "Generations that waited for a worker to be ready",
+    "tritium_fleet_moved_requests_total": "Generations moved to another worker because theirs was lost",
+    "tritium_fleet_lost_requests_total": "Generations failed because their worker was lost",
+    "tritium_fleet_remote_prefills_total": "Prompts computed by a prefill worker for a decode worker",
+    "tritium_fleet_prefill_fallbacks_total": "Prompts computed where they decode because remote prefill failed",
+    "tritium_router_prompt_blocks_total": "Blocks of routed prompts",
+    "tritium_router_overlap_blocks_total": "Blocks of routed prompts that the chosen worker already held",
+    "tritium_router_index_blocks": "Blocks the router knows of",
+    "tritium_router_orphan_blocks_total": "Stored blocks whose parent the router did not know",
+    "tritium_router_worker_active": "Generations routed to a worker and not finished",
+    "tritium_router_worker_prefill_blocks": "Prompt blocks routed to a worker and not yet computed",
+    "tritium_router_worker_decode_blocks": "Blocks of the sequences a worker is decoding",
+    "tritium_router_worker_held_blocks": "Blocks a worker holds, as its events tell",
+    "tritium_worker_ready": "1 while a worker takes requests, else 0",
+    "tritium_worker_restarts_total": "How often a worker was started again",
+}
 
 
 def fleet_samples(fleet: "LocalFleet") -> list[Sample]:

@@ -1,0 +1,94 @@
+"""Frames over a socket: cut anywhere, decoded by type, hostile lengths refused."""
+
+import asyncio
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tritium.backends.engine import BlocksStored, CacheCleared, Delta, EngineInfo, Generate, Step, TokenLogprob
+from tritium.cluster.channel import Channel
+from tritium.cluster.frames import Abort, Drain, Events, Failed, FromWorker, Gauges, Load, Ready, Submit, ToWorker
+
+FROM_WORKER = [
+    Ready(EngineInfo("e", "1", 100, 16, 10, 4, notes=("a",))),
+    Failed("no"),
+    Step([Delta(1, [2], logprobs=[[TokenLogprob(2, -1.0, 1)]]), Delta(3, [], "error", error="x", invalid=True)], 2, 1),
+    Events([BlocksStored([1, 2**64 - 1], None, list(range(32)), 16), CacheCleared()]),
+    Gauges({"a": 1.0}),
+]
+TO_WORKER = [
+    Load(1, "e", "/f", {"a": [1]}, "prefill", "w"),
+    Submit(Generate(1, [1, 2], {"max_tokens": 1}, {"a": 1}, "l", 2, "salt")),
+    Abort(1),
+    Drain(1.5),
+]
+
+
+class Wire(asyncio.Transport):
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.aborted = False
+
+    def write(self, data) -> None:
+        self.written += data
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def _channel(frames):
+    taken, closed = [], []
+    channel = Channel(frames, taken.append, closed.append)
+    wire = Wire()
+    channel.connection_made(wire)
+    return channel, wire, taken, closed
+
+
+@given(st.lists(st.integers(1, 40), max_size=30))
+def test_frames_survive_any_cutting(cuts):
+    """However the bytes arrive, the same frames come out in order, in both directions."""
+    for frames, kind in ((FROM_WORKER, FromWorker), (TO_WORKER, ToWorker)):
+        sender, wire, _, _ = _channel(kind)
+        sender.send(*frames[:2])
+        for frame in frames[2:]:
+            sender.send(frame)
+        receiver, _, taken, _ = _channel(kind)
+        data = wire.written
+        for cut in cuts:
+            receiver.data_received(data[:cut])
+            data = data[cut:]
+        receiver.data_received(data)
+        assert frames == taken
+
+
+def test_hostile_frames_end_the_connection():
+    """A length beyond the limit, or a body that is no frame, aborts the connection and says why."""
+    for data, words in ((b"\xff\xff\xff\xff", "a frame of 4294967295 bytes"), (b"\0\0\0\1\xc1", "malformed")):
+        channel, wire, taken, closed = _channel(FromWorker)
+        channel.data_received(data)
+        assert wire.aborted
+        channel.connection_lost(None)
+        assert words in str(closed[0]).lower()
+        assert taken == []
+
+
+def test_sending_after_the_end_is_dropped():
+    """What is sent to a lost worker goes nowhere: the owner hears of the loss once, by on_close."""
+    channel, wire, _, closed = _channel(FromWorker)
+    channel.connection_lost(None)
+    channel.send(Failed("x"))
+    assert wire.written == b""
+    assert closed == [None]
+
+
+def test_step_is_small():
+    """A step of 64 streams with a token each stays within 20 bytes a token: it is what every token costs."""
+    step = Step([Delta(1_000_000 + index, [50_000]) for index in range(64)])
+    assert len(msgspec.msgpack.encode(step)) < 64 * 20

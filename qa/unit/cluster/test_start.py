@@ -1,0 +1,72 @@
+"""Fleets that cannot start, and what is left of a fleet whose server is gone."""
+
+import asyncio
+import os
+import signal
+import sys
+import textwrap
+
+import pytest
+
+from tritium.cluster.local import start_fleet
+from tritium.cluster.spec import FleetSpec
+from tritium.core.errors import ModelFailed, WorkerLost
+
+
+async def test_engine_that_cannot_load(fleet_of):
+    """The engine's own words come out, and no worker stays."""
+    with pytest.raises(ModelFailed, match="worker_0: ValueError: no weights in the folder"):
+        async with fleet_of("workers=1", fail_load=True):
+            pass
+
+
+async def test_worker_that_dies_loading(fleet_of):
+    """A process that dies while it loads is shown with how it ended and what it last said."""
+    with pytest.raises(WorkerLost) as raised:
+        async with fleet_of("workers=1", die_loading=True):
+            pass
+    assert "ended with status 7" in raised.value.message
+    assert "the echo engine is about to die" in raised.value.message
+
+
+async def test_unknown_engine(tmp_path):
+    """An engine that is not installed is named, with those that are."""
+    with pytest.raises(ModelFailed, match=r"no engine 'nonesuch' is installed; there are .*embedded.*vllm"):
+        await start_fleet(FleetSpec(), name="m", engine="nonesuch", folder=tmp_path, arguments={})
+
+
+SERVER = """
+    import asyncio, sys
+    from pathlib import Path
+    from tritium.cluster.local import start_fleet
+    from tritium.cluster.spec import parse_fleet
+
+    async def main():
+        fleet = await start_fleet(parse_fleet("workers=2"), name="m", engine="echo_engine:EchoEngine",
+                                  folder=Path("."), arguments={})
+        print(*(worker.pid for worker in fleet.pool.workers.values()), flush=True)
+        await asyncio.sleep(600)
+
+    asyncio.run(main())
+"""
+
+
+async def test_workers_do_not_outlive_a_killed_server(fleet_of):
+    """kill -9 of the server: its workers see the connection end and go too."""
+    async with fleet_of():  # for the environment in which the workers find their engine
+        server = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", textwrap.dedent(SERVER), stdout=asyncio.subprocess.PIPE
+        )
+        pids = (await asyncio.wait_for(server.stdout.readuntil(b"\n"), 30)).split()
+        while not pids[-1].isdigit():  # log lines come first
+            pids = (await asyncio.wait_for(server.stdout.readuntil(b"\n"), 30)).split()
+        watched = [os.pidfd_open(int(pid)) for pid in pids]
+        server.send_signal(signal.SIGKILL)
+        await server.wait()
+        loop = asyncio.get_running_loop()
+        for descriptor in watched:
+            ended = asyncio.Event()
+            loop.add_reader(descriptor, ended.set)
+            await asyncio.wait_for(ended.wait(), 15)
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
