@@ -1,19 +1,25 @@
 """A server put together: loaders -> registry -> front-ends -> listeners. The one place that knows every room."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tritium.backends.contract import BackendHost
+from tritium.backends.metrics import CustomMetrics
 from tritium.cli.options import ServeOptions, SettingsError
 from tritium.cluster.fleet import Fleet
 from tritium.cluster.local import FleetEvent, start_fleet
+from tritium.cluster.samples import FLEET_HELP
 from tritium.cluster.spec import parse_fleet
-from tritium.core.request import InferRequest, Reply
 from tritium.core.serving import ServerState
 from tritium.grpc.methods import methods
 from tritium.http.routes import handler
 from tritium.llm.loader import LanguageLoader, LanguageSettings
+from tritium.llm.model import LanguageModel
 from tritium.llm.models import CatalogModels
+from tritium.observe.custom import custom_metrics
+from tritium.observe.metrics import metrics_handler, plain_metrics
 from tritium.openai.front import openai_handler
 from tritium.openai.options import OpenAIOptions
 from tritium.repository.events import ModelEvent
@@ -24,19 +30,26 @@ from tritium.wire.http import HttpLimits
 from tritium.wire.listener import Listener, listen_grpc, listen_grpcio, listen_http
 from tritium.wire.tls import Tls
 
+Reading = tuple[str, Mapping[str, str], float]
 
-def build_registry(
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """What a server is made of, before it listens; `metrics` are those that models define for themselves."""
+
+    registry: Registry
+    metrics: CustomMetrics
+
+
+def assemble(
     options: ServeOptions, on_model: Callable[[ModelEvent], None], on_worker: Callable[[str, FleetEvent], None]
-) -> Registry:
+) -> Assembly:
     """Compose the registry with a loader for every installed backend, language models included.
 
     Raises:
-        SettingsError: `backend_config` or `fleet` cannot be read.
+        SettingsError, InferenceError: `backend_config` or `fleet` cannot be read.
     """
-    registry: Registry
-
-    def submit(request: InferRequest, reply: Reply) -> None:
-        registry.submit(request, reply)
+    metrics = CustomMetrics()
 
     async def start(fleet: str, *, name: str, engine: str, folder: Path, arguments: Mapping[str, Any]) -> Fleet:
         return await start_fleet(
@@ -49,28 +62,28 @@ def build_registry(
         )
 
     language = LanguageSettings(engine=options.engine, fleets=_fleets(options.fleet))
+
+    def host() -> BackendHost:
+        return BackendHost(submit=registry.submit, catalog=registry, metrics=metrics)
+
     loaders: dict[str, Loader] = {
-        **tensor_loaders(_backend_settings(options.backend_config), submit),
+        **tensor_loaders(host, _backend_settings(options.backend_config)),
         "vllm": LanguageLoader(language, start),
     }
     registry = Registry(_registry_settings(options), loaders, on_model)
-    return registry
+    return Assembly(registry, metrics)
 
 
-def server_state(options: ServeOptions, registry: Registry) -> ServerState:
-    """Describe the server to its front-ends."""
-    return ServerState(
-        registry, name=options.server_id, labels=registry.labels, max_input_bytes=options.http_body_bytes
-    )
-
-
-async def listen(options: ServeOptions, registry: Registry) -> dict[str, Listener]:
+async def listen(options: ServeOptions, assembly: Assembly) -> dict[str, Listener]:
     """Open every port that the options ask for; by protocol.
 
     Raises:
         ListenError, TlsError: a port or a certificate cannot be used; no port is left open.
     """
-    state = server_state(options, registry)
+    registry = assembly.registry
+    state = ServerState(
+        registry, name=options.server_id, labels=registry.labels, max_input_bytes=options.http_body_bytes
+    )
     limits = HttpLimits(body_bytes=options.http_body_bytes)
     listeners: dict[str, Listener] = {}
     try:
@@ -81,6 +94,11 @@ async def listen(options: ServeOptions, registry: Registry) -> dict[str, Listene
             serve = listen_grpcio if options.grpc_transport == "grpcio" else listen_grpc
             host = options.grpc_host or options.host
             listeners["grpc"] = await serve(methods(state), host=host, port=options.grpc_port, tls=_tls(options))
+        if options.metrics:
+            host = options.metrics_host or options.host
+            sources = (custom_metrics(assembly.metrics), plain_metrics(_fleet_readings(registry), FLEET_HELP))
+            page = metrics_handler(registry.models, sources)
+            listeners["metrics"] = await listen_http(page, host=host, port=options.metrics_port)
         if options.openai:
             front = openai_handler(CatalogModels(registry), OpenAIOptions(api_keys=options.openai_key))
             host = options.openai_host or options.host
@@ -90,6 +108,15 @@ async def listen(options: ServeOptions, registry: Registry) -> dict[str, Listene
             await listener.close(0)
         raise
     return listeners
+
+
+def _fleet_readings(registry: Registry) -> Callable[[], Iterator[Reading]]:
+    def readings() -> Iterator[Reading]:
+        for model in registry.models():
+            if isinstance(model, LanguageModel):
+                yield from model.fleet.metrics()
+
+    return readings
 
 
 def _registry_settings(options: ServeOptions) -> RegistrySettings:

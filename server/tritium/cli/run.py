@@ -8,18 +8,21 @@ survey --problems--> exit 2          listen --port taken--> exit 1       load --
 import asyncio
 import signal
 import sys
+from dataclasses import replace
 from typing import Any
 
 import structlog
 import uvloop
 
-from tritium.cli.assembly import build_registry, listen
+from tritium.cli.assembly import assemble, listen
 from tritium.cli.endpoints import endpoints
 from tritium.cli.options import ServeOptions, SettingsError
 from tritium.cli.screen import Row, Screen
 from tritium.cluster.local import FleetEvent
 from tritium.core.errors import InferenceError
 from tritium.core.model import State
+from tritium.llm.model import LanguageModel
+from tritium.observe.log import LogSettings, configure
 from tritium.repository.events import ModelEvent
 from tritium.repository.registry import Registry
 from tritium.wire.errors import ListenError, TlsError
@@ -32,6 +35,11 @@ log = structlog.get_logger("tritium")
 
 def run(options: ServeOptions) -> int:
     """Serve until told to stop; return the exit status."""
+    try:
+        configure(LogSettings(options.log_format, options.log_level, options.log_file))
+    except OSError as error:
+        sys.stderr.write(f"tritium: log file {options.log_file}: {error.strerror}\n")
+        return BAD_CONFIGURATION
     return uvloop.run(_Process(options).serve())
 
 
@@ -47,10 +55,11 @@ class _Process:
     async def serve(self) -> int:
         """Survey, listen, load, serve, drain."""
         try:
-            registry = build_registry(self._options, self._on_model, self._on_worker)
+            assembly = assemble(self._options, self._on_model, self._on_worker)
         except (SettingsError, InferenceError) as error:
             self._screen.say(f"tritium: {error}")
             return BAD_CONFIGURATION
+        registry = assembly.registry
         found = await asyncio.to_thread(registry.survey)
         if found.problems:
             serving = not (found.fatal and self._options.exit_on_error)
@@ -58,7 +67,7 @@ class _Process:
             if not serving:
                 return BAD_CONFIGURATION
         try:
-            listeners = await listen(self._options, registry)
+            listeners = await listen(self._options, assembly)
         except (ListenError, TlsError) as error:
             self._screen.say(f"tritium: {error}" + (f"\n  hint: {error.hint}" if error.hint else ""))
             return FAILED
@@ -71,7 +80,7 @@ class _Process:
             if self._options.exit_on_error and not registry.all_loaded:
                 self._report_failures()
                 return FAILED
-            self._screen.ready(self._table(), endpoints(self._options, listeners, registry))
+            self._screen.ready(self._table(registry), endpoints(self._options, listeners, registry))
             await self._stop.wait()
             self._screen.say("Draining; again Ctrl-C to stop at once.")
             return OK
@@ -118,11 +127,16 @@ class _Process:
     def _on_worker(self, model: str, event: FleetEvent) -> None:
         log.info("worker", is_now=event.kind, model=model, worker=event.worker, detail=event.detail)
 
-    def _table(self) -> list[Row]:
-        return [self._rows[key] for key in sorted(self._rows)]
+    def _table(self, registry: Registry) -> list[Row]:
+        engines = {
+            (model.name, model.version): f"{model.config.backend} ({model.fleet.info.engine})"
+            for model in registry.models()
+            if isinstance(model, LanguageModel)
+        }
+        return [replace(row, backend=engines.get(key, row.backend)) for key, row in sorted(self._rows.items())]
 
     def _report_failures(self) -> None:
-        failed = [row for row in self._table() if row.reason]
+        failed = [row for _, row in sorted(self._rows.items()) if row.reason]
         for row in failed:
             self._screen.say(f"\n{row.model} {row.version} could not be loaded:\n  " + row.reason.replace("\n", "\n  "))
         hint = "--no-exit-on-error serves the models that load."

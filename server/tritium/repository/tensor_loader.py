@@ -6,6 +6,7 @@ Backends are found by the entry-point group `tritium.backends`; a package adds o
 import asyncio
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from tritium.compat.config.model import ModelConfig
 from tritium.core.errors import InvalidArgument
 from tritium.core.instance import Instance
 from tritium.core.model import Model
-from tritium.core.request import InferRequest, Reply
 from tritium.core.tensor_model import TensorModel
 from tritium.repository.known_backends import GROUP
 
@@ -23,7 +23,7 @@ from tritium.repository.known_backends import GROUP
 class TensorLoader:
     """Loads the models of one backend; its code is imported when the first model needs it."""
 
-    def __init__(self, make: Callable[[], TensorBackend], host: BackendHost) -> None:
+    def __init__(self, make: Callable[[], TensorBackend], host: Callable[[], BackendHost]) -> None:
         self._make = make
         self._host = host
         self._backend: TensorBackend | None = None
@@ -49,7 +49,7 @@ class TensorLoader:
     async def load(self, source: ModelSource) -> Model:
         """Open every instance of a version, side by side; if one fails, the others are closed again."""
         health = _Health()
-        host = dataclasses.replace(self._host, changed=health.changed)
+        host = dataclasses.replace(self._host(), changed=health.changed)
         opening = [asyncio.ensure_future(self.backend.open(source, place, host)) for place in places_of(source.config)]
         try:
             instances = await asyncio.gather(*opening)
@@ -94,18 +94,18 @@ def places_of(config: ModelConfig) -> list[InstancePlace]:
 
 
 def tensor_loaders(
-    settings: Mapping[str, Mapping[str, str]] | None = None,
-    submit: Callable[[InferRequest, Reply], None] | None = None,
+    host: Callable[[], BackendHost] = BackendHost, settings: Mapping[str, Mapping[str, str]] | None = None
 ) -> dict[str, TensorLoader]:
     """Return a loader for every installed backend by name.
 
-    `settings` are the --backend-config pairs by backend; `submit` runs a request of one model on another.
+    `host` is asked at each load, for it may lend the registry that these loaders go into; `settings` are the
+    --backend-config pairs by backend.
     """
-    loaders = {}
-    for point in entry_points(group=GROUP):
-        host = BackendHost(settings=dict((settings or {}).get(point.name, {})), submit=submit)
-        loaders[point.name] = TensorLoader(_maker(point), host)
-    return loaders
+
+    def host_of(backend: str) -> BackendHost:
+        return dataclasses.replace(host(), settings=dict((settings or {}).get(backend, {})))
+
+    return {p.name: TensorLoader(_maker(p), partial(host_of, p.name)) for p in entry_points(group=GROUP)}
 
 
 def _maker(point: EntryPoint) -> Callable[[], TensorBackend]:
