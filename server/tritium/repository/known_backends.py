@@ -1,6 +1,7 @@
 """Which backends are installed, and what to tell someone whose model needs one that is not."""
 
 from collections.abc import Collection
+from functools import cache
 from importlib.metadata import entry_points
 
 GROUP = "tritium.backends"
@@ -19,9 +20,10 @@ _ADVICE = {
 }
 
 
-def installed_backends() -> set[str]:
+@cache
+def installed_backends() -> frozenset[str]:
     """Return the names of the tensor backends that packages offer, without importing any."""
-    return {point.name for point in entry_points(group=GROUP)}
+    return frozenset(point.name for point in entry_points(group=GROUP))
 
 
 def advice(backend: str, installed: Collection[str]) -> str:

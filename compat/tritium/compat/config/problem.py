@@ -61,7 +61,7 @@ class Problem:
         caret = "^" * max(1, min(self.length, len(shown) - caret_at))
         return "\n".join(
             (
-                f"{self.path}:{self.line}:{self.column}  {label}{self.message}",
+                f"{self.path}:{self.line}:{self.column}  {label}{self.message}".rstrip(),
                 f"{self.line:>5} | {shown}",
                 f"      | {indent}{caret} {self.hint}".rstrip(),
             )

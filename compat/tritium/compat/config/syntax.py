@@ -133,6 +133,8 @@ class Reader:
 
     def _unclosed(self, hint: str) -> None:
         opened = self._open[-1]
+        if self.source.commented(opened):
+            hint = 'a comment begins with "#" and runs to the end of the line: the bracket that closes it is inside'
         self._report(opened, f'"{opened.text}" is never closed', hint)
         self._unclosed_at.add(opened.start)
 
@@ -213,7 +215,7 @@ class Reader:
                 comma = self._take()
                 if self._peek().is_symbol("]"):
                     self._report(comma, 'a list may not end with ","', "delete the comma")
-            elif self._peek().kind is not Kind.END and not self._peek().is_symbol("}", ">", "]"):
+            elif not (self._peek().kind is Kind.END or self._peek().is_symbol("}", ">", "]") or self._starts_field()):
                 self._report(self._peek(), f'expected "," or "]" before {_shown(self._peek())}')
         return items
 

@@ -31,9 +31,9 @@ def _tensor(config: Any, kind: str, tensor: Any, *, complete: bool) -> Iterator[
         return
     said = f"model {kind} '{tensor.name}'"
     if complete and tensor.data_type == 0:
-        yield (), f"{said} must specify 'data_type'", "such as data_type: TYPE_FP32"
+        yield ("name",), f"{said} must specify 'data_type'", "such as data_type: TYPE_FP32"
     if complete and not tensor.dims:
-        yield (), f"{said} must specify 'dims'", "such as dims: [ -1 ], without the batch dimension"
+        yield ("name",), f"{said} must specify 'dims'", "such as dims: [ -1 ], without the batch dimension"
     yield from _dims(config, tensor, said)
     if kind == "input" and tensor.format in (tensor.FORMAT_NHWC, tensor.FORMAT_NCHW) and len(tensor.dims) != 3:
         yield ("format",), "model input NHWC/NCHW require 3 dims", ""

@@ -78,6 +78,12 @@ class Source:
         """Return the line of an offset, counting from 1."""
         return bisect_right(self._lines, offset)
 
+    def commented(self, opened: Token) -> bool:
+        """Tell whether a comment on the line of an open bracket holds a bracket that would close it."""
+        end = self.text.find("\n", opened.start)
+        line = self.text[opened.end : end if end >= 0 else len(self.text)]
+        return {"[": "]", "{": "}", "<": ">"}[opened.text] in line.partition("#")[2]
+
     def problem(self, at: Token, message: str, hint: str = "", stage: Stage = Stage.POLL) -> Problem:
         """Make a problem at a token."""
         line = self.line_of(at.start)
