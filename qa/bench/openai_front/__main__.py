@@ -4,30 +4,42 @@ The figure to keep is the front's CPU time a token; rates depend on the machine,
 """
 
 import argparse
-import asyncio
 import os
 import statistics
 import tempfile
 from pathlib import Path
 
 import uvloop
-
-from qa.bench.openai_front import load
+from qa.bench.openai_front.load import Clients
 from qa.bench.openai_front.server import MODEL, Server, cpu_s, start, write_repository
 
 ROOT = Path(__file__).parents[3]
 TOKENIZER = ROOT / "model_repository" / "tiny_chat" / "1" / "tiny_chat"
+
+HEADINGS = [
+    "streams",
+    "chats/s",
+    "tokens/s",
+    "prompt tokens",
+    "events/token",
+    "first token p50 ms",
+    "p99 ms",
+    "front µs/token",
+    "worker µs/token",
+]
 
 
 async def measure(server: Server, streams: int, arguments: argparse.Namespace) -> str:
     """Load the server with so many streams and return one line of the table."""
     chats = max(arguments.chats, 8 * streams) if streams > 1 else arguments.chats // 4
     shape = {"words": arguments.words, "tokens": arguments.tokens}
-    await load.run("127.0.0.1", server.port, MODEL, streams=streams, chats=2 * streams, **shape)
+    clients = await Clients.connect("127.0.0.1", server.port, MODEL, streams)
+    await clients.run(chats=2 * streams, **shape)
     pids = [server.process.pid, *server.workers]
     before = [cpu_s(pid) for pid in pids]
-    done = await load.run("127.0.0.1", server.port, MODEL, streams=streams, chats=chats, **shape)
+    done = await clients.run(chats=chats, **shape)
     front, *workers = (cpu_s(pid) - start for pid, start in zip(pids, before, strict=True))
+    clients.close()
     first_ms = sorted(chat.first_token_s * 1e3 for chat in done.chats)
     prompt = statistics.mean(chat.prompt_tokens for chat in done.chats)
     cells = [
@@ -41,6 +53,10 @@ async def measure(server: Server, streams: int, arguments: argparse.Namespace) -
         f"{front / done.tokens * 1e6:.1f}",
         f"{sum(workers) / done.tokens * 1e6:.1f}",
     ]
+    return _row(cells)
+
+
+def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
@@ -58,8 +74,8 @@ def main() -> None:
         server = start(repository, Path(scratch) / "server.log")
         try:
             print(f"load average before: {os.getloadavg()[0]:.1f}")
-            print("| streams | chats/s | tokens/s | prompt tokens | events/token | first token p50 ms | p99 ms | front µs/token | worker |")
-            print("|---|---|---|---|---|---|---|---|---|")
+            print(_row(HEADINGS))
+            print(_row(["---"] * len(HEADINGS)))
             for streams in map(int, arguments.streams.split(",")):
                 print(uvloop.run(measure(server, streams, arguments)), flush=True)
         finally:

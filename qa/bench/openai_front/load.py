@@ -10,11 +10,11 @@ import re
 import time
 from dataclasses import dataclass, field
 
-WORDS = (
-    "request server model router worker token prompt block cache queue batch stream answer version folder "
-    "policy engine memory latency throughput sequence ensemble instance health metric trace weight layer "
-    "tensor shape buffer socket frame header client library config parameter value index table record"
-).split()
+WORDS = """
+    request server model router worker token prompt block cache queue batch stream answer version folder
+    policy engine memory latency throughput sequence ensemble instance health metric trace weight layer
+    tensor shape buffer socket frame header client library config parameter value index table record
+""".split()  # noqa: SIM905  a list of forty quoted words reads worse
 _TEXT_EVENT = b'{"content":"'
 _USAGE = re.compile(rb'"usage":(\{.*?\}\})')
 
@@ -109,21 +109,36 @@ def request(host: str, model: str, words: int, tokens: int, rng: random.Random) 
     return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
 
 
-async def run(host: str, port: int, model: str, *, streams: int, chats: int, words: int, tokens: int) -> Load:
-    """Have `streams` clients ask `chats` chats between them."""
-    rng = random.Random(streams)
-    waiting = [request(host, model, words, tokens, rng) for _ in range(chats)]
-    loop = asyncio.get_running_loop()
-    connections = [(await loop.create_connection(_Connection, host, port))[1] for _ in range(streams)]
-    load = Load(0.0)
+class Clients:
+    """So many connections, kept open from run to run."""
 
-    async def client(connection: _Connection) -> None:
-        while waiting:
-            load.chats.append(await connection.ask(waiting.pop()))
+    def __init__(self, host: str, model: str, connections: list[_Connection]) -> None:
+        self._host = host
+        self._model = model
+        self._connections = connections
+        self._rng = random.Random(len(connections))
 
-    started = time.perf_counter()
-    await asyncio.gather(*(client(connection) for connection in connections))
-    load.wall_s = time.perf_counter() - started
-    for connection in connections:
-        connection.transport.close()
-    return load
+    @classmethod
+    async def connect(cls, host: str, port: int, model: str, count: int) -> "Clients":
+        """Open the connections."""
+        loop = asyncio.get_running_loop()
+        return cls(host, model, [(await loop.create_connection(_Connection, host, port))[1] for _ in range(count)])
+
+    async def run(self, *, chats: int, words: int, tokens: int) -> Load:
+        """Ask `chats` chats between all clients."""
+        waiting = [request(self._host, self._model, words, tokens, self._rng) for _ in range(chats)]
+        load = Load(0.0)
+
+        async def client(connection: _Connection) -> None:
+            while waiting:
+                load.chats.append(await connection.ask(waiting.pop()))
+
+        started = time.perf_counter()
+        await asyncio.gather(*(client(connection) for connection in self._connections))
+        load.wall_s = time.perf_counter() - started
+        return load
+
+    def close(self) -> None:
+        """Close the connections."""
+        for connection in self._connections:
+            connection.transport.close()

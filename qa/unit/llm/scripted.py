@@ -206,6 +206,15 @@ class OneModel:
 
     def __init__(self, model: LanguageModel) -> None:
         self.model = model
+        self.asked = []
+
+    async def load(self, name: str) -> None:
+        self.find(name)
+        self.asked.append(("load", name))
+
+    async def unload(self, name: str) -> None:
+        self.find(name)
+        self.asked.append(("unload", name))
 
     def find(self, name: str) -> Served:
         for served in self.all():

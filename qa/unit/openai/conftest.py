@@ -37,6 +37,7 @@ class Door:
 
     fleet: object
     model: object
+    models: object
     port: int
     client: openai.AsyncOpenAI
     http: httpx.AsyncClient
@@ -58,14 +59,15 @@ def open_door(scripted, tokenizer):
     async def open_(options=None, defaults=None, **fleet):
         made = scripted.ScriptedFleet(tokenizer, scripted.Script(), **fleet)
         model = scripted.language_model(made, defaults)
-        handler = openai_handler(scripted.OneModel(model), options or OpenAIOptions())
+        models = scripted.OneModel(model)
+        handler = openai_handler(models, options or OpenAIOptions())
         listener = await listen_http(handler, host="127.0.0.1", port=0)
         url = f"http://127.0.0.1:{listener.port}"
         async with (
             openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=20) as client,
             httpx.AsyncClient(base_url=url, timeout=20) as http,
         ):
-            yield Door(made, model, listener.port, client, http)
+            yield Door(made, model, models, listener.port, client, http)
         await listener.close(1)
 
     return open_

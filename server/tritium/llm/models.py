@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tritium.core.catalog import Catalog
+from tritium.core.catalog import Catalog, LoadParameters
 from tritium.core.errors import InferenceError, NotFound
 from tritium.llm.model import LanguageModel
 
@@ -32,6 +32,22 @@ class LanguageModels(Protocol):
 
     def all(self) -> Sequence[Served]:
         """Return every name, models before their adapters."""
+        ...
+
+    async def load(self, name: str) -> None:
+        """Load or reload a model from its repository.
+
+        Raises:
+            InferenceError: it cannot be loaded, or the server does not load models on demand.
+        """
+        ...
+
+    async def unload(self, name: str) -> None:
+        """Unload a model.
+
+        Raises:
+            InferenceError: there is no such model, or the server does not unload models on demand.
+        """
         ...
 
 
@@ -69,6 +85,14 @@ class CatalogModels:
                     newest[model.name] = chosen
         models = [Served(name, model) for name, model in newest.items()]
         return models + [Served(lora, s.model, lora) for s in models for lora in s.model.defaults.loras]
+
+    async def load(self, name: str) -> None:
+        """Load or reload a model from its repository."""
+        await self._catalog.load(name, LoadParameters())
+
+    async def unload(self, name: str) -> None:
+        """Unload a model."""
+        await self._catalog.unload(name)
 
     def _adapter(self, name: str) -> Served | None:
         return next((served for served in self.all() if served.lora and served.name == name), None)

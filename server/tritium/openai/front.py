@@ -1,10 +1,10 @@
 """The OpenAI routes, on the wire protocol directly: request id, key, route, answer or error object.
 
-    request -> id -> key -> route -> admission -> chat | completions | models | health | explain
-
-Paths outside the table go to the documentation app, which is built when somebody first asks for it.
+request -> id -> key -> route -> admission -> chat | completions | models | health | explain
+                           `-> documentation and loading of models: an application built at its first request
 """
 
+import asyncio
 import hmac
 import random
 from collections.abc import Awaitable, Callable
@@ -21,6 +21,7 @@ from tritium.openai.errors import Unauthorized, UnknownRoute, error_response
 from tritium.openai.explain import explain
 from tritium.openai.options import OpenAIOptions
 from tritium.openai.responses import ModelCard, ModelList
+from tritium.wire.asgi import asgi_handler
 from tritium.wire.http import Handler, Request, Response
 
 log = structlog.get_logger()
@@ -55,6 +56,7 @@ ROUTES: dict[str, tuple[str, Route]] = {
     "/health": ("GET", health),
     "/router/explain": ("POST", explain),
 }
+_DOCUMENTS = frozenset({"/docs", "/docs/oauth2-redirect", "/openapi.json"})
 _OPEN = frozenset({"/health"})
 _COUNTED = frozenset({"/v1/chat/completions", "/v1/completions"})
 
@@ -70,12 +72,17 @@ class _Front:
         self._options = options
         self._keys = [key.encode() for key in options.api_keys]
         self._inflight = 0
+        self._admin: asyncio.Task[Handler] | None = None
 
     async def handle(self, request: Request) -> Response | None:
         """Answer one request; every error becomes OpenAI's error object."""
         visit = _visit(request)
         try:
-            route = self._route(request)
+            if self._keys and request.path not in _OPEN:
+                self._check_key(request)
+            if _is_admin(request.path):
+                return await self._administer(request)
+            route = _route(request)
             if request.path in _COUNTED:
                 self._admit(visit)
             return await route(visit, self._models, self._options)
@@ -87,19 +94,10 @@ class _Front:
             log.exception("openai_request_failed", path=request.path, request_id=visit.id)
             return error_response(Internal("the server failed; its log has the reason"), visit.headers)
 
-    def _route(self, request: Request) -> Route:
-        path = request.path
-        if self._keys and path not in _OPEN:
-            self._check_key(request)
-        found = ROUTES.get(path)
-        if found is None and path.startswith(_ONE_MODEL):
-            found = ("GET", model_card)
-        if found is None:
-            raise UnknownRoute(f"Unknown request URL: {request.method} {path}.", 404)
-        method, route = found
-        if request.method != method:
-            raise UnknownRoute(f"Not allowed to {request.method} on {path}: use {method}.", 405)
-        return route
+    async def _administer(self, request: Request) -> Response | None:
+        if self._admin is None:
+            self._admin = asyncio.create_task(asyncio.to_thread(_build_admin, self._models))
+        return await (await self._admin)(request)
 
     def _check_key(self, request: Request) -> None:
         scheme, _, key = request.header(b"authorization").partition(b" ")
@@ -117,6 +115,29 @@ class _Front:
 
     def _leave(self) -> None:
         self._inflight -= 1
+
+
+def _route(request: Request) -> Route:
+    path = request.path
+    found = ROUTES.get(path)
+    if found is None and path.startswith(_ONE_MODEL):
+        found = ("GET", model_card)
+    if found is None:
+        raise UnknownRoute(f"Unknown request URL: {request.method} {path}.", 404)
+    method, route = found
+    if request.method != method:
+        raise UnknownRoute(f"Not allowed to {request.method} on {path}: use {method}.", 405)
+    return route
+
+
+def _is_admin(path: str) -> bool:
+    return path in _DOCUMENTS or (path.startswith(_ONE_MODEL) and path.endswith(("/load", "/unload")))
+
+
+def _build_admin(models: LanguageModels) -> Handler:
+    from tritium.openai.admin import admin_app  # noqa: PLC0415  half a second, which a server without need is spared
+
+    return asgi_handler(admin_app(models))
 
 
 def _visit(request: Request) -> Visit:
