@@ -4,10 +4,10 @@ The memory is a memfd made by the server and inherited by the process, so the ke
 two, however they end. The sender allocates and grows; the receiver maps what it is told of, and says what it no
 longer refers to:
 
-    sender   OutArena.store(bytes) -> Region ..(frame).. InArena.view(region)   receiver
-             OutArena.free(starts) <-..(Freed frame).... last reference to the view dies
+    sender   OutArena.store(bytes) -> Region ...(frame)...> InArena.array(region)   receiver
+             OutArena.give_back(starts) <...(Freed frame)... the last reference to the array dies
 
-Page 0 is a control page that belongs to neither's tensors.
+Page 0 is a control page; no tensor lies there.
 """
 
 import mmap
@@ -16,7 +16,7 @@ import time
 import weakref
 from bisect import bisect_right, insort
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ TRIM_AFTER_S = 10.0
 MANY_FREED = 8
 
 Bytes = bytes | bytearray | memoryview
+Array = np.ndarray[Any, Any]
 
 
 def create(name: str) -> int:
@@ -40,87 +41,160 @@ def create(name: str) -> int:
     return fd
 
 
-class _Segment:
-    """One mapping of a stretch of the file; a mapping cannot grow under exported views, so each growth maps anew."""
+class _Segments:
+    """The mappings of a file. A mapping cannot grow under exported views, so each growth maps anew."""
 
-    __slots__ = ("bytes", "end", "map", "offset")
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.control = memoryview(mmap.mmap(fd, PAGE))
+        self._mapped: list[tuple[int, mmap.mmap, memoryview]] = []
 
-    def __init__(self, fd: int, offset: int, size: int) -> None:
-        self.offset = offset
-        self.end = offset + size
-        self.map = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset)
-        self.bytes = memoryview(self.map)
+    def map(self, offset: int, size: int) -> None:
+        """Map a further stretch."""
+        mapping = mmap.mmap(self.fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset)
+        self._mapped.append((offset, mapping, memoryview(mapping)))
+
+    def view(self, offset: int, size: int) -> memoryview:
+        """View bytes of the file."""
+        for start, _, view in reversed(self._mapped):
+            if start <= offset:
+                return view[offset - start : offset - start + size]
+        raise AssertionError(f"nothing is mapped at {offset}")
+
+    def release_pages(self) -> None:
+        """Give the memory back to the kernel; what is mapped reads as zeroes, and is filled again when touched."""
+        for _, mapping, _ in self._mapped:
+            mapping.madvise(mmap.MADV_REMOVE)
+
+    def close(self) -> None:
+        """Forget the mappings; those still viewed live on until their views die."""
+        self._mapped.clear()
+        os.close(self.fd)
+
+
+class _Watch(weakref.ref[Array]):
+    """A weak reference to an array, that knows which region it shows."""
+
+    __slots__ = ("identity", "region")
+    region: Region
+    identity: int
+
+
+class _Watched:
+    """Arrays by the allocations they show; `on_dropped` is called on whatever thread drops the last reference."""
+
+    def __init__(self, on_dropped: Callable[[int], None]) -> None:
+        self._on_dropped = on_dropped
+        self._by_start: dict[int, _Watch] = {}
+        self._by_identity: dict[int, _Watch] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_start)
+
+    def show(self, region: Region, view: memoryview) -> Array:
+        """Make the array of a region and watch it."""
+        array = np.frombuffer(view, np.uint8)
+        watch = _Watch(array, self._dropped)
+        watch.region = region
+        watch.identity = id(array)
+        self._by_start[region.start] = self._by_identity[watch.identity] = watch
+        return array
+
+    def region_of(self, array: Array) -> Region | None:
+        """Return the region that `array` shows, if it is one of these."""
+        watch = self._by_identity.get(id(array))
+        return watch.region if watch is not None else None
+
+    def shows(self, start: int) -> bool:
+        """Tell whether anybody still refers to an allocation."""
+        return start in self._by_start
+
+    def _dropped(self, watch: _Watch) -> None:
+        del self._by_identity[watch.identity]
+        del self._by_start[watch.region.start]
+        self._on_dropped(watch.region.start)
 
 
 class OutArena:
     """The sender's side: first fit over a free list, so that a steady load touches the same warm pages again.
 
-    Not thread-safe; the caller serialises.
+    Only `give_back` may be called on any thread; for the rest the caller serialises.
     """
 
     def __init__(self, fd: int, on_grown: Callable[[int, int], None]) -> None:
-        self._fd = fd
+        self._segments = _Segments(fd)
         self._on_grown = on_grown
-        self._segments: list[_Segment] = []
         self._free: list[tuple[int, int]] = []
         """Gaps as (offset, end), ascending. None spans two segments: a page between them is never handed out."""
         self._used: dict[int, int] = {}
+        self._returned: deque[int] = deque()
         self._end = PAGE
         self._grown_at = 0.0
-        self.control = memoryview(mmap.mmap(fd, PAGE))
+        self._echoed = _Watched(self._returned.append)
+
+    @property
+    def control(self) -> memoryview:
+        """Return the control page."""
+        return self._segments.control
 
     @property
     def used_bytes(self) -> int:
-        """Return the bytes in allocations that the receiver has not freed."""
+        """Return the bytes in allocations that are still referred to."""
+        self.reclaim()
         return sum(end - start for start, end in self._used.items())
 
-    @property
-    def size_bytes(self) -> int:
-        """Return the bytes mapped."""
-        return sum(segment.end - segment.offset for segment in self._segments)
-
     def store(self, data: Bytes) -> Region:
-        """Copy `data` in."""
-        view = memoryview(data)
-        start, target = self.reserve(view.nbytes)
-        target[:] = view if view.format == "B" and view.ndim == 1 else view.cast("B")
-        return Region(start, start, view.nbytes)
+        """Copy `data` in.
 
-    def reserve(self, size: int) -> tuple[int, memoryview]:
-        """Allocate `size` bytes and return where they start and a view to fill."""
-        rounded = (size + PAGE - 1) & -PAGE or PAGE
-        index = next((at for at, (start, end) in enumerate(self._free) if end - start >= rounded), -1)
-        if index < 0:
-            index = self._grow(rounded)
-        start, end = self._free[index]
-        if end - start == rounded:
-            del self._free[index]
-        else:
-            self._free[index] = (start + rounded, end)
-        self._used[start] = start + rounded
-        segment = self._segment(start)
-        return start, segment.bytes[start - segment.offset : start - segment.offset + size]
+        Raises:
+            OSError: the machine has no memory for it.
+        """
+        source = memoryview(data)
+        size = source.nbytes
+        start = self._allocate((size + PAGE - 1) & -PAGE or PAGE)
+        self._segments.view(start, size)[:] = source if source.format == "B" and source.ndim == 1 else source.cast("B")
+        return Region(start, start, size)
 
-    def free(self, starts: list[int]) -> None:
-        """Take allocations back."""
-        for start in starts:
+    def echo(self, region: Region) -> Array:
+        """View what the receiver handed back as it came; the allocation is free when the view is gone."""
+        return self._echoed.show(region, self._segments.view(region.offset, region.size))
+
+    def give_back(self, starts: Iterable[int]) -> None:
+        """Note allocations that nobody refers to any more."""
+        self._returned.extend(starts)
+
+    def reclaim(self) -> None:
+        """Make what was given back available."""
+        while self._returned:
+            start = self._returned.popleft()
             self._release(start, self._used.pop(start))
         if not self._used and self._end > KEEP_BYTES and time.monotonic() - self._grown_at > TRIM_AFTER_S:
-            self._trim()
+            self._grown_at = time.monotonic()
+            self._segments.release_pages()
 
     def close(self) -> None:
         """Forget the mappings; those still viewed live on until their views die."""
-        self._segments.clear()
-        self._free.clear()
-        self._used.clear()
-        os.close(self._fd)
+        self._segments.close()
+
+    def _allocate(self, size: int) -> int:
+        self.reclaim()
+        index = next((at for at, (start, end) in enumerate(self._free) if end - start >= size), -1)
+        if index < 0:
+            index = self._grow(size)
+        start, end = self._free[index]
+        if end - start == size:
+            del self._free[index]
+        else:
+            self._free[index] = (start + size, end)
+        self._used[start] = start + size
+        return start
 
     def _grow(self, size: int) -> int:
         size = max(size, MIN_SEGMENT_BYTES, min(self._end, 1 << 30) & -PAGE)
         # The page left out keeps gaps of neighbouring segments from merging into one that no mapping covers.
         offset = self._end + PAGE
-        os.ftruncate(self._fd, offset + size)
-        self._segments.append(_Segment(self._fd, offset, size))
+        os.ftruncate(self._segments.fd, offset + size)
+        self._segments.map(offset, size)
         self._end = offset + size
         self._grown_at = time.monotonic()
         self._on_grown(offset, size)
@@ -136,39 +210,24 @@ class OutArena:
         else:
             insort(self._free, (start, end))
 
-    def _segment(self, start: int) -> _Segment:
-        for segment in reversed(self._segments):
-            if segment.offset <= start:
-                return segment
-        raise AssertionError(f"no segment holds {start}")
-
-    def _trim(self) -> None:
-        """Give the pages back to the kernel; the mappings stay, and fill with zeroes when touched again."""
-        self._grown_at = time.monotonic()
-        for segment in self._segments:
-            segment.map.madvise(mmap.MADV_REMOVE)
-
-
-class _Watch(weakref.ref):  # type: ignore[type-arg]  # weakref.ref is generic only to the type checker
-    """A weak reference that knows which allocation it watches."""
-
-    __slots__ = ("start",)
-    start: int
-
 
 class InArena:
-    """The receiver's side. Views may be dropped on any thread; `take_freed` says which allocations that freed.
+    """The receiver's side. Arrays may be dropped on any thread; `take_freed` says which allocations that freed.
 
     `on_many` is called, on the dropping thread, when so many wait that the sender should hear of them.
     """
 
     def __init__(self, fd: int, on_many: Callable[[], None]) -> None:
-        self._fd = fd
+        self._segments = _Segments(fd)
         self._on_many = on_many
-        self._segments: list[_Segment] = []
-        self._watched: dict[int, _Watch] = {}
+        self._watched = _Watched(self._dropped)
         self._freed: deque[int] = deque()
-        self.control = memoryview(mmap.mmap(fd, PAGE))
+        self._lent: set[int] = set()
+
+    @property
+    def control(self) -> memoryview:
+        """Return the control page."""
+        return self._segments.control
 
     @property
     def held(self) -> int:
@@ -177,27 +236,37 @@ class InArena:
 
     def grow(self, offset: int, size: int) -> None:
         """Map a further segment."""
-        self._segments.append(_Segment(self._fd, offset, size))
+        self._segments.map(offset, size)
 
-    def array(self, region: Region) -> np.ndarray[Any, Any]:
+    def array(self, region: Region) -> Array:
         """View a region as bytes; the allocation is freed when this array and every view of it are gone."""
-        for segment in reversed(self._segments):
-            if segment.offset <= region.start:
-                break
-        else:
-            raise AssertionError(f"no segment holds {region.start}")
-        array = np.frombuffer(segment.bytes, np.uint8, region.size, region.offset - segment.offset)
-        watch = _Watch(array, self._on_dropped)
-        watch.start = region.start
-        self._watched[region.start] = watch
-        return array
+        return self._watched.show(region, self._segments.view(region.offset, region.size))
 
-    def _on_dropped(self, watch: _Watch) -> None:
-        # The entry may be a newer watch of the same place only if this one was reported before: it was not.
-        del self._watched[watch.start]
-        self._freed.append(watch.start)
-        if len(self._freed) >= MANY_FREED:
-            self._on_many()
+    def lend(self, array: Array) -> Region | None:
+        """Return where in this arena an array lies, if it does: its bytes need not be copied to be sent back.
+
+        What is lent is not reported as freed. Once every reference should be gone, `settle` says whether it is.
+        """
+        root = array.base if isinstance(array.base, np.ndarray) else array
+        region = self._watched.region_of(root)
+        if region is None or region.start in self._lent:
+            return None
+        self._lent.add(region.start)
+        at = _address(array) - _address(root)
+        return Region(region.start, region.offset + at, array.nbytes, inbound=True)
+
+    def settle(self, region: Region) -> Array | None:
+        """Leave a lent region to the sender, or return its bytes: somebody here still refers to them."""
+        self._lent.discard(region.start)
+        if self._watched.shows(region.start):
+            return np.frombuffer(self._segments.view(region.offset, region.size), np.uint8)
+        return None
+
+    def keep(self, region: Region) -> None:
+        """Undo `lend`: the region will not be sent."""
+        self._lent.discard(region.start)
+        if not self._watched.shows(region.start):
+            self._freed.append(region.start)
 
     def take_freed(self) -> list[int]:
         """Return the allocations freed since the last call."""
@@ -208,5 +277,16 @@ class InArena:
 
     def close(self) -> None:
         """Forget the mappings; those still viewed live on until their views die."""
-        self._segments.clear()
-        os.close(self._fd)
+        self._segments.close()
+
+    def _dropped(self, start: int) -> None:
+        if start in self._lent:
+            return
+        self._freed.append(start)
+        if len(self._freed) >= MANY_FREED:
+            self._on_many()
+
+
+def _address(array: Array) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address

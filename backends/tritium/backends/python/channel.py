@@ -1,7 +1,6 @@
 """The server's end of the socket: what is posted within one turn of the event loop leaves as one frame."""
 
 import asyncio
-import contextlib
 import socket
 import threading
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from tritium.backends.python import frames
-from tritium.backends.python.stream import FrameReader
+from tritium.backends.python.stream import Fatal, FrameReader
 
 _DECODER: msgspec.msgpack.Decoder[list[frames.Up]] = msgspec.msgpack.Decoder(list[frames.Up])
 
@@ -21,6 +20,7 @@ class Channel:
         self,
         sock: socket.socket,
         on_messages: Callable[[list[frames.Up]], None],
+        on_end: Callable[[], None],
         extras: Callable[[], list[frames.Down]],
     ) -> None:
         sock.setblocking(False)
@@ -28,6 +28,7 @@ class Channel:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._on_messages = on_messages
+        self._on_end = on_end
         self._extras = extras
         self._reader = FrameReader(sock, _DECODER)
         self._encoder = msgspec.msgpack.Encoder()
@@ -35,6 +36,8 @@ class Channel:
         self._armed = False
         self._unsent: list[memoryview] = []
         self._closed = False
+        self.fatal = ""
+        """What the process said where it could not speak in messages."""
         self._loop.add_reader(sock.fileno(), self._read)
 
     def post(self, message: frames.Down) -> None:
@@ -55,10 +58,8 @@ class Channel:
 
     def drain(self) -> None:
         """Take in what a process that has ended still said."""
-        if not self._closed:
-            with contextlib.suppress(BlockingIOError):
-                while self._read():
-                    pass
+        while not self._closed and self._read():
+            pass
 
     def close(self) -> None:
         """Stop listening and close the socket."""
@@ -76,9 +77,12 @@ class Channel:
             return False
         except ConnectionResetError:
             messages = None
+        except Fatal as fatal:
+            self.fatal = str(fatal)
+            messages = None
         if messages is None:
-            # The end of the process is told by its pidfd; here there is only nothing more to read.
             self._loop.remove_reader(self._socket.fileno())
+            self._on_end()
             return False
         self._on_messages(messages)
         return not self._closed

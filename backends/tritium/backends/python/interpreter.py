@@ -14,6 +14,7 @@ from tritium.core.errors import InvalidArgument
 ENVIRONMENT_PARAMETER = "EXECUTION_ENV_PATH"
 MODEL_DIRECTORY = "$$TRITON_MODEL_DIRECTORY"
 
+_OURS = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
 _ENTRY = Path(__file__).parent / "process" / "__main__.py"
 _PORTIONS = (str(Path(__file__).parents[2]), str(Path(tritium.compat.__path__[0]).parent))
 """The folders named `tritium` that hold the backends and compat; one and the same when installed from a wheel."""
@@ -46,6 +47,14 @@ def interpreter_of(source: ModelSource) -> str:
     return str(python)
 
 
-def command(interpreter: str, socket: int, inbound: int, outbound: int) -> list[str]:
-    """Return the command of a model's process, given the descriptors it inherits."""
-    return [interpreter, str(_ENTRY), str(os.getpid()), str(socket), str(inbound), str(outbound), *_PORTIONS]
+def command(name: str, interpreter: str, descriptors: tuple[int, int, int]) -> list[str]:
+    """Return the command of a model's process; `name` is for those who read `ps`, the descriptors it inherits."""
+    return [interpreter, str(_ENTRY), name, str(os.getpid()), *map(str, descriptors), *_PORTIONS]
+
+
+def environment(interpreter: str) -> dict[str, str] | None:
+    """Return the variables for another interpreter than ours, None where ours runs: the server's own."""
+    if interpreter == sys.executable:
+        return None
+    inherited = {name: value for name, value in os.environ.items() if name not in _OURS}
+    return inherited | {"PATH": f"{Path(interpreter).parent}:{os.environ.get('PATH', os.defpath)}"}

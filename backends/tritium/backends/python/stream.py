@@ -8,6 +8,8 @@ import msgspec
 from tritium.backends.python.frames import FATAL, LENGTH
 
 READ_BYTES = 256 << 10
+KEEP_BYTES = 4 << 20
+"""A buffer that one long frame made longer than this is given up after it."""
 
 Message = TypeVar("Message")
 
@@ -45,6 +47,8 @@ class FrameReader(Generic[Message]):
             needed = LENGTH.unpack_from(self._buffer)[0] + LENGTH.size
             if needed > len(self._buffer):
                 self._buffer.extend(bytes(needed - len(self._buffer)))
+        elif not self._filled and len(self._buffer) > KEEP_BYTES:
+            self._buffer = bytearray(READ_BYTES)
         return messages
 
     def _cut(self, view: memoryview) -> tuple[list[Message], int]:

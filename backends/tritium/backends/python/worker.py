@@ -16,13 +16,14 @@ from dataclasses import dataclass
 
 from tritium.backends.python import arena, frames
 from tritium.backends.python.channel import Channel
-from tritium.backends.python.interpreter import command
-from tritium.backends.python.stream import Fatal
+from tritium.backends.python.interpreter import command, environment
 from tritium.core.errors import ModelFailed
 from tritium.core.tensor import Tensor
 
 FINALIZE_GRACE_S = 5.0
-"""From the model's finalize having returned (or the server's end) to SIGKILL."""
+"""From the model's finalize having returned to SIGKILL."""
+SILENT_GRACE_S = 1.0
+"""From the end of the socket to SIGKILL, for a process that is ending by itself to end with its own status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,6 @@ class Worker:
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._first: asyncio.Future[frames.Up] = self._loop.create_future()
-        self._fatal = ""
         self._said = ""
         self._expected = True
         """Whether an end of the process is nobody's concern: before it serves, and once it is to end."""
@@ -54,13 +54,17 @@ class Worker:
         ours, theirs = socket.socketpair()
         self._arena = arena.OutArena(inbound, lambda offset, size: self._channel.post(frames.Grown(offset, size)))
         self._returned = arena.InArena(outbound, lambda: self._channel.wake())  # noqa: PLW0108  # made below
-        self._channel = Channel(ours, self._take, self._extras)
+        self._channel = Channel(ours, self._take, self._on_silent, self._extras)
         try:
             with theirs:
-                handed = (theirs.fileno(), inbound, outbound)
+                handed = theirs.fileno(), inbound, outbound
                 # A group of its own: Ctrl-C reaches the server alone, and children of the model end with it.
                 self._process = subprocess.Popen(  # noqa: S603  # the operator names the interpreter
-                    command(interpreter, *handed), stdin=subprocess.DEVNULL, pass_fds=handed, process_group=0
+                    command(name, interpreter, handed),
+                    env=environment(interpreter),
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=handed,
+                    process_group=0,
                 )
         except OSError as error:
             self._free()
@@ -123,7 +127,8 @@ class Worker:
         """Make the tensor of a frame; a large one views shared memory, which is freed with the last view."""
         data = frame.data
         if isinstance(data, frames.Region):
-            return Tensor(frame.name, frame.datatype, frame.shape, self._returned.array(data).data)
+            array = self._arena.echo(data) if data.inbound else self._returned.array(data)
+            return Tensor(frame.name, frame.datatype, frame.shape, array.data)
         return Tensor(frame.name, frame.datatype, frame.shape, data)
 
     async def finalize(self) -> None:
@@ -145,9 +150,8 @@ class Worker:
     async def kill(self) -> None:
         """End the process now."""
         self._expected = True
-        if not self.ended.is_set():
-            self._process.kill()
-            await self.ended.wait()
+        self._kill_if_alive()
+        await self.ended.wait()
 
     async def _answer(self, timeout_s: float | None, doing: str) -> frames.Up:
         try:
@@ -166,7 +170,8 @@ class Worker:
                 case frames.Grown(offset, size):
                     self._returned.grow(offset, size)
                 case frames.Freed(starts):
-                    self._arena.free(starts)
+                    self._arena.give_back(starts)
+                    self._arena.reclaim()
                 case frames.Started() | frames.Loaded() | frames.Finalized():
                     if not self._first.done():
                         self._first.set_result(message)
@@ -177,13 +182,18 @@ class Worker:
         freed = self._returned.take_freed()
         return [frames.Freed(freed)] if freed else []
 
+    def _on_silent(self) -> None:
+        """End a process that lives on without its socket: nothing can be asked of it any more."""
+        self._loop.call_later(SILENT_GRACE_S, self._kill_if_alive)
+
+    def _kill_if_alive(self) -> None:
+        if not self.ended.is_set():
+            self._process.kill()
+
     def _on_exit(self) -> None:
-        try:
-            self._channel.drain()
-        except Fatal as fatal:
-            self._fatal = str(fatal)
+        self._channel.drain()
         status = self._process.wait()
-        self._said = self._fatal or f"the process of model instance '{self.name}' {_ending(status)}"
+        self._said = self._channel.fatal or f"the process of model instance '{self.name}' {_ending(status)}"
         # What the model started dies with it.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)

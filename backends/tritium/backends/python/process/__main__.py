@@ -17,14 +17,16 @@ PR_SET_PDEATHSIG = 1
 
 def main() -> None:
     """Join the server at the other end of an inherited socket. Arguments: see `interpreter.command`."""
-    parent, sock_fd, inbound, outbound = (int(argument) for argument in sys.argv[1:5])
-    portions = sys.argv[5:]
+    parent, sock_fd, inbound, outbound = (int(argument) for argument in sys.argv[2:6])
+    portions = sys.argv[6:]
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit("the server ended before the model's process began")
     # The interpreter put this file's folder first; a model must not find `host` or `pump` there.
     del sys.path[0]
-    sys.argv = ["tritium-python-model"]
+    del sys.argv[1:]
+    # What the model prints is read by people, also through a pipe.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a text stream at this point
     sock = socket.socket(fileno=sock_fd)
     tritium = types.ModuleType("tritium")
     tritium.__path__ = portions

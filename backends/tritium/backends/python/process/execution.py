@@ -59,6 +59,10 @@ class Executor:
         if error:
             self._abandon(requests, responses)
             responses = []
+        del requests, returned
+        for response in responses:
+            if response is not None:
+                self._codec.settle(response)
         ended = time.perf_counter_ns()
         return frames.Executed(message.number, responses, error, entered - started, left - entered, ended - left)
 
@@ -134,9 +138,11 @@ class Executor:
             try:
                 if request.sender is not None:
                     request.sender.count(response, final=True)
-                responses.append(self._link.encode(request.key, response))
+                responses.append(self._link.encode(request.key, response, lend=True))
             except TritonModelException as error:
                 return str(error)
+            except Exception as error:  # noqa: BLE001  # a tensor that cannot be sent is the model's fault as well
+                return describe(error)
         for request, frame in zip(requests, responses, strict=True):
             if frame is not None:
                 self._link.finish(request.key)
@@ -144,8 +150,9 @@ class Executor:
 
     def _abandon(self, requests: list[ReceivedRequest], responses: list[frames.ResponseFrame | None]) -> None:
         """Let nobody answer requests that the server will answer with the error of their execution."""
-        for frame in responses:
-            self._codec.discard(frame.outputs if frame is not None else ())
+        for response in responses:
+            if response is not None:
+                self._codec.discard(response)
         for request in requests:
             if request.sender is not None:
                 request.sender.close()

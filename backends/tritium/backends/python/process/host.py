@@ -52,6 +52,7 @@ class Host:
             self._pump.flush()
             sys.excepthook(*sys.exc_info())
             sys.stdout.flush()
+            sys.stderr.flush()
             # No thread of the model may keep a process alive that nobody serves.
             os._exit(1)
 
@@ -120,7 +121,7 @@ class Host:
             case frames.Grown(offset, size):
                 self._inbound.grow(offset, size)
             case frames.Freed(starts):
-                self._codec.on_freed(starts)
+                self._outbound.give_back(starts)
             case _:
                 self._link.take(message)
 

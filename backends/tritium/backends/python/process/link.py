@@ -69,6 +69,8 @@ class Link:
         self.open: set[int] = set()
         """Keys of requests that are not answered yet."""
         self._codec = codec
+        self._last = 0
+        """The newest request that began; keys rise."""
         self._cancelled: set[int] = set()
         self._requested: dict[int, list[str]] = {}
         self._calls: dict[int, PendingCall] = {}
@@ -79,6 +81,7 @@ class Link:
     def begin(self, frame: frames.RequestFrame) -> None:
         """Note a request that begins."""
         self.open.add(frame.key)
+        self._last = frame.key
         if frame.outputs:
             self._requested[frame.key] = frame.outputs
 
@@ -88,7 +91,7 @@ class Link:
         self._cancelled.discard(key)
         self._requested.pop(key, None)
 
-    def encode(self, key: int, response: InferenceResponse) -> frames.ResponseFrame:
+    def encode(self, key: int, response: InferenceResponse, *, lend: bool = False) -> frames.ResponseFrame:
         """Make the frame of a response, without the outputs nobody asked for."""
         error = response.error()
         if error is not None:
@@ -97,7 +100,7 @@ class Link:
         outputs = []
         for tensor in response.output_tensors():
             if tensor.name() in wanted:
-                outputs.append(self._codec.encode(tensor))
+                outputs.append(self._codec.encode(tensor, lend=lend))
             if self.output_types.get(tensor.name()) != tensor.datatype.name:
                 self._warn_unlike_configured(tensor.name(), tensor.datatype.name)
         return frames.ResponseFrame(outputs, parameters=response.parameter_values or None)
@@ -171,7 +174,7 @@ class Link:
         """Take in a message of the server; called while reading."""
         match message:
             case frames.Cancel(key):
-                if key in self.open:
+                if key in self.open or key > self._last:
                     self._cancelled.add(key)
             case frames.Outcome(number):
                 self._outcomes[number] = message

@@ -1,14 +1,12 @@
 """Tensors between the model's objects and frames: small ones inline, large ones in shared memory."""
 
 import threading
-from collections import deque
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from tritium.backends.python.arena import InArena, OutArena
-from tritium.backends.python.frames import INLINE_BYTES, Region, TensorFrame
+from tritium.backends.python.frames import INLINE_BYTES, Region, ResponseFrame, TensorFrame
 from tritium.compat.pb_utils.tensor import ReceivedTensor, Tensor
 
 
@@ -18,7 +16,6 @@ class TensorCodec:
     def __init__(self, inbound: InArena, outbound: OutArena) -> None:
         self._inbound = inbound
         self._outbound = outbound
-        self._returned: deque[int] = deque()
         self._storing = threading.Lock()
 
     def decode(self, frame: TensorFrame) -> Tensor:
@@ -27,31 +24,40 @@ class TensorCodec:
         raw: Any = self._inbound.array(data) if isinstance(data, Region) else bytearray(data)
         return ReceivedTensor(frame.name, frame.datatype, frame.shape, raw)
 
-    def encode(self, tensor: Tensor) -> TensorFrame:
-        """Make the frame of an output."""
+    def encode(self, tensor: Tensor, *, lend: bool = False) -> TensorFrame:
+        """Make the frame of a tensor.
+
+        With `lend`, an input that is an output as it came is not copied; the caller drops every reference it has
+        to the execution's tensors, and then calls `settle`.
+        """
         payload: Any = tensor.payload()
-        size = payload.nbytes if isinstance(payload, np.ndarray) else len(payload)
-        data: bytes | Region
-        if size <= INLINE_BYTES:
-            data = payload.tobytes() if isinstance(payload, np.ndarray) else bytes(payload)
-        else:
-            with self._storing:
-                self.reclaim()
-                data = self._outbound.store(memoryview(payload).cast("B"))
+        array = payload if isinstance(payload, np.ndarray) else np.frombuffer(payload, np.uint8)
+        data: bytes | Region | None = None
+        if array.nbytes <= INLINE_BYTES:
+            data = array.tobytes()
+        elif lend:
+            data = self._inbound.lend(array)
+        if data is None:
+            data = self._store(array)
         return TensorFrame(tensor.name(), tensor.datatype.name, tuple(tensor.shape()), data)
 
-    def discard(self, frames: Iterable[TensorFrame]) -> None:
-        """Take back what was stored for frames that will not be sent."""
-        self._returned.extend(frame.data.start for frame in frames if isinstance(frame.data, Region))
+    def settle(self, response: ResponseFrame) -> None:
+        """Copy what was lent and is still referred to: the model may yet write to it."""
+        for frame in response.outputs:
+            if isinstance(frame.data, Region) and frame.data.inbound:
+                kept = self._inbound.settle(frame.data)
+                if kept is not None:
+                    frame.data = self._store(kept)
 
-    def on_freed(self, starts: list[int]) -> None:
-        """Note what the server no longer refers to; called while reading, so nothing is done about it yet."""
-        self._returned.extend(starts)
+    def discard(self, response: ResponseFrame) -> None:
+        """Take back what was stored for a response that will not be sent."""
+        for frame in response.outputs:
+            if isinstance(frame.data, Region):
+                if frame.data.inbound:
+                    self._inbound.keep(frame.data)
+                else:
+                    self._outbound.give_back([frame.data.start])
 
-    def reclaim(self) -> None:
-        """Make what was given back available again. The caller sees that no other thread stores."""
-        starts: list[int] = []
-        while self._returned:
-            starts.append(self._returned.popleft())
-        if starts:
-            self._outbound.free(starts)
+    def _store(self, array: np.ndarray[Any, Any]) -> Region:
+        with self._storing:
+            return self._outbound.store(array.reshape(-1).view(np.uint8).data)
