@@ -1,23 +1,20 @@
-"""One HTTP/1.1 connection. Requests may be pipelined; they are handled one after the other and answered in order.
+"""One HTTP/1.1 connection: its requests are handled one after the other and answered in the order they came.
 
-    reading:   IDLE --first byte--> HEAD --blank line--> BODY --last byte--> IDLE    (REFUSED: reads no more)
-    handling:  waiting --turn--> current --answer complete--> next, or the connection ends
+    waiting --its turn--> current --answer complete--> the next one, or the connection ends
 
 While a request waits for its turn nothing more is read, so a connection holds one body beyond the one being handled.
 """
 
 import asyncio
 from collections import deque
-from enum import Enum, auto
 
-import httptools
 import structlog
 
 from tritium.wire.gate import Gate
 from tritium.wire.h1.encode import CONTINUE, encode_head, error_response
 from tritium.wire.h1.exchange import Exchange
-from tritium.wire.http import Handler, HttpLimits, Response
-from tritium.wire.intake import Intake
+from tritium.wire.h1.reader import Reading, RequestReader
+from tritium.wire.http import Handler, Headers, HttpLimits, Response
 from tritium.wire.roster import Roster
 
 JOIN_BYTES = 32 << 10
@@ -30,15 +27,6 @@ SLOWEST_BYTES_PER_S = 512
 log = structlog.get_logger("tritium.wire")
 
 
-class Reading(Enum):
-    """Which part of a request comes next."""
-
-    IDLE = auto()
-    HEAD = auto()
-    BODY = auto()
-    REFUSED = auto()
-
-
 class HttpConnection(asyncio.BufferedProtocol):
     """The protocol of one accepted socket."""
 
@@ -48,20 +36,16 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._handler = handler
         self._limits = limits
         self._roster = roster
+        self._reader = RequestReader(self, limits, roster.scratch)
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set before any other call
         self._peer = ""
-        self._parser = httptools.HttpRequestParser(self)
-        self._reading = Reading.IDLE
-        self._since = roster.loop.time()
         self._waiting: deque[tuple[Exchange, Response | None]] = deque()
         self._current: Exchange | None = None
-        self._last = False
-        self._head_bytes = 0
-        self._upload: Intake | None = None
         self._continue_owed = False
+        self._since = roster.loop.time()
+        """When the reader entered the state it is in."""
         self._unsent = 0
         self._unsent_since = self._since
-        self._begin_message()
 
     # the socket
 
@@ -73,12 +57,11 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._roster.enter(self)
         most = self._limits.connections
         if most and len(self._roster) > most:
-            self._refuse(503, f"this server takes {most} connections at a time; try again later")
+            self._reader.refuse(503, f"this server takes {most} connections at a time; try again later")
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # how it was lost changes nothing
         """Tell whoever waits that the client is gone."""
         self._roster.strike(self)
-        self._upload = None
         self._waiting.clear()
         self._client_left()
         self.gate.open()
@@ -101,159 +84,57 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._next()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # the loop's wish is its own constant
-        """Offer the rest of an upload, or the shared scratch memory."""
-        return self._roster.scratch if self._upload is None else self._upload.rest()
+        """Offer memory to read into."""
+        return self._reader.offer()
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take what was read into the buffer offered last."""
-        if self._upload is None:
-            if self._reading is not Reading.REFUSED:
-                self._feed(self._roster.scratch[:nbytes])
-            return
-        self._upload.filled += nbytes
-        if self._upload.complete:
-            body, self._upload = self._upload.take(), None
-            self._parser = httptools.HttpRequestParser(self)
-            self._arrived(body)
+        """Take what was read."""
+        before = self._reader.reading
+        self._reader.advance(nbytes)
+        if self._reader.reading is not before:
             self._since = self._roster.loop.time()
 
-    # reading
+    # requests, as the reader makes them
 
-    def _feed(self, data: memoryview) -> None:
-        before = self._reading
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # An offer to switch (h2c, websocket) may be ignored; RFC 9110, 7.8.
-            self._parser = httptools.HttpRequestParser(self)
-            rest = data[upgrade.args[0] :]
-            if rest and not self._last:
-                self._feed(rest)
-                return
-        except httptools.HttpParserCallbackError:
-            raise
-        except httptools.HttpParserError as error:
-            if not self._last:
-                self._refuse(400, f"malformed HTTP request: {error}")
-            return
-        if self._reading is Reading.BODY and not self._body_begun:
-            self._begin_body()
-        elif self._reading is Reading.HEAD:
-            self._head_bytes = self._head_bytes + len(data) if before is Reading.HEAD else 0
-            if self._head_bytes > self._limits.header_bytes:
-                self._refuse(431, f"the request head is larger than {self._limits.header_bytes} bytes")
-        if self._too_large:
-            self._refuse(413, f"the request body is larger than {self._limits.body_bytes} bytes")
-        if self._reading is not before:
-            self._since = self._roster.loop.time()
-
-    def _begin_message(self) -> None:
-        self._url = b""
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._pieces: list[bytes] = []
-        self._body_bytes = 0
-        self._body_begun = False
-        self._too_large = False
-
-    def _begin_body(self) -> None:
-        """Prepare for a body of which the head's packet held only a part, or nothing."""
-        self._body_begun = True
-        limit = self._limits.body_bytes
-        for name, value in self._headers:
-            if name == b"content-length":
-                size = int(value)
-                if limit and size > limit:
-                    self._too_large = True
-                    return
-                try:
-                    self._upload = Intake(size)
-                    self._upload.put(b"".join(self._pieces))
-                except MemoryError:
-                    self._refuse(413, f"this machine has no room for a body of {size} bytes")
-                    return
-            elif name == b"expect" and value.lower() == b"100-continue" and self._http11:
-                self._continue_owed = True
-        if self._continue_owed and self._current is None:
-            self._send_continue()
-
-    def _send_continue(self) -> None:
+    def on_request(
+        self, method: str, url: bytes, headers: Headers, body: bytes | memoryview, *, http11: bool, keep_alive: bool
+    ) -> None:
+        """Handle a request, now or when its turn comes."""
         self._continue_owed = False
-        self.send(CONTINUE)
-
-    def _arrived(self, body: bytes | memoryview) -> None:
-        self._reading = Reading.IDLE
-        self._head_bytes = 0
-        self._continue_owed = False
-        if not self._keep_alive:
-            self._last = True
         exchange = Exchange(
             self,
-            method=self._method,
-            url=self._url,
-            headers=self._headers,
+            method=method,
+            url=url,
+            headers=headers,
             body=body,
             peer=self._peer,
-            http11=self._http11,
-            keep_alive=self._keep_alive,
+            http11=http11,
+            keep_alive=keep_alive,
         )
-        if self._current is None and not self._waiting:
-            self._start(exchange, None)
-        else:
-            self._waiting.append((exchange, None))
-            self._transport.pause_reading()
+        self._line_up(exchange, None)
 
-    def _refuse(self, status: int, message: str) -> None:
-        """Answer with an error, after the answers that are due before it, and read nothing more."""
-        self._reading = Reading.REFUSED
-        self._since = self._roster.loop.time()
-        self._last = True
-        self._upload = None
+    def on_refusal(self, status: int, message: str) -> None:
+        """Answer with an error, after the answers that are due before it."""
+        self._continue_owed = False
         exchange = Exchange(
             self, method="", url=b"/", headers=(), body=b"", peer=self._peer, http11=True, keep_alive=False
         )
-        response = error_response(status, message)
+        self._line_up(exchange, error_response(status, message))
+
+    def on_expect(self) -> None:
+        """Ask for the body, once no earlier answer can be confused with it."""
+        if self._current is None:
+            self.send(CONTINUE)
+        else:
+            self._continue_owed = True
+
+    def _line_up(self, exchange: Exchange, refusal: Response | None) -> None:
         if self._current is None and not self._waiting:
-            self._start(exchange, response)
+            self._start(exchange, refusal)
         else:
-            self._waiting.append((exchange, response))
-
-    # called by httptools while it is fed
-
-    def on_message_begin(self) -> None:
-        """Expect a request line."""
-        self._reading = Reading.HEAD
-        self._begin_message()
-
-    def on_url(self, url: bytes) -> None:
-        """Collect the request target; it may come in pieces."""
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Collect a field."""
-        self._headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        """Remember what the parser knows only now."""
-        self._reading = Reading.BODY
-        self._method = self._parser.get_method().decode()
-        self._http11 = self._parser.get_http_version() == "1.1"
-        self._keep_alive = self._parser.should_keep_alive()
-
-    def on_body(self, piece: bytes) -> None:
-        """Collect a piece of the body, up to the limit."""
-        self._body_bytes += len(piece)
-        limit = self._limits.body_bytes
-        if limit and self._body_bytes > limit:
-            self._too_large = True
-            self._pieces.clear()
-        else:
-            self._pieces.append(piece)
-
-    def on_message_complete(self) -> None:
-        """Hand the request over."""
-        if not self._too_large:
-            pieces = self._pieces
-            self._arrived(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            self._waiting.append((exchange, refusal))
+            if refusal is None:
+                self._transport.pause_reading()
 
     # handling
 
@@ -263,17 +144,18 @@ class HttpConnection(asyncio.BufferedProtocol):
             return
         if self._waiting:
             self._start(*self._waiting.popleft())
-        if not self._waiting and self._reading is not Reading.REFUSED:
+        if not self._waiting:
             self._transport.resume_reading()
         if self._continue_owed and self._current is None:
-            self._send_continue()
+            self._continue_owed = False
+            self.send(CONTINUE)
 
     def _start(self, exchange: Exchange, refusal: Response | None) -> None:
         self._current = exchange
-        if refusal is not None:
+        if refusal is None:
+            self._roster.running[exchange] = self._roster.loop.create_task(self._handle(exchange))
+        else:
             self._answer(exchange, refusal)
-            return
-        self._roster.running[exchange] = self._roster.loop.create_task(self._handle(exchange))
 
     async def _handle(self, exchange: Exchange) -> None:
         try:
@@ -337,12 +219,12 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._current = None
         if self._transport.is_closing():
             return
-        if self._reading is Reading.REFUSED and not self._waiting:
+        if self._reader.reading is Reading.REFUSED and not self._waiting:
             self._linger()
         elif not self.keeps_alive(exchange):
             self._transport.close()
         else:
-            if self._reading is Reading.IDLE:
+            if self._reader.reading is Reading.IDLE:
                 self._since = self._roster.loop.time()
             self._next()
 
@@ -353,6 +235,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._since = self._roster.loop.time()
         if self._transport.can_write_eof():
             self._transport.write_eof()
+            self._transport.resume_reading()
         else:
             self._transport.close()
 
@@ -364,7 +247,7 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     def wind_down(self) -> None:
         """Close as soon as nothing is under way; called once, when the listener closes."""
-        if self._current is None and not self._waiting and self._reading is Reading.IDLE:
+        if self._current is None and not self._waiting and self._reader.reading is Reading.IDLE:
             self._transport.close()
 
     def abort(self) -> None:
@@ -373,22 +256,27 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     def expire(self, now: float) -> None:
         """End the connection if its client takes too long over whatever it is due to do; called every so often."""
-        limits, waited = self._limits, now - self._since
+        limits, reader = self._limits, self._reader
         unsent = self._transport.get_write_buffer_size()
         if unsent == 0 or unsent < self._unsent:
             self._unsent_since = now
         self._unsent = unsent
+        busy = self._current is not None or bool(self._waiting)
+        waited = now - self._since
         if limits.idle_s and now - self._unsent_since > limits.idle_s:
             self._transport.abort()
-        elif self._reading is Reading.REFUSED:
-            if self._current is None and not self._waiting and waited > LINGER_S:
-                self._transport.abort()
-        elif self._reading is Reading.HEAD:
-            if limits.header_s and waited > limits.header_s:
-                self._refuse(408, f"the request head did not arrive within {limits.header_s:g} seconds")
-        elif self._reading is Reading.BODY:
-            received = self._body_bytes if self._upload is None else self._upload.filled
-            if limits.header_s and (waited - limits.header_s) * SLOWEST_BYTES_PER_S > received and not self._waiting:
-                self._refuse(408, f"the request body came slower than {SLOWEST_BYTES_PER_S} bytes a second")
-        elif self._current is None and not self._waiting and limits.idle_s and waited > limits.idle_s:
-            self._transport.close()
+            return
+        match reader.reading:
+            case Reading.IDLE:
+                if not busy and limits.idle_s and waited > limits.idle_s:
+                    self._transport.close()
+            case Reading.HEAD:
+                if limits.header_s and waited > limits.header_s:
+                    reader.refuse(408, f"the request head did not arrive within {limits.header_s:g} seconds")
+            case Reading.BODY:
+                late = (waited - limits.header_s) * SLOWEST_BYTES_PER_S > reader.body_bytes
+                if limits.header_s and late and not self._waiting:
+                    reader.refuse(408, f"the request body came slower than {SLOWEST_BYTES_PER_S} bytes a second")
+            case Reading.REFUSED:
+                if not busy and waited > LINGER_S:
+                    self._transport.abort()

@@ -1,0 +1,226 @@
+"""Makes requests of what a connection receives: httptools cuts the heads, bodies go by the shortest way.
+
+    IDLE --first byte--> HEAD --blank line--> BODY --last byte--> IDLE
+      |                   |                    |
+      +-------------------+--------------------+--- broken, too large ---> REFUSED (reads no more)
+
+A body that comes with its head is cut out of the shared scratch memory. A longer one of known length never passes the
+parser: the socket is read straight into the memory that the handler gets.
+"""
+
+from enum import Enum, auto
+from typing import Protocol
+
+import httptools
+
+from tritium.wire.http import Headers, HttpLimits
+from tritium.wire.intake import Intake
+
+
+class Reading(Enum):
+    """Which part of a request comes next."""
+
+    IDLE = auto()
+    HEAD = auto()
+    BODY = auto()
+    REFUSED = auto()
+
+
+class RequestSink(Protocol):
+    """Who takes the requests."""
+
+    def on_request(
+        self, method: str, url: bytes, headers: Headers, body: bytes | memoryview, *, http11: bool, keep_alive: bool
+    ) -> None:
+        """Take a request whose body is complete."""
+        ...
+
+    def on_expect(self) -> None:
+        """Take note that the client waits for 100 Continue before it sends the body."""
+        ...
+
+    def on_refusal(self, status: int, message: str) -> None:
+        """Answer with this error and end the connection."""
+        ...
+
+
+class RequestReader:
+    """The receiving half of a connection."""
+
+    __slots__ = (
+        "_body_bytes",
+        "_head_bytes",
+        "_headers",
+        "_http11",
+        "_keep_alive",
+        "_limits",
+        "_method",
+        "_parser",
+        "_pieces",
+        "_prepared",
+        "_scratch",
+        "_sink",
+        "_too_large",
+        "_upgrade",
+        "_upload",
+        "_url",
+        "last",
+        "reading",
+    )
+
+    def __init__(self, sink: RequestSink, limits: HttpLimits, scratch: memoryview) -> None:
+        self._sink = sink
+        self._limits = limits
+        self._scratch = scratch
+        self._parser = httptools.HttpRequestParser(self)
+        self._upload: Intake | None = None
+        self._head_bytes = 0
+        self._method = ""
+        self._http11 = True
+        self._keep_alive = True
+        self._upgrade = False
+        self.reading = Reading.IDLE
+        self.last = False
+        """Whether the client has said, or was told, that nothing follows."""
+        self.on_message_begin()
+        self.reading = Reading.IDLE
+
+    @property
+    def body_bytes(self) -> int:
+        """Count what has come of the body under way."""
+        return self._body_bytes if self._upload is None else self._upload.filled
+
+    def offer(self) -> memoryview:
+        """Return the memory that the next read goes into."""
+        return self._scratch if self._upload is None else self._upload.rest()
+
+    def advance(self, size: int) -> None:
+        """Take the `size` bytes that were read into the memory offered last."""
+        if self._upload is None:
+            if not self.last:
+                self._feed(self._scratch[:size])
+            return
+        self._upload.filled += size
+        if self._upload.complete:
+            body, self._upload = self._upload.take(), None
+            self._parser = httptools.HttpRequestParser(self)
+            self._complete(body)
+
+    def refuse(self, status: int, message: str) -> None:
+        """Give up on what the client sends."""
+        self.reading = Reading.REFUSED
+        self.last = True
+        self._upload = None
+        self._pieces.clear()
+        self._sink.on_refusal(status, message)
+
+    def _feed(self, data: memoryview) -> None:
+        began_in_head = self.reading is Reading.HEAD
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserCallbackError:
+            raise
+        except httptools.HttpParserError as error:
+            if not self.last:
+                self.refuse(400, f"malformed HTTP request: {error}")
+            return
+        if self._too_large:
+            self.refuse(413, f"the request body is larger than {self._limits.body_bytes} bytes")
+        elif self.reading is Reading.BODY and not self._prepared:
+            self._prepare()
+        elif self.reading is Reading.HEAD:
+            self._head_bytes = self._head_bytes + len(data) if began_in_head else 0
+            if self._head_bytes > self._limits.header_bytes:
+                self.refuse(431, f"the request head is larger than {self._limits.header_bytes} bytes")
+
+    def _decline_upgrade(self, rest: memoryview) -> None:
+        """Read on as if h2c or websocket had not been offered (RFC 9110, 7.8), for which httptools has no switch.
+
+        It stops behind the head then, body or not; so the head is parsed once more without the offer.
+        """
+        if self._method == "CONNECT":
+            self.refuse(405, "this server is no proxy")
+            return
+        lines = [b"%b %b HTTP/1.1" % (self._method.encode(), self._url)]
+        lines += (b"%b: %b" % field for field in self._headers if field[0] not in (b"upgrade", b"connection"))
+        self._parser = httptools.HttpRequestParser(self)
+        self._feed(memoryview(b"\r\n".join((*lines, b"", b""))))
+        if rest and not self.last:
+            self._feed(rest)
+
+    def _prepare(self) -> None:
+        """Prepare for a body of which the head's packet held only a part, or nothing."""
+        self._prepared = True
+        expects = False
+        for name, value in self._headers:
+            if name == b"content-length":
+                size, limit = int(value), self._limits.body_bytes
+                if limit and size > limit:
+                    self.refuse(413, f"the request body is larger than {limit} bytes")
+                    return
+                try:
+                    self._upload = Intake(size)
+                except (MemoryError, ValueError):
+                    self.refuse(413, f"this machine has no room for a body of {size} bytes")
+                    return
+                for piece in self._pieces:
+                    self._upload.put(piece)
+            elif name == b"expect":
+                expects = value.lower() == b"100-continue" and self._http11
+        if expects:
+            self._sink.on_expect()
+
+    def _complete(self, body: bytes | memoryview) -> None:
+        self.reading = Reading.IDLE
+        self.last = not self._keep_alive
+        self._sink.on_request(
+            self._method, self._url, self._headers, body, http11=self._http11, keep_alive=self._keep_alive
+        )
+
+    # called by httptools while it is fed
+
+    def on_message_begin(self) -> None:
+        """Expect a request line."""
+        self.reading = Reading.HEAD
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._pieces: list[bytes] = []
+        self._body_bytes = 0
+        self._prepared = False
+        self._too_large = False
+
+    def on_url(self, url: bytes) -> None:
+        """Collect the request target; it may come in pieces."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Collect a field."""
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """Remember what the parser knows only now."""
+        parser = self._parser
+        self.reading = Reading.BODY
+        self._method = parser.get_method().decode()
+        self._http11 = parser.get_http_version() == "1.1"
+        self._keep_alive = parser.should_keep_alive()
+        self._upgrade = parser.should_upgrade()
+
+    def on_body(self, piece: bytes) -> None:
+        """Collect a piece of the body, up to the limit."""
+        self._body_bytes += len(piece)
+        limit = self._limits.body_bytes
+        if limit and self._body_bytes > limit:
+            self._too_large = True
+            self._pieces.clear()
+        else:
+            self._pieces.append(piece)
+
+    def on_message_complete(self) -> None:
+        """Hand the request over."""
+        if not self._too_large and not self._upgrade:
+            pieces = self._pieces
+            self._complete(pieces[0] if len(pieces) == 1 else b"".join(pieces))
