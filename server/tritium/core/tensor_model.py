@@ -23,6 +23,7 @@ from tritium.core.scheduler.order import Turnstile
 from tritium.core.scheduler.plan import Cut, Plan, Reason
 from tritium.core.scheduler.policy import batching_policy
 from tritium.core.scheduler.runner import Runner
+from tritium.core.scheduler.sequence import SequencePlan
 from tritium.core.statistics import Statistics
 
 
@@ -120,8 +121,14 @@ class TensorModel(Model):
         return f"Request for unavailable model: '{self.name}' version {self.version} has no healthy instance"
 
 
-def plan_for(config: ModelConfig, instances: int) -> Plan:  # noqa: ARG001 - for the sequence batcher
-    """Return the scheduler that the configuration asks for."""
+def plan_for(config: ModelConfig, instances: int) -> Plan:
+    """Return the scheduler that the configuration asks for.
+
+    Raises:
+        Unsupported: it asks for something that is not served.
+    """
+    if config.proto.HasField("sequence_batching"):
+        return SequencePlan(config, instances)
     if config.proto.HasField("dynamic_batching"):
         return BatchingPlan(batching_policy(config))
     return FifoPlan()

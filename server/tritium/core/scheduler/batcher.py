@@ -87,6 +87,10 @@ class BatchingPlan:
     def finished(self, cut: Cut, now_ns: int) -> None:
         """Ignore the end of an execution."""
 
+    def waiting(self, lane: int) -> int:  # noqa: ARG002 - every instance is as good
+        """Return how many jobs wait."""
+        return len(self._queue)
+
     def __len__(self) -> int:
         """Return how many jobs wait."""
         return len(self._queue)

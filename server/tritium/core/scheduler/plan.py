@@ -87,6 +87,10 @@ class Plan(Protocol):
         """Learn that an execution is over."""
         ...
 
+    def waiting(self, lane: int) -> int:
+        """Return how many jobs the instance could be given, now or after a delay."""
+        ...
+
     def __len__(self) -> int:
         """Return how many jobs wait."""
         ...

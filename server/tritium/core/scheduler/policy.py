@@ -1,7 +1,7 @@
 """The settings of the dynamic batcher, read once out of a model's configuration."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tritium.compat.config.model import ModelConfig
@@ -51,16 +51,27 @@ class BatchingPolicy:
 def batching_policy(config: ModelConfig) -> BatchingPolicy:
     """Read `dynamic_batching` of a configuration."""
     batching = config.proto.dynamic_batching
+    return replace(
+        _sizes_and_shapes(config, batching),
+        priority_levels=batching.priority_levels,
+        default_priority=batching.default_priority_level,
+        default_queue=_queue_policy(batching.default_queue_policy),
+        queues={level: _queue_policy(policy) for level, policy in batching.priority_queue_policy.items()},
+    )
+
+
+def oldest_policy(config: ModelConfig) -> BatchingPolicy:
+    """Read `sequence_batching.oldest` of a configuration; it has no queue policies."""
+    return _sizes_and_shapes(config, config.proto.sequence_batching.oldest)
+
+
+def _sizes_and_shapes(config: ModelConfig, batching: Any) -> BatchingPolicy:
     max_size = max(1, config.max_batch_size)
     ragged = frozenset(spec.name for spec in config.inputs.values() if spec.ragged)
     return BatchingPolicy(
         max_size=max_size,
         preferred_sizes=frozenset(batching.preferred_batch_size) or frozenset((max_size,)),
         max_delay_ns=batching.max_queue_delay_microseconds * 1000,
-        priority_levels=batching.priority_levels,
-        default_priority=batching.default_priority_level,
-        default_queue=_queue_policy(batching.default_queue_policy),
-        queues={level: _queue_policy(policy) for level, policy in batching.priority_queue_policy.items()},
         compares_shapes=any(
             spec.optional or (-1 in spec.dims and spec.name not in ragged) for spec in config.inputs.values()
         ),

@@ -38,13 +38,13 @@ class Owner(Protocol):
 class _Lane:
     """One instance, the executions it holds, and its tasks that wait for work."""
 
-    __slots__ = ("index", "instance", "running", "waiting")
+    __slots__ = ("index", "instance", "running", "sleeping")
 
     def __init__(self, index: int, instance: Instance) -> None:
         self.index = index
         self.instance = instance
         self.running = 0
-        self.waiting: list[asyncio.Future[None]] = []
+        self.sleeping: list[asyncio.Future[None]] = []
 
 
 class Runner:
@@ -86,8 +86,7 @@ class Runner:
             if self._recovery is not None:
                 self._recovery.cancel()
                 self._recovery = None
-            for _ in self._lanes:
-                self._wake()
+            self._wake_all()
         elif self._recovery is None:
             self._recovery = self._loop.call_later(RECOVERY_S, self._give_up)
 
@@ -117,7 +116,7 @@ class Runner:
                 if self._closing:
                     self._idle.set()
                 waiter = self._loop.create_future()
-                lane.waiting.append(waiter)
+                lane.sleeping.append(waiter)
                 await waiter
                 continue
             owner.starting(cut, now_ns)
@@ -142,15 +141,25 @@ class Runner:
             return None
 
     def _wake(self) -> bool:
-        """Wake a waiting task of the least busy instance; tell whether there was one."""
+        """Wake a task of the least busy instance that has something to do; tell whether there was one."""
         best: _Lane | None = None
         for lane in self._lanes:
-            if lane.waiting and (best is None or lane.running < best.running) and lane.instance.healthy:
+            if (
+                lane.sleeping
+                and (best is None or lane.running < best.running)
+                and self._plan.waiting(lane.index)
+                and lane.instance.healthy
+            ):
                 best = lane
         if best is None:
             return False
-        best.waiting.pop().set_result(None)
+        best.sleeping.pop().set_result(None)
         return True
+
+    def _wake_all(self) -> None:
+        for _ in self._lanes:
+            if not self._wake():
+                return
 
     def _drop(self, now_ns: int) -> None:
         for dropped in self._plan.dropped(now_ns):
@@ -168,8 +177,8 @@ class Runner:
     def _ring(self) -> None:
         self._alarm = None
         self._drop(self._clock.now_ns())
-        if not len(self._plan) or not self._wake():
-            self._set_alarm()
+        self._wake_all()
+        self._set_alarm()
         if self._closing:
             self._idle.set()
 
