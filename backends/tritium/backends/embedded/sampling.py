@@ -136,17 +136,25 @@ class Sampler:
 
     def _draw(self, logits: Floats) -> int:
         sampling = self.sampling
-        order = np.argsort(-logits, kind="stable")
-        weights = np.exp((logits[order] - logits[order[0]]) / max(sampling.temperature, 1e-2), dtype=np.float64)
-        kept = int(np.count_nonzero(weights >= sampling.min_p)) if sampling.min_p else len(weights)
+        # Below a hundredth vLLM clips as well: the quotients would overflow.
+        weights = np.exp((logits - logits.max()) / max(sampling.temperature, 0.01), dtype=np.float64)
+        if sampling.min_p:
+            weights[weights < sampling.min_p] = 0.0
+        if sampling.top_k <= 0 and sampling.top_p >= 1.0:
+            return self._draw_by(weights)
+        order = np.argsort(-weights, kind="stable")
         if sampling.top_k > 0:
-            kept = min(kept, sampling.top_k)
-        sums = np.cumsum(weights[:kept])
-        if sampling.top_p < 1.0:
-            # The token that crosses top_p is kept, and so is the first.
-            kept = min(kept, int(np.searchsorted(sums, sampling.top_p * sums[-1])) + 1)
-        drawn = self._random.random() * sums[kept - 1]
-        return int(order[min(int(np.searchsorted(sums[:kept], drawn, side="right")), kept - 1)])
+            order = order[: sampling.top_k]
+        sums = np.cumsum(weights[order])
+        # The token that crosses top_p is kept, and so is the first.
+        kept = int(np.searchsorted(sums, sampling.top_p * sums[-1])) + 1
+        return int(order[self._draw_by(weights[order[:kept]])])
+
+    def _draw_by(self, weights: npt.NDArray[np.float64]) -> int:
+        """Draw a place, each as likely as its weight."""
+        sums = np.cumsum(weights)
+        place = int(np.searchsorted(sums, self._random.random() * sums[-1], side="right"))
+        return min(place, len(weights) - 1)
 
 
 def log_probabilities(logits: Floats) -> Floats:

@@ -69,6 +69,9 @@ class ShmTransport:
     def _peer(self, address: str) -> "_Peer":
         peer = self._peers.get(address)
         if peer is None or peer.lost:
+            # The memory of workers that are gone is kept by this mapping alone.
+            for gone in [known for known, each in self._peers.items() if each.gone]:
+                self._peers.pop(gone).close()
             peer = self._peers[address] = _Peer(address)
         return peer
 
@@ -114,6 +117,18 @@ class _Peer:
         self._socket.setblocking(False)
         self._address = "\0" + address.removeprefix(_SCHEME)
         self._connected = False
+
+    @property
+    def gone(self) -> bool:
+        """Tell whether the peer has ended or cannot be reached."""
+        if not self._connected or self.lost:
+            return self.lost
+        try:
+            return not self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def region(self) -> npt.NDArray[np.uint8] | None:
         """Return the peer's memory, or None while it has not come.
