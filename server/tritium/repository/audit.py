@@ -15,6 +15,7 @@ from tritium.compat.config.problem import Stage
 from tritium.compat.config.validate import check_load
 from tritium.core.errors import InferenceError
 from tritium.repository.candidate import Candidate, Rules, read_candidate, read_file
+from tritium.repository.devices import installed_gpus
 from tritium.repository.known_backends import installed_backends
 from tritium.repository.layout import is_version
 from tritium.repository.survey import Survey, check_ensembles, survey
@@ -23,9 +24,11 @@ from tritium.repository.tensor_loader import tensor_loaders
 _READ_ONLY = frozenset({"onnxruntime", "openvino"})
 
 
-def audit(paths: Sequence[Path], *, auto_complete: bool = True, run_python: bool = False) -> Survey:
+def audit(
+    paths: Sequence[Path], *, auto_complete: bool = True, run_python: bool = False, cpu_for_gpu: bool = False
+) -> Survey:
     """Find every problem of the models under `paths`; the survey's `left_out` says what was not checked."""
-    rules = Rules(backends=installed_backends() | {"vllm"}, auto_complete=auto_complete)
+    rules = Rules(installed_backends() | {"vllm"}, installed_gpus(), cpu_for_gpu, auto_complete)
     given = {}
     for path in paths:
         if path.is_file():

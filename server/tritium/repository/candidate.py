@@ -33,7 +33,10 @@ COMPLETING = frozenset({"onnxruntime", "openvino", "python", "tensorrt", "tensor
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the server allows and has, as far as it decides whether a model can be loaded."""
+    """What the server allows and has, as far as it decides whether a model can be loaded.
+
+    `gpus` are the devices of this machine; where there is none, `cpu_for_gpu` runs KIND_GPU groups on the CPU.
+    """
 
     backends: Collection[str] = ()
     gpus: Sequence[int] = ()
@@ -183,7 +186,7 @@ def _complete(candidate: Candidate, layout: Layout, rules: Rules) -> bool:
         candidate.note(str(error), where)
         return False
     normalize(config)
-    if rules.cpu_for_gpu:
+    if rules.cpu_for_gpu and not rules.gpus:
         _move_to_cpu(candidate)
     complete_instances(config, rules.gpus)
     return True

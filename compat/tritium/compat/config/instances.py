@@ -22,7 +22,7 @@ def check_instances(config: Any, gpus: Sequence[int] = ()) -> Iterator[Finding]:
             yield Finding(
                 ("instance_group", index, "kind"),
                 f"{said} has kind KIND_GPU but no GPUs are available",
-                "write kind: KIND_AUTO (a GPU where there is one) or kind: KIND_CPU",
+                "write kind: KIND_CPU, or start with --cpu-for-gpu",
                 Stage.LOAD,
             )
         elif kind == "KIND_GPU":
@@ -32,7 +32,9 @@ def check_instances(config: Any, gpus: Sequence[int] = ()) -> Iterator[Finding]:
                         ("instance_group", index, "gpus", place),
                         f"{said} specifies invalid or unsupported gpu id {gpu}. GPUs with at least the minimum "
                         f"required CUDA compute compatibility of 6.000000 are: {', '.join(map(str, gpus))}",
-                        "this machine has none: write kind: KIND_CPU and delete the gpus line" if not gpus else "",
+                        "this machine has none: start with --cpu-for-gpu, or write kind: KIND_CPU without gpus"
+                        if not gpus
+                        else "",
                         Stage.LOAD,
                     )
         elif group.gpus:
