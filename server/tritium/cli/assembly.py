@@ -9,7 +9,7 @@ from tritium.backends.contract import BackendHost
 from tritium.backends.metrics import CustomMetrics
 from tritium.cli.options import ServeOptions, SettingsError
 from tritium.cluster.fleet import Fleet
-from tritium.cluster.local import FleetEvent, start_fleet
+from tritium.cluster.local import start_fleet
 from tritium.cluster.samples import FLEET_HELP
 from tritium.cluster.spec import parse_fleet
 from tritium.core.serving import ServerState
@@ -41,9 +41,7 @@ class Assembly:
     metrics: CustomMetrics
 
 
-def assemble(
-    options: ServeOptions, on_model: Callable[[ModelEvent], None], on_worker: Callable[[str, FleetEvent], None]
-) -> Assembly:
+def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> Assembly:
     """Compose the registry with a loader for every installed backend, language models included.
 
     Raises:
@@ -52,14 +50,7 @@ def assemble(
     metrics = CustomMetrics()
 
     async def start(fleet: str, *, name: str, engine: str, folder: Path, arguments: Mapping[str, Any]) -> Fleet:
-        return await start_fleet(
-            parse_fleet(fleet),
-            name=name,
-            engine=engine,
-            folder=folder,
-            arguments=arguments,
-            on_event=lambda event: on_worker(name, event),
-        )
+        return await start_fleet(parse_fleet(fleet), name=name, engine=engine, folder=folder, arguments=arguments)
 
     language = LanguageSettings(engine=options.engine, fleets=_fleets(options.fleet))
 

@@ -1,5 +1,7 @@
 """One command to copy for each protocol that is served, on models that are really there."""
 
+import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,7 +50,8 @@ def _infer_command(place: str, catalog: Catalog) -> str:
 
 def _grpc_command(place: str, catalog: Catalog) -> str:  # noqa: ARG001  (one shape for all commands)
     call = f"c.InferenceServerClient('{place}').get_server_metadata()"
-    return f'python -c "import tritonclient.grpc as c; print({call})"'
+    python = os.path.relpath(sys.executable)
+    return f'{python} -c "import tritonclient.grpc as c; print({call})"'
 
 
 def _metrics_command(place: str, catalog: Catalog) -> str:  # noqa: ARG001  (one shape for all commands)

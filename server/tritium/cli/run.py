@@ -18,7 +18,6 @@ from tritium.cli.assembly import assemble, listen
 from tritium.cli.endpoints import endpoints
 from tritium.cli.options import ServeOptions, SettingsError
 from tritium.cli.screen import Row, Screen
-from tritium.cluster.local import FleetEvent
 from tritium.core.errors import InferenceError
 from tritium.core.model import State
 from tritium.llm.model import LanguageModel
@@ -55,7 +54,7 @@ class _Process:
     async def serve(self) -> int:
         """Survey, listen, load, serve, drain."""
         try:
-            assembly = assemble(self._options, self._on_model, self._on_worker)
+            assembly = assemble(self._options, self._on_model)
         except (SettingsError, InferenceError) as error:
             self._screen.say(f"tritium: {error}")
             return BAD_CONFIGURATION
@@ -123,9 +122,6 @@ class _Process:
         elif event.state in (State.READY, State.UNAVAILABLE) and not self._stop.is_set():
             self._rows[event.model, event.version] = row
             self._screen.loaded(row)
-
-    def _on_worker(self, model: str, event: FleetEvent) -> None:
-        log.info("worker", is_now=event.kind, model=model, worker=event.worker, detail=event.detail)
 
     def _table(self, registry: Registry) -> list[Row]:
         engines = {
