@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from qa.docs.settings import page
 
 from tritium.cli.options import SettingsError, describe, load
 from tritium.cli.tritonserver import read
@@ -52,11 +51,6 @@ def test_secrets_are_not_shown() -> None:
     shown = describe(load({"openai_key": ["sk-secret"]}, None, {}))
     assert "sk-secret" not in shown
     assert "***" in shown
-
-
-def test_the_settings_page_is_current() -> None:
-    """docs/settings.md is what `python -m qa.docs.settings` writes."""
-    assert (ROOT / "docs" / "settings.md").read_text() == "\n".join(page()) + "\n"
 
 
 def test_tritonservers_flags_become_settings() -> None:
