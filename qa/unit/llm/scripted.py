@@ -122,6 +122,7 @@ class ScriptedFleet:
         self.held = asyncio.Event()
         self.released = asyncio.Event()
         self.cancelled = asyncio.Event()
+        self.finished = asyncio.Event()
         self._tasks: set[asyncio.Task] = set()
 
     @property
@@ -182,7 +183,7 @@ class ScriptedFleet:
                     logprobs=self._logprobs(ids, request.sampling.get("logprobs")),
                 )
             )
-        generation.over = True
+        self.finished.set()
 
     def _logprobs(self, ids, count):
         if count is None:

@@ -21,7 +21,8 @@ from tritium.openai.logprobs import chat_logprobs, completion_logprobs
 from tritium.wire.http import Stream
 
 _EVENTS_A_BREATH = 64
-"""How many events are written before the client's pace is looked at; a power of two."""
+_BYTES_A_BREATH = 16_384
+"""How much is written, on the fast path and the slow one, before the client's pace is looked at."""
 
 
 class StreamChoice(Choice):
@@ -106,6 +107,7 @@ class StreamAnswer(Answer[StreamChoice]):
         self._stall_bytes = stall_bytes
         self._held: list[bytes] = []
         self._held_bytes = 0
+        self._unchecked_bytes = 0
         self._last = False
         self._drain: asyncio.Task[None] | None = None
         super().__init__(visit, order)
@@ -140,6 +142,7 @@ class StreamAnswer(Answer[StreamChoice]):
         """Hold what comes next until the client has taken enough of what was written."""
         if self._drain is None and self.stream is not None:
             self.direct = False
+            self._unchecked_bytes = 0
             for choice in self.choices:
                 choice.slow_down()
             self._drain = asyncio.get_running_loop().create_task(self._until_taken(self.stream))
@@ -163,6 +166,9 @@ class StreamAnswer(Answer[StreamChoice]):
             stream.end(events)
         elif events:
             stream.write(events)
+            self._unchecked_bytes += len(events)
+            if self._unchecked_bytes >= _BYTES_A_BREATH:
+                self.breathe()
 
     def _hold(self, events: bytes) -> None:
         self._held.append(events)
