@@ -6,6 +6,5 @@ from tritium.wire.status import Status
 
 
 def grpc_error(error: InferenceError) -> GrpcError:
-    """Give an error its status, and its hint where there is one."""
-    message = f"{error.message} ({error.hint})" if error.hint else error.message
-    return GrpcError(Status(error.grpc_code), message)
+    """Give an error its status. Its hint stays behind: clients compare this text with Triton's."""
+    return GrpcError(Status(error.grpc_code), error.message)

@@ -9,6 +9,7 @@ from tritium.wire.http import Response
 
 JSON = (b"content-type", b"application/json")
 EMPTY = Response(200, ((b"content-type", b"text/plain"),))
+DONE = Response(200, (JSON,))
 NOT_FOUND = Response(404, (JSON,), (b'{"error":"Not Found"}',))
 METHOD_NOT_ALLOWED = Response(405, (JSON,), (b'{"error":"Method Not Allowed"}',))
 

@@ -42,7 +42,7 @@ async def load(request: Request, server: ServerState, target: Target) -> Respons
         else:
             files[key.removeprefix("file:")] = _content(key, value)
     await server.catalog.load(target.name, LoadParameters(config, files))
-    return answer.EMPTY
+    return answer.DONE
 
 
 async def unload(request: Request, server: ServerState, target: Target) -> Response:
@@ -52,7 +52,7 @@ async def unload(request: Request, server: ServerState, target: Target) -> Respo
     if type(dependents) is not bool:
         raise member("unload_dependents", not_a("boolean"))
     await server.catalog.unload(target.name, dependents=dependents)
-    return answer.EMPTY
+    return answer.DONE
 
 
 def _refuse_named(target: Target) -> None:

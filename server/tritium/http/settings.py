@@ -53,4 +53,4 @@ async def register(_request: Request, _server: ServerState, _target: Target) -> 
 
 async def unregister(_request: Request, _server: ServerState, _target: Target) -> Response:
     """POST .../unregister: nothing can be registered, so nothing is left to do."""
-    return answer.EMPTY
+    return answer.DONE
