@@ -45,6 +45,8 @@ class EngineSource:
     index: int = 0
     workers: int = 1
     """This is the worker number `index` of so many on this machine: they share its cores."""
+    scratch: str = ""
+    """A folder that is removed with the worker; for sockets and other things an engine leaves behind."""
 
 
 class EngineInfo(msgspec.Struct, frozen=True):

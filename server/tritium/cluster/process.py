@@ -1,11 +1,18 @@
-"""A worker's process: started with one end of a socket pair, its output kept, its process group ended with it."""
+"""A worker's process: started with one end of a socket pair, its output kept, its process group ended with it.
+
+    RUNNING --exits, or is killed--> GONE (told to the owner) --what it started is swept away--> ENDED
+
+It has a scratch folder of its own for whatever its engine leaves behind; the folder goes last.
+"""
 
 import asyncio
 import os
 import re
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,8 +36,8 @@ log = structlog.get_logger(__name__)
 class WorkerProcess:
     """One run of one worker.
 
-    Contract: `on_frame` is called for each of its frames, `on_end` once when it is gone, by whatever cause, after
-    everything it started was killed too.
+    Contract: `on_frame` is called for each of its frames, `on_end` once as soon as it is gone, by whatever cause.
+    `ended` is set when nothing of it is left, the processes it started and its scratch folder included.
     """
 
     def __init__(
@@ -38,6 +45,7 @@ class WorkerProcess:
     ) -> None:
         self.worker = worker
         self.output: deque[str] = deque(maxlen=OUTPUT_LINES)
+        self.scratch = ""
         self.ended = asyncio.Event()
         self._on_end = on_end
         self._channel: Channel[FromWorker] = Channel(FromWorker, on_frame, self._closed)
@@ -58,6 +66,7 @@ class WorkerProcess:
     async def start(self) -> None:
         """Start the process; it waits for its first frame."""
         ours, theirs = socket.socketpair()
+        self.scratch = tempfile.mkdtemp(prefix=f"tritium-{self.worker}-")
         with theirs:
             try:
                 self._process = await asyncio.create_subprocess_exec(
@@ -66,6 +75,8 @@ class WorkerProcess:
                     "tritium.cluster.worker",
                     "--fd",
                     str(theirs.fileno()),
+                    "--scratch",
+                    self.scratch,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.PIPE,
                     stderr=asyncio.subprocess.STDOUT,
@@ -74,6 +85,7 @@ class WorkerProcess:
                 )
             except BaseException:
                 ours.close()
+                self._remove_scratch()
                 raise
         ours.setblocking(False)
         loop = asyncio.get_running_loop()
@@ -129,13 +141,26 @@ class WorkerProcess:
         assert self._process is not None
         reading = asyncio.create_task(self._read_output())
         await self._process.wait()
-        # The engine's own children must not outlive it; they may also hold the pipe that is being read.
-        self.kill()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(reading, _GOODBYE_S)
+        await asyncio.wait([reading], timeout=_LAST_WORDS_S)
         self._channel.close()
-        self.ended.set()
         self._on_end(self)
+        await self._sweep()
+        reading.cancel()
+        self._remove_scratch()
+        self.ended.set()
+
+    async def _sweep(self) -> None:
+        """End what the worker started: asked first, for it may hold shared memory that only itself can free."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _SWEEP_S
+        with suppress(ProcessLookupError):  # the group is empty
+            os.killpg(self.pid, signal.SIGTERM)
+            while True:
+                await asyncio.sleep(_SWEEP_POLL_S)
+                os.killpg(self.pid, signal.SIGKILL if loop.time() > deadline else 0)
+
+    def _remove_scratch(self) -> None:
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
     async def _read_output(self) -> None:
         assert self._process is not None
@@ -152,6 +177,13 @@ class WorkerProcess:
         except ValueError:
             return b"(a line too long to keep)\n"
 
+
+_LAST_WORDS_S = 0.2
+"""How long to wait for the end of a dead worker's output, which its children may hold open."""
+
+_SWEEP_S = 5.0
+_SWEEP_POLL_S = 0.02
+"""How long a dead worker's children may take to end before they are killed, and how often to look."""
 
 _GOODBYE_S = 10.0
 """How long a worker may take to end after its connection closed."""

@@ -142,6 +142,8 @@ class SupervisedWorker:
                 backoff_s = FIRST_BACKOFF_S
             while True:
                 self.state = WorkerState.WAITING
+                assert self._process is not None
+                await self._process.ended.wait()
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
                 self.restarts += 1

@@ -1,6 +1,6 @@
 """A worker process: one engine, fed and read over a socket that it inherits.
 
-    python -m tritium.cluster.worker --fd N      (started by cluster.process, not by hand)
+    python -m tritium.cluster.worker --fd N --scratch FOLDER      (started by cluster.process, not by hand)
 
     LOADING --ok--> SERVING --Drain--> DRAINING --idle or grace over--> end
        |               |                   |
@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -21,6 +22,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+
+import uvloop
 
 from tritium.backends.engine import EngineInfo, EngineSinks, EngineSource, KvEvent, LanguageEngine, Step
 from tritium.cluster.channel import Channel
@@ -46,7 +49,8 @@ ORPHAN_GRACE_S = 10.0
 class Worker:
     """The engine and its side of the connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, scratch: str) -> None:
+        self.scratch = scratch
         self.channel: Channel[ToWorker] = Channel(ToWorker, self._take, lambda _: self.ended.set())
         self.ended = asyncio.Event()
         self.exit_status = 0
@@ -90,7 +94,9 @@ class Worker:
         if load.version != VERSION:
             raise InferenceError(f"the worker speaks frames of version {VERSION}, its server of version {load.version}")
         opened: LanguageEngine = _engine(load.engine)(
-            EngineSource(Path(load.folder), load.arguments, load.role, load.worker, load.index, load.workers)
+            EngineSource(
+                Path(load.folder), load.arguments, load.role, load.worker, load.index, load.workers, self.scratch
+            )
         )
         self._engine = opened
         return await opened.start(EngineSinks(self._step, self._events, self._died))
@@ -172,23 +178,25 @@ def _words(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _end_with_peer(connection: socket.socket) -> None:
+def _end_with_peer(connection: socket.socket, scratch: str) -> None:
     """Wait until the server's end of the socket is gone; then end this process group, by force if need be."""
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLRDHUP | select.POLLHUP | select.POLLERR)
     poll.poll()
     threading.Event().wait(ORPHAN_GRACE_S)
+    shutil.rmtree(scratch, ignore_errors=True)
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
-async def serve(connection: socket.socket) -> int:
+async def serve(connection: socket.socket, scratch: str) -> int:
     """Serve one engine over the socket until it ends; return the exit status."""
     loop = asyncio.get_running_loop()
-    worker = Worker()
+    worker = Worker(scratch)
     loop.add_signal_handler(signal.SIGTERM, worker.ended.set)
     await loop.create_connection(lambda: worker.channel, sock=connection)
     await worker.ended.wait()
     await worker.stop()
+    shutil.rmtree(scratch, ignore_errors=True)
     return worker.exit_status
 
 
@@ -196,11 +204,14 @@ def main() -> None:
     """Run a worker process."""
     parser = argparse.ArgumentParser(prog="tritium.cluster.worker")
     parser.add_argument("--fd", type=int, required=True, help="the inherited socket to the server")
-    connection = socket.socket(fileno=parser.parse_args().fd)
+    parser.add_argument("--scratch", required=True, help="a folder that goes with the worker")
+    arguments = parser.parse_args()
+    connection = socket.socket(fileno=arguments.fd)
     # Ctrl-C in a terminal is the server's to handle: it drains its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_peer, args=(connection.dup(),), name="end-with-peer", daemon=True).start()
-    raise SystemExit(asyncio.run(serve(connection)))
+    watched = (connection.dup(), arguments.scratch)
+    threading.Thread(target=_end_with_peer, args=watched, name="end-with-peer", daemon=True).start()
+    raise SystemExit(uvloop.run(serve(connection, arguments.scratch)))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,6 @@ class VllmEngine:
         self._loras: dict[str, LoRARequest] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._deltas: list[Delta] = []
-        self._total_blocks = 0
         self._stopping = False
 
     async def start(self, sinks: EngineSinks) -> EngineInfo:
@@ -84,13 +83,13 @@ class VllmEngine:
         }
         self._events.start(sinks.on_events)
         config = llm.vllm_config
-        self._total_blocks = config.cache_config.num_gpu_blocks or 0
+        self._load.total_blocks = config.cache_config.num_gpu_blocks or 0
         return EngineInfo(
             engine="vllm",
             version=__version__,
             context_tokens=config.model_config.max_model_len,
             block_tokens=config.cache_config.block_size,
-            total_blocks=self._total_blocks,
+            total_blocks=self._load.total_blocks,
             max_sequences=config.scheduler_config.max_num_seqs,
             transfer="nixl" if config.kv_transfer_config is not None else "",
             notes=tuple(settings.notes),
@@ -180,7 +179,7 @@ class VllmEngine:
         assert self._sinks is not None
         deltas, self._deltas = self._deltas, []
         load = self._load
-        self._sinks.on_step(Step(deltas, load.running, load.waiting, round(load.cache_usage * self._total_blocks)))
+        self._sinks.on_step(Step(deltas, load.running, load.waiting, load.used_blocks))
 
     def _dead(self, _handler: "asyncio.Task[Any]") -> None:
         if not self._stopping and self._sinks is not None:

@@ -3,6 +3,16 @@
 from collections import Counter
 from typing import Any
 
+COUNTERS = (
+    "tritium_engine_prompt_tokens_total",
+    "tritium_engine_cached_prompt_tokens_total",
+    "tritium_engine_output_tokens_total",
+    "tritium_engine_preemptions_total",
+    "tritium_kv_received_bytes_total",
+    "tritium_kv_pulls_total",
+    "tritium_kv_pull_failures_total",
+)
+
 
 class EngineLoad:
     """The latest scheduler statistics, gathered through vLLM's stat logger interface."""
@@ -11,19 +21,14 @@ class EngineLoad:
         self.running = 0
         self.waiting = 0
         self.cache_usage = 0.0
-        self._counters: Counter[str] = Counter(
-            {
-                "tritium_engine_prompt_tokens_total": 0,
-                "tritium_engine_generation_tokens_total": 0,
-                "tritium_engine_prefix_queries_total": 0,
-                "tritium_engine_prefix_hits_total": 0,
-                "tritium_engine_preemptions_total": 0,
-                "tritium_kv_received_bytes_total": 0,
-                "tritium_kv_transfers_total": 0,
-                "tritium_kv_failed_transfers_total": 0,
-            }
-        )
+        self.total_blocks = 0
+        self._counters = Counter(dict.fromkeys(COUNTERS, 0))
         self._transfer_s = 0.0
+
+    @property
+    def used_blocks(self) -> int:
+        """Return how many blocks hold sequences that run."""
+        return round(self.cache_usage * self.total_blocks)
 
     def follow(self, _config: Any, _index: int = 0) -> "EngineLoad":
         """Serve vLLM as the factory of a stat logger."""
@@ -34,8 +39,9 @@ class EngineLoad:
         return {name: float(value) for name, value in self._counters.items()} | {
             "tritium_engine_running": float(self.running),
             "tritium_engine_waiting": float(self.waiting),
-            "tritium_engine_cache_usage": self.cache_usage,
-            "tritium_kv_transfer_seconds_total": self._transfer_s,
+            "tritium_engine_kv_used_blocks": float(self.used_blocks),
+            "tritium_engine_kv_total_blocks": float(self.total_blocks),
+            "tritium_kv_pull_seconds_total": self._transfer_s,
         }
 
     # vLLM's stat logger interface (vllm.v1.metrics.loggers.StatLoggerBase).
@@ -48,13 +54,12 @@ class EngineLoad:
             self.waiting = scheduler_stats.num_waiting_reqs
             self.cache_usage = scheduler_stats.kv_cache_usage
             prefix = scheduler_stats.prefix_cache_stats
-            counters["tritium_engine_prefix_queries_total"] += prefix.queries
-            counters["tritium_engine_prefix_hits_total"] += prefix.hits
+            counters["tritium_engine_cached_prompt_tokens_total"] += prefix.hits
             if scheduler_stats.kv_connector_stats:
                 self._transfers(scheduler_stats.kv_connector_stats)
         if iteration_stats is not None:
             counters["tritium_engine_prompt_tokens_total"] += iteration_stats.num_prompt_tokens
-            counters["tritium_engine_generation_tokens_total"] += iteration_stats.num_generation_tokens
+            counters["tritium_engine_output_tokens_total"] += iteration_stats.num_generation_tokens
             counters["tritium_engine_preemptions_total"] += iteration_stats.num_preempted_reqs
 
     def log_engine_initialized(self) -> None:
@@ -70,6 +75,6 @@ class EngineLoad:
         """Count what the NIXL connector moved; it reports one entry per transfer since its last report."""
         counters = self._counters
         counters["tritium_kv_received_bytes_total"] += sum(stats.get("bytes_transferred", ()))
-        counters["tritium_kv_transfers_total"] += len(stats.get("bytes_transferred", ()))
-        counters["tritium_kv_failed_transfers_total"] += len(stats.get("num_failed_transfers", ()))
+        counters["tritium_kv_pulls_total"] += len(stats.get("bytes_transferred", ()))
+        counters["tritium_kv_pull_failures_total"] += len(stats.get("num_failed_transfers", ()))
         self._transfer_s += sum(stats.get("transfer_duration", ()))

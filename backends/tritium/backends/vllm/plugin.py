@@ -53,13 +53,13 @@ def ask_for_amx(libc: ctypes.CDLL) -> bool:
 
 
 def die_with_parent(libc: ctypes.CDLL) -> None:
-    """Have an engine process killed when the process that started it dies, however it dies.
+    """Have an engine process told to end when the process that started it dies, however it dies.
 
-    The worker itself is left out: it ends in order when its server goes.
+    SIGTERM, so that it still frees its shared memory. The worker itself is left out: its server's end ends it.
     """
     worker = os.environ.get(WORKER_VARIABLE, "")
     if worker and worker != str(os.getpid()):
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def prepare_nixl() -> None:

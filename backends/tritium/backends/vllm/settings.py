@@ -85,6 +85,8 @@ def settings_for(
             {"enable_kv_cache_events": True, "publisher": "zmq", "endpoint": events_endpoint},
         )
     extra = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    if source.scratch:
+        extra["VLLM_RPC_BASE_PATH"] = source.scratch  # where vLLM leaves its sockets lying
     if source.folder.is_dir():
         extra["HF_HUB_OFFLINE"] = "1"
     if source.role is not Role.AGGREGATED:
