@@ -1,6 +1,7 @@
 """The same table of methods on grpcio's own asyncio server: the reference our HTTP/2 is tested against, and a way back.
 
-grpcio carries the bytes; names, statuses and cancellation mean what they mean in `wire.h2`.
+grpcio carries the bytes; names, statuses and cancellation mean what they mean in `wire.h2`, but for one thing: it may
+report a cancelled stream of requests as one that ended well, when the news of the end overtakes that of the cancel.
 """
 
 import asyncio
@@ -144,8 +145,10 @@ class _Call:
             await self._incoming.put(request)
         await self._incoming.put(_END)
 
-    def cancel(self) -> None:
-        """Tell the handler that nobody waits any more."""
+    def leave(self, handler: "asyncio.Task[Any]") -> None:
+        """Tell the handler, if it still runs, that nobody waits any more."""
+        if handler.done():
+            return
         self.cancelled = True
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
@@ -166,11 +169,10 @@ def _unary(path: str, handler: Unary) -> Callable[[bytes, Any], Awaitable[bytes]
         work = _start(_reply(handler, request, call))
         try:
             return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            call.cancel()
-            raise
         except GrpcError as error:
             await _abort(context, error)
+        finally:
+            call.leave(work)
 
     return run
 
@@ -186,13 +188,11 @@ def _bidi(path: str, handler: Bidi) -> Callable[[AsyncIterator[bytes], Any], Awa
                 if call.outgoing.empty():
                     call.gate.open()
             await asyncio.shield(work)
-        except asyncio.CancelledError:
-            call.cancel()
-            raise
         except GrpcError as error:
             await _abort(context, error)
         finally:
             reader.cancel()
+            call.leave(work)
 
     return run
 

@@ -233,7 +233,12 @@ class GrpcConnection(asyncio.BufferedProtocol):
         if flags & ACK:
             _expect(payload, 0)
             return
-        for key, value in unpack_settings(payload):
+        settings = unpack_settings(payload)
+        # The answer goes first: a client counts its new windows from there (RFC 9113, 6.5.3).
+        hello = b"" if self._greeted else self._hello()
+        self._greeted = True
+        self._outbox.control(hello + pack_frame(Kind.SETTINGS, ACK, 0))
+        for key, value in settings:
             if key == Setting.INITIAL_WINDOW_SIZE:
                 if value > MOST_WINDOW:
                     raise ConnectionFault(Code.FLOW_CONTROL_ERROR, f"INITIAL_WINDOW_SIZE {value}")
@@ -244,12 +249,6 @@ class GrpcConnection(asyncio.BufferedProtocol):
                 self._outbox.frame_bytes = min(value, TURN_BYTES)
             elif key == Setting.ENABLE_PUSH and value > 1:
                 raise ConnectionFault(Code.PROTOCOL_ERROR, f"ENABLE_PUSH {value}")
-        ack = pack_frame(Kind.SETTINGS, ACK, 0)
-        if not self._greeted:
-            self._greeted = True
-            self._outbox.control(self._hello() + ack)
-        else:
-            self._outbox.control(ack)
 
     def _hello(self) -> bytes:
         """Announce what this side takes. It waits for the client's greeting, so that a browser can be told off."""
