@@ -23,7 +23,7 @@ from tritium.backends.embedded.cache import BlockPool
 from tritium.backends.embedded.model import Model
 from tritium.backends.embedded.sampling import Sampler, log_probabilities, read_sampling, report
 from tritium.backends.embedded.scheduler import Scheduler, Sequence
-from tritium.backends.embedded.settings import read_settings
+from tritium.backends.embedded.settings import notes_on, read_settings
 from tritium.backends.embedded.transfer import KvTransfer
 from tritium.backends.embedded.weights import Floats, read_weights
 from tritium.backends.engine import (
@@ -41,9 +41,6 @@ from tritium.backends.transfer.transport import open_transport
 from tritium.core.errors import InferenceError, InvalidArgument, Unsupported
 
 _log = structlog.get_logger("tritium.embedded")
-
-_PULL_POLL_S = 0.0002
-_LEASE_POLL_S = 0.02
 
 
 class EmbeddedEngine:
@@ -80,6 +77,7 @@ class EmbeddedEngine:
             total_blocks=self._settings.blocks,
             max_sequences=self._settings.max_sequences,
             transfer=self._transfer.transport.name if self._transfer else "",
+            notes=notes_on(self._source.arguments),
         )
 
     def submit(self, request: Generate) -> None:
@@ -233,10 +231,8 @@ class EmbeddedEngine:
         """Return how long the thread may sleep: 0 to not at all, None to the next request."""
         if any(not sequence.on_hold for sequence in self._scheduler.running):
             return 0
-        if self._transfer is not None and self._transfer.pulling:
-            return _PULL_POLL_S
-        if self._transfer is not None and self._transfer.leases:
-            return _LEASE_POLL_S
+        if self._transfer is not None and self._transfer.patience_s is not None:
+            return self._transfer.patience_s
         return 0 if self._scheduler.waiting else None
 
     def _step(self) -> list[Delta]:

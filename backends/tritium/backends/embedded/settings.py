@@ -43,6 +43,21 @@ class Settings:
     transport: str
 
 
+def notes_on(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Say what of the arguments the engine does not do, where a reader of model.json would expect it."""
+    notes = []
+    if given.get("dtype", "auto") not in {"auto", "float32", "float"}:
+        notes.append(f"dtype {given['dtype']}: the embedded engine computes in float32")
+    if given.get("enable_lora"):
+        notes.append("enable_lora: the embedded engine has no adapters and refuses requests that name one")
+    notes += [
+        f"{name} {given[name]}: the embedded engine runs on one core"
+        for name in ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+        if given.get(name, 1) != 1
+    ]
+    return tuple(notes)
+
+
 def read_settings(given: Mapping[str, Any], architecture: Architecture) -> Settings:
     """Read the arguments and fill in what they leave open.
 

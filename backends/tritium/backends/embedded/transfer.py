@@ -26,6 +26,9 @@ LEASE_S = 60.0
 GRACE_S = 5.0
 READ_LIMIT_S = 10.0
 
+_PULL_POLL_S = 0.0002
+_LEASE_POLL_S = 0.02
+
 _log = structlog.get_logger("tritium.embedded")
 
 
@@ -98,6 +101,13 @@ class KvTransfer:
     def pulling(self) -> bool:
         """Tell whether reads are under way."""
         return bool(self._pulls)
+
+    @property
+    def patience_s(self) -> float | None:
+        """Return how long `poll` may wait when nothing else is to do; None when it need not be called."""
+        if any(pull.sequence.on_hold for pull in self._pulls):
+            return _PULL_POLL_S
+        return _LEASE_POLL_S if self._leases or self._pulls else None
 
     @property
     def leases(self) -> int:
