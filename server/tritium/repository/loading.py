@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from tritium.compat.config import messages
+from tritium.compat.config.defaults import ENSEMBLE
 from tritium.compat.config.problem import Stage
 from tritium.core.model import State
 from tritium.repository.candidate import Candidate, Rules
@@ -57,14 +58,18 @@ class Loading:
 
     def users(self, names: Collection[str]) -> list[str]:
         """Return the wanted ensembles that contain any of these models, directly or through another ensemble."""
+        ensembles = {
+            name: record.candidate.members
+            for name, record in self._shelf.records.items()
+            if record.wanted and record.candidate.backend == ENSEMBLE and name not in names
+        }
         found: list[str] = []
         waiting = list(names)
         while waiting:
             name = waiting.pop()
-            for user, record in self._shelf.records.items():
-                if record.wanted and name in record.candidate.members and user not in found and user not in names:
-                    found.append(user)
-                    waiting.append(user)
+            using = [user for user, members in ensembles.items() if name in members and user not in found]
+            found += using
+            waiting += using
         return found
 
     def take_down(self, names: Collection[str]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tritium.compat.config import messages
 from tritium.compat.config.defaults import ENSEMBLE
-from tritium.compat.config.problem import Stage
+from tritium.compat.config.problem import Stage, problem_of
 from tritium.core.catalog import IndexEntry, LoadParameters
 from tritium.core.errors import InferenceError, Internal, InvalidArgument, Unavailable
 from tritium.core.model import Model, State
@@ -216,7 +216,9 @@ class Registry:
         given: dict[str, Candidate] = {}
         if overlay is not None:
             if not config:
-                return Survey()  # files come with a configuration, or not at all
+                return Survey(
+                    general=[problem_of(name, "files of a load request need the parameter 'config' beside them")]
+                )
             given[name] = read_candidate(overlay.folder, name, self._rules, config)
         elif config:
             places = find_folders(self._settings.repositories).get(name, [])

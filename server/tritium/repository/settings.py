@@ -19,7 +19,8 @@ class RegistrySettings:
 
     `load_models` are loaded at start in explicit mode, "*" meaning all. `config_name` chooses configs/NAME.pbtxt
     over config.pbtxt. `gpus` are the devices of this machine; where there is none, `cpu_for_gpu` runs KIND_GPU
-    groups on the CPU instead of refusing them. An unload is answered when the model has drained, or after `unload_wait_s`.
+    groups on the CPU instead of refusing them. An unload is answered when the model has drained, or after
+    `unload_wait_s`.
     """
 
     repositories: tuple[Path, ...]

@@ -54,9 +54,11 @@ class Shelf:
 
     def refresh(self, name: str) -> None:
         """Renew the lookups of a model after its record has changed."""
-        self._ready = {key: model for key, model in self._ready.items() if key[0] != name}
+        record = self.records[name]
+        for version in record.versions:
+            self._ready.pop((name, version), None)
         self._newest.pop(name, None)
-        for shelved in self.records[name].ready:
+        for shelved in record.ready:
             assert shelved.model is not None
             self._ready[name, shelved.version] = self._newest[name] = shelved.model
 
