@@ -66,7 +66,8 @@ def prepare_nixl() -> None:
     """Make NIXL importable and calm; its binding is imported here, so call this only where NIXL will be used."""
     # Must precede the first import of NIXL, which reads it; vLLM sets the same value when it is the first.
     os.environ.setdefault("UCX_RCACHE_MAX_UNRELEASED", "1024")
-    installed = [name for name in NIXL_PACKAGES if importlib.util.find_spec(name) is not None]
+    specs = {name: importlib.util.find_spec(name) for name in NIXL_PACKAGES}
+    installed = [name for name, spec in specs.items() if spec is not None and spec.name == name]
     for name in installed:
         _calm(importlib.import_module(f"{name}._bindings"))
     if installed:

@@ -30,6 +30,7 @@ def sampling_params(request: Generate, role: Role) -> "SamplingParams":
         InvalidArgument: a field that vLLM does not have or will not take.
     """
     from vllm import SamplingParams  # noqa: PLC0415  takes seconds, and this module is read without vLLM too
+    from vllm.exceptions import VLLMClientError  # noqa: PLC0415
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams  # noqa: PLC0415
 
     fields = dict(request.sampling)
@@ -49,7 +50,7 @@ def sampling_params(request: Generate, role: Role) -> "SamplingParams":
         if fields.get("logit_bias"):
             fields["logit_bias"] = {int(token): bias for token, bias in fields["logit_bias"].items()}
         return SamplingParams(**fields, detokenize=False, output_kind=RequestOutputKind.DELTA)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, VLLMClientError) as error:
         raise InvalidArgument(str(error)) from error
 
 

@@ -1,0 +1,110 @@
+"""Sampling fields and outputs, against the installed vLLM's own types."""
+
+import importlib.util
+from types import SimpleNamespace
+
+import pytest
+
+from tritium.backends.engine import Generate, Role, TokenLogprob
+from tritium.backends.vllm.load import EngineLoad
+from tritium.backends.vllm.sequences import delta_of, sampling_params
+from tritium.core.errors import InvalidArgument
+
+needs_vllm = pytest.mark.skipif(
+    importlib.util.find_spec("vllm") is None, reason="vLLM is not installed: make test does"
+)
+
+
+@needs_vllm
+@pytest.mark.vllm
+@pytest.mark.filterwarnings("ignore")  # vLLM's and torch's own, at import
+class TestSampling:
+    def test_fields_pass_on(self):
+        """Fields by vLLM's names reach it; tokens only, a delta a step, is ours to say."""
+        sampling = {"max_tokens": 5, "temperature": 0.5, "seed": 7, "logit_bias": {"12": 1.5}, "min_p": 0.1}
+        params = sampling_params(Generate(1, [1], sampling), Role.AGGREGATED)
+        assert (params.max_tokens, params.temperature, params.seed, params.min_p) == (5, 0.5, 7, 0.1)
+        assert params.logit_bias == {12: 1.5}
+        assert params.detokenize is False
+        assert params.output_kind.name == "DELTA"
+        assert params.extra_args is None
+
+    def test_structured_outputs(self):
+        """A constraint given as plain data becomes vLLM's own."""
+        sampling = {"structured_outputs": {"choice": ["a", "b"]}}
+        assert sampling_params(Generate(1, [1], sampling), Role.DECODE).structured_outputs.choice == ["a", "b"]
+
+    def test_transfers(self):
+        """A prefill worker is asked to keep the blocks; what a decode worker was handed goes to vLLM unread."""
+        asked = sampling_params(Generate(1, [1], {}), Role.PREFILL).extra_args["kv_transfer_params"]
+        assert asked["do_remote_decode"] is True
+        handed = sampling_params(Generate(1, [1], {"extra_args": {"x": 1}}, {"k": "v"}), Role.DECODE).extra_args
+        assert handed == {"x": 1, "kv_transfer_params": {"k": "v"}}
+
+    @pytest.mark.parametrize(
+        ("sampling", "words"),
+        [
+            ({"temprature": 1}, "no sampling parameter 'temprature'; did you mean temperature?"),
+            ({"stop": ["x"]}, "no sampling parameter 'stop'"),
+            ({"n": 2}, "no sampling parameter 'n'"),
+            ({"temperature": -1}, "temperature must be non-negative"),
+            ({"temperature": "hot"}, ""),
+            ({"max_tokens": 0}, "max_tokens must be at least 1"),
+            ({"logit_bias": {"x": 1}}, "invalid literal"),
+            ({"structured_outputs": {"nonesuch": 1}}, "structured outputs constraint"),
+        ],
+    )
+    def test_refuses(self, sampling, words):
+        """What vLLM does not have, or will not take, is the request's fault."""
+        with pytest.raises(InvalidArgument, match=words):
+            sampling_params(Generate(1, [1], sampling), Role.AGGREGATED)
+
+
+def output(**fields):
+    completion = {"token_ids": [5], "logprobs": None, "finish_reason": None, "stop_reason": None, **fields}
+    return SimpleNamespace(
+        outputs=[SimpleNamespace(**completion)], num_cached_tokens=32, kv_transfer_params={"remote": 1}
+    )
+
+
+def test_deltas():
+    """Tokens, the cached count of the first one, and the end with its transfer are told; nothing is told twice."""
+    first = delta_of(9, output(), first=True)
+    assert (first.id, first.token_ids, first.cached_tokens, first.finish, first.transfer) == (9, [5], 32, None, None)
+    assert delta_of(9, output(), first=False).cached_tokens is None
+    last = delta_of(9, output(finish_reason="stop", stop_reason=5), first=False)
+    assert (last.finish, last.stop_token, last.transfer) == ("stop", 5, {"remote": 1})
+    assert delta_of(9, output(finish_reason="repetition"), first=False).finish == "stop"
+    assert "internal error" in delta_of(9, output(finish_reason="error"), first=False).error
+
+
+def test_logprobs():
+    """The sampled token comes first, then the likeliest by rank."""
+    entry = SimpleNamespace
+    among = {5: entry(logprob=-2.0, rank=3), 8: entry(logprob=-0.1, rank=1), 7: entry(logprob=-1.0, rank=2)}
+    delta = delta_of(1, output(logprobs=[among]), first=False)
+    assert delta.logprobs == [
+        [TokenLogprob(5, -2.0, 3), TokenLogprob(8, -0.1, 1), TokenLogprob(7, -1.0, 2), TokenLogprob(5, -2.0, 3)]
+    ]
+
+
+def test_load():
+    """Scheduler statistics add up, what NIXL moved among them; an engine without news changes nothing."""
+    load = EngineLoad().follow(None)
+    load.total_blocks = 100
+    scheduler = SimpleNamespace(
+        num_running_reqs=2,
+        num_waiting_reqs=1,
+        kv_cache_usage=0.25,
+        prefix_cache_stats=SimpleNamespace(queries=10, hits=8),
+        kv_connector_stats={"bytes_transferred": [100, 50], "transfer_duration": [0.5], "num_failed_transfers": [1]},
+    )
+    iteration = SimpleNamespace(num_prompt_tokens=10, num_generation_tokens=3, num_preempted_reqs=1)
+    load.record(scheduler, iteration, mm_cache_stats=None, engine_idx=0)
+    load.record(None, None)
+    assert (load.running, load.waiting, load.used_blocks) == (2, 1, 25)
+    values = load.metrics()
+    assert values["tritium_kv_received_bytes_total"] == 150
+    assert values["tritium_kv_pulls_total"] == 2
+    assert values["tritium_kv_pull_failures_total"] == 1
+    assert values["tritium_engine_cached_prompt_tokens_total"] == 8
