@@ -4,6 +4,7 @@ The queue, the checks and the answers are those of the server (`core.tensor_mode
 """
 
 import asyncio
+import functools
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tritium.compat.config.defaults import complete_backend, complete_instances, normalize
-from tritium.compat.config.model import from_proto
+from tritium.compat.config.model import ModelConfig, from_proto
 from tritium.compat.config.parse import parse_text
 from tritium.core.catalog import IndexEntry, LoadParameters
 from tritium.core.errors import (
@@ -184,6 +185,17 @@ class Computing:
         pass
 
 
+@functools.cache
+def configuration(name: str) -> ModelConfig:
+    """Read a model's configuration and complete it, as the repository does."""
+    parsed = parse_text(f'name: "{name}"\nbackend: "python"\n{MODELS[name][1]}', name)
+    assert not parsed.problems
+    complete_backend(parsed.message, name, ["model.py"])
+    normalize(parsed.message)
+    complete_instances(parsed.message)
+    return from_proto(parsed.message)
+
+
 @dataclass
 class House:
     """A catalog of models that are there from the start; loading and unloading are written down."""
@@ -194,13 +206,8 @@ class House:
     explicit: bool = True
 
     def add(self, name: str) -> None:
-        function, text = MODELS[name]
-        parsed = parse_text(f'name: "{name}"\nbackend: "python"\n{text}', name)
-        assert not parsed.problems
-        complete_backend(parsed.message, name, ["model.py"])
-        normalize(parsed.message)
-        complete_instances(parsed.message)
-        config = from_proto(parsed.message)
+        function, _ = MODELS[name]
+        config = configuration(name)
         datatypes = {spec.name: spec.datatype for spec in config.outputs.values()}
         self.loaded[name] = {
             version: TensorModel(config, version, [Computing(f"{name}_0_0", function, datatypes, config.decoupled)])
