@@ -78,7 +78,7 @@ class Runner:
         """
         self._plan.add(job, now_ns)
         if not self._wake():
-            self._set_alarm()
+            self._set_alarm(now_ns)
 
     def health_changed(self) -> None:
         """Go on with instances that have recovered; give queued requests up if none does in time."""
@@ -112,7 +112,7 @@ class Runner:
             cut = plan.take(now_ns, lane.index) if instance.healthy else None
             self._drop(now_ns)
             if cut is None:
-                self._set_alarm()
+                self._set_alarm(now_ns)
                 if self._closing:
                     self._idle.set()
                 waiter = self._loop.create_future()
@@ -122,8 +122,8 @@ class Runner:
             owner.starting(cut, now_ns)
             lane.running += 1
             self._running += 1
-            if len(plan):
-                self._wake()
+            if len(plan) and not self._wake():
+                self._set_alarm(now_ns)
             times = await self._execute(instance, cut)
             lane.running -= 1
             self._running -= 1
@@ -156,18 +156,23 @@ class Runner:
         best.sleeping.pop().set_result(None)
         return True
 
-    def _wake_all(self) -> None:
+    def _wake_all(self) -> bool:
+        """Wake a task for every instance that has something to do; tell whether there was one."""
+        woken = False
         for _ in self._lanes:
             if not self._wake():
-                return
+                break
+            woken = True
+        return woken
 
     def _drop(self, now_ns: int) -> None:
         for dropped in self._plan.dropped(now_ns):
             self._owner.refuse(dropped.job, dropped.error)
 
-    def _set_alarm(self) -> None:
+    def _set_alarm(self, now_ns: int) -> None:
+        """Ring when the plan has something to say next; what is due already, idle instances have been told."""
         when_ns = self._plan.wake_ns()
-        if when_ns == 0 or (self._alarm is not None and self._alarm_ns <= when_ns):
+        if when_ns <= now_ns or (self._alarm is not None and self._alarm_ns <= when_ns):
             return
         if self._alarm is not None:
             self._alarm.cancel()
@@ -176,9 +181,10 @@ class Runner:
 
     def _ring(self) -> None:
         self._alarm = None
-        self._drop(self._clock.now_ns())
-        self._wake_all()
-        self._set_alarm()
+        now_ns = self._clock.now_ns()
+        self._drop(now_ns)
+        if not self._wake_all():
+            self._set_alarm(now_ns)
         if self._closing:
             self._idle.set()
 
