@@ -157,7 +157,11 @@ async def test_the_loop_stays_free(run_engine: Run, prompt: Prompt, greedy: dict
     [
         ({"max_model_len": 4096}, "max_model_len 4096 is more than the 128 positions"),
         ({"max_model_len": "long"}, "engine arguments: Expected `int | null`"),
-        ({"num_gpu_blocks_override": 2, "block_size": 8}, "less than the 16 blocks of one context"),
+        (
+            {"num_gpu_blocks_override": 2, "block_size": 8},
+            "a cache of 2 blocks does not hold one context of 128 tokens, which takes 16",
+        ),
+        ({"kv_cache_memory_bytes": 50_000}, "a cache of 3 blocks"),
         ({"num_gpu_blocks_override": 10**9}, "MiB of memory"),
     ],
 )

@@ -22,6 +22,7 @@ class Arguments(msgspec.Struct, frozen=True):
     max_model_len: Positive | None = None
     block_size: Positive | None = None
     num_gpu_blocks_override: Positive | None = None
+    kv_cache_memory_bytes: Positive | None = None
     max_num_seqs: Positive | None = None
     max_num_batched_tokens: Positive | None = None
     enable_prefix_caching: bool | None = None
@@ -77,11 +78,14 @@ def read_settings(given: Mapping[str, Any], architecture: Architecture) -> Setti
     one_context = -(-context // block_tokens)
     block_bytes = 2 * architecture.layers * block_tokens * architecture.kv_heads * architecture.head_width * 4
     blocks = arguments.num_gpu_blocks_override
-    if blocks is None:
+    if blocks is None and arguments.kv_cache_memory_bytes is not None:
+        blocks = arguments.kv_cache_memory_bytes // block_bytes
+    elif blocks is None:
         blocks = max(one_context, min(_FULL_CONTEXTS * one_context, _CACHE_BYTES // block_bytes))
     if blocks < one_context:
         raise InvalidArgument(
-            f"num_gpu_blocks_override {blocks} is less than the {one_context} blocks of one context of {context} tokens"
+            f"a cache of {blocks} blocks does not hold one context of {context} tokens, which takes {one_context}",
+            "raise num_gpu_blocks_override or kv_cache_memory_bytes, or lower max_model_len",
         )
     if blocks * block_bytes > _LARGEST_CACHE_BYTES:
         raise InvalidArgument(
