@@ -1,0 +1,73 @@
+"""The two ways to wait for a reply."""
+
+import asyncio
+
+import pytest
+
+from tritium.core.errors import ModelFailed, Unsupported
+from tritium.core.replies import SingleReply, StreamReply
+from tritium.core.request import InferResponse
+from tritium.core.scheduler.order import Turnstile
+
+ONE, TWO = InferResponse("m", "1"), InferResponse("m", "1")
+
+
+async def test_single_reply_waits_for_the_final_response() -> None:
+    """The response may come before the end of the stream; errors come at once."""
+    reply = SingleReply(asyncio.get_running_loop())
+    reply.send(ONE, final=False)
+    assert not reply.future.done()
+    reply.send(None, final=True)
+    assert await reply.future is ONE
+    failed = SingleReply(asyncio.get_running_loop())
+    failed.send(ModelFailed("boom"), final=False)
+    failed.send(None, final=True)
+    with pytest.raises(ModelFailed):
+        await failed.future
+
+
+@pytest.mark.parametrize("responses", [[], [ONE, TWO]])
+async def test_single_reply_takes_exactly_one(responses: list[InferResponse]) -> None:
+    """No response, or two, is an error of the model's kind."""
+    reply = SingleReply(asyncio.get_running_loop())
+    for response in responses:
+        reply.send(response, final=False)
+    reply.send(None, final=True)
+    with pytest.raises(Unsupported):
+        await reply.future
+
+
+async def test_stream_reply_yields_in_order_errors_included() -> None:
+    """A stream goes on after an error, and ends with the final response."""
+    reply = StreamReply()
+    error = ModelFailed("one of many")
+
+    async def send() -> None:
+        for item, final in ((ONE, False), (error, False), (TWO, False), (None, True)):
+            reply.send(item, final=final)
+            await asyncio.sleep(0)
+
+    sending = asyncio.ensure_future(send())
+    assert [item async for item in reply] == [ONE, error, TWO]
+    await sending
+
+
+def test_turnstile_lets_streams_through_in_turn() -> None:
+    """The head passes at once, response by response; the others wait for its final one."""
+    seen: list[str] = []
+
+    class Named:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def send(self, response: object, *, final: bool) -> None:
+            seen.append(self.name + ("!" if final else ""))
+
+    turnstile = Turnstile()
+    a, b = turnstile.join(Named("a")), turnstile.join(Named("b"))
+    b.send(ONE, final=False)
+    a.send(ONE, final=False)
+    b.send(None, final=True)
+    assert seen == ["a"]
+    a.send(TWO, final=True)
+    assert seen == ["a", "a!", "b", "b!"]
