@@ -26,6 +26,7 @@ from tritium.compat.config.tensors import check_tensors
 from tritium.compat.config.validate import check_config, check_load
 from tritium.repository.known_backends import advice
 from tritium.repository.layout import Layout, chosen_versions, read_layout
+from tritium.repository.unserved import check_served
 
 COMPLETING = frozenset({"onnxruntime", "openvino", "python", "tensorrt", "tensorflow", "vllm"})
 """Backends that learn inputs and outputs from the model itself; for the others the file must have them."""
@@ -84,11 +85,9 @@ class Candidate:
         """Return the candidate without what was found of its members, which may have changed since."""
         return replace(self, problems=[p for p in self.problems if p.stage is not Stage.GRAPH])
 
-    def find(self, finding: Finding) -> Problem:
+    def find(self, finding: Finding) -> None:
         """Put a finding into the model's configuration file and keep it."""
-        problem = self.places.problem(finding)
-        self.problems.append(problem)
-        return problem
+        self.problems.append(self.places.problem(finding))
 
     def note(self, message: str, hint: str = "", stage: Stage = Stage.POLL) -> None:
         """Keep a problem of the folder as a whole."""
@@ -210,11 +209,12 @@ def _check_load(candidate: Candidate, layout: Layout, rules: Rules) -> None:
     complete = candidate.backend not in COMPLETING or not rules.auto_complete
     for finding in check_load(config, rules.gpus, complete=complete):
         candidate.find(finding)
+    for finding in check_served(config):
+        candidate.find(finding)
     for index, output in enumerate(config.output):
         if output.label_filename and not (layout.folder / output.label_filename).is_file():
             message = messages.labels_missing(str(layout.folder / output.label_filename))
-            found = candidate.find(Finding(("output", index, "label_filename"), message, "", Stage.LOAD))
-            candidate.problems[-1] = replace(found, status="Internal")
+            candidate.find(Finding(("output", index, "label_filename"), message, "", Stage.LOAD, "Internal"))
 
 
 def _check_files(candidate: Candidate, rules: Rules) -> None:

@@ -12,7 +12,7 @@ from tritium.compat.config.defaults import complete_instances, normalize
 from tritium.compat.config.model import ModelConfig, from_proto
 from tritium.compat.config.problem import Stage
 from tritium.compat.config.validate import check_config, check_load
-from tritium.core.errors import InferenceError, Internal, InvalidArgument
+from tritium.core.errors import InferenceError, Internal, InvalidArgument, Unsupported
 from tritium.core.model import Model
 from tritium.repository.candidate import Candidate, Rules
 from tritium.repository.loader import Loader
@@ -57,7 +57,7 @@ async def open_version(
 
 async def _complete(candidate: Candidate, version: str, loaders: Mapping[str, Loader], rules: Rules) -> ModelConfig:
     if problem := candidate.first(Stage.LOAD):
-        raise _refused(problem.message, problem.status)
+        raise _ERRORS[problem.status](problem.message, problem.hint)
     proto = type(candidate.config)()
     proto.CopyFrom(candidate.config)
     config = from_proto(proto)
@@ -71,8 +71,11 @@ async def _complete(candidate: Candidate, version: str, loaders: Mapping[str, Lo
     return from_proto(config.proto)
 
 
-def _refused(message: str, status: str) -> InferenceError:
-    return Internal(message) if status == "Internal" else InvalidArgument(message)
+_ERRORS: Mapping[str, type[InferenceError]] = {
+    "Invalid argument": InvalidArgument,
+    "Internal": Internal,
+    "Unsupported": Unsupported,
+}
 
 
 def _labels(folder: Path, config: Any) -> dict[str, list[str]]:

@@ -6,7 +6,7 @@ a file are found, not the first alone.
 
 import difflib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tritium.compat.config.finding import Finding, Path
@@ -26,10 +26,12 @@ class Places:
     def problem(self, finding: Finding) -> Problem:
         """Put a finding at its field, at the nearest field around it, or at the file as a whole."""
         path = finding.where
+        problem = problem_of(self.source.path, finding.message, finding.hint, finding.stage)
         for end in range(len(path), 0, -1):
             if token := self.tokens.get(path[:end]):
-                return self.source.problem(token, finding.message, finding.hint, finding.stage)
-        return problem_of(self.source.path, finding.message, finding.hint, finding.stage)
+                problem = self.source.problem(token, finding.message, finding.hint, finding.stage)
+                break
+        return replace(problem, status=finding.status)
 
 
 @dataclass(slots=True)

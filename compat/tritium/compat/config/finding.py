@@ -19,3 +19,5 @@ class Finding:
     message: str
     hint: str = ""
     stage: Stage = Stage.POLL
+    status: str = "Invalid argument"
+    """How Triton's reason for it begins."""

@@ -1,0 +1,43 @@
+"""Fields of a configuration that this version reads but does not serve: said at start and by `tritium check`.
+
+What would give wrong answers stops the load; what only costs something is a warning.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from tritium.compat.config.finding import Finding, Path
+from tritium.compat.config.problem import Stage
+
+_REFUSED: tuple[tuple[Path, str], ...] = (
+    (("batch_input",), "tensors made of the batch (batch_input) are not served"),
+    (("batch_output",), "outputs scattered over the batch (batch_output) are not served"),
+    (("sequence_batching", "state"), "implicit state (sequence_batching.state) is not served"),
+    (("sequence_batching", "iterative_sequence"), "iterative sequences are not served"),
+)
+_IGNORED: tuple[tuple[Path, str], ...] = (
+    (("response_cache", "enable"), "response_cache has no effect: every request is computed"),
+    (("model_warmup",), "model_warmup has no effect: the first requests warm the model up"),
+    (("model_repository_agents", "agents"), "model_repository_agents are not run: nothing is verified or decrypted"),
+    (("model_metrics", "metric_control"), "model_metrics has no effect: histograms have their usual buckets"),
+)
+
+
+def check_served(config: Any) -> Iterator[Finding]:
+    """Find the fields of a configuration that are not served."""
+    for where, what in _REFUSED:
+        if _given(config, where):
+            yield Finding(where, f"model '{config.name}': {what}", "not in this version", Stage.LOAD, "Unsupported")
+    for where, what in _IGNORED:
+        if _given(config, where):
+            yield Finding(where, what, "not in this version", Stage.WARNING)
+    for index, group in enumerate(config.instance_group):
+        if group.HasField("rate_limiter"):
+            message = "rate_limiter has no effect: instances run whenever they are free"
+            yield Finding(("instance_group", index, "rate_limiter"), message, "not in this version", Stage.WARNING)
+
+
+def _given(message: Any, where: Path) -> bool:
+    for name in where:
+        message = getattr(message, str(name))
+    return bool(message)
