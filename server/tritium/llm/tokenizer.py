@@ -14,6 +14,7 @@ import tokenizers
 
 from tritium.core.errors import InvalidArgument
 from tritium.llm.detokenize import Detokenizer, TokenTable, WindowDetokenizer, token_table
+from tritium.llm.segments import segmenter
 from tritium.llm.template import ChatTemplate
 
 _SHORT_CHARACTERS = 8_192
@@ -33,6 +34,7 @@ class Tokenizer:
         backend.no_padding()
         self.template = template
         self.table: TokenTable | None = token_table(backend)
+        self._segmenter = segmenter(backend)
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
@@ -59,17 +61,24 @@ class Tokenizer:
 
     async def encode(self, text: str, *, add_special: bool) -> list[int]:
         """Return the token ids of `text`, with the tokenizer's own start and end tokens where `add_special`."""
-        if len(text) <= _SHORT_CHARACTERS:
-            return self.encode_now(text, add_special=add_special)
-        return await asyncio.to_thread(self._encode_unlocked, text, add_special=add_special)
+        if self._segmenter is None or add_special:
+            if len(text) <= _SHORT_CHARACTERS:
+                return self.encode_now(text, add_special=add_special)
+            [ids] = await asyncio.to_thread(self._encode_unlocked, [text], add_special=add_special)
+            return ids
+        segments = self._segmenter.cut(text)
+        missing = segments.missing
+        if sum(map(len, missing)) <= _SHORT_CHARACTERS:
+            return segments.join([self.encode_now(part, add_special=False) for part in missing])
+        return segments.join(await asyncio.to_thread(self._encode_unlocked, missing, add_special=False))
 
     def encode_now(self, text: str, *, add_special: bool) -> list[int]:
         """Return the token ids of a short text without waiting."""
         return list(self._backend.encode(text, add_special_tokens=add_special).ids)
 
-    def _encode_unlocked(self, text: str, *, add_special: bool) -> list[int]:
+    def _encode_unlocked(self, texts: list[str], *, add_special: bool) -> list[list[int]]:
         # Of the library's calls only the batched ones release the interpreter's lock.
-        return list(self._backend.encode_batch_fast([text], add_special_tokens=add_special)[0].ids)
+        return [e.ids for e in self._backend.encode_batch_fast(texts, add_special_tokens=add_special)]
 
     def detokenizer(self, prompt: Sequence[int], *, skip_special: bool = True) -> Detokenizer:
         """Begin the text of a completion that follows `prompt`."""
