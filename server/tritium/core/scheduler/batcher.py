@@ -53,6 +53,8 @@ class BatchingPlan:
         """Return a batch if one is good enough to run now."""
         self._delayed_until_ns = 0
         self._queue.expire(now_ns)
+        if not len(self._queue):
+            return None
         pending = self._pending()
         if not pending.count:
             return None

@@ -35,6 +35,7 @@ class PriorityQueue:
             for priority in (range(1, policy.priority_levels + 1) if policy.priority_levels else (0,))
         }
         self._dropped: list[Dropped] = []
+        self._count = 0
         self.soonest_ns = 0
         """No deadline passes before this moment (0: there is none)."""
 
@@ -56,6 +57,7 @@ class PriorityQueue:
             if len(level) >= policy.max_size:
                 raise Overloaded(f"[request id: {job.request.id or '<id_unknown>'}] Exceeds maximum queue size")
         level.jobs.append(job)
+        self._count += 1
         timeout_us = policy.timeout_of(job.request.timeout_us)
         if timeout_us:
             job.deadline_ns = now_ns + timeout_us * 1000
@@ -90,6 +92,7 @@ class PriorityQueue:
             for jobs in (level.jobs, level.delayed):
                 while jobs and len(taken) < count:
                     taken.append(jobs.popleft())
+        self._count -= len(taken)
         return taken
 
     def dropped(self) -> Sequence[Dropped]:
@@ -107,9 +110,10 @@ class PriorityQueue:
 
     def __len__(self) -> int:
         """Return how many jobs wait."""
-        return sum(map(len, self._levels.values()))
+        return self._count
 
     def _drop(self, level: _Level, jobs: Sequence[Job], error: InferenceError) -> None:
         for job in jobs:
             (level.jobs if job in level.jobs else level.delayed).remove(job)
             self._dropped.append(Dropped(job, error))
+        self._count -= len(jobs)
