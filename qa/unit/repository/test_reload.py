@@ -60,6 +60,25 @@ async def test_replacing_loses_no_request(house):
     assert (await asyncio.wait_for(before, 5)).model_version == "1"
 
 
+async def test_a_replaced_version_is_told_as_ready_and_no_more(house):
+    """Of a reload the screen hears LOADING and READY; that the old one is closed is nobody's business."""
+    house.write("a", versions=("1", "2"))
+    registry = house.registry(EXPLICIT, load_models=("a",))
+    await registry.start()
+    house.events.clear()
+    house.write("a", versions=("2", "3"), content="second")
+    await registry.load("a", NOTHING)
+    house.write("a", "version_policy { specific { versions: 3 } }", versions=(), content="third")
+    await registry.load("a", NOTHING)
+    await registry.close()
+    told = [(event.version, str(event.state)) for event in house.events]
+    assert told == [
+        ("3", "LOADING"), ("2", "UNLOADING"), ("3", "READY"), ("2", "UNAVAILABLE"),
+        ("3", "LOADING"), ("3", "READY"),
+        ("3", "UNLOADING"), ("3", "UNAVAILABLE"),
+    ]  # fmt: skip
+
+
 async def test_a_member_is_closed_after_the_ensembles_that_began_with_it(house):
     """A request half way through an ensemble finishes, though its second member is replaced meanwhile."""
     house.write("a")
@@ -158,6 +177,22 @@ async def test_load_goes_on_when_its_client_leaves(house, index_of):
     await registry.load("a", NOTHING)
     assert index_of(registry) == {"a": {"1": READY}}
     assert len(house.loader.loaded) == 1
+
+
+async def test_failing_load_whose_client_left_is_no_noise(house):
+    """Nobody is told of the failure of a load that nobody waits for; the index has it."""
+    house.write("a", content="broken")
+    registry = house.registry(EXPLICIT)
+    await registry.start()
+    house.loader.hold.clear()
+    load = asyncio.ensure_future(registry.load("a", NOTHING))
+    await asyncio.wait_for(house.loader.begun.wait(), 5)
+    load.cancel()
+    house.loader.hold.set()
+    with pytest.raises(asyncio.CancelledError):
+        await load
+    with pytest.raises(InvalidArgument):
+        await registry.load("a", NOTHING)
 
 
 async def test_close_ends_loads_and_closes_everything(house):

@@ -143,7 +143,7 @@ class Loading:
     def _swap(self, record: Record, candidate: Candidate, opened: Sequence[Opened], retired: list[Retired]) -> None:
         """Put new versions in the place of the old ones, which finish what they have."""
         old = record.versions
-        self._retire(candidate.name, retired)
+        self._retire(candidate.name, retired, replaced=candidate.versions)
         record.candidate = candidate
         record.versions = {version: shelved for version, shelved in old.items() if version not in candidate.versions}
         for one in opened:
@@ -165,17 +165,20 @@ class Loading:
                 shelved.state, shelved.reason = State.UNAVAILABLE, reason
             self._tell(candidate, State.UNAVAILABLE, version, seconds=one.seconds if one else 0.0, reason=reason)
 
-    def _retire(self, name: str, retired: list[Retired]) -> None:
+    def _retire(self, name: str, retired: list[Retired], replaced: Collection[str] = ()) -> None:
+        """Take every version of a model off the shelf; nothing is told of those replaced, which go on being READY."""
         record = self._shelf.records[name]
         for shelved in record.ready:
             shelved.state = State.UNLOADING
             retired.append(Retired(name, shelved, record.candidate.members))
-            self._tell(record.candidate, State.UNLOADING, shelved.version)
+            if shelved.version not in replaced:
+                self._tell(record.candidate, State.UNLOADING, shelved.version)
         self._shelf.refresh(name)
 
     def _closed(self, one: Retired) -> None:
-        candidate = self._shelf.records[one.name].candidate
-        self._tell(candidate, State.UNAVAILABLE, one.shelved.version, reason=messages.UNLOADED)
+        record = self._shelf.records[one.name]
+        if record.versions.get(one.shelved.version) is one.shelved:
+            self._tell(record.candidate, State.UNAVAILABLE, one.shelved.version, reason=messages.UNLOADED)
 
     def _refuse(self, candidate: Candidate, reason: str) -> str:
         self._tell(candidate, State.UNAVAILABLE, reason=reason)

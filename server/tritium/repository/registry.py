@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapp
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import structlog
+
 from tritium.compat.config import messages
 from tritium.compat.config.defaults import ENSEMBLE
 from tritium.compat.config.problem import Stage, problem_of
@@ -28,6 +30,8 @@ from tritium.repository.overlay import Overlay
 from tritium.repository.settings import ControlMode, RegistrySettings
 from tritium.repository.shelf import Shelf
 from tritium.repository.survey import Survey, find_folders, survey
+
+log = structlog.get_logger("tritium")
 
 __all__ = ["ControlMode", "Registry", "RegistrySettings"]
 
@@ -179,8 +183,13 @@ class Registry:
         """Run an operation that outlives the client that asked for it."""
         task = asyncio.get_running_loop().create_task(work)
         self._operations.add(task)
-        task.add_done_callback(self._operations.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._operations.discard(task)
+        if not task.cancelled():
+            task.exception()  # asyncio would complain of one that nobody asks for, the client having left
 
     @asynccontextmanager
     async def _hold(self, names: Collection[str]) -> AsyncIterator[None]:
@@ -273,7 +282,10 @@ class Registry:
     async def _poll_forever(self) -> None:
         while True:
             await asyncio.sleep(self._settings.poll_s)
-            await self.poll()
+            try:
+                await self.poll()
+            except Exception:  # noqa: BLE001 - a poll that fails must not be the last one
+                log.exception("poll_failed")
 
 
 def _fingerprints(candidates: Mapping[str, Candidate]) -> dict[str, Fingerprint]:
