@@ -113,6 +113,18 @@ def test_least_recently_released_goes_first() -> None:
     assert len(pool.match(young)) == 2
 
 
+def test_blocks_without_content_go_before_kept_ones() -> None:
+    """What a prefix cache holds is not evicted while there are blocks that hold nothing."""
+    pool = BlockPool(3, SIZE)
+    keys = keys_of([1, 1])
+    kept, unfilled = pool.reserve(1), pool.reserve(2)
+    pool.seal(kept, keys)
+    pool.release(kept)
+    pool.release(unfilled)
+    pool.reserve(2)
+    assert pool.match(keys) == kept
+
+
 def test_equal_tokens_after_other_tokens_are_other_blocks() -> None:
     """A block's name holds all that came before it."""
     assert keys_of([1, 1, 9, 9])[1].hash != keys_of([2, 2, 9, 9])[1].hash

@@ -47,6 +47,17 @@ async def test_a_prefix_is_reused_and_told(run_engine: Run, prompt: Prompt, gree
         assert [event.salt for event in stored] == ["", "tenant b"]
 
 
+async def test_a_prompt_of_full_blocks_computes_its_last(
+    run_engine: Run, prompt: Prompt, greedy: dict[str, Any]
+) -> None:
+    """When all blocks of a prompt are cached, the last is computed all the same: its logits are the answer."""
+    async with run_engine(block_size=8) as driver:
+        first = await driver.generate(prompt(16), max_tokens=3, **greedy)
+        second = await driver.generate(prompt(16), max_tokens=3, **greedy)
+        assert second.cached_tokens == 8
+        assert second.tokens == first.tokens
+
+
 async def test_finish_reasons(run_engine: Run, prompt: Prompt, model_writer: Run, tmp_path: Path) -> None:
     """End token, stop token, max_tokens and the end of the context each end a sequence, and say so."""
     tokens = prompt(10)

@@ -88,6 +88,17 @@ def test_the_last_to_come_makes_room() -> None:
     assert second.computed == kept
 
 
+def test_nobody_is_admitted_to_be_thrown_out() -> None:
+    """A newcomer waits while its blocks are those that the running ones need next."""
+    under_test = scheduler(3)
+    under_test.add(sequence(1, 8))
+    step(under_test)
+    under_test.add(sequence(2, 3))
+    for _ in range(4):
+        assert step(under_test) == [(1, 1)]
+    assert under_test.preemptions == 0
+
+
 def test_one_on_hold_takes_no_part() -> None:
     """A sequence whose blocks are being filled from elsewhere is neither planned nor preempted."""
     under_test = scheduler(64)

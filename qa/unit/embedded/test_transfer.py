@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tritium.backends.embedded.cache import BlockKey, extend_keys
 from tritium.backends.engine import BlocksStored, Role
 from tritium.backends.transfer.transport import NIXL_MODULES
 
@@ -184,6 +185,11 @@ async def test_a_silent_peer_is_given_up(run_engine: Run, prompt: Prompt, monkey
             mute.bind("\0tritium-test-silent")
             mute.listen()
             await computes_itself(decoder, prefiller, tokens, described | {"address": "shm:tritium-test-silent"})
+            keys: list[BlockKey] = []
+            extend_keys(keys, tokens, 8, "")
+            computed = decoder.engine._scheduler.pool.match(keys)
+            assert len(computed) == 3
+            assert set(computed).isdisjoint(decoder.engine._transfer._pulls[0].blocks)
 
 
 async def test_a_killed_worker_leaves_nothing(
