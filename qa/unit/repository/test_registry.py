@@ -62,6 +62,7 @@ async def test_failures_are_in_the_index(house, index_of):
     house.write("bug", content="bug")
     house.write("unreadable", "nonsense: 1")
     house.write("unknown", backend="nobody")
+    house.write("empty", versions=())
     registry = house.registry()
     await registry.start()
     assert not registry.all_loaded
@@ -90,6 +91,38 @@ async def test_failures_are_in_the_index(house, index_of):
         registry.model("unreadable")
     with pytest.raises(NotFound, match="Request for unknown model: 'good' version 7 is not found"):
         registry.model("good", "7")
+
+
+async def test_what_the_backend_completes_is_checked_and_normalized(house, index_of):
+    """Tensors and batching that come from the model are held against the same rules, and get the same defaults."""
+
+    async def complete(config, folder, version):
+        config.proto.max_batch_size = 8
+        config.proto.dynamic_batching.SetInParent()
+        config.proto.input.add(name="x", data_type=11, dims=[0 if config.name == "bad" else 4])
+        return config
+
+    house.loader.complete = complete
+    house.write("good", "")
+    house.write("bad", "")
+    registry = house.registry()
+    await registry.start()
+    config = registry.model("good").config
+    assert (config.max_batch_size, config.inputs["x"].dims) == (8, (4,))
+    assert list(config.proto.dynamic_batching.preferred_batch_size) == [8]
+    assert index_of(registry)["bad"]["1"][1] == (
+        "Invalid argument: model input 'x' dimension must be integer >= 1, or -1 to indicate a variable-size "
+        "dimension for bad"
+    )
+
+
+async def test_without_auto_completion_the_file_must_say_everything(house, index_of):
+    """The backend is not asked, and a model without config.pbtxt is not loaded."""
+    house.write("whole")
+    (house.write("bare") / "config.pbtxt").unlink()
+    registry = house.registry(auto_complete=False)
+    await registry.start()
+    assert index_of(registry) == {"bare": {}, "whole": {"1": READY}}
 
 
 async def test_readiness_need_not_be_strict(house):

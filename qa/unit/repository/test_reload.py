@@ -278,6 +278,26 @@ async def test_polling(house, index_of):
     assert len(house.loader.loaded) == 5
 
 
+async def test_polling_goes_on_by_itself(house):
+    """Poll mode looks again and again, also after a look that failed."""
+    house.write("a")
+    registry = house.registry(POLL, poll_s=0.01)
+    await registry.start()
+    looks = []
+
+    def survey():
+        looks.append(1)
+        if len(looks) == 1:
+            raise OSError("the disk is away")
+        return type(registry).survey(registry)
+
+    registry.survey = survey
+    house.loader.begun.clear()
+    house.write("b")
+    await asyncio.wait_for(house.loader.begun.wait(), 5)
+    assert len(looks) > 1
+
+
 async def test_labels(house):
     """Labels are read from the model's file; an ensemble's output has those of the member that makes it."""
     folder = house.write("a", "output { name: 'y' data_type: TYPE_FP32 dims: [ 1 ] label_filename: 'l.txt' }\n"

@@ -284,7 +284,7 @@ class Registry:
             await asyncio.sleep(self._settings.poll_s)
             try:
                 await self.poll()
-            except Exception:  # noqa: BLE001 - a poll that fails must not be the last one
+            except Exception:
                 log.exception("poll_failed")
 
 
