@@ -31,8 +31,6 @@ class Reason(StrEnum):
     """The oldest request has waited as long as max_queue_delay_microseconds allows."""
     IDLE = "idle"
     """Nothing more was waiting, and no delay is configured."""
-    SEQUENCE = "sequence"
-    """The next step of each sequence that has one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,62 @@
+"""docs/metrics.md and docs/backends.md say what is there."""
+
+import asyncio
+import re
+from pathlib import Path
+
+from google.protobuf import text_format
+
+from tritium.backends.contract import BackendHost, InstancePlace, ModelSource
+from tritium.compat.config.model import from_proto
+from tritium.compat.protobufs import model_config_pb2
+from tritium.core.replies import SingleReply
+from tritium.core.request import InferRequest
+from tritium.core.scheduler.plan import Reason
+from tritium.core.statistics import Statistics
+from tritium.core.tensor import Tensor, join_bytes
+from tritium.core.tensor_model import TensorModel
+from tritium.observe.machine import Machine
+from tritium.observe.models import REASONS, model_metrics
+
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+def documented(page: str) -> set[str]:
+    """Return what stands in the first column of a page's tables, in code."""
+    rows = re.findall(r"^\| (`[^|]*) \|", (DOCS / page).read_text(), re.MULTILINE)
+    return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+
+
+async def test_every_metric_is_documented_and_every_documented_metric_exists() -> None:
+    """The tables of docs/metrics.md hold the families that are served, no more and no fewer."""
+    proto = model_config_pb2.ModelConfig(name="m")
+    model = TensorModel(from_proto(proto), "1", [], statistics=Statistics(cuts={"idle": 1}))
+    served = {sample.family for source in (model_metrics(lambda: [model]), Machine()) for sample in source()}
+    assert documented("metrics.md") == served
+    text = (DOCS / "metrics.md").read_text()
+    assert all(reason in text for reason in REASONS)
+
+
+def test_every_reason_of_a_cut_is_documented() -> None:
+    """docs/scheduling.md explains every reason that the dynamic batcher counts."""
+    assert {str(reason) for reason in Reason} - {"single"} <= documented("scheduling.md")
+
+
+async def test_the_backend_of_the_docs_works() -> None:
+    """The example of docs/backends.md is a whole backend."""
+    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "backends.md").read_text(), re.DOTALL)
+    names: dict[str, object] = {}
+    exec(code, names)
+    proto = text_format.Parse(
+        'name: "m" input { name: "INPUT" data_type: TYPE_STRING dims: -1 } '
+        'output { name: "OUTPUT" data_type: TYPE_STRING dims: -1 }',
+        model_config_pb2.ModelConfig(),
+    )
+    source = ModelSource(from_proto(proto), Path(), "1")
+    backend = names["UpperBackend"]()  # type: ignore[operator]
+    model = TensorModel(source.config, "1", [await backend.open(source, InstancePlace("m_0"), BackendHost())])
+    reply = SingleReply(asyncio.get_running_loop())
+    model.submit(InferRequest("m", inputs=[Tensor("INPUT", "BYTES", (2,), join_bytes(["a", "b"]))]), reply)
+    (output,) = (await reply.future).outputs
+    assert bytes(output.data) == join_bytes(["A", "B"])
+    await model.close()
