@@ -149,6 +149,12 @@ async def test_stop_string(model):
     assert model.fleet.generations[0].cancelled
 
 
+async def test_servers_own_parameters_are_no_sampling_fields(model):
+    """What the generate extension leaves among the parameters for the server does not reach the engine."""
+    await _answers(model, _request(parameters={"id": "7", "priority": 1, "triton_x": True, "top_k": 3}))
+    assert model.fleet.requests[0].sampling == {"top_k": 3, "max_tokens": 16}
+
+
 async def test_guided_decoding(model):
     """guided_decoding and structured_outputs are JSON in a string, and reach the engine as structured_outputs."""
     for name in ("guided_decoding", "structured_outputs"):

@@ -43,6 +43,7 @@ REFUSED = [
         "only text",
     ),
     ({**CHAT, "modalities": ["text", "audio"]}, "modalities", "only text"),
+    ({**CHAT, "request_id": "a\r\nset-cookie: b"}, "request_id", "printable ASCII"),
     ({"model": "story"}, "messages", "Missing required parameter: 'messages'."),
     ({"messages": HELLO}, "model", "Missing required parameter: 'model'."),
     ({**PLAIN, "prompt": []}, "prompt", "non-empty"),
@@ -112,7 +113,7 @@ async def test_tools_are_refused_in_words(door):
     """Tools are not served, which is said, rather than answered with text a client cannot use."""
     tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
     response = await door.http.post("/v1/chat/completions", json={**CHAT, "tools": tools})
-    assert response.status_code == 501
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "tools")
     assert "tools are not served" in response.json()["error"]["message"]
     response = await door.http.post("/v1/chat/completions", json={**CHAT, "tools": tools, "tool_choice": "none"})
     assert response.status_code == 200
@@ -193,6 +194,8 @@ async def test_request_id_is_kept_or_made(door):
     assert door.fleet.requests[0].request_id == made.headers["x-request-id"]
     kept = await door.http.post("/v1/nothing", headers={"x-request-id": "mine"})
     assert kept.headers["x-request-id"] == "mine"
+    named = await door.http.post("/v1/chat/completions", json={**CHAT, "request_id": "from-the-body"})
+    assert (named.headers["x-request-id"], named.json()["id"]) == ("from-the-body", "chatcmpl-from-the-body")
 
 
 async def test_explain_header(door):

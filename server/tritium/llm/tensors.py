@@ -51,6 +51,8 @@ _FLOATS = frozenset(
     {"temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "length_penalty"}
 )
 _BOOLEANS = frozenset({"ignore_eos", "include_stop_str_in_output", "skip_special_tokens"})
+_NOT_SAMPLING = frozenset({"id", "priority", "timeout", "sequence_id", "sequence_start", "sequence_end"})
+"""Keys that the generate extension leaves among the parameters though they are the server's own."""
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -146,7 +148,11 @@ def _sampling_fields(request: InferRequest) -> dict[str, Any]:
     """Return the sampling fields: those in the tensor if there is one, else the request's own parameters."""
     text = _text(request, "sampling_parameters")
     if text is None:
-        fields: dict[str, Any] = dict(request.parameters)
+        fields: dict[str, Any] = {
+            name: value
+            for name, value in request.parameters.items()
+            if name not in _NOT_SAMPLING and not name.startswith("triton_")
+        }
     else:
         try:
             fields = msgspec.json.decode(text, type=dict[str, Any])

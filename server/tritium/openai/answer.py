@@ -12,17 +12,20 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from tritium.backends.engine import Delta
 from tritium.cluster.fleet import Generation, GenerationRequest, RouteReport
 from tritium.core.errors import Cancelled, InferenceError, ModelFailed
+from tritium.llm.errors import FieldRefused
 from tritium.llm.models import Served
 from tritium.llm.sampling import Sampling, budget
 from tritium.llm.text import CompletionText
 from tritium.openai.responses import PromptTokensDetails, Usage
 from tritium.wire.http import Headers, Request, Response
+
+_MAX_ID_CHARACTERS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +51,32 @@ class Order:
 
 @dataclass(slots=True)
 class Visit:
-    """One HTTP request on the OpenAI routes: its id, and the headers that every answer to it carries."""
+    """One HTTP request on the OpenAI routes. Its id is in every answer: the client's x-request-id, or one of ours."""
 
     request: Request
     id: str
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    named: bool = False
+    """Whether the client chose the id."""
     explain: bool = False
     on_over: Callable[[], None] | None = None
     """Called once when the visit ends, however it does."""
+
+    def name(self, request_id: str | None) -> None:
+        """Take the id from the request's body, where its headers have none.
+
+        Raises:
+            FieldRefused: it could not stand in a header.
+        """
+        if not request_id or self.named:
+            return
+        if len(request_id) > _MAX_ID_CHARACTERS or not (request_id.isascii() and request_id.isprintable()):
+            raise FieldRefused("request_id", f"request_id takes up to {_MAX_ID_CHARACTERS} printable ASCII characters")
+        self.id, self.named = request_id, True
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers that every answer carries."""
+        return [(b"x-request-id", self.id.encode("latin-1", "replace"))]
 
     def end(self) -> None:
         """Say that the visit is over; harmless when said before."""

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tritium.core.errors import InvalidArgument, Unsupported
+from tritium.core.errors import InvalidArgument
 from tritium.llm.errors import FieldRefused
 from tritium.llm.model import LanguageModel
 from tritium.llm.models import LanguageModels
@@ -24,6 +24,7 @@ READER = Reader(ChatRequest)
 async def chat(visit: Visit, models: LanguageModels, options: OpenAIOptions) -> Response | None:
     """Answer a conversation, streaming or whole."""
     call = READER.read(visit.request.body)
+    visit.name(call.request_id)
     order = await chat_order(call, models)
     answer_id, created = f"chatcmpl-{visit.id}", int(time.time())
     if not call.stream:
@@ -99,7 +100,8 @@ def _part(part: Any, where: str) -> str:
 
 def _refuse_unserved(call: ChatRequest) -> None:
     if call.tools and call.tool_choice != "none":
-        raise Unsupported(
+        raise FieldRefused(
+            "tools",
             "tools are not served: nothing here reads tool calls out of a model's text yet",
             hint='send tool_choice "none" or leave tools out',
         )

@@ -19,11 +19,13 @@ _JSON = msgspec.json.Encoder()
 class Chunks:
     """The parts of one stream's events; `chat_chunks` and `completion_chunks` make them."""
 
+    chat: bool
     head: bytes
     text_open: bytes
     text_close: bytes
     no_text: bytes
     role: bytes
+    """The first event of a choice tells the role; b"" where the protocol has none."""
     tail: bytes
 
     def before(self, index: int) -> bytes:
@@ -74,6 +76,7 @@ class Chunks:
 def chat_chunks(id: str, created: int, model: str, *, with_usage: bool) -> Chunks:  # noqa: A002  the field's name
     """Return the parts of chat.completion.chunk events."""
     return Chunks(
+        chat=True,
         head=_head(id, "chat.completion.chunk", created, model),
         text_open=b',"delta":{"content":"',
         text_close=b'"}',
@@ -86,6 +89,7 @@ def chat_chunks(id: str, created: int, model: str, *, with_usage: bool) -> Chunk
 def completion_chunks(id: str, created: int, model: str, *, with_usage: bool) -> Chunks:  # noqa: A002
     """Return the parts of text_completion events."""
     return Chunks(
+        chat=False,
         head=_head(id, "text_completion", created, model),
         text_open=b',"text":"',
         text_close=b'"',

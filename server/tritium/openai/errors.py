@@ -59,7 +59,7 @@ def error_object(error: InferenceError) -> ErrorObject:
     message = f"{error.message} ({error.hint})" if error.hint else error.message
     match error:
         case FieldRefused():
-            body = ErrorBody(message, "invalid_request_error", error.field, error.code)
+            body = ErrorBody(message, "invalid_request_error", error.field or None, error.code)
         case ContextExceeded():
             body = ErrorBody(message, "invalid_request_error", error.field, "context_length_exceeded")
         case Unauthorized():

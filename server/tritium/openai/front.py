@@ -8,6 +8,7 @@ import asyncio
 import hmac
 import random
 from collections.abc import Awaitable, Callable
+from urllib.parse import unquote
 
 import msgspec
 import structlog
@@ -36,7 +37,7 @@ async def models_list(visit: Visit, models: LanguageModels, _options: OpenAIOpti
 
 async def model_card(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
     """GET /v1/models/{id}."""
-    return _json(visit, _card(models.find(visit.request.path.removeprefix(_ONE_MODEL))))
+    return _json(visit, _card(models.find(unquote(visit.request.path).removeprefix(_ONE_MODEL))))
 
 
 async def health(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
@@ -141,10 +142,11 @@ def _build_admin(models: LanguageModels) -> Handler:
 
 
 def _visit(request: Request) -> Visit:
+    explain = request.header(b"x-tritium-explain") == b"1"
     given = request.header(b"x-request-id")
-    request_id = given.decode("latin-1") if given else f"{random.getrandbits(96):024x}"
-    headers = [(b"x-request-id", given or request_id.encode())]
-    return Visit(request, request_id, headers, explain=request.header(b"x-tritium-explain") == b"1")
+    if given:
+        return Visit(request, given.decode("latin-1"), named=True, explain=explain)
+    return Visit(request, f"{random.getrandbits(96):024x}", explain=explain)
 
 
 def _card(served: Served) -> ModelCard:

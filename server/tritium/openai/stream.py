@@ -90,10 +90,19 @@ class StreamChoice(Choice):
     def _events(self, fresh: str, logprobs: list[list[TokenLogprob]] | None) -> bytes:
         escaped = escape(fresh)
         if logprobs and self._answer.order.sampling.logprobs is not None:
-            scores = self._answer.scores(logprobs, self._offset)
-            self._offset += len(fresh)
+            scores = self._scores(logprobs)
             return self._answer.chunks.scored(self.index, escaped, scores)
         return self._before + escaped + self._after if escaped else b""
+
+    def _scores(self, places: list[list[TokenLogprob]]) -> bytes:
+        """Return the log probabilities of new tokens as the protocol writes them."""
+        answer = self._answer
+        tokenizer, top = answer.model.tokenizer, answer.order.sampling.logprobs or 0
+        if answer.chunks.chat:
+            return msgspec.json.encode(chat_logprobs(tokenizer, places, top))
+        columns = completion_logprobs(tokenizer, places, top, self._offset)
+        self._offset = columns.text_offset[-1] + len(columns.tokens[-1])
+        return msgspec.json.encode(columns)
 
 
 class StreamAnswer(Answer[StreamChoice]):
@@ -115,13 +124,6 @@ class StreamAnswer(Answer[StreamChoice]):
     def choice(self, prompt: Prompt, index: int) -> StreamChoice:
         """Make the sink of one completion."""
         return StreamChoice(self, prompt, index)
-
-    def scores(self, places: list[list[TokenLogprob]], offset: int) -> bytes:
-        """Return the log probabilities of new tokens as this protocol writes them."""
-        tokenizer, top = self.model.tokenizer, self.order.sampling.logprobs or 0
-        if self.chunks.role:
-            return msgspec.json.encode(chat_logprobs(tokenizer, places, top))
-        return msgspec.json.encode(completion_logprobs(tokenizer, places, top, offset))
 
     def send(self, events: bytes, *, last: bool = False) -> None:
         """Send events, the first of them after the stream's head, and the last before its end."""
