@@ -22,6 +22,7 @@ from tritium.observe.custom import custom_metrics
 from tritium.observe.metrics import metrics_handler, plain_metrics
 from tritium.openai.front import openai_handler
 from tritium.openai.options import OpenAIOptions
+from tritium.repository.devices import installed_gpus
 from tritium.repository.events import ModelEvent
 from tritium.repository.loader import Loader
 from tritium.repository.registry import ControlMode, Registry, RegistrySettings
@@ -119,7 +120,7 @@ def _registry_settings(options: ServeOptions) -> RegistrySettings:
         strict_readiness=options.strict_readiness,
         load_threads=options.load_threads,
         poll_s=options.poll_s,
-        gpus=tuple(range(len(list(Path("/dev").glob("nvidia[0-9]*"))))),
+        gpus=installed_gpus(),
         cpu_for_gpu=options.cpu_for_gpu,
     )
 
