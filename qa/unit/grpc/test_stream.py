@@ -112,6 +112,15 @@ async def test_a_client_may_want_errors_as_the_streams_status(stub, request_, co
     assert raised.value.code() is grpc.StatusCode[code]
 
 
+async def test_an_error_ends_the_stream_while_others_still_run(stub, watched):
+    """Also when the client has sent its last; what still runs is cancelled."""
+    _, cancelled = watched("patient_stream")
+    with pytest.raises(grpc.aio.AioRpcError):
+        await answers(stub, patient(), add_sub("boom"), metadata=(("triton_grpc_error", "true"),), timeout=5)
+    async with asyncio.timeout(5):
+        await cancelled.wait()
+
+
 async def test_bytes_that_are_no_message_end_the_stream(channel):
     """There is no request to answer."""
     call = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")

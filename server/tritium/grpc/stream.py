@@ -32,25 +32,23 @@ async def model_stream_infer(messages: AsyncIterator[bytes | memoryview], call: 
     """Answer the requests of a stream until the client has sent its last and all are answered."""
     stream = InferStream(call, server)
     call.on_cancel(stream.cancel)
-    reading = asyncio.ensure_future(_read(messages, stream, call))
+    answering = asyncio.ensure_future(_answer(messages, stream, call))
     try:
-        await asyncio.wait((reading, stream.failed), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((answering, stream.failed), return_when=asyncio.FIRST_COMPLETED)
         if stream.failed.done():
             raise stream.failed.result()
-        await reading
-        await stream.idle()
-        if stream.failed.done():
-            raise stream.failed.result()
+        await answering
     finally:
-        reading.cancel()
+        answering.cancel()
         stream.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
+        await asyncio.gather(answering, return_exceptions=True)
 
 
-async def _read(messages: AsyncIterator[bytes | memoryview], stream: "InferStream", call: Call) -> None:
+async def _answer(messages: AsyncIterator[bytes | memoryview], stream: "InferStream", call: Call) -> None:
     async for message in messages:
         stream.accept(message)
         await call.drain()
+    await stream.idle()
 
 
 class InferStream:
