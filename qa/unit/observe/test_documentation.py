@@ -32,7 +32,8 @@ async def test_every_metric_is_documented_and_every_documented_metric_exists() -
     proto = model_config_pb2.ModelConfig(name="m")
     model = TensorModel(from_proto(proto), "1", [], statistics=Statistics(cuts={"idle": 1}))
     served = {sample.family for source in (model_metrics(lambda: [model]), Machine()) for sample in source()}
-    assert documented("metrics.md") == served
+    of_language_models = ("tritium_fleet_", "tritium_router_", "tritium_worker_", "tritium_engine_", "tritium_kv_")
+    assert {name for name in documented("metrics.md") if not name.startswith(of_language_models)} == served
     text = (DOCS / "metrics.md").read_text()
     assert all(reason in text for reason in REASONS)
 
