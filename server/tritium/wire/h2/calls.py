@@ -132,23 +132,31 @@ class Calls:
         try:
             messages = stream.assembler.feed(piece)
         except GrpcError as error:
-            stream.fail(error.status, error.message)
+            self._fail(stream, error, last=last)
             return
         self._received(stream, messages, held, last=last)
 
-    def filled(self, stream: Stream, size: int, *, last: bool) -> None:
-        """Tell a stream that DATA was read straight into its message."""
+    def filled(self, stream_id: int, size: int, *, last: bool) -> None:
+        """Tell a stream, if it is still there, that DATA was read straight into its message."""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
         try:
             messages = stream.assembler.filled(size)
         except GrpcError as error:
-            stream.fail(error.status, error.message)
+            self._fail(stream, error, last=last)
             return
-        self._received(stream, messages, size, last=last)
+        self._received(stream, messages, 0, last=last)
 
     def vacancy(self, stream_id: int) -> memoryview | None:
         """Offer the memory of the message that a stream is receiving."""
         stream = self._streams.get(stream_id)
         return None if stream is None or stream.over or stream.half_closed else stream.assembler.vacancy()
+
+    def _fail(self, stream: Stream, error: GrpcError, *, last: bool) -> None:
+        stream.half_closed = last
+        stream.fail(error.status, error.message)
+        stream.cancel()
 
     def _received(self, stream: Stream, messages: list[Message], held: int, *, last: bool) -> None:
         if messages:

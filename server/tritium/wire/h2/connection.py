@@ -39,6 +39,8 @@ from tritium.wire.h2.reader import DIRECT_BYTES, FrameReader
 from tritium.wire.roster import Roster
 
 DATA_FRAME_BYTES = 1 << 20
+LINGER_S = 2.0
+"""How long a peer that was given up on may take to read why."""
 FAREWELL = b"farewell"
 """The PING behind the first GOAWAY: once it is answered, no call can be on its way any more."""
 NOT_HTTP2 = (
@@ -144,14 +146,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
 
     def on_filled(self, stream_id: int, size: int, *, last: bool) -> None:
         """Note that DATA was read straight into a message."""
-        self._account(stream_id, size)
-        try:
-            stream = self._calls.take(stream_id, size)
-        except StreamFault as fault:
-            self._reset(fault)
-            return
-        if stream is not None:
-            self._calls.filled(stream, size, last=last)
+        self._calls.filled(stream_id, size, last=last)
 
     def on_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         """Take any frame but DATA."""
@@ -205,14 +200,14 @@ class GrpcConnection(asyncio.BufferedProtocol):
 
     def _on_block(self, stream_id: int, block: bytes) -> None:
         calls = self._calls
+        if not stream_id & 1:
+            raise ConnectionFault(Code.PROTOCOL_ERROR, f"a client cannot open stream {stream_id}")
         if stream_id <= calls.last_id:
             ends_stream = self._blocks.ends_stream
             self._decoder.fields(block)
             if not calls.trailers(stream_id, ends_stream=ends_stream) and not calls.forgives(stream_id):
                 raise ConnectionFault(Code.STREAM_CLOSED, f"HEADERS on stream {stream_id}, which is closed")
             return
-        if not stream_id & 1:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, f"a client cannot open stream {stream_id}")
         calls.open(stream_id, self._decoder.head(block), half_closed=self._blocks.ends_stream)
 
     def _on_window_update(self, stream_id: int, payload: bytes) -> None:
@@ -279,6 +274,8 @@ class GrpcConnection(asyncio.BufferedProtocol):
             raise ConnectionFault(Code.PROTOCOL_ERROR, "a header block is interrupted by DATA")
         if not stream_id or not self._greeted:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "DATA without a stream")
+        if not held:
+            return
         if not self._credit.take(held):
             raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "DATA beyond the connection's window")
         credit = self._credit.give(held)
@@ -304,8 +301,13 @@ class GrpcConnection(asyncio.BufferedProtocol):
         else:
             self._outbox.control(NOT_HTTP2)
         self._closed = True
+        self._since = self._roster.loop.time()
         self._calls.cancel_all()
-        self._transport.close()
+        # Closing at once, with input unread, would destroy the GOAWAY on its way.
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
 
     def _close_if_done(self) -> None:
         if self._calls.refuse_above is not None and not self._calls:
@@ -313,9 +315,9 @@ class GrpcConnection(asyncio.BufferedProtocol):
 
     def wind_down(self) -> None:
         """Ask the client to go, and close when the calls under way have ended; called once."""
-        if not self._greeted:
+        if not self._greeted or self._closed:
             self._transport.abort()
-        elif not self._closed:
+        else:
             goaway = pack_goaway(STREAM_MASK, Code.NO_ERROR, "the server is shutting down")
             self._outbox.control(goaway + pack_frame(Kind.PING, 0, 0, FAREWELL))
 
@@ -326,8 +328,8 @@ class GrpcConnection(asyncio.BufferedProtocol):
     def expire(self, now: float) -> None:
         """End what the client takes too long over; called every so often."""
         unsent = self._transport.get_write_buffer_size()
-        limit = self._limits.handshake_s
-        if self._greeted:
+        limit = LINGER_S if self._closed else self._limits.handshake_s
+        if self._greeted and not self._closed:
             limit = self._limits.stall_s
             if unsent == 0 or unsent < self._unsent:
                 self._since = now

@@ -268,10 +268,11 @@ class Outbox:
                     pending[0] = part[frame:]
                     frame = 0
         ended = not pending
-        if ended:
-            del self.waiting[outlet.stream_id]
-            if outlet.trailers is not None:
-                buffers.append(self._trailers(outlet, outlet.trailers))
+        del self.waiting[outlet.stream_id]
+        if not ended:
+            self.waiting[outlet.stream_id] = outlet  # behind the others, wherever the windows close
+        elif outlet.trailers is not None:
+            buffers.append(self._trailers(outlet, outlet.trailers))
         self._transport.writelines(buffers)
         if ended and outlet.trailers is not None:
             self._end(outlet)

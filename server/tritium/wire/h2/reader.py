@@ -28,7 +28,7 @@ DIRECT_BYTES = 16 << 10
 
 
 class FrameSink(Protocol):
-    """Who takes the frames. `held` is what DATA takes of the flow-control window, padding included."""
+    """Who takes the frames. `held` is what a DATA frame takes of the windows, padding included, told with its start."""
 
     def on_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         """Take any frame but DATA, whole."""
@@ -43,7 +43,7 @@ class FrameSink(Protocol):
         ...
 
     def on_filled(self, stream_id: int, size: int, *, last: bool) -> None:
-        """Note that the first `size` bytes of the vacancy were filled."""
+        """Note that the first `size` bytes of the vacancy were filled; their frame's start was on_data's."""
         ...
 
 
@@ -51,6 +51,7 @@ class FrameReader:
     """The receiving half of a connection."""
 
     __slots__ = (
+        "_data_held",
         "_data_last",
         "_data_left",
         "_data_stream",
@@ -74,6 +75,7 @@ class FrameReader:
         self._data_stream = 0
         self._data_left = 0
         self._data_last = False
+        self._data_held = 0
         self._pad_left = 0
         self._direct: memoryview | None = None
         self.data_limit = data_limit
@@ -86,7 +88,7 @@ class FrameReader:
 
     def offer(self) -> memoryview:
         """Return the memory that the next read goes into."""
-        if self._data_left >= DIRECT_BYTES:
+        if self._data_left >= DIRECT_BYTES and not self._data_held:
             memory = self._sink.vacancy(self._data_stream)
             if memory is not None and len(memory) >= DIRECT_BYTES:
                 self._direct = memory[: self._data_left]
@@ -128,9 +130,9 @@ class FrameReader:
                 if not size:
                     return at
                 self._data_left -= size
-                sink.on_data(
-                    self._data_stream, view[at : at + size], size, last=self._data_last and not self._data_left
-                )
+                held, self._data_held = self._data_held, 0
+                last = self._data_last and not self._data_left
+                sink.on_data(self._data_stream, view[at : at + size], held, last=last)
                 at += size
             if self._pad_left:
                 size = min(self._pad_left, end - at)
@@ -173,15 +175,14 @@ class FrameReader:
                 raise ConnectionFault(Code.PROTOCOL_ERROR, "DATA with more padding than payload")
             pad = view[body] + 1
             body += 1
-        if stream_id == 0:
-            raise ConnectionFault(Code.PROTOCOL_ERROR, "DATA on stream 0")
         self._data_stream = stream_id
+        self._data_held = length
         self._data_left = length - pad
         self._data_last = bool(flags & END_STREAM)
         self._pad_left = max(pad - 1, 0)
-        if pad or not self._data_left:
-            # Padding counts against the window, too; data itself is counted as it comes.
-            self._sink.on_data(stream_id, view[body:body], pad, last=self._data_last and not self._data_left)
+        if not self._data_left:
+            self._data_held = 0
+            self._sink.on_data(stream_id, view[body:body], length, last=self._data_last)
         return body
 
     def _greet(self, start: bytes) -> int:
