@@ -63,10 +63,9 @@ def open_door(scripted, tokenizer):
         handler = openai_handler(models, options or OpenAIOptions())
         listener = await listen_http(handler, host="127.0.0.1", port=0)
         url = f"http://127.0.0.1:{listener.port}"
-        async with (
-            openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=20) as client,
-            httpx.AsyncClient(base_url=url, timeout=20) as http,
-        ):
+        # Reading the certificates of the world's authorities would take longer than the test.
+        async with httpx.AsyncClient(base_url=url, timeout=20, verify=False) as http:
+            client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, http_client=http)
             yield Door(made, model, models, listener.port, client, http)
         await listener.close(1)
 
