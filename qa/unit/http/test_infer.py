@@ -102,6 +102,18 @@ async def test_compressed_bodies_are_read(client, encoding, pack):
     assert answer.json()["outputs"][0]["data"] == [2.0, 3.0, 4.0, 5.0]
 
 
+async def test_long_bodies_are_packed_and_unpacked(client):
+    """A megabyte, each way."""
+    long = np.zeros(1 << 18, "<f4").tobytes()
+    answer = await client.post(
+        "/v2/models/identity_fp32/infer",
+        content=gzip.compress(long),
+        headers={"Content-Encoding": "gzip", "Accept-Encoding": "gzip", "Inference-Header-Content-Length": "0"},
+    )
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.content.endswith(long)
+
+
 @pytest.mark.parametrize(
     ("accepted", "encoding"),
     [("gzip", "gzip"), ("deflate", "deflate"), ("gzip;q=0.5, deflate", "deflate"), ("br, identity", None)],

@@ -1,16 +1,22 @@
 """Content-Encoding of requests and responses: gzip and deflate, as Triton takes and gives them."""
 
+import asyncio
 import zlib
+from collections.abc import Sequence
 
 from tritium.core.errors import InvalidArgument, Unsupported
+from tritium.wire.http import Buffer
+
+_LONG = 64 << 10
+"""Bytes from which on a body is worked on beside the event loop, which would serve nobody meanwhile."""
 
 # zlib's window argument: 15 bits; +16 writes a gzip frame, +32 reads either frame.
 _WRITE = {b"gzip": 15 + 16, b"deflate": 15}
 _READ_EITHER = 15 + 32
 
 
-def unpack(body: bytes | memoryview, encoding: bytes, most: int) -> bytes | memoryview:
-    """Undo a Content-Encoding, up to `most` bytes.
+async def unpack(body: bytes | memoryview, encoding: bytes, most: int) -> bytes | memoryview:
+    """Undo a Content-Encoding, up to `most` bytes (0: any number).
 
     Raises:
         Unsupported: an encoding other than gzip, deflate and identity.
@@ -21,12 +27,18 @@ def unpack(body: bytes | memoryview, encoding: bytes, most: int) -> bytes | memo
         return body
     if encoding not in _WRITE:
         raise Unsupported("Unsupported compression type", hint="gzip or deflate")
+    if len(body) < _LONG:
+        return _unpack(body, most)
+    return await asyncio.to_thread(_unpack, body, most)
+
+
+def _unpack(body: bytes | memoryview, most: int) -> bytes:
     stream = zlib.decompressobj(_READ_EITHER)
     try:
-        unpacked = stream.decompress(body, most)
+        unpacked = stream.decompress(body, most and most + 1)
     except zlib.error as problem:
         raise InvalidArgument(f"failed to decompress the request body: {problem}") from None
-    if stream.unconsumed_tail:
+    if most and len(unpacked) > most:
         raise InvalidArgument(f"the request body decompresses to more than {most} bytes")
     if not stream.eof:
         raise InvalidArgument("failed to decompress the request body: it ends early")
@@ -54,7 +66,13 @@ def _quality(parameters: bytes) -> float:
         return 0.0
 
 
-def pack(parts: list[bytes | bytearray | memoryview], encoding: bytes) -> bytes:
+async def pack(parts: Sequence[Buffer], encoding: bytes) -> bytes:
     """Compress a body with an encoding that `accepted` chose."""
+    if sum(map(len, parts)) < _LONG:
+        return _pack(parts, encoding)
+    return await asyncio.to_thread(_pack, parts, encoding)
+
+
+def _pack(parts: Sequence[Buffer], encoding: bytes) -> bytes:
     stream = zlib.compressobj(wbits=_WRITE[encoding])
     return b"".join([*map(stream.compress, parts), stream.flush()])

@@ -22,14 +22,14 @@ async def infer(request: Request, server: ServerState, target: Target) -> Respon
     model = server.catalog.model(target.name, target.version)
     if model.decoupled:
         raise Unsupported("HTTP end point doesn't support models with decoupled transaction policy")
-    call = decode(request, model, server.max_input_bytes)
+    call = await decode(request, model, server.max_input_bytes)
     response = await run(request, model, call)
-    return encode(request, server, model, call, response)
+    return await encode(request, server, model, call, response)
 
 
-def decode(request: Request, model: Model, most: int) -> InferCall[Tensor]:
+async def decode(request: Request, model: Model, most: int) -> InferCall[Tensor]:
     """Read the body: JSON, JSON and tensors, or one raw tensor."""
-    body = compression.unpack(request.body, request.header(b"content-encoding"), most)
+    body = await compression.unpack(request.body, request.header(b"content-encoding"), most)
     json_size = infer_request.header_size(request.header(b"inference-header-content-length"), len(body))
     if json_size:
         return infer_request.decode(body, json_size, model.name, Tensor)
@@ -46,7 +46,7 @@ async def run(request: Request, model: Model, call: InferCall[Tensor]) -> InferR
     return await reply.future
 
 
-def encode(
+async def encode(
     request: Request, server: ServerState, model: Model, call: InferCall[Tensor], response: InferResponse
 ) -> Response:
     """Write the response in the form the client asked for."""
@@ -64,5 +64,5 @@ def encode(
     encoding = compression.accepted(request.header(b"accept-encoding"))
     if encoding:
         headers.append((b"content-encoding", encoding))
-        body = [compression.pack(body, encoding)]
+        body = [await compression.pack(body, encoding)]
     return Response(200, headers, body)

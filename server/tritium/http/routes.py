@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from tritium.compat.v2 import version
 from tritium.compat.v2.refusal import Refusal
 from tritium.core.errors import InferenceError
 from tritium.core.serving import ServerState, error_of
@@ -67,7 +68,10 @@ def find(path: str) -> tuple[Route, Target] | None:
     """Find the route of a path, and what the path names."""
     for route in ROUTES:
         if match := route.pattern.fullmatch(path):
-            return route, Target(**{key: value for key, value in match.groupdict().items() if value})
+            named = {key: value for key, value in match.groupdict().items() if value}
+            if "version" in named:
+                named["version"] = version.plain(named["version"])
+            return route, Target(**named)
     return None
 
 

@@ -27,7 +27,7 @@ _BOOLEAN = not_a("boolean")
 _STRING = not_a("string")
 _ARRAY = not_a("array")
 _MOST_BYTES = (1 << 63) - 1
-_LEADING_NUMBER = re.compile(rb"\s*[+-]?\d+")
+_LEADING_NUMBER = re.compile(rb"\s*[+-]?\d{1,18}")
 _SOURCES = "'data', 'binary_data_size' in 'parameters', 'shared_memory_region' in 'parameters'"
 
 

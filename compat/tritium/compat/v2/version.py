@@ -13,12 +13,16 @@ def check(version: str) -> str:
     """
     if not version:
         return ""
-    try:
-        number = int(version)
-    except ValueError:
+    digits = version.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit()):
         raise Refusal(
             f"failed to get model version from specified version string '{version}' (details: stol), {_WANTED}"
-        ) from None
-    if number < 0:
+        )
+    if version != digits:
         raise Refusal(f"invalid model version specified '{version}' , {_WANTED}")
-    return str(number)
+    return plain(digits)
+
+
+def plain(digits: str) -> str:
+    """Drop leading zeros."""
+    return digits.lstrip("0") or "0"
