@@ -136,6 +136,8 @@ async def test_a_lease_that_nobody_reads_expires(
         {"digest": 1},
         {"blocks": [10**6] * 4},
         {"tokens": 10**6},
+        {"pool_blocks": 10**30},
+        {"blocks": [-1] * 4},
         {"tokens": "all"},
         {"surprise": True},
         {"expires": 0.0},

@@ -129,7 +129,8 @@ class EmbeddedEngine:
             await asyncio.to_thread(self._thread.join)
             self._thread = None
         if self._transfer is not None:
-            self._transfer.close()
+            await asyncio.to_thread(self._transfer.close)
+            self._transfer = None
 
     def _load(self) -> None:
         use_one_thread()

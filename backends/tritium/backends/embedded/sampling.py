@@ -102,7 +102,8 @@ class Sampler:
         self._count = 0
         if sampling.logit_bias:
             self._biased = np.fromiter(sampling.logit_bias, np.int64)
-            self._biases = np.fromiter(sampling.logit_bias.values(), np.float32)
+            # vLLM clips as well.
+            self._biases = np.clip(np.fromiter(sampling.logit_bias.values(), np.float64), -100, 100)
 
     def pick(self, logits: Floats) -> int:
         """Return the next token for a row of logits, which may be changed; call it once a token."""
@@ -114,7 +115,7 @@ class Sampler:
         if self._count < sampling.min_tokens:
             logits[list(self._ends)] = -np.inf
         if sampling.logit_bias:
-            logits[self._biased] += self._biases
+            logits[self._biased] += self._biases.astype(np.float32)
         if sampling.penalized:
             self._penalize(logits)
         token = int(logits.argmax()) if sampling.temperature < _GREEDY else self._draw(logits)

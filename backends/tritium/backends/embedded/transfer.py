@@ -12,6 +12,7 @@ import time
 from array import array
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -25,6 +26,9 @@ from tritium.backends.transfer.transport import Pieces, Read, ReadState, Transpo
 LEASE_S = 60.0
 GRACE_S = 5.0
 READ_LIMIT_S = 10.0
+CLOSE_LIMIT_S = 1.0
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 
 _PULL_POLL_S = 0.0002
 _LEASE_POLL_S = 0.02
@@ -41,9 +45,9 @@ class Description(msgspec.Struct, forbid_unknown_fields=True):
     transport: str
     address: str
     layout: str
-    pool_blocks: int
-    blocks: list[int]
-    tokens: int
+    pool_blocks: Count
+    blocks: list[Count]
+    tokens: Count
     digest: int
     expires: float
 
@@ -158,9 +162,13 @@ class KvTransfer:
             return
         blocks = sequence.blocks[first:last]
         pieces = self._pieces(described.blocks[first:last], described.pool_blocks, blocks)
+        try:
+            read = self.transport.read(described.address, pieces, described.handle)
+        except OSError as reason:
+            self._failed(sequence, str(reason))
+            return
         self.scheduler.pool.lease(blocks)
         sequence.on_hold = True
-        read = self.transport.read(described.address, pieces, described.handle)
         self._pulls.append(_Pull(read, sequence, blocks, described, pieces.size_bytes, time.monotonic()))
 
     def poll(self) -> None:
@@ -177,7 +185,11 @@ class KvTransfer:
             self.counts.expired += 1
 
     def close(self) -> None:
-        """Leave the transport."""
+        """Let reads under way end, for they write into memory that is about to go, and leave the transport."""
+        limit = time.monotonic() + CLOSE_LIMIT_S
+        while self._pulls and time.monotonic() < limit:
+            self.poll()
+            time.sleep(_PULL_POLL_S)
         self.transport.close()
 
     def _refusal(self, described: Description, sequence: Sequence) -> str:
