@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import re
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -172,6 +174,20 @@ async def test_field_that_only_the_engine_can_judge(client: openai.AsyncOpenAI) 
             messages=QUESTION, extra_body={"structured_outputs": {"regex": "a+"}}, **GREEDY
         )
     assert "structured_outputs" in caught.value.body["message"]
+
+
+@pytest.mark.parametrize("page", ["openai.md", "language-models.md"])
+def test_commands_of_the_documentation(served: Product, page: str) -> None:
+    """Every shell and Python block of the page runs as it is written, but for the ports, and answers in words."""
+    blocks = re.findall(r"```(sh|python)\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+    assert blocks
+    for language, written in blocks:
+        code = written.replace("localhost:9000", served.url("OpenAI")).replace("localhost:8000", served.url("HTTP"))
+        line = ["bash", "-euc", code] if language == "sh" else [sys.executable, "-c", code]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "model" in done.stdout
+        assert '"error"' not in done.stdout
 
 
 def test_curl_as_the_ready_screen_shows(served: Product) -> None:

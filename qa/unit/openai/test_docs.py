@@ -1,0 +1,30 @@
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tritium.llm.tensors import _INPUTS, _OUTPUTS
+from tritium.openai.front import ROUTES
+from tritium.openai.schema import ChatRequest, CompletionRequest
+
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+@pytest.mark.parametrize("kind", [ChatRequest, CompletionRequest])
+def test_every_request_field_is_documented(kind):
+    """docs/openai.md names every field that a request may have."""
+    words = set(re.findall(r"`([a-z_]+)`", (DOCS / "openai.md").read_text()))
+    assert {field.name for field in msgspec.structs.fields(kind)} - words == set()
+
+
+def test_every_route_is_documented():
+    """docs/openai.md names every route with its method."""
+    text = (DOCS / "openai.md").read_text()
+    assert [f"{method} {path}" for path, (method, _) in ROUTES.items() if f"`{method} {path}`" not in text] == []
+
+
+def test_every_tensor_is_documented():
+    """docs/language-models.md names every tensor of the facade."""
+    words = set(re.findall(r"`([a-z_]+)`", (DOCS / "language-models.md").read_text()))
+    assert {name for name, _, _ in (*_INPUTS, *_OUTPUTS)} - words == set()
