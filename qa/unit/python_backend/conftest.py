@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,11 +45,19 @@ def tensor(name: str, value, datatype: str = "FP32"):
     return from_array(name, np.array(value, dtype), datatype)
 
 
+async def until(condition) -> None:
+    """Wait until `condition()`; another process brings it about."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110  # what is waited for happens in another process
+            await asyncio.sleep(0.001)
+
+
 class Stream(StreamReply):
     """A reply of any length whose parts can be waited for one by one."""
 
-    def __init__(self) -> None:
+    def __init__(self, request: InferRequest) -> None:
         super().__init__()
+        self.request = request
         self._iterator = aiter(self)
 
     async def next(self):
@@ -97,16 +104,16 @@ class Served:
         (output,) = (await self.infer(*values, **fields)).outputs
         return output.array()
 
-    def stream(self, *values, **fields) -> Stream:
-        reply = Stream()
-        self.start([Job(self.request(*values, **fields), reply)])
+    def stream(self, *values) -> Stream:
+        """Run one request; its responses are waited for in the stream."""
+        (reply,) = self.streams(*values)
         return reply
 
-    async def until(self, condition) -> None:
-        """Wait until `condition()`; looked at every turn of the loop that something happened in."""
-        async with asyncio.timeout(PATIENCE_S):
-            while not condition():
-                await asyncio.sleep(0.001)
+    def streams(self, *values) -> list[Stream]:
+        """Run a request for each value, as one batch."""
+        replies = [Stream(self.request(value)) for value in values]
+        self.start([Job(reply.request, reply) for reply in replies])
+        return replies
 
 
 @pytest.fixture
@@ -114,16 +121,24 @@ def tools():
     """Names that tests share."""
 
     class Tools:
+        until = staticmethod(until)
         any_fp32 = ANY_FP32
         identity = IDENTITY
         patience_s = PATIENCE_S
 
-    Tools.tensor = staticmethod(tensor)
+        @staticmethod
+        def gone(pid: int) -> bool:
+            """Tell whether a process has ended, waited for or not."""
+            try:
+                return Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1][0] == "Z"
+            except FileNotFoundError:
+                return True
+
     return Tools
 
 
 @pytest.fixture
-def write_model(tmp_path):
+def write_model(tmp_path, nothing_left):
     """Write a model and return where it is."""
 
     def write(code: str, config: str = ANY_FP32, name: str = "m", folder: Path = tmp_path) -> ModelSource:
@@ -155,29 +170,26 @@ async def serve(write_model):
         await asyncio.wait_for(one.instance.close(), PATIENCE_S)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def nothing_left():
-    """After every test: no process, descriptor or file in /dev/shm that was not there before."""
+    """After the test: no process, shared memory or descriptor of one that was not there before."""
+    gc.collect()
     before = _left()
     yield
     gc.collect()
     assert _left() == before
 
 
-def _left() -> tuple[int, set[str], set[str]]:
-    descriptors = {
-        target
-        for fd in os.listdir("/proc/self/fd")
-        if (target := _link(fd)) and ("memfd:tritium" in target or "pidfd" in target)
-    }
+def _left() -> tuple[int, set[str]]:
+    links = [_link(fd) for fd in Path("/proc/self/fd").iterdir()]
     children = set()
-    for task in os.listdir("/proc/self/task"):
-        children |= set(Path(f"/proc/self/task/{task}/children").read_text().split())
-    return len(descriptors), children, set(os.listdir("/dev/shm"))
+    for task in Path("/proc/self/task").iterdir():
+        children |= set((task / "children").read_text().split())
+    return sum("memfd:tritium" in link or "pidfd" in link for link in links), children
 
 
-def _link(fd: str) -> str:
+def _link(fd: Path) -> str:
     try:
-        return os.readlink(f"/proc/self/fd/{fd}")
+        return str(fd.readlink())
     except FileNotFoundError:
         return ""

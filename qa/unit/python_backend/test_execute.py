@@ -47,7 +47,7 @@ async def test_bytes_come_back(serve, tools):
     model = await serve(tools.identity, ALL_KINDS)
     sent = np.array([[b"", b"a\0b"], ["grüße".encode(), b"\xff" * 70_000]], dtype=np.object_)
     (output,) = (await model.infer(from_array("IN_STRING", sent, "BYTES"))).outputs
-    assert ("BYTES", (2, 2)) == (output.datatype, output.shape)
+    assert (output.datatype, output.shape) == ("BYTES", (2, 2))
     assert sent.tolist() == output.array().tolist()
 
 
@@ -93,7 +93,7 @@ async def test_bfloat16_through_dlpack(serve):
     )
     bits = np.arange(100_000, dtype=np.uint16)
     (output,) = (await model.infer(Tensor("IN_BF16", "BF16", (100_000,), bits.tobytes()))).outputs
-    assert "BF16" == output.datatype
+    assert output.datatype == "BF16"
     np.testing.assert_array_equal(bits, output.array())
 
 
@@ -111,8 +111,8 @@ async def test_optional_input_is_none(serve, tools):
                 ]
         """
     )
-    assert [1.0] == await model.ask([0.0])
-    assert [0.0] == await model.ask([0.0], [0.0])
+    assert await model.ask([0.0]) == [1.0]
+    assert await model.ask([0.0], [0.0]) == [0.0]
 
 
 async def test_only_requested_outputs_are_sent(serve, tools):
@@ -131,9 +131,9 @@ async def test_only_requested_outputs_are_sent(serve, tools):
         "".join(f'output [ {{ name: "{name}" data_type: TYPE_FP32 dims: [ 1 ] }} ]\n' for name in "AB"),
     )
     everything = await model.infer()
-    assert [("A", 2.0), ("B", 2.0)] == [(o.name, o.array()[0]) for o in everything.outputs]
+    assert [(o.name, o.array()[0]) for o in everything.outputs] == [("A", 2.0), ("B", 2.0)]
     one = await model.infer(outputs=[RequestedOutput("B")])
-    assert [("B", 1.0)] == [(o.name, o.array()[0]) for o in one.outputs]
+    assert [(o.name, o.array()[0]) for o in one.outputs] == [("B", 1.0)]
 
 
 async def test_a_batch_is_separate_requests(serve, tools):
@@ -154,7 +154,7 @@ async def test_a_batch_is_separate_requests(serve, tools):
     )
     futures = model.submit(*[model.request([float(i)] * (i + 1)) for i in range(3)])
     answers = [(await future).outputs[0].array().tolist() for future in futures]
-    assert [[0.0, 3.0], [1.0, 1.0, 3.0], [2.0, 2.0, 2.0, 3.0]] == answers
+    assert answers == [[0.0, 3.0], [1.0, 1.0, 3.0], [2.0, 2.0, 2.0, 3.0]]
 
 
 async def test_what_a_request_says_of_itself(serve):
@@ -180,10 +180,10 @@ async def test_what_a_request_says_of_itself(serve):
     response = await model.infer(
         id="r1", sequence=SequenceStep("s", start=True, end=True), timeout_us=9, parameters={"a": 1, "b": "c"}
     )
-    assert [b'["r1", "s", 3, 9, "{\\"a\\": 1, \\"b\\": \\"c\\"}"]'] == response.outputs[0].array().tolist()
-    assert {"n": 7, "t": "x", "b": True} == response.parameters
-    assert ("m", "1", "r1") == (response.model_name, response.model_version, response.id)
-    assert [b'["", 0, 0, 0, ""]'] == (await model.infer()).outputs[0].array().tolist()
+    assert response.outputs[0].array().tolist() == [b'["r1", "s", 3, 9, "{\\"a\\": 1, \\"b\\": \\"c\\"}"]']
+    assert response.parameters == {"n": 7, "t": "x", "b": True}
+    assert (response.model_name, response.model_version, response.id) == ("m", "1", "r1")
+    assert (await model.infer()).outputs[0].array().tolist() == [b'["", 0, 0, 0, ""]']
 
 
 @pytest.mark.parametrize("size", [4, 100_000])
@@ -300,7 +300,7 @@ async def test_answering_by_sender_after_return(serve):
                             flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
         """
     )
-    assert [6.0] == await model.ask([5.0])
+    assert await model.ask([5.0]) == [6.0]
 
 
 async def test_a_request_given_up_is_an_error(serve):
@@ -332,8 +332,8 @@ async def test_cancellation_reaches_the_model(serve):
     (next_future,) = model.submit(queued)
     asyncio.get_running_loop().call_soon(queued.cancel)
     asyncio.get_running_loop().call_later(0.05, cancelled.cancel)
-    assert [1.0, 0.0] == (await future).outputs[0].array().tolist()
-    assert [1.0] == (await next_future).outputs[0].array().tolist()
+    assert (await future).outputs[0].array().tolist() == [1.0, 0.0]
+    assert (await next_future).outputs[0].array().tolist() == [1.0]
 
 
 async def test_prints_do_not_disturb(serve, capfd):
@@ -354,5 +354,5 @@ async def test_prints_do_not_disturb(serve, capfd):
     )
     await model.infer([0.0])
     said = capfd.readouterr()
-    assert ["importing", "to stdout", "straight to 1"] == said.out.split("\n")[:3]
+    assert said.out.split("\n")[:3] == ["importing", "to stdout", "straight to 1"]
     assert "to stderr" in said.err

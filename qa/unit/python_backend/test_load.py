@@ -6,12 +6,15 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from tritium.backends.contract import BackendHost, InstancePlace
 from tritium.backends.python.backend import PythonBackend
 from tritium.core.errors import InferenceError, InvalidArgument, ModelFailed
+
+INTERPRETER = Path(sys.executable).resolve()
 
 RAISES = {
     "initialize": (
@@ -54,7 +57,7 @@ async def test_import_error(write_model):
     """A missing module is told with the line that imports it, and the import system's frames, as Triton shows them."""
     source = write_model("import nonexistent_module_xyz\nclass TritonPythonModel: pass\n")
     lines = (await load_failure(source)).message.split("\n")
-    assert "ModuleNotFoundError: No module named 'nonexistent_module_xyz'" == lines[0]
+    assert lines[0] == "ModuleNotFoundError: No module named 'nonexistent_module_xyz'"
     assert ["", "At:", f"  {source.version_folder / 'model.py'}(1): <module>"] == lines[1:4]
     assert all(line.startswith("  <frozen importlib._bootstrap") for line in lines[4:-1])
     assert lines[-2].endswith(": _find_and_load")
@@ -89,7 +92,7 @@ async def test_hanging_initialize(write_model):
     source = write_model("import time\nclass TritonPythonModel:\n    def initialize(self, args): time.sleep(60)\n")
     began = time.monotonic()
     error = await load_failure(source, **{"initialize-timeout-seconds": "0.4"})
-    assert "the process of model instance 'm_0_0' has not initialized its model within 0.4 s" == error.message
+    assert error.message == "the process of model instance 'm_0_0' has not initialized its model within 0.4 s"
     assert time.monotonic() - began < 10
 
 
@@ -102,7 +105,7 @@ async def test_timeouts_must_be_numbers(write_model, tools):
             )
 
 
-async def test_giving_up_a_load(write_model):
+async def test_giving_up_a_load(write_model, tools):
     """A load that is cancelled ends its process."""
     source = write_model(
         """
@@ -115,9 +118,7 @@ async def test_giving_up_a_load(write_model):
     )
     loading = asyncio.ensure_future(PythonBackend().open(source, InstancePlace("m_0"), BackendHost()))
     pid_file = source.folder / "pid"
-    async with asyncio.timeout(10):
-        while not (pid_file.exists() and pid_file.read_text()):
-            await asyncio.sleep(0.005)
+    await tools.until(lambda: pid_file.exists() and pid_file.read_text())
     loading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await loading
@@ -149,20 +150,20 @@ async def test_arguments(serve):
     arguments = json.loads(said)
     config = json.loads(arguments.pop("model_config"))
     folder = arguments.pop("model_repository")
-    assert os.path.isdir(os.path.join(folder, "1"))
-    assert {
+    assert (Path(folder) / "1").is_dir()
+    assert arguments == {
         "model_instance_kind": "CPU",
         "model_instance_name": "m_0_0",
         "model_instance_device_id": "0",
         "model_version": "1",
         "model_name": "m",
-    } == arguments
-    assert ("m", 0, [1], "v") == (
+    }
+    assert (
         config["name"],
         config["max_batch_size"],
         config["output"][0]["dims"],
         config["parameters"]["k"]["string_value"],
-    )
+    ) == ("m", 0, [1], "v")
 
 
 async def test_files_beside_the_model(write_model, tools):
@@ -202,7 +203,7 @@ async def test_finalize(serve, tmp_path):
     await asyncio.sleep(0)
     await model.instance.close()
     assert all(future.done() for future in futures)
-    assert "5" == (tmp_path / "finalized").read_text()
+    assert (tmp_path / "finalized").read_text() == "5"
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
@@ -234,18 +235,8 @@ asyncio.run(main())
 """
     server = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
     out, _ = await server.communicate()
-    assert -signal.SIGKILL == server.returncode
-    async with asyncio.timeout(10):
-        while os.path.exists(f"/proc/{int(out)}") and _state(int(out)) != "Z":
-            await asyncio.sleep(0.005)
-
-
-def _state(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rsplit(") ", 1)[1][0]
-    except FileNotFoundError:
-        return "Z"
+    assert server.returncode == -signal.SIGKILL
+    await tools.until(lambda: tools.gone(int(out)))
 
 
 async def test_auto_complete(write_model):
@@ -266,19 +257,24 @@ async def test_auto_complete(write_model):
         "",
     )
     done = await PythonBackend().complete(source.config, source.folder, "1")
-    assert (8, True, "python") == (done.max_batch_size, done.decoupled, done.backend)
-    assert [("IN", "INT32", (4,), True)] == [(i.name, i.datatype, i.dims, i.optional) for i in done.inputs.values()]
-    assert [("OUT", "BYTES", (-1,))] == [(o.name, o.datatype, o.dims) for o in done.outputs.values()]
+    assert (done.max_batch_size, done.decoupled, done.backend) == (8, True, "python")
+    assert [(i.name, i.datatype, i.dims, i.optional) for i in done.inputs.values()] == [("IN", "INT32", (4,), True)]
+    assert [(o.name, o.datatype, o.dims) for o in done.outputs.values()] == [("OUT", "BYTES", (-1,))]
     assert done.proto.HasField("dynamic_batching")
 
 
 COMPLETING = {
-    "raises": ("raise ValueError('boom in auto_complete')", "ValueError: boom in auto_complete\n\nAt:\n  {file}(4): auto_complete_config\n"),
-    "returns nothing": ("pass", "auto_complete_config function in model 'm' must return a valid pb.ModelConfig object."),
+    "raises": (
+        "raise ValueError('boom in auto_complete')",
+        "ValueError: boom in auto_complete\n\nAt:\n  {file}(4): auto_complete_config\n",
+    ),
+    "returns nothing": (
+        "pass",
+        "auto_complete_config function in model 'm' must return a valid pb.ModelConfig object.",
+    ),
     "contradicts": (
         "config.add_input({'name': 'INPUT0', 'data_type': 'TYPE_INT32', 'dims': [-1]})",
-        "ValueError: unable to load model 'm', configuration expects datatype TYPE_FP32 for input 'INPUT0', "
-        "model provides TYPE_INT32",
+        "ValueError: unable to load model 'm', configuration expects datatype TYPE_FP32 for input 'INPUT0', model pro",
     ),
     "cannot be": (
         "config.add_input({'name': 'X', 'data_type': 'TYPE_NONE', 'dims': [1]}); return config",
@@ -304,10 +300,11 @@ async def test_auto_complete_without_a_process(write_model, tools):
     plain = write_model("import sys; sys.exit()\n" + tools.identity)
     assert plain.config is await PythonBackend().complete(plain.config, plain.folder, "1")
     (plain.version_folder / "base.py").write_text(
-        "class Base:\n    @staticmethod\n    def auto_complete_config(c):\n        c.set_max_batch_size(3)\n        return c\n"
+        "class Base:\n    @staticmethod\n    def auto_complete_config(c):\n"
+        "        c.set_max_batch_size(3)\n        return c\n"
     )
     heir = write_model("import base\nclass TritonPythonModel(base.Base): pass\n")
-    assert 3 == (await PythonBackend().complete(heir.config, heir.folder, "1")).max_batch_size
+    assert (await PythonBackend().complete(heir.config, heir.folder, "1")).max_batch_size == 3
 
 
 def with_environment(path: str) -> str:
@@ -332,7 +329,7 @@ async def test_an_environment_without_msgspec(write_model, tools, tmp_path):
     """An interpreter that lacks what a model's process needs is told by name, with the command that installs it."""
     (tmp_path / "env" / "bin").mkdir(parents=True)
     python = tmp_path / "env" / "bin" / "python"
-    python.write_text(f'#!/bin/sh\nexec "{os.path.realpath(sys.executable)}" -I -S "$@"\n')
+    python.write_text(f'#!/bin/sh\nexec "{INTERPRETER}" -I -S "$@"\n')
     python.chmod(0o755)
     source = write_model(tools.identity, tools.any_fp32 + with_environment(f"{tmp_path}/env"))
     error = await load_failure(source)
@@ -348,8 +345,7 @@ async def test_another_environment(write_model, tmp_path):
     (tmp_path / "packages").mkdir()
     for package in ("numpy", "msgspec", "numpy.libs"):
         (tmp_path / "packages" / package).symlink_to(f"{site}/{package}")
-    interpreter = os.path.realpath(sys.executable)
-    python.write_text(f'#!/bin/sh\nMARK=env PYTHONPATH={tmp_path}/packages exec "{interpreter}" -s -S "$@"\n')
+    python.write_text(f'#!/bin/sh\nMARK=env PYTHONPATH={tmp_path}/packages exec "{INTERPRETER}" -s -S "$@"\n')
     python.chmod(0o755)
     source = write_model(
         f"""

@@ -94,6 +94,11 @@ class PythonInstance:
         """Return the id of the process, None while there is none."""
         return self._worker.pid if self._worker is not None else None
 
+    @property
+    def arenas_in_use(self) -> tuple[int, int]:
+        """Return the bytes of requests that the model refers to, and the large tensors of responses still held here."""
+        return self._worker.arenas_in_use if self._worker is not None else (0, 0)
+
     async def execute(self, jobs: Sequence[Job]) -> ExecutionTimes | None:
         """Run one batch."""
         execution = _Execution(jobs)

@@ -84,8 +84,8 @@ class Worker:
         return number
 
     @property
-    def arena_bytes(self) -> tuple[int, int]:
-        """Return what is in use for requests, in bytes, and how many tensors of responses are still referred to."""
+    def arenas_in_use(self) -> tuple[int, int]:
+        """Return the bytes of requests that the model refers to, and the large tensors of responses still held here."""
         return self._arena.used_bytes, self._returned.held
 
     async def load(self, message: frames.Load, timeouts: Timeouts) -> frames.Loaded:

@@ -8,7 +8,6 @@ import json
 import os
 import socket
 import sys
-import time
 from typing import Any
 
 from tritium.backends.python import frames
@@ -19,9 +18,6 @@ from tritium.backends.python.process.link import Link
 from tritium.backends.python.process.pump import Pump
 from tritium.backends.python.process.tensors import TensorCodec
 from tritium.compat import pb_utils
-
-LINGER_NS = 200_000
-"""Finished executions wait so long for more to share their frame; a process with nothing to do sends at once."""
 
 
 class Host:
@@ -41,13 +37,11 @@ class Host:
         pb_utils.install()
         pb_utils.bind(self._link)
         self._pump.post(frames.Started())
-        flushed_ns = 0
         try:
             while self._serve(self._pump.next()):
-                now = time.perf_counter_ns()
-                if not self._pump.has_tasks or now - flushed_ns > LINGER_NS:
-                    self._pump.flush()
-                    flushed_ns = now
+                # At once, although sharing a frame would be cheaper: what is finished neither waits for the next
+                # execution nor is lost with it.
+                self._pump.flush()
         except BaseException:  # noqa: BLE001  # sys.exit or the like: as sudden for the server as a crash
             self._pump.flush()
             sys.excepthook(*sys.exc_info())

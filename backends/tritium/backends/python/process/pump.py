@@ -46,11 +46,6 @@ class Pump:
         self._watching: set[object] = set()
         self._watcher: threading.Thread | None = None
 
-    @property
-    def has_tasks(self) -> bool:
-        """Tell whether `next` would return at once."""
-        return bool(self._tasks)
-
     def next(self) -> Tasks:
         """Wait for the next task of the main thread."""
         if not self._tasks:
