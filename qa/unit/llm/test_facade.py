@@ -241,11 +241,13 @@ async def test_request_cancelled_before_it_began(model):
 
 
 async def test_fleet_without_workers(model):
-    """Without a ready worker the model is not ready and refuses."""
+    """Without a ready worker the model is not ready; its requests are the fleet's to hold, and to fail."""
     model.fleet.ready = False
+    model.fleet.script.fail_at, model.fleet.script.failure = 0, Unavailable("no worker became ready")
     assert not model.ready
     [error] = await _answers(model, _request())
     assert isinstance(error, Unavailable)
+    assert len(model.fleet.requests) == 1
 
 
 async def test_closing(model):

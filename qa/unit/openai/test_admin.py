@@ -41,6 +41,8 @@ async def test_loading_on_demand(door, verb):
     """A model is loaded and unloaded by a route; an unknown one is OpenAI's 404."""
     assert (await door.http.post(f"/v1/models/story/{verb}")).json()["id"] == "story"
     assert door.models.asked == [(verb, "story")]
+    wrong = await door.http.get(f"/v1/models/story/{verb}")
+    assert (wrong.status_code, wrong.json()["error"]["type"]) == (405, "invalid_request_error")
     unknown = await door.http.post(f"/v1/models/nobody/{verb}")
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "model_not_found")
 

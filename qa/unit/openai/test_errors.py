@@ -5,7 +5,7 @@ import httpx
 import openai
 import pytest
 
-from tritium.core.errors import Overloaded
+from tritium.core.errors import Overloaded, Unavailable
 from tritium.openai.options import OpenAIOptions
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -51,6 +51,7 @@ REFUSED = [
     ({**PLAIN, "prompt": [99_999]}, "prompt", "not in the vocabulary"),
     ({**PLAIN, "prompt": [-1]}, "prompt", "not in the vocabulary"),
     ({**PLAIN, "prompt": [[]]}, "prompt", "empty"),
+    ({**PLAIN, "prompt": ["x"] * 600, "n": 2}, "prompt", "more than the 1024 completions"),
     ({**PLAIN, "suffix": "end"}, "suffix", "not served"),
     ({**PLAIN, "best_of": 3}, "best_of", "equals n"),
     ({**PLAIN, "echo": True, "logprobs": 1}, "echo", "not served"),
@@ -127,8 +128,9 @@ async def test_unknown_route_and_wrong_method(door):
 
 
 async def test_model_without_workers(door):
-    """A model whose fleet has no worker is 503 with Retry-After, and /health says so."""
+    """A request that the fleet held in vain for a worker is 503 with Retry-After, and /health tells of the model."""
     door.fleet.ready = False
+    door.say(fail_at=0, failure=Unavailable("no worker of model 'story' became ready within 30 s"))
     response = await door.http.post("/v1/chat/completions", json=CHAT)
     assert response.status_code == 503
     assert response.json()["error"]["type"] == "service_unavailable_error"

@@ -67,15 +67,13 @@ class LanguageModel(Model):
         return not self._closing and self.fleet.ready
 
     def admit(self) -> None:
-        """Check that the model takes requests.
+        """Check that the model takes requests; while its workers restart it does, for the fleet holds them.
 
         Raises:
-            Unavailable: it is being unloaded, or its fleet lacks workers.
+            Unavailable: it is being unloaded.
         """
         if self._closing:
             raise Unavailable(f"model '{self.name}' is being unloaded")
-        if not self.fleet.ready:
-            raise Unavailable(f"model '{self.name}' has no worker ready", hint="retry in a few seconds")
 
     def submit(self, request: InferRequest, reply: Reply) -> None:
         """Check the request, queue it, and answer it through `reply`."""

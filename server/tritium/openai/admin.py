@@ -12,10 +12,11 @@ from typing import Any
 import fastapi
 import msgspec
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from tritium.core.errors import InferenceError
 from tritium.llm.models import LanguageModels
-from tritium.openai.errors import ErrorObject, error_object, status_of
+from tritium.openai.errors import ErrorObject, UnknownRoute, error_object, status_of
 from tritium.openai.explain import Explanation
 from tritium.openai.responses import ChatCompletion, Completion, ModelCard, ModelList
 from tritium.openai.schema import ChatRequest, CompletionRequest
@@ -50,6 +51,13 @@ def admin_app(models: LanguageModels) -> fastapi.FastAPI:
     @app.exception_handler(InferenceError)
     async def _refused(_request: fastapi.Request, error: InferenceError) -> JSONResponse:
         return JSONResponse(msgspec.to_builtins(error_object(error)), status_of(error))
+
+    @app.exception_handler(HTTPException)
+    async def _unknown(request: fastapi.Request, error: HTTPException) -> JSONResponse:
+        message = f"{error.detail}: {request.method} {request.url.path}"
+        return JSONResponse(
+            msgspec.to_builtins(error_object(UnknownRoute(message, error.status_code))), error.status_code
+        )
 
     @app.post("/v1/models/{name:path}/load", summary="Load or reload a model from its repository")
     async def _load(name: str) -> dict[str, str]:

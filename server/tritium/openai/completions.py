@@ -17,7 +17,7 @@ from tritium.wire.http import Response
 
 READER = Reader(CompletionRequest)
 
-_MAX_PROMPTS = 1_024
+_MAX_CHOICES = 1_024
 
 
 async def completions(visit: Visit, models: LanguageModels, options: OpenAIOptions) -> Response | None:
@@ -42,7 +42,13 @@ async def completion_order(call: CompletionRequest, models: LanguageModels) -> O
     served = models.find(call.model)
     served.model.admit()
     sampling = completion_sampling(call, served.model)
-    prompts = [await _encode(prompt, call, served.model) for prompt in _prompts(call.prompt)]
+    asked = _prompts(call.prompt)
+    if len(asked) * sampling.n > _MAX_CHOICES:
+        raise FieldRefused(
+            "prompt",
+            f"{len(asked)} prompts with n {sampling.n} are more than the {_MAX_CHOICES} completions a request may have",
+        )
+    prompts = [await _encode(prompt, call, served.model) for prompt in asked]
     return Order(served, prompts, sampling, "prompt", cache_salt=call.cache_salt or "", priority=call.priority or 0)
 
 
@@ -56,8 +62,6 @@ def _prompts(prompt: str | list[str | int | list[int]]) -> Sequence[str | list[i
     prompts = [p for p in prompt if not isinstance(p, int)]
     if not prompts or ids:
         raise FieldRefused("prompt", "prompt must be a string, a list of token ids, or a non-empty list of either")
-    if len(prompts) > _MAX_PROMPTS:
-        raise FieldRefused("prompt", f"prompt holds {len(prompts)} prompts; at most {_MAX_PROMPTS} are taken")
     return prompts
 
 

@@ -87,6 +87,9 @@ class _Front:
             if request.path in _COUNTED:
                 self._admit(visit)
             return await route(visit, self._models, self._options)
+        except asyncio.CancelledError:
+            visit.end()
+            raise
         except InferenceError as error:
             visit.end()
             return error_response(error, visit.headers)
