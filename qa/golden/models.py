@@ -146,6 +146,25 @@ class TritonPythonModel:
             sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 """
 
+ACCUMULATE = """
+class TritonPythonModel:
+    def initialize(self, args):
+        self.sums = {}
+
+    def execute(self, requests):
+        return [self.add(request) for request in requests]
+
+    def add(self, request):
+        start, end, ready, sequence = (int(read(request, name).flat[0]) for name in ("START", "END", "READY", "CORRID"))
+        total = (0 if start else self.sums.get(sequence, 0)) + int(read(request, "INPUT").flat[0])
+        self.sums[sequence] = total
+        if end:
+            del self.sums[sequence]
+        return answer(
+            OUTPUT=np.array([[total]], np.int32), CTL=np.array([[start, end, ready, sequence]], np.int64)
+        )
+"""
+
 RAISES = """
 class TritonPythonModel:
     def execute(self, requests):
@@ -211,12 +230,37 @@ QUEUE = """dynamic_batching {
 }"""
 
 
+def control(name: str, kind: str) -> str:
+    """Write a control input that is 1 where its flag is set."""
+    flag = f"control {{ kind: CONTROL_SEQUENCE_{kind} fp32_false_true: [ 0, 1 ] }}"
+    return f'control_input {{ name: "{name}" {flag} }}'
+
+
+CORRELATION = "control { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_UINT64 }"
+SEQUENCES = f"""sequence_batching {{
+  max_sequence_idle_microseconds: 5000000
+  {control("START", "START")}
+  {control("END", "END")}
+  {control("READY", "READY")}
+  control_input {{ name: "CORRID" {CORRELATION} }}
+}}"""
+
+
 def identity_config(kind: str, batch: int = 0) -> str:
     """Write the configuration of one input and one output of any length."""
     return config([tensor("INPUT0", kind, -1)], [tensor("OUTPUT0", kind, -1)], batch=batch)
 
 
 MODELS = {
+    "accum": (
+        config(
+            [tensor("INPUT", "INT32", 1)],
+            [tensor("OUTPUT", "INT32", 1), tensor("CTL", "INT64", 4)],
+            SEQUENCES,
+            batch=4,
+        ),
+        ACCUMULATE,
+    ),
     "add_sub": (add_sub_config(labels=LABELS), ADD_SUB),
     "add_sub_16": (add_sub_config(16), ADD_SUB),
     "add_sub_16b": (add_sub_config(16, 64, "dynamic_batching {}"), ADD_SUB),
