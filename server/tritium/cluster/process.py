@@ -97,7 +97,7 @@ class WorkerProcess:
         self._channel.send(*frames)
 
     async def end(self, within_s: float) -> None:
-        """Wait for the process to end by itself, then kill it and all it started."""
+        """Wait for the process to end by itself, then kill it."""
         try:
             await asyncio.wait_for(self.ended.wait(), within_s)
         except TimeoutError:
@@ -106,9 +106,9 @@ class WorkerProcess:
             await self.ended.wait()
 
     def kill(self) -> None:
-        """Kill the process and everything it started."""
+        """Kill the process; what it started is swept away after it."""
         with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+            os.kill(self.pid, signal.SIGKILL)
 
     def death(self) -> str:
         """Say how the process ended, with the last lines of its output."""

@@ -80,6 +80,11 @@ class SupervisedWorker:
         """Return the process id of the present run, 0 where there is none."""
         return self._process.pid if self._process is not None and not self._process.ended.is_set() else 0
 
+    @property
+    def scratch(self) -> str:
+        """Return the folder of the present run that is removed with it."""
+        return self._process.scratch if self._process is not None else ""
+
     async def start(self) -> None:
         """Start the worker, and keep it alive from then on.
 

@@ -211,7 +211,11 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     watched = (connection.dup(), arguments.scratch)
     threading.Thread(target=_end_with_peer, args=watched, name="end-with-peer", daemon=True).start()
-    raise SystemExit(uvloop.run(serve(connection, arguments.scratch)))
+    status = uvloop.run(serve(connection, arguments.scratch))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The engine has freed what it held; taking a big library down object by object would only cost seconds.
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
 
+SHUTDOWN_S = 1.0
+"""How long vLLM's processes may take to end by themselves; nothing they hold outlives them, and unloading torch takes
+seconds in each."""
+
+
 class VllmEngine:
     """A LanguageEngine; see `tritium.backends.engine` for its contract."""
 
@@ -119,7 +124,7 @@ class VllmEngine:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._events.close()
         if self._llm is not None:
-            self._llm.shutdown()
+            self._llm.shutdown(timeout=SHUTDOWN_S)
 
     def _settle(self, *, cuda: bool) -> VllmSettings:
         from vllm.engine.arg_utils import AsyncEngineArgs  # noqa: PLC0415
