@@ -175,7 +175,9 @@ class _Lifespan:
         await asyncio.wait((answer, self._task), return_when=asyncio.FIRST_COMPLETED)
         if answer.done():
             if answer.result()["type"] == f"{event}.failed":
-                raise LifespanError(answer.result().get("message") or f"{event} failed")
+                await asyncio.wait((self._task,))
+                cause = self._task.exception()
+                raise LifespanError(answer.result().get("message") or f"{event} failed") from cause
             return
         answer.cancel()
         # ASGI: an application that raises on the scope itself does not support it.

@@ -1,0 +1,92 @@
+"""Opening and closing ports, for all three protocols alike."""
+
+import asyncio
+import socket
+
+import pytest
+
+from tritium.wire.errors import ListenError
+from tritium.wire.grpc import Methods
+from tritium.wire.http import Response
+from tritium.wire.listener import listen_grpc, listen_grpcio, listen_http
+
+LISTEN = {"http": listen_http, "grpc": listen_grpc, "grpcio": listen_grpcio}
+
+
+async def hello(request):
+    return Response(200, (), (b"hello",))
+
+
+async def start(protocol, host="127.0.0.1", port=0):
+    return await LISTEN[protocol](hello if protocol == "http" else Methods(), host=host, port=port)
+
+
+@pytest.mark.parametrize("protocol", LISTEN)
+async def test_port_zero_takes_a_free_one(protocol):
+    """The real port is known, and free again after closing."""
+    listener = await start(protocol)
+    assert listener.port > 0
+    _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    writer.transport.abort()
+    await listener.close(0.1)
+    again = await start(protocol, port=listener.port)
+    assert again.port == listener.port
+    await again.close(0)
+
+
+@pytest.mark.parametrize("protocol", LISTEN)
+async def test_port_in_use(protocol):
+    """A port that another program has is named, with a way to find out whose it is."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(ListenError) as error:
+            await start(protocol, port=port)
+    assert error.value.message == f"cannot listen on 127.0.0.1:{port}: the port is in use"
+    assert f":{port}" in error.value.hint
+    assert (error.value.host, error.value.port) == ("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("protocol", LISTEN)
+@pytest.mark.parametrize(
+    ("host", "words"), [("no-such-host.invalid", "unknown host"), ("203.0.113.7", "not an address of this machine")]
+)
+async def test_host_that_cannot_be_used(protocol, host, words):
+    """A host that is not this machine is told apart from one that does not exist."""
+    with pytest.raises(ListenError, match=words) as error:
+        await start(protocol, host=host)
+    assert error.value.hint
+
+
+@pytest.mark.parametrize("protocol", LISTEN)
+async def test_own_port_in_use(protocol):
+    """Two listeners of ours do not share a port by accident."""
+    first = await start(protocol)
+    with pytest.raises(ListenError, match="in use"):
+        await start(protocol, port=first.port)
+    await first.close(0)
+
+
+@pytest.mark.parametrize("host", ["localhost", "", "0.0.0.0"])  # that is what is tested
+async def test_every_address_of_a_host_has_the_same_port(host):
+    """A name with several addresses, asked for any port, gets one port for all."""
+    listener = await listen_http(hello, host=host, port=0)
+    found = await asyncio.get_running_loop().getaddrinfo(host or "127.0.0.1", listener.port, type=socket.SOCK_STREAM)
+    for address in {info[4][0] for info in found}:
+        if address == "::1" and not socket.has_ipv6:
+            continue
+        reader, writer = await asyncio.open_connection(address, listener.port)
+        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        assert (await reader.read()).endswith(b"hello")
+        writer.close()
+        await writer.wait_closed()
+    await listener.close(1)
+
+
+@pytest.mark.parametrize("protocol", LISTEN)
+async def test_closing_twice_is_harmless(protocol):
+    """A second close finds nothing to do."""
+    listener = await start(protocol)
+    await listener.close(0)
+    await listener.close(0)
