@@ -1,0 +1,71 @@
+from types import SimpleNamespace
+
+import pytest
+
+from tritium.compat.config.model import from_proto
+from tritium.compat.protobufs import model_config_pb2
+from tritium.core.errors import NotFound, Unavailable
+from tritium.llm.model import LanguageModel, ModelDefaults
+from tritium.llm.models import CatalogModels
+
+
+class SmallCatalog:
+    """Some models by name; None stands for one that is known but not ready."""
+
+    def __init__(self, models) -> None:
+        self._models = models
+        self.asked = []
+
+    def model(self, name, version=""):
+        if name not in self._models:
+            raise NotFound(f"Request for unknown model: '{name}' is not found")
+        if self._models[name] is None:
+            raise Unavailable("not ready")
+        return self._models[name]
+
+    def models(self):
+        return [model for model in self._models.values() if model is not None]
+
+    async def load(self, name, parameters):
+        self.asked.append(("load", name, parameters.config))
+
+    async def unload(self, name, *, dependents=False):
+        self.asked.append(("unload", name, dependents))
+
+
+@pytest.fixture
+async def catalog(scripted):
+    fleet = scripted.ScriptedFleet(scripted.chat_tokenizer())
+    config = from_proto(model_config_pb2.ModelConfig(name="story", backend="vllm"))
+    story = LanguageModel(config, "1", fleet, fleet.tokenizer, ModelDefaults(loras={"poet": "/p"}))
+    return SmallCatalog({"story": story, "add_sub": SimpleNamespace(name="add_sub"), "broken": None})
+
+
+async def test_models_and_adapters_are_found_by_name(catalog):
+    """A model is found by its name and an adapter by its own, with the model behind it."""
+    models = CatalogModels(catalog)
+    assert (models.find("story").lora, models.find("poet").lora) == ("", "poet")
+    assert models.find("poet").model is models.find("story").model
+    assert [served.name for served in models.all()] == ["story", "poet"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "words"),
+    [
+        ("nobody", NotFound, "`nobody` does not exist"),
+        ("add_sub", NotFound, "`add_sub` is not a language model"),
+        ("broken", Unavailable, "not ready"),
+    ],
+)
+async def test_names_that_cannot_be_used(catalog, name, kind, words):
+    """An unknown name, a tensor model and a model that is not ready are told apart."""
+    with pytest.raises(kind, match=words):
+        CatalogModels(catalog).find(name)
+
+
+async def test_loading_is_the_catalogs(catalog):
+    """Loading and unloading are handed on."""
+    models = CatalogModels(catalog)
+    await models.load("story")
+    await models.unload("story")
+    assert catalog.asked == [("load", "story", ""), ("unload", "story", False)]
