@@ -296,6 +296,8 @@ async def test_sequence_of_a_response_goes_to_the_next_step(
 def test_streams_are_found_through_the_graph(fakes: ModuleType) -> None:
     """Whatever a decoupled step makes, and whatever is made of that, may come more than once."""
     flow = Dataflow(fakes.config(STREAM, "ens"))
-    assert flow.streams([0]) == {"many", "X", "Y"}
-    assert flow.streams([1]) == {"X", "Y"}
-    assert flow.streams([]) == frozenset()
+    everything: frozenset[str] = frozenset()
+    assert flow.course(everything, (0,)).streams == {"many", "X", "Y"}
+    assert flow.course(everything, (1,)).streams == {"X", "Y"}
+    assert flow.course(everything, ()).streams == frozenset()
+    assert flow.course(frozenset("X"), (0,)).outputs == ("X",)

@@ -54,7 +54,7 @@ class EnsembleModel(Model):
         if self._closing:
             return False
         try:
-            return all(member.ready for member in self._members().values())
+            return all(member.ready for member in self._members())
         except InferenceError:
             return False
 
@@ -64,7 +64,7 @@ class EnsembleModel(Model):
         if self.config.decoupled:
             return True
         try:
-            return any(member.decoupled for member in self._members().values())
+            return any(member.decoupled for member in self._members())
         except InferenceError:
             return False
 
@@ -78,14 +78,20 @@ class EnsembleModel(Model):
                 )
             members = self._members()
         except InferenceError as error:
-            reply.send(error, final=True)
+            # Without its traceback, which would hold this frame, the request and the reply in a circle.
+            reply.send(error.with_traceback(None), final=True)
             return
+        course = self._flow.course(
+            frozenset(output.name for output in request.outputs),
+            tuple(index for index, member in enumerate(members) if member.decoupled),
+        )
         account = _Account(self._ledger, self._clock, batch_size, self._end)
         self._running += 1
         EnsembleRun(
             self.config,
             self.version,
-            self._flow,
+            self._flow.steps,
+            course,
             members,
             request,
             batch_size,
@@ -101,9 +107,10 @@ class EnsembleModel(Model):
             self._idle.clear()
             await self._idle.wait()
 
-    def _members(self) -> dict[int, Model]:
+    def _members(self) -> list[Model]:
+        """Return the member of every step."""
         try:
-            return {step.index: self._resolve(step.model, step.version) for step in self._flow.steps}
+            return [self._resolve(step.model, step.version) for step in self._flow.steps]
         except InferenceError as error:
             raise type(error)(f"in ensemble '{self.name}', {error.message}", error.hint) from None
 

@@ -6,14 +6,14 @@ Tensors that a decoupled member makes come in iterations; a step runs once an it
 only once are there for every iteration. The first error ends the run and cancels what is still under way.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from tritium.compat.config.model import ModelConfig
-from tritium.core.dataflow import Dataflow, Step
+from tritium.core.dataflow import CLIENT, Course, Step
 from tritium.core.errors import Cancelled, InferenceError, InvalidArgument
 from tritium.core.model import Model
-from tritium.core.request import InferRequest, InferResponse, Parameter, Reply, RequestedOutput, SequenceStep, Spans
+from tritium.core.request import InferRequest, InferResponse, Parameter, Reply, SequenceStep, Spans
 from tritium.core.tensor import Tensor
 
 _ONCE: Final = -1
@@ -39,8 +39,9 @@ class EnsembleRun:
         self,
         config: ModelConfig,
         version: str,
-        flow: Dataflow,
-        members: Mapping[int, Model],
+        steps: Sequence[Step],
+        course: Course,
+        members: Sequence[Model],
         request: InferRequest,
         batch_size: int,
         reply: Reply,
@@ -50,22 +51,21 @@ class EnsembleRun:
     ) -> None:
         self._config = config
         self._version = version
-        self._flow = flow
+        self._steps = steps
+        self._course = course
         self._members = members
         self._request = request
         self._batch_size = batch_size if config.batches else 0
         self._reply = reply
         self._measured = measured
         self._ended = ended
-        self._outputs = {output.name for output in request.outputs} or set(config.outputs)
-        self._needed = flow.needed(frozenset(self._outputs))
-        self._streams = flow.streams(index for index, member in members.items() if member.decoupled)
-        self._decoupled = bool(self._streams)
         self._values: dict[tuple[str, int], _Value] = {}
-        self._iterations = [0] * len(flow.steps)
+        self._single_missing = dict(course.single)
+        self._many_missing: dict[tuple[int, int], int] = {}
+        self._iterations = [0] * len(steps)
         self._held: dict[int, InferResponse] = {}
         self._next_iteration = 0
-        self._under_way: dict[InferRequest, Step] = {}
+        self._under_way: set[InferRequest] = set()
         self._answered = False
         self._finished = False
 
@@ -83,118 +83,129 @@ class EnsembleRun:
         if self._finished:
             return
         if final:
-            del self._under_way[call.request]
+            self._under_way.discard(call.request)
         if isinstance(response, InferenceError):
             self._fail(response)
         elif response is None:
-            self._advance((), _ONCE)
+            self._flush()
         else:
-            step = call.step
-            iteration = call.iteration
-            if self._members[step.index].decoupled:
-                iteration = self._iterations[step.index]
-                self._iterations[step.index] += 1
-            made = {tensor.name: tensor for tensor in response.outputs}
+            self._take_response(call, response)
+
+    def _take_response(self, call: "_Call", response: InferResponse) -> None:
+        step = call.step
+        iteration = call.iteration
+        if self._members[step.index].decoupled:
+            iteration = self._iterations[step.index]
+            self._iterations[step.index] += 1
+        sequence = call.request.sequence
+        if response.parameters:
             try:
-                sequence = _sequence(response.parameters, call.request.sequence)
+                sequence = _sequence(response.parameters, sequence)
             except InvalidArgument as error:
                 self._fail(error)
                 return
-            for output, name in step.outputs.items():
-                self._keep(name, iteration, made.get(output), call.batch_size, sequence)
-            self._advance(step.outputs.values(), iteration)
+        made = {tensor.name: tensor for tensor in response.outputs}
+        for output, name in step.outputs.items():
+            self._keep(name, iteration, made.get(output), call.batch_size, sequence)
+        self._advance(step.outputs.values(), iteration)
 
     def _keep(self, name: str, iteration: int, tensor: Tensor | None, batch_size: int, sequence: SequenceStep) -> None:
-        takers = sum(step.index in self._needed for step in self._flow.takers(name)) + (name in self._outputs)
-        if takers:
-            self._values[self._key(name, iteration)] = _Value(tensor, batch_size, sequence, takers)
+        takers = self._course.takers.get(name)
+        if takers is not None:
+            self._values[self._key(name, iteration)] = _Value(tensor, batch_size, sequence, len(takers))
 
     def _key(self, name: str, iteration: int) -> tuple[str, int]:
-        return (name, iteration if name in self._streams else _ONCE)
+        return (name, iteration if name in self._course.streams else _ONCE)
 
-    def _advance(self, arrived: Collection[str], iteration: int) -> None:
+    def _advance(self, arrived: Iterable[str], iteration: int) -> None:
         """Start the steps, and send the responses, that lacked only what has just arrived."""
-        calls: dict[tuple[int, int], _Call] = {}
+        calls: list[_Call] = []
         for name in arrived:
-            for step in self._flow.takers(name):
-                if step.index in self._needed:
-                    for ready in self._ready(step.inputs.values(), name, iteration):
-                        if (step.index, ready) not in calls:
-                            calls[step.index, ready] = self._call(step, ready)
-        for call in calls.values():
-            self._under_way[call.request] = call.step
-        outputs = {
-            ready for name in arrived if name in self._outputs for ready in self._ready(self._outputs, name, iteration)
-        }
-        for ready in sorted(outputs):
-            self._held[ready] = self._response(ready)
-        for call in calls.values():
+            for taker, at in self._completed(name, iteration):
+                if taker == CLIENT:
+                    self._held[at] = self._response(at)
+                else:
+                    calls.append(self._call(self._steps[taker], at))
+        # All are under way before the first is submitted: it may be answered before `submit` returns.
+        self._under_way.update(call.request for call in calls)
+        for call in calls:
             if not self._finished:
                 self._members[call.step.index].submit(call.request, call)
         self._flush()
 
-    def _ready(self, names: Collection[str], arrived: str, iteration: int) -> Iterable[int]:
-        """Return the iterations for which all these tensors are there, one of which has just arrived."""
-        streams = [name for name in names if name in self._streams]
-        if arrived in self._streams or not streams:
-            candidates: Iterable[int] = (iteration if streams else _ONCE,)
-        else:
-            candidates = [at for name, at in self._values if name == streams[0]]
-        return [at for at in candidates if all(self._key(name, at) in self._values for name in names)]
+    def _completed(self, name: str, iteration: int) -> Iterator[tuple[int, int]]:
+        """Yield who has all its tensors now, for which iteration, a tensor having arrived."""
+        course, single, many = self._course, self._single_missing, self._many_missing
+        for taker in course.takers.get(name, ()):
+            if name in course.streams:
+                missing = many[taker, iteration] = many.get((taker, iteration), course.many[taker]) - 1
+                if not missing and not single[taker]:
+                    yield taker, iteration
+                continue
+            single[taker] -= 1
+            if single[taker]:
+                continue
+            if not course.many[taker]:
+                yield taker, _ONCE
+            else:
+                yield from sorted((who, at) for (who, at), missing in many.items() if who == taker and not missing)
 
     def _take(self, name: str, iteration: int) -> _Value:
         """Return a tensor to one of its takers; the last one takes a stream's tensor away."""
         key = self._key(name, iteration)
         value = self._values[key]
         value.takers -= 1
-        if not value.takers and name in self._streams:
+        if not value.takers and key[1] != _ONCE:
             del self._values[key]
         return value
 
     def _call(self, step: Step, iteration: int) -> "_Call":
         request, member = self._request, self._members[step.index]
         config = member.config
-        taken = {name: self._take(name, iteration) for name in set(step.inputs.values())}
+        if iteration != _ONCE:
+            del self._many_missing[step.index, iteration]
+        sequence = request.sequence
+        taken: dict[str, _Value] = {}
         inputs: list[Tensor] = []
         for name, source in step.inputs.items():
-            value = taken[source]
-            if value.tensor is not None:
-                dims = config.inputs[name].dims if name in config.inputs else ()
-                shape = _convert(value.tensor.shape, dims, value.batch_size, batches=config.batches)
-                inputs.append(Tensor(name, value.tensor.datatype, shape, value.tensor.data))
-        sequences = [value.sequence for value in taken.values() if value.sequence != request.sequence]
+            value = taken.get(source)
+            if value is None:
+                value = taken[source] = self._take(source, iteration)
+            if value.sequence is not request.sequence:
+                sequence = value.sequence
+            tensor = value.tensor
+            if tensor is not None:
+                shape = tensor.shape
+                if config.batches != bool(value.batch_size):
+                    shape = _convert(shape, config.inputs[name].dims, value.batch_size, batches=config.batches)
+                inputs.append(Tensor(name, tensor.datatype, shape, tensor.data))
         batch_size = inputs[0].shape[0] if config.batches and inputs and inputs[0].shape else 0
-        return _Call(
-            self,
-            step,
-            iteration,
-            InferRequest(
-                member.name,
-                member.version,
-                request.id,
-                inputs,
-                [RequestedOutput(name) for name in step.outputs],
-                request.parameters,
-                sequences[0] if sequences else request.sequence,
-                request.priority,
-                request.timeout_us,
-                request.arrival_ns,
-                measured=self._measured,
-            ),
-            batch_size,
+        inner = InferRequest(
+            member.name,
+            member.version,
+            request.id,
+            inputs,
+            step.requested,
+            request.parameters,
+            sequence,
+            request.priority,
+            request.timeout_us,
+            request.arrival_ns,
+            measured=self._measured,
         )
+        return _Call(self, step, iteration, inner, batch_size)
 
     def _response(self, iteration: int) -> InferResponse:
-        response = InferResponse(self._config.name, self._version, self._request.id)
-        # Triton lists an ensemble's outputs last one first.
-        for name in reversed(list(self._config.outputs)):
-            if name not in self._outputs:
-                continue
+        config = self._config
+        response = InferResponse(config.name, self._version, self._request.id)
+        for name in self._course.outputs:
             value = self._take(name, iteration)
-            if value.tensor is None:
+            tensor = value.tensor
+            if tensor is None:
                 continue
-            spec, tensor = self._config.outputs[name], value.tensor
-            shape = _convert(tensor.shape, spec.dims, value.batch_size, batches=self._config.batches)
+            shape = tensor.shape
+            if config.batches != bool(value.batch_size):
+                shape = _convert(shape, config.outputs[name].dims, value.batch_size, batches=config.batches)
             response.outputs.append(Tensor(name, tensor.datatype, shape, tensor.data))
             response.parameters["sequence_id"] = value.sequence.correlation_id
             response.parameters["sequence_start"] = value.sequence.start
@@ -211,18 +222,17 @@ class EnsembleRun:
             if response is None:
                 break
             self._next_iteration = at + 1
-            last = not self._under_way and not self._held
             self._answered = True
-            self._finished = last
-            self._reply.send(response, final=last)
+            self._finished = not self._under_way and not self._held
+            self._reply.send(response, final=self._finished)
         if self._under_way:
             return
         if self._finished:
-            self._ended(None)
-        elif self._answered or self._decoupled:
+            self._end(None)
+        elif self._answered or self._course.streams:
             self._finished = True
             self._reply.send(None, final=True)
-            self._ended(None)
+            self._end(None)
         else:
             about = f"[request id: {self._request.id or '<id_unknown>'}] "
             self._fail(
@@ -238,9 +248,13 @@ class EnsembleRun:
         self._finished = True
         told = type(error)(f"in ensemble '{self._config.name}', {error.message}", error.hint)
         self._reply.send(told, final=True)
-        self._ended(told)
+        self._end(told)
         for request in list(self._under_way):
             request.cancel()
+
+    def _end(self, error: InferenceError | None) -> None:
+        self._request.forget(self._cancel)
+        self._ended(error)
 
     def _cancel(self) -> None:
         self._fail(Cancelled("the request was cancelled"))
@@ -264,9 +278,7 @@ class _Call:
 
 
 def _convert(shape: tuple[int, ...], dims: Sequence[int], batch_size: int, *, batches: bool) -> tuple[int, ...]:
-    """Add or take off a batch dimension of 1 between models of which only one batches."""
-    if batches == bool(batch_size):
-        return shape
+    """Add or take off a batch dimension of 1 between two models of which only one batches."""
     fits = len(shape) == len(dims) and all(want in (-1, got) for got, want in zip(shape, dims, strict=True))
     if batches:
         return (1, *shape) if fits else shape

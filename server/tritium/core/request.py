@@ -87,6 +87,11 @@ class InferRequest:
         else:
             self._watchers.append(watcher)
 
+    def forget(self, watcher: Callable[[], None]) -> None:
+        """Take back an `on_cancel`: whoever is done with the request is not kept alive by it."""
+        if self._watchers is not None and watcher in self._watchers:
+            self._watchers.remove(watcher)
+
     def input(self, name: str) -> Tensor | None:
         """Return the input of that name, if the request has one."""
         for tensor in self.inputs:

@@ -11,7 +11,7 @@ from tritium.compat.config.model import ModelConfig
 from tritium.core.answer import Answer, Desk
 from tritium.core.check import RequestCheck
 from tritium.core.clock import SYSTEM_CLOCK, Clock
-from tritium.core.errors import InferenceError, Unavailable
+from tritium.core.errors import InferenceError, InvalidArgument, Unavailable
 from tritium.core.instance import ExecutionTimes, Instance, Job
 from tritium.core.ledger import Ledger
 from tritium.core.model import Model
@@ -64,7 +64,8 @@ class TensorModel(Model):
         try:
             batch_size = self._check(request)
         except InferenceError as error:
-            reply.send(error, final=True)
+            # Without its traceback, which would hold this frame, the request and the reply in a circle.
+            reply.send(error.with_traceback(None), final=True)
             return
         if self._reshape.changes_inputs:
             request.inputs = self._reshape.inputs(request.inputs)
@@ -75,8 +76,11 @@ class TensorModel(Model):
             if not self.ready:
                 raise Unavailable(self._why_not_ready())
             self._runner.add(job, now_ns)
+        except InvalidArgument as error:
+            # A wrong request is no failure of the model, wherever that is found out.
+            reply.send(error.with_traceback(None), final=True)
         except InferenceError as error:
-            answer.refuse(error)
+            answer.refuse(error.with_traceback(None))
         else:
             self.statistics.pending += 1
 
