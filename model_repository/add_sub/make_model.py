@@ -14,7 +14,7 @@ def make() -> onnx.ModelProto:
     """Return the graph; the batch dimension is open."""
 
     def port(name: str) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 16])
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4])
 
     graph = helper.make_graph(
         [

@@ -15,7 +15,7 @@ import tritonclient.grpc as grpc_client
 from qa.e2e.product import ROOT, Product, alive, descendants
 from tritonclient.utils import InferenceServerException
 
-GOOD = {"name": "INPUT0", "datatype": "FP32", "shape": [16], "data": [1.0] * 16}
+GOOD = {"name": "INPUT0", "datatype": "FP32", "shape": [4], "data": [1.0] * 4}
 
 
 def send(product: Product, protocol: str, path: str, body: bytes | dict, **headers: str) -> tuple[int, dict]:
@@ -42,13 +42,13 @@ def infer_body(**change: object) -> dict:
     [
         ("nope/infer", infer_body(), 404, "unknown model: 'nope'"),
         ("add_sub_python/versions/9/infer", infer_body(), 404, "version 9 is not found"),
-        ("add_sub_python/infer", infer_body(datatype="INT32", data=[1] * 16), 400, "data-type is 'INT32'"),
+        ("add_sub_python/infer", infer_body(datatype="INT32", data=[1] * 4), 400, "data-type is 'INT32'"),
         ("add_sub_python/infer", infer_body(datatype="FP33"), 400, "invalid datatype"),
-        ("add_sub_python/infer", infer_body(shape=[15], data=[1.0] * 15), 400, "Expected [16], got [15]"),
+        ("add_sub_python/infer", infer_body(shape=[5], data=[1.0] * 5), 400, "Expected [4], got [5]"),
         ("add_sub_python/infer", infer_body(data=[1.0]), 500, "Shape does not match"),
         ("add_sub_python/infer", infer_body(shape=[2**63 - 1], data=[1.0]), 400, ""),
         ("add_sub_python/infer", infer_body(shape=[10**12], data=[1.0]), 400, ""),
-        ("add_sub_python/infer", infer_body(shape=[-16]), 500, "Unable to parse 'shape'"),
+        ("add_sub_python/infer", infer_body(shape=[-4]), 500, "Unable to parse 'shape'"),
         ("add_sub_python/infer", infer_body(name="INPUT9"), 400, "INPUT9"),
         ("add_sub_python/infer", {"inputs": [GOOD]}, 400, "expected 2 inputs but got 1"),
         ("add_sub_python/infer", {**infer_body(), "outputs": [{"name": "NOPE"}]}, 400, "unexpected inference output"),
@@ -56,7 +56,7 @@ def infer_body(**change: object) -> dict:
         ("add_sub_python/infer", b"[" * 100_000, 400, "nested too deeply"),
         (
             "add_sub_python/infer",
-            b'{"inputs":[{"name":"INPUT0","datatype":"FP32","shape":[16],"data":'
+            b'{"inputs":[{"name":"INPUT0","datatype":"FP32","shape":[4],"data":'
             + b"[" * 100_000
             + b"]" * 100_000
             + b"}]}",
@@ -95,10 +95,10 @@ def test_an_oversize_body_is_refused(sample: Product) -> None:
 @pytest.mark.parametrize(
     ("model", "version", "datatype", "shape", "code", "words"),
     [
-        ("nope", "", "FP32", 16, "NOT_FOUND", "unknown model"),
-        ("add_sub_python", "7", "FP32", 16, "NOT_FOUND", "version 7"),
-        ("add_sub_python", "x", "FP32", 16, "INVALID_ARGUMENT", "version"),
-        ("add_sub_python", "", "INT32", 16, "INVALID_ARGUMENT", "data-type"),
+        ("nope", "", "FP32", 4, "NOT_FOUND", "unknown model"),
+        ("add_sub_python", "7", "FP32", 4, "NOT_FOUND", "version 7"),
+        ("add_sub_python", "x", "FP32", 4, "INVALID_ARGUMENT", "version"),
+        ("add_sub_python", "", "INT32", 4, "INVALID_ARGUMENT", "data-type"),
         ("add_sub_python", "", "FP32", 3, "INVALID_ARGUMENT", "unexpected shape"),
     ],
 )

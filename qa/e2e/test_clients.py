@@ -14,15 +14,15 @@ import tritonclient.http as http_client
 import tritonclient.http.aio as http_aio
 from qa.e2e.product import Product
 
-A = np.arange(16, dtype=np.float32)
-SHAPES = {"add_sub": (1, 16), "add_sub_python": (16,)}
+A = np.arange(4, dtype=np.float32)
+SHAPES = {"add_sub": (1, 4), "add_sub_python": (4,)}
 
 
 def inputs(library, model: str, other: float = 2):
-    """Make the two inputs of an add_sub model, 0 to 15 and `other` everywhere, with one of the client libraries."""
+    """Make the two inputs of an add_sub model, 0 to 3 and `other` everywhere, with one of the client libraries."""
     shape = SHAPES[model]
     made = [library.InferInput(name, list(shape), "FP32") for name in ("INPUT0", "INPUT1")]
-    for tensor, value in zip(made, (A, np.full(16, other, dtype=np.float32)), strict=True):
+    for tensor, value in zip(made, (A, np.full(4, other, dtype=np.float32)), strict=True):
         tensor.set_data_from_numpy(value.reshape(shape))
     return made
 
