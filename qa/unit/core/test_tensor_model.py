@@ -132,6 +132,46 @@ async def test_an_instance_that_raises_or_stays_silent(fakes: ModuleType) -> Non
     assert isinstance(await submit(fakes, silent, add_sub(fakes)).one(), ModelFailed)
 
 
+async def test_a_backend_that_cancels_itself(fakes: ModuleType) -> None:
+    """A cancellation that nobody asked for fails the requests of its batch; the next ones run."""
+    outcomes = iter([asyncio.CancelledError(), None])
+
+    class Fickle(fakes.FakeInstance):  # type: ignore[misc,name-defined]
+        async def execute(self, jobs: list[Job]) -> ExecutionTimes | None:
+            if (outcome := next(outcomes)) is not None:
+                raise outcome
+            times: ExecutionTimes | None = await super().execute(jobs)
+            return times
+
+    model = TensorModel(fakes.config(fakes.ADD_SUB), "1", [Fickle()])
+    assert isinstance(await submit(fakes, model, add_sub(fakes)).one(), ModelFailed)
+    assert isinstance(await submit(fakes, model, add_sub(fakes)).one(), InferResponse)
+    await model.close()
+
+
+async def test_a_reply_that_raises_does_not_stop_the_model(fakes: ModuleType) -> None:
+    """What goes wrong on the way to one client is reported, and other requests are served."""
+    reported: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context))
+
+    class Broken:
+        def send(self, response: object, *, final: bool) -> None:
+            raise RuntimeError("client gone")
+
+    instance = fakes.FakeInstance(held=True)
+    model = TensorModel(fakes.config(fakes.ADD_SUB), "1", [instance])
+    running = submit(fakes, model, add_sub(fakes))
+    await instance.seen(1)
+    broken = add_sub(fakes)
+    model.submit(broken, Broken())
+    broken.cancel()
+    instance.release()
+    await running.one()
+    assert isinstance(await submit(fakes, model, add_sub(fakes)).one(), InferResponse)
+    assert [str(context["exception"]) for context in reported] == ["client gone"]
+    await model.close()
+
+
 async def test_default_scheduler_runs_one_request_at_a_time(fakes: ModuleType) -> None:
     """Without dynamic batching every request is an execution of its own, in order of arrival."""
     instance = fakes.FakeInstance(held=True)

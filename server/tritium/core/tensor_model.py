@@ -5,6 +5,7 @@
 What waits and what runs together is decided by a plan (tritium.core.scheduler); this file joins the parts.
 """
 
+import asyncio
 from collections.abc import Sequence
 
 from tritium.compat.config.model import ModelConfig
@@ -92,8 +93,7 @@ class TensorModel(Model):
         """Refuse new requests, finish those that wait or run, then free the instances."""
         self._closing = True
         await self._runner.drain()
-        for instance in self._instances:
-            await instance.close()
+        await asyncio.gather(*(instance.close() for instance in self._instances))
 
     def starting(self, cut: Cut, now_ns: int) -> None:
         """Take note that a batch leaves the queue (called by the runner)."""

@@ -64,11 +64,10 @@ class Runner:
         self._closing = False
         self._idle = asyncio.Event()
         self._recovery: asyncio.TimerHandle | None = None
-        self._tasks = [
-            self._loop.create_task(self._work(lane), name=f"run {lane.instance.name}")
-            for lane in self._lanes
-            for _ in range(max(1, lane.instance.depth) if pipelined else 1)
-        ]
+        self._tasks: set[asyncio.Task[None]] = set()
+        for lane in self._lanes:
+            for _ in range(max(1, lane.instance.depth) if pipelined else 1):
+                self._start(lane)
 
     def add(self, job: Job, now_ns: int) -> None:
         """Queue a job and see to it that it runs.
@@ -105,6 +104,20 @@ class Runner:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def _start(self, lane: _Lane) -> None:
+        task = self._loop.create_task(self._work(lane), name=f"run {lane.instance.name}")
+        self._tasks.add(task)
+        task.add_done_callback(lambda ended: self._replace(lane, ended))
+
+    def _replace(self, lane: _Lane, ended: asyncio.Task[None]) -> None:
+        """Report what ended a task, and start another: a reply that raises must not stop the model."""
+        self._tasks.discard(ended)
+        if ended.cancelled() or (error := ended.exception()) is None:
+            return
+        message = f"an answer of {lane.instance.name} could not be delivered"
+        self._loop.call_exception_handler({"message": message, "exception": error, "task": ended})
+        self._start(lane)
+
     async def _work(self, lane: _Lane) -> None:
         plan, owner, clock, instance = self._plan, self._owner, self._clock, lane.instance
         while True:
@@ -124,9 +137,11 @@ class Runner:
             self._running += 1
             if len(plan) and not self._wake():
                 self._set_alarm(now_ns)
-            times = await self._execute(instance, cut)
-            lane.running -= 1
-            self._running -= 1
+            try:
+                times = await self._execute(instance, cut)
+            finally:
+                lane.running -= 1
+                self._running -= 1
             plan.finished(cut, clock.now_ns())
             owner.executed(cut, times)
 
@@ -134,11 +149,18 @@ class Runner:
         """Run one batch; what an instance raises against its contract becomes the answer of its jobs."""
         try:
             return await instance.execute(cut.jobs)
+        except InferenceError as error:
+            failure = error
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            failure = ModelFailed("the execution was cancelled by its backend")
         except Exception as error:  # noqa: BLE001 - a backend of somebody else's must not end this task
-            failure = error if isinstance(error, InferenceError) else ModelFailed(f"{type(error).__name__}: {error}")
-            for job in cut.jobs:
-                job.reply.send(failure, final=True)
-            return None
+            failure = ModelFailed(f"{type(error).__name__}: {error}")
+        for job in cut.jobs:
+            job.reply.send(failure, final=True)
+        return None
 
     def _wake(self) -> bool:
         """Wake a task of the least busy instance that has something to do; tell whether there was one."""
