@@ -147,9 +147,7 @@ class RequestReader:
         lines = [b"%b %b HTTP/1.1" % (self._method.encode(), self._url)]
         lines += (b"%b: %b" % field for field in self._headers if field[0] not in (b"upgrade", b"connection"))
         self._parser = httptools.HttpRequestParser(self)
-        self._feed(memoryview(b"\r\n".join((*lines, b"", b""))))
-        if rest and not self.last:
-            self._feed(rest)
+        self._feed(memoryview(b"\r\n".join((*lines, b"", rest))))
 
     def _prepare(self) -> None:
         """Prepare for a body of which the head's packet held only a part, or nothing."""

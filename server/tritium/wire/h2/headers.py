@@ -158,6 +158,6 @@ def read_timeout(value: bytes) -> float | None:
 def read_binary(value: bytes) -> list[bytes]:
     """Decode the value of a -bin field: base64, padded or not, several joined by commas; as it is if it is not."""
     try:
-        return [base64.b64decode(each + b"=" * (-len(each) % 4)) for each in value.split(b",")]
+        return [base64.b64decode(each + b"=" * (-len(each) % 4), validate=True) for each in value.split(b",")]
     except binascii.Error:
         return [value]

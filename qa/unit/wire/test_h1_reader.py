@@ -1,0 +1,145 @@
+"""Requests come out the same however the bytes that carry them are cut."""
+
+import itertools
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tritium.wire.h1.reader import Reading, RequestReader
+from tritium.wire.http import HttpLimits
+
+
+@dataclass
+class Sink:
+    requests: list = field(default_factory=list)
+    refusals: list = field(default_factory=list)
+    expects: int = 0
+
+    def on_request(self, method, url, headers, body, *, http11, keep_alive):
+        self.requests.append((method, url, tuple(headers), bytes(body), http11, keep_alive))
+
+    def on_expect(self):
+        self.expects += 1
+
+    def on_refusal(self, status, message):
+        self.refusals.append(status)
+
+
+def read(pieces, limits=None, scratch_bytes=256) -> Sink:
+    """Read pieces as a connection would; the small scratch makes many bodies too long for it."""
+    sink = Sink()
+    reader = RequestReader(sink, limits or HttpLimits(), memoryview(bytearray(scratch_bytes)))
+    for piece in pieces:
+        rest = piece
+        while rest:
+            memory = reader.offer()
+            size = min(len(memory), len(rest))
+            memory[:size] = rest[:size]
+            reader.advance(size)
+            rest = rest[size:]
+    return sink
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    edges = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
+    return [data[start:end] for start, end in itertools.pairwise(edges)]
+
+
+def chunked(body: bytes, size: int) -> bytes:
+    parts = [body[start : start + size] for start in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+
+
+requests = st.lists(
+    st.tuples(
+        st.sampled_from(["GET", "POST", "PUT"]), st.binary(max_size=700), st.sampled_from(["length", "chunked", "h2c"])
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(requests, st.lists(st.integers(0, 10_000), max_size=30))
+def test_any_fragmentation_gives_the_same_requests(calls, places):
+    """Lengths, chunks and declined upgrades, pipelined and cut anywhere, arrive whole and in order."""
+    wire, expected = b"", []
+    for number, (method, body, framing) in enumerate(calls):
+        wire += f"{method} /path/{number}?q HTTP/1.1\r\nHost: h\r\nX-Number: {number}\r\n".encode()
+        if framing == "h2c":
+            wire += b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
+        if framing == "chunked":
+            wire += b"Transfer-Encoding: chunked\r\n\r\n" + chunked(body, 100)
+        else:
+            wire += b"Content-Length: %d\r\n\r\n" % len(body) + body
+        expected.append((method, b"/path/%d?q" % number, b"%d" % number, body))
+    sink = read(cut(wire, places))
+    assert sink.refusals == []
+    found = [(method, url, dict(headers)[b"x-number"], body) for method, url, headers, body, _, _ in sink.requests]
+    assert found == expected
+
+
+@given(st.binary(max_size=2000), st.lists(st.integers(0, 2000), max_size=10))
+def test_junk_is_refused_not_crashed_on(data, places):
+    """Whatever comes, the reader answers with at most one refusal."""
+    sink = read(cut(data, places))
+    assert len(sink.refusals) <= 1
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize("extra", [0, 1])
+def test_body_limit_is_exact(framing, extra):
+    """The limit is the last size that passes."""
+    body = bytes(1000 + extra)
+    head = b"POST / HTTP/1.1\r\nHost: h\r\n"
+    if framing == "length":
+        wire = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    else:
+        wire = head + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(body, 64)
+    sink = read([wire], HttpLimits(body_bytes=1000))
+    assert (len(sink.requests), sink.refusals) == ((1, []) if not extra else (0, [413]))
+
+
+def test_nothing_is_read_after_the_last_request():
+    """What follows a request that ends the connection is nobody's."""
+    wire = b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"
+    sink = read([wire + b"GET /second HTTP/1.1\r\n\r\n", wire])
+    assert [(url, keep_alive) for _, url, _, _, _, keep_alive in sink.requests] == [(b"/", False)]
+    assert sink.refusals == []
+
+
+def test_expect_is_told_once_and_only_while_the_body_is_missing():
+    """A body that came along needs no invitation; HTTP/1.0 knows none."""
+    head = b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+    assert read([head, b"a", b"bc"]).expects == 1
+    assert read([head + b"abc"]).expects == 0
+    assert read([head.replace(b"1.1", b"1.0"), b"abc"]).expects == 0
+
+
+def test_connect_is_refused():
+    """CONNECT asks for a proxy, and would switch protocols if it were taken."""
+    assert read([b"CONNECT host:1 HTTP/1.1\r\nHost: host:1\r\n\r\n"]).refusals == [405]
+
+
+def test_long_body_is_not_copied():
+    """A body too long for its head's packet lands in the memory that the handler gets."""
+    bodies = []
+
+    class Keeping(Sink):
+        def on_request(self, method, url, headers, body, *, http11, keep_alive):
+            bodies.append(body)
+
+    reader = RequestReader(Keeping(), HttpLimits(), memoryview(bytearray(256)))
+    head = b"POST / HTTP/1.1\r\nContent-Length: 10000\r\n\r\n"
+    reader.offer()[: len(head)] = head
+    reader.advance(len(head))
+    memory = reader.offer()
+    assert len(memory) == 10_000
+    memory[:] = b"x" * 10_000
+    reader.advance(10_000)
+    assert isinstance(bodies[0], memoryview)
+    assert bodies[0].readonly
+    memory[0] = ord("y")
+    assert bodies[0][0] == ord("y")
+    assert reader.reading is Reading.IDLE
