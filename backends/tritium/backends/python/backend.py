@@ -30,7 +30,11 @@ class PythonBackend:
         message = load_message(source, InstancePlace(f"{config.name}_0"), complete=True)
         if not _may_complete(Path(message.model_file)):
             return config
-        worker = Worker(config.name, interpreter_of(source), lambda _: None, lambda _: None)
+        interpreter = interpreter_of(source)
+        try:
+            worker = Worker(config.name, interpreter, lambda _: None, lambda _: None)
+        except OSError as error:
+            raise ModelFailed(f"cannot start a process to complete model '{config.name}': {error}") from None
         try:
             loaded = await worker.load(message, Timeouts())
         finally:

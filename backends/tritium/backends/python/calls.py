@@ -15,7 +15,7 @@ from tritium.backends.python import frames
 from tritium.backends.python.outcomes import code_of
 from tritium.backends.python.worker import Worker
 from tritium.core.catalog import LoadParameters
-from tritium.core.errors import InferenceError, Unsupported
+from tritium.core.errors import InferenceError, Internal, Unsupported
 from tritium.core.request import NO_SEQUENCE, InferRequest, InferResponse, RequestedOutput, SequenceStep
 
 log = structlog.get_logger("tritium.python")
@@ -166,5 +166,8 @@ class _CallReply:
     def _frame(self, response: InferResponse | InferenceError) -> frames.ResponseFrame:
         if isinstance(response, InferenceError):
             return frames.ResponseFrame([], response.message, code_of(response))
-        outputs = [self._worker.encode(tensor) for tensor in response.outputs]
+        try:
+            outputs = self._worker.encode_all(response.outputs)
+        except OSError as error:
+            return self._frame(Internal(f"no shared memory for the outputs: {error.strerror}"))
         return frames.ResponseFrame(outputs, parameters=response.parameters or None)

@@ -16,6 +16,7 @@ from itertools import count
 import structlog
 
 from tritium.backends.python import frames
+from tritium.backends.python.execution import MOST_AHEAD, Execution, Window
 from tritium.backends.python.outcomes import error_of
 from tritium.backends.python.starter import Starter
 from tritium.backends.python.worker import Worker
@@ -25,8 +26,6 @@ from tritium.core.request import InferRequest, InferResponse
 
 log = structlog.get_logger("tritium.python")
 
-DEPTH = 64
-"""Executions handed over ahead, so that those of one moment share a message."""
 BACKOFF_S = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Before each attempt to restart; the last is repeated. An execution that succeeds starts over from the first."""
 ASK_READY_S = 1.0
@@ -35,42 +34,23 @@ ASK_READY_S = 1.0
 _LOST = ExecutionTimes(0, 0, 0)
 
 
-class _Execution:
-    """A batch on its way; `keys` name its requests towards the process."""
-
-    __slots__ = ("done", "jobs", "keys")
-
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        self.jobs = jobs
-        self.done: asyncio.Future[ExecutionTimes | None] = asyncio.get_running_loop().create_future()
-        self.keys: list[int] = []
-
-    def finish(self, times: ExecutionTimes | None) -> None:
-        if not self.done.done():
-            self.done.set_result(times)
-
-    def refuse(self, error: InferenceError) -> None:
-        for job in self.jobs:
-            job.reply.send(error, final=True)
-        self.finish(None)
-
-
 class PythonInstance:
-    """Runs batches in a process; see `tritium.core.instance.Instance`. Made by `open`."""
-
-    depth = DEPTH
+    """Runs batches in a process; see `tritium.core.instance.Instance`. Nothing runs before `open`."""
 
     def __init__(self, starter: Starter) -> None:
         self.name = starter.place.name
+        # Beside others it takes one at a time, for which request waits for which instance is not its to decide.
+        self.depth = MOST_AHEAD if starter.alone else 1
         self._starter = starter
         self._worker: Worker | None = None
         self._model_ready = True
         self._numbers = count(1)
         self._keys = count(1)
-        self._running: dict[int, _Execution] = {}
+        self._running: dict[int, Execution] = {}
         self._open: dict[int, Job] = {}
         """Requests without a last response; those of a decoupled model outlive their execution."""
-        self._waiting: deque[_Execution] = deque()
+        self._waiting: deque[Execution] = deque()
+        self._window = Window()
         self._attempt = 0
         self._restarting: asyncio.Task[None] | None = None
         self._asking: asyncio.TimerHandle | None = None
@@ -101,13 +81,12 @@ class PythonInstance:
 
     async def execute(self, jobs: Sequence[Job]) -> ExecutionTimes | None:
         """Run one batch."""
-        execution = _Execution(jobs)
-        if self._worker is not None:
-            self._hand(execution, self._worker)
-        elif self._restarting is not None:
-            self._waiting.append(execution)
-        else:
+        execution = Execution(jobs)
+        if self._worker is None and self._restarting is None:
             execution.refuse(Internal(f"model instance '{self.name}' is closed"))
+        else:
+            self._waiting.append(execution)
+            self._hand_over()
         return await execution.done
 
     async def close(self) -> None:
@@ -130,15 +109,26 @@ class PythonInstance:
                 self._asking.cancel()
             self._starter.forget()
 
-    def _hand(self, execution: _Execution, worker: Worker) -> None:
+    def _hand_over(self) -> None:
+        worker = self._worker
+        while worker is not None and self._waiting and len(self._running) < self._window.size:
+            execution = self._waiting.popleft()
+            if execution.cancelled:
+                execution.refuse()
+            else:
+                self._hand(execution, worker)
+
+    def _hand(self, execution: Execution, worker: Worker) -> None:
         number = next(self._numbers)
-        requests = []
+        requests: list[frames.RequestFrame] = []
         try:
             for job in execution.jobs:
                 key = next(self._keys)
                 execution.keys.append(key)
                 requests.append(_frame(key, job.request, worker))
         except OSError as error:
+            for request in requests:
+                worker.discard(request.inputs)
             execution.refuse(Internal(f"no shared memory for the inputs: {error.strerror}"))
             return
         for key, job in zip(execution.keys, execution.jobs, strict=True):
@@ -159,8 +149,7 @@ class PythonInstance:
                 self._sent(worker, message)
             case frames.ReadyAnswer(ready, error):
                 self._on_ready_answer(ready=ready, error=error)
-        if not self._running:
-            self._idle.set()
+        self._idle.set()
 
     def _executed(self, worker: Worker, message: frames.Executed) -> None:
         execution = self._running.pop(message.number)
@@ -176,6 +165,8 @@ class PythonInstance:
                     job = self._open.pop(key)
                     job.reply.send(self._response(worker, job.request, frame), final=True)
         self._attempt = 0
+        self._window.note(message.infer_ns)
+        self._hand_over()
         execution.finish(ExecutionTimes(message.input_ns, message.infer_ns, message.output_ns))
 
     def _sent(self, worker: Worker, message: frames.Sent) -> None:
@@ -220,6 +211,7 @@ class PythonInstance:
         self._worker = None
         begun = worker.begun
         error = WorkerLost(f"{said} while it ran this request", hint="the instance is being restarted; see the log")
+        again: list[Execution] = []
         for number, execution in self._running.items():
             if number <= begun:
                 execution.finish(_LOST)
@@ -227,12 +219,13 @@ class PythonInstance:
             for key in execution.keys:
                 del self._open[key]
             execution.keys.clear()
-            self._waiting.append(execution)
+            again.append(execution)
         self._running.clear()
+        self._waiting.extendleft(reversed(again))
         failed, self._open = self._open, {}
         for job in failed.values():
             job.reply.send(error, final=True)
-        log.error("model_process_lost", instance=self.name, reason=said, failed=len(failed), again=len(self._waiting))
+        log.error("model_process_lost", instance=self.name, reason=said, failed=len(failed), again=len(again))
         self._restarting = asyncio.ensure_future(self._restart())
         self._starter.host.changed()
         self._idle.set()
@@ -259,8 +252,7 @@ class PythonInstance:
     def _serve(self, worker: Worker) -> None:
         self._worker = worker
         self._model_ready = True
-        while self._waiting:
-            self._hand(self._waiting.popleft(), worker)
+        self._hand_over()
         if worker.asks_ready:
             self._ask_ready(worker)
 
@@ -281,7 +273,7 @@ def _frame(key: int, request: InferRequest, worker: Worker) -> frames.RequestFra
     sequence = request.sequence
     return frames.RequestFrame(
         key,
-        [worker.encode(tensor) for tensor in request.inputs],
+        worker.encode_all(request.inputs),
         request.id,
         [output.name for output in request.outputs],
         sequence.correlation_id,

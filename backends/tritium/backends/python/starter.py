@@ -62,6 +62,13 @@ class Starter:
         """Tell whether the model is decoupled."""
         return self.source.config.decoupled
 
+    @property
+    def alone(self) -> bool:
+        """Tell whether the model has no other instance than this one."""
+        groups = self.source.config.proto.instance_group
+        instances: int = sum(group.count * max(1, len(group.gpus)) for group in groups)
+        return instances <= 1
+
     async def start(self, on_message: OnMessage, on_lost: OnLost) -> Worker:
         """Start a process and load the model into it; the callbacks get messages and the loss of the process.
 
@@ -81,7 +88,11 @@ class Starter:
             on_lost(worker, said)
 
         load = load_message(self.source, self.place)
-        worker = Worker(self.place.name, interpreter_of(self.source), take, lost)
+        interpreter = interpreter_of(self.source)
+        try:
+            worker = Worker(self.place.name, interpreter, take, lost)
+        except OSError as error:
+            raise ModelFailed(f"cannot start the process of model instance '{self.place.name}': {error}") from None
         await worker.load(load, self.timeouts)
         return worker
 

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from tritium.backends.python import arena, frames
@@ -35,7 +35,11 @@ class Timeouts:
 
 
 class Worker:
-    """A running process. All methods belong to one event loop."""
+    """A running process. All methods belong to one event loop.
+
+    Raises:
+        OSError: it cannot be started.
+    """
 
     def __init__(
         self, name: str, interpreter: str, on_message: Callable[[frames.Up], None], on_lost: Callable[[str], None]
@@ -50,12 +54,16 @@ class Worker:
         self._expected = True
         """Whether an end of the process is nobody's concern: before it serves, and once it is to end."""
         self.ended = asyncio.Event()
-        inbound, outbound = arena.create(f"{name}:requests"), arena.create(f"{name}:responses")
-        ours, theirs = socket.socketpair()
-        self._arena = arena.OutArena(inbound, lambda offset, size: self._channel.post(frames.Grown(offset, size)))
-        self._returned = arena.InArena(outbound, lambda: self._channel.wake())  # noqa: PLW0108  # made below
-        self._channel = Channel(ours, self._take, self._on_silent, self._extras)
-        try:
+        with contextlib.ExitStack() as undo:
+            inbound = arena.create(f"{name}:requests")
+            self._arena = arena.OutArena(inbound, lambda offset, size: self._channel.post(frames.Grown(offset, size)))
+            undo.callback(self._arena.close)
+            outbound = arena.create(f"{name}:responses")
+            self._returned = arena.InArena(outbound, lambda: self._channel.wake())  # noqa: PLW0108  # made below
+            undo.callback(self._returned.close)
+            ours, theirs = socket.socketpair()
+            self._channel = Channel(ours, self._take, self._on_silent, self._extras)
+            undo.callback(self._channel.close)
             with theirs:
                 handed = theirs.fileno(), inbound, outbound
                 # A group of its own: Ctrl-C reaches the server alone, and children of the model end with it.
@@ -66,9 +74,7 @@ class Worker:
                     pass_fds=handed,
                     process_group=0,
                 )
-        except OSError as error:
-            self._free()
-            raise ModelFailed(f"cannot start {interpreter}: {error.strerror}") from None
+            self._free = undo.pop_all().close
         self._pidfd = os.pidfd_open(self._process.pid)
         self._loop.add_reader(self._pidfd, self._on_exit)
 
@@ -122,6 +128,25 @@ class Worker:
         if tensor.size_bytes > frames.INLINE_BYTES:
             return frames.TensorFrame(tensor.name, tensor.datatype, tensor.shape, self._arena.store(data))
         return frames.TensorFrame(tensor.name, tensor.datatype, tensor.shape, data)  # type: ignore[arg-type]  # bytes-like
+
+    def encode_all(self, tensors: Iterable[Tensor]) -> list[frames.TensorFrame]:
+        """Make the frames of several tensors, or of none.
+
+        Raises:
+            OSError: there is no memory for all of them.
+        """
+        encoded: list[frames.TensorFrame] = []
+        try:
+            for tensor in tensors:
+                encoded.append(self.encode(tensor))  # noqa: PERF401  # what was encoded before a failure is given back
+        except OSError:
+            self.discard(encoded)
+            raise
+        return encoded
+
+    def discard(self, encoded: Iterable[frames.TensorFrame]) -> None:
+        """Take back the memory of frames that will not be sent."""
+        self._arena.give_back(frame.data.start for frame in encoded if isinstance(frame.data, frames.Region))
 
     def decode(self, frame: frames.TensorFrame) -> Tensor:
         """Make the tensor of a frame; a large one views shared memory, which is freed with the last view."""
@@ -209,11 +234,6 @@ class Worker:
         finally:
             self._free()
             self.ended.set()
-
-    def _free(self) -> None:
-        self._channel.close()
-        self._arena.close()
-        self._returned.close()
 
 
 def _ending(status: int) -> str:

@@ -45,6 +45,8 @@ class Pump:
         self._extras = extras
         self._watching: set[object] = set()
         self._watcher: threading.Thread | None = None
+        self._forked = False
+        os.register_at_fork(after_in_child=self._disown)
 
     def next(self) -> Tasks:
         """Wait for the next task of the main thread."""
@@ -106,7 +108,7 @@ class Pump:
         A thread that finds another one writing leaves its messages to that one. So this may be called anywhere, even
         by a finalizer that runs in the middle of another flush.
         """
-        while True:
+        while not self._forked:
             if not self._sending.acquire(blocking=False):
                 return
             try:
@@ -122,6 +124,11 @@ class Pump:
                 self._sending.release()
             if not self._outbox:
                 return
+
+    def _disown(self) -> None:
+        """Keep a fork of this process, as the model may make, from speaking in its name."""
+        self._forked = True
+        self._socket.close()
 
     def _take(self, arrived: list[frames.Down] | None) -> None:
         if arrived is None:

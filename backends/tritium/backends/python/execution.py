@@ -1,0 +1,52 @@
+"""A batch on its way through an instance, and how many of them its process is given ahead."""
+
+import asyncio
+from collections.abc import Sequence
+
+from tritium.core.errors import Cancelled, InferenceError
+from tritium.core.instance import ExecutionTimes, Job
+
+MOST_AHEAD = 64
+LEAST_AHEAD = 2
+AHEAD_NS = 1_000_000
+"""What a process holds should take it about so long, so that it never waits for us, and others can still be dropped."""
+
+
+class Execution:
+    """One batch; `keys` name its requests towards the process once it has been handed over."""
+
+    __slots__ = ("done", "jobs", "keys")
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.jobs = jobs
+        self.done: asyncio.Future[ExecutionTimes | None] = asyncio.get_running_loop().create_future()
+        self.keys: list[int] = []
+
+    @property
+    def cancelled(self) -> bool:
+        """Tell whether nobody wants it any more."""
+        return all(job.request.cancelled for job in self.jobs)
+
+    def finish(self, times: ExecutionTimes | None) -> None:
+        """Let `execute` return."""
+        if not self.done.done():
+            self.done.set_result(times)
+
+    def refuse(self, error: InferenceError | None = None) -> None:
+        """Answer every request with an error: the model has not seen it."""
+        for job in self.jobs:
+            job.reply.send(error or Cancelled("the request was cancelled before the model saw it"), final=True)
+        self.finish(None)
+
+
+class Window:
+    """How many executions to hand over before the first has returned: many short ones, few long ones."""
+
+    def __init__(self) -> None:
+        self.size = LEAST_AHEAD
+        self._usual_ns = 0.0
+
+    def note(self, took_ns: int) -> None:
+        """Learn from one execution."""
+        self._usual_ns += (took_ns - self._usual_ns) / 8
+        self.size = max(LEAST_AHEAD, min(MOST_AHEAD, int(AHEAD_NS / max(self._usual_ns, 1.0))))
