@@ -71,7 +71,7 @@ async def test_add_sub_of_the_sample_repository(configure: Callable[[str], Model
     config = configure((folder / "config.pbtxt").read_text())
     instance = await OnnxBackend().open(ModelSource(config, folder, "1"), InstancePlace("add_sub_0"), BackendHost())
     model = TensorModel(config, "1", [instance])
-    numbers = np.random.default_rng(1).random((6, 16), np.float32)
+    numbers = np.random.default_rng(1).random((6, *config.inputs["INPUT0"].dims), np.float32)
     rows = [numbers[:1], numbers[1:3], numbers[3:]]
     answers = await asyncio.gather(
         *(infer(model, from_array("INPUT0", a, "FP32"), from_array("INPUT1", a[::-1], "FP32")) for a in rows)

@@ -28,7 +28,7 @@ def runtime() -> Any:
         return importlib.import_module("onnxruntime")
     except ImportError as error:
         raise Unavailable(
-            f"the onnxruntime backend needs the package onnxruntime ({error})", hint="pip install 'tritium[onnx]'"
+            f"the onnxruntime backend needs the package onnxruntime: pip install 'tritium[onnx]' ({error})"
         ) from None
 
 
