@@ -6,21 +6,16 @@ workers, and a prefill with a decode worker whose KV moves by NIXL.
 
 import asyncio
 import importlib.util
-import json
 import os
 import signal
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from tokenizers import Tokenizer
+from qa.e2e.fleets import ask, generate, sample_fleet, sample_prompts, samples, token_kv_bytes, until
 
-from tritium.cluster.fleet import GenerationRequest
-from tritium.cluster.local import start_fleet
-from tritium.cluster.spec import parse_fleet
-from tritium.core.errors import InvalidArgument
+from tritium.core.errors import InvalidArgument, WorkerLost
 
-MODEL = Path(__file__).parents[2] / "model_repository" / "tiny_chat" / "1"
 START_S = 300
 
 pytestmark = [
@@ -30,75 +25,15 @@ pytestmark = [
     pytest.mark.timeout(2 * START_S),
 ]
 
-TEXT = """What is a model repository? A model repository is a folder of models. Each model has a folder of its own,
-with a configuration and numbered versions. What is a batch? A batch is several requests that are run together. """
-
-
-class Sink:
-    def __init__(self) -> None:
-        self.tokens = []
-        self.deltas = []
-        self.error = None
-        self.over = asyncio.Event()
-        self.moved = asyncio.Event()
-
-    def on_delta(self, delta) -> None:
-        self.tokens += delta.token_ids
-        self.deltas.append(delta)
-        self.moved.set()
-        if delta.finish:
-            self.over.set()
-
-    def on_failure(self, error) -> None:
-        self.error = error
-        self.moved.set()
-        self.over.set()
-
-    @property
-    def cached_tokens(self):
-        return next(delta.cached_tokens for delta in self.deltas if delta.cached_tokens is not None)
-
-
-def _generate(fleet, tokens, max_tokens=24, sampling=None, **rest):
-    sink = Sink()
-    asked = {"max_tokens": max_tokens, "temperature": 0.0, "ignore_eos": True, **(sampling or {})}
-    return fleet.generate(GenerationRequest(list(tokens), asked, **rest), sink), sink
-
-
-async def _ask(fleet, tokens, *arguments, **rest):
-    handle, sink = _generate(fleet, tokens, *arguments, **rest)
-    await asyncio.wait_for(sink.over.wait(), 120)
-    return handle.route, sink
-
-
-async def _until(condition, within_s=30.0):
-    """Wait for what a worker tells in its own time: a KV event, a counter."""
-    async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110  counters and index are read, they call nobody
-            await asyncio.sleep(0.02)
-
-
-def _samples(fleet, name):
-    return {labels.get("worker", ""): value for sample, labels, value in fleet.metrics() if sample == name}
-
-
-async def _fleet(spec):
-    arguments = json.loads((MODEL / "model.json").read_text())
-    folder = MODEL / arguments.pop("model")
-    return await start_fleet(parse_fleet(spec), name="tiny_chat", engine="vllm", folder=folder, arguments=arguments)
-
 
 @pytest.fixture(scope="module")
 def prompts():
-    """Prompts of several lengths: within a block, over block borders, and hundreds of tokens long."""
-    words = Tokenizer.from_file(str(MODEL / "tiny_chat" / "tokenizer.json"))
-    tokens = words.encode(TEXT * 12).ids
-    return {length: tokens[offset : offset + length] for offset, length in enumerate((20, 32, 97, 160, 301, 500))}
+    return sample_prompts()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def aggregated():
-    fleet = await _fleet("workers=2")
+    fleet = await sample_fleet("workers=2", "vllm")
     yield fleet
     await fleet.close()
 
@@ -108,7 +43,7 @@ async def single(aggregated, prompts):
     """What one worker says to every prompt, computed whole."""
     answers = {}
     for length, tokens in prompts.items():
-        _, sink = await _ask(aggregated, tokens, worker="worker_0")
+        _, sink = await ask(aggregated, tokens, worker="worker_0")
         assert sink.error is None
         answers[length] = sink.tokens
     return answers
@@ -116,14 +51,14 @@ async def single(aggregated, prompts):
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def disaggregated():
-    fleet = await _fleet("prefill=1,decode=1")
+    fleet = await sample_fleet("prefill=1,decode=1", "vllm")
     yield fleet
     await fleet.close()
 
 
 async def test_generates(aggregated, single, prompts):
     """A worker streams its tokens one step at a time and ends by length, with usage told once."""
-    _, sink = await _ask(aggregated, prompts[97], worker="worker_0")
+    _, sink = await ask(aggregated, prompts[97], worker="worker_0")
     assert single[97] == sink.tokens
     assert len(sink.tokens) == 24
     assert len(sink.deltas) > 12
@@ -136,11 +71,11 @@ async def test_shared_prefix_goes_to_its_holder(aggregated, prompts):
     """A prompt that shares a prefix goes to the worker that holds it, and the route says why."""
     prefix = prompts[500][:320]
     for salt in ("one", "two"):  # whichever worker happens to come first, the second salt finds the other
-        first, sink = await _ask(aggregated, [*prefix, 11], cache_salt=salt)
-        await _until(lambda: len(aggregated.pool.generating.index) > 0)
+        first, sink = await ask(aggregated, [*prefix, 11], cache_salt=salt)
+        await until(lambda: len(aggregated.pool.generating.index) > 0)
         for last in (12, 13):
-            await _until(lambda s=salt, w=last: _overlap(aggregated, [*prefix, w, 9], s) == 10)
-            route, sink = await _ask(aggregated, [*prefix, last, 9], cache_salt=salt)
+            await until(lambda s=salt, w=last: _overlap(aggregated, [*prefix, w, 9], s) == 10)
+            route, sink = await ask(aggregated, [*prefix, last, 9], cache_salt=salt)
             assert route.worker == first.worker
             assert route.because == "overlap 10/11 blocks, 0 active"
             assert sink.cached_tokens == 320
@@ -153,7 +88,7 @@ def _overlap(fleet, tokens, salt):
 
 async def test_logprobs(aggregated, prompts):
     """Every token comes with its own log probability first and the likeliest beside it."""
-    _, sink = await _ask(aggregated, prompts[97], 4, sampling={"logprobs": 2})
+    _, sink = await ask(aggregated, prompts[97], 4, sampling={"logprobs": 2})
     reported = [place for delta in sink.deltas for place in delta.logprobs]
     assert sink.tokens == [place[0].token_id for place in reported]
     assert all(place[0].rank == 1 and place[0].logprob <= 0 for place in reported)
@@ -166,8 +101,8 @@ async def test_logprobs(aggregated, prompts):
 )
 async def test_refuses(aggregated, prompts, sampling, words):
     """What vLLM would not take is the request's fault, and harms nobody else."""
-    _, good = _generate(aggregated, prompts[20])
-    _, bad = await _ask(aggregated, prompts[20], 4, sampling=sampling)
+    _, good = generate(aggregated, prompts[20])
+    _, bad = await ask(aggregated, prompts[20], 4, sampling=sampling)
     assert isinstance(bad.error, InvalidArgument)
     assert words in bad.error.message
     await asyncio.wait_for(good.over.wait(), 60)
@@ -176,23 +111,23 @@ async def test_refuses(aggregated, prompts, sampling, words):
 
 async def test_cancel_frees_the_engine(aggregated, prompts):
     """A cancelled generation leaves the engine: its blocks are free and nothing runs."""
-    handle, sink = _generate(aggregated, prompts[97], 800)
+    handle, sink = generate(aggregated, prompts[97], 800)
     await asyncio.wait_for(sink.moved.wait(), 60)
     worker = handle.route.worker
     handle.cancel()
     heard = len(sink.tokens)
-    await _ask(aggregated, prompts[20], 2, worker=worker)
-    await _until(lambda: _samples(aggregated, "tritium_engine_running").get(worker) == 0)
-    assert _samples(aggregated, "tritium_engine_kv_used_blocks")[worker] == 0
+    await ask(aggregated, prompts[20], 2, worker=worker)
+    await until(lambda: samples(aggregated, "tritium_engine_running").get(worker) == 0)
+    assert samples(aggregated, "tritium_engine_kv_used_blocks")[worker] == 0
     assert len(sink.tokens) == heard < 800
 
 
 async def test_disaggregated_equals_single(disaggregated, single, prompts):
     """Prefilled on one worker and decoded on another, every token is the single worker's; NIXL's bytes are counted."""
-    before = _samples(disaggregated, "tritium_kv_received_bytes_total").get("decode_0", 0)
+    before = samples(disaggregated, "tritium_kv_received_bytes_total").get("decode_0", 0)
     moved_tokens = 0
     for length, tokens in prompts.items():
-        route, sink = await _ask(disaggregated, tokens)
+        route, sink = await ask(disaggregated, tokens)
         assert sink.error is None
         assert single[length] == sink.tokens, f"prompt of {length} tokens"
         assert route.worker == "decode_0"
@@ -203,24 +138,21 @@ async def test_disaggregated_equals_single(disaggregated, single, prompts):
         else:
             assert route.prefill_worker == ""
         assert sink.cached_tokens == 0
-    config = json.loads((MODEL / "tiny_chat" / "config.json").read_text())
-    head = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-    token_bytes = 2 * config["num_hidden_layers"] * config["num_key_value_heads"] * head * 4  # float32
-    await _until(
+    await until(
         lambda: (
-            _samples(disaggregated, "tritium_kv_received_bytes_total")["decode_0"] - before
-            >= moved_tokens * token_bytes
+            samples(disaggregated, "tritium_kv_received_bytes_total")["decode_0"] - before
+            >= moved_tokens * token_kv_bytes()
         )
     )
-    assert _samples(disaggregated, "tritium_kv_pulls_total")["decode_0"] == 5
-    assert _samples(disaggregated, "tritium_kv_pull_failures_total")["decode_0"] == 0
-    assert _samples(disaggregated, "tritium_fleet_prefill_fallbacks_total")[""] == 0
+    assert samples(disaggregated, "tritium_kv_pulls_total")["decode_0"] == 5
+    assert samples(disaggregated, "tritium_kv_pull_failures_total")["decode_0"] == 0
+    assert samples(disaggregated, "tritium_fleet_prefill_fallbacks_total")[""] == 0
 
 
 async def test_prompt_held_by_the_decoder_stays_there(disaggregated, prompts):
     """What the decode worker holds since is not prefilled elsewhere again, as its KV events tell."""
-    await _until(lambda: disaggregated.explain(prompts[500]).overlap_blocks == 15)
-    route, sink = await _ask(disaggregated, prompts[500])
+    await until(lambda: disaggregated.explain(prompts[500]).overlap_blocks == 15)
+    route, sink = await ask(disaggregated, prompts[500])
     assert route.prefill_worker == ""
     assert "local prefill: 20 uncached tokens are less than a block" in route.because
     assert sink.cached_tokens == 480
@@ -245,9 +177,23 @@ async def test_idle_workers_sleep(disaggregated):
         seconds.append(spent() - before)
 
 
+async def test_killed_engine_process(disaggregated, prompts):
+    """kill -9 of vLLM's own process under its worker: the stream fails, and the worker ends, to be started again."""
+    _, sink = generate(disaggregated, prompts[20], 900)
+    await asyncio.wait_for(sink.moved.wait(), 60)
+    worker = disaggregated.pool.workers["decode_0"]
+    group = worker.pid
+    (engine,) = (process for process in _group(group) if _command(process).startswith("VLLM::EngineCor"))
+    os.kill(engine, signal.SIGKILL)
+    await asyncio.wait_for(sink.over.wait(), 60)
+    assert isinstance(sink.error, WorkerLost)
+    await until(lambda: not _group(group))
+    assert not disaggregated.ready
+
+
 async def test_killed_worker(aggregated, single, prompts):
     """kill -9 of a worker in mid-stream: the other goes on to the same end, and nothing of the dead one is left."""
-    handle, sink = _generate(aggregated, prompts[301], 200)
+    handle, sink = generate(aggregated, prompts[301], 200)
     await asyncio.wait_for(sink.moved.wait(), 60)
     lost = aggregated.pool.workers[handle.route.worker]
     group, scratch, shared = lost.pid, lost.scratch, _shared_memory(_group(lost.pid))
@@ -261,8 +207,12 @@ async def test_killed_worker(aggregated, single, prompts):
     assert len(sink.tokens) == 200
     assert f"moved from {lost.name} after" in handle.route.because
     assert sum(delta.cached_tokens is not None for delta in sink.deltas) == 1
-    await _until(lambda: not _group(group) and not _names(scratch))
+    await until(lambda: not _group(group) and not _names(scratch))
     assert not shared & _names("/dev/shm")
+
+
+def _command(process: int) -> str:
+    return Path(f"/proc/{process}/comm").read_text()
 
 
 def _names(folder: str) -> set[str]:

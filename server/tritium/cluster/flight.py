@@ -33,7 +33,7 @@ class Stage(StrEnum):
 
 
 class Flight:
-    """A generation's state; `cluster.local` moves it from stage to stage."""
+    """A generation's state; `cluster.flights` moves it from stage to stage."""
 
     __slots__ = (
         "cached_tokens",
@@ -42,6 +42,7 @@ class Flight:
         "moves",
         "prefill_id",
         "prefill_lease",
+        "prefill_worker",
         "prompt",
         "report",
         "request",
@@ -64,6 +65,7 @@ class Flight:
         self.id = 0
         self.lease: Lease | None = None
         self.prefill_id = 0
+        self.prefill_worker = ""
         self.prefill_lease: Lease | None = None
         self.cached_tokens: int | None = None
         """Prompt tokens nobody had to compute; what the client is told once."""
@@ -87,7 +89,7 @@ class Flight:
         left.pop("prompt_logprobs", None)
         return left
 
-    def can_move(self) -> str:
+    def cannot_move(self) -> str:
         """Tell why the generation cannot go on elsewhere; empty where it can."""
         if self.moves >= MOST_MOVES:
             return f"it has lost {self.moves} workers already"

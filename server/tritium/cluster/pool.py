@@ -3,7 +3,7 @@
     worker ready -> joins its role's router -> events of its cache -> index
     worker lost  -> leaves the router, its blocks with it           -> comes back empty
 
-The pool knows nothing of requests; `cluster.local` does.
+The pool knows nothing of requests; `cluster.flights` does.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from tritium.backends.engine import BlocksRemoved, BlocksStored, CacheCleared, E
 from tritium.cluster.frames import VERSION, Events, Load, ToWorker
 from tritium.cluster.spec import FleetSpec
 from tritium.cluster.supervisor import SupervisedWorker
+from tritium.router.disaggregation import PrefillDecision, decide_prefill
 from tritium.router.router import Router
 
 
@@ -61,6 +62,22 @@ class WorkerPool:
     def prefilling(self) -> Router:
         """Return the router of the workers that only prefill."""
         return self.routers[Role.PREFILL]
+
+    def coming_back(self, worker: str) -> bool:
+        """Tell whether this is one of ours that is not ready now."""
+        return worker in self.workers and not self.workers[worker].ready
+
+    def decide_prefill(self, prompt_tokens: int, overlap_blocks: int) -> PrefillDecision | None:
+        """Decide where to prefill a prompt of which the generating worker holds some; None in aggregated fleets."""
+        if not self.spec.prefill:
+            return None
+        return decide_prefill(
+            prompt_tokens=prompt_tokens,
+            cached_tokens=overlap_blocks * self.info.block_tokens,
+            block_tokens=self.info.block_tokens,
+            local_tokens=self.spec.local_prefill_tokens,
+            prefill_workers=len(self.prefilling),
+        )
 
     async def start(self, engine: str, folder: Path, arguments: Mapping[str, Any]) -> None:
         """Start every worker; when one cannot start, none stays.

@@ -32,7 +32,7 @@ FLEET_HELP: Mapping[str, str] = {
 def fleet_samples(fleet: "LocalFleet") -> list[Sample]:
     """Return the samples of a fleet, its routers and its workers' engines."""
     model = {"model": fleet.name}
-    counters = fleet.counters
+    counters = fleet.flights.counters
     samples: list[Sample] = [
         ("tritium_fleet_requests_total", model, counters.requests),
         ("tritium_fleet_active_requests", model, len(fleet.flights)),

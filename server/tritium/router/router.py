@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tritium.core.errors import NotFound, Unavailable
+from tritium.core.errors import InvalidArgument, NotFound, Unavailable
 from tritium.router.blocks import hash_blocks, seed_of
 from tritium.router.book import Lease, LoadBook, WorkerLoad
 from tritium.router.choice import Candidate, Mode, Route, candidates, cheapest, cost, least_loaded, least_recent
@@ -99,8 +99,16 @@ class Router:
             self.index.clear(load.number)
 
     def prompt(self, token_ids: Sequence[int], *, salt: str = "", lora: str = "") -> Prompt:
-        """Hash a prompt's blocks."""
-        return Prompt(len(token_ids), hash_blocks(token_ids, self.block_tokens, seed_of(salt=salt, lora=lora)))
+        """Hash a prompt's blocks.
+
+        Raises:
+            InvalidArgument: these are no token ids.
+        """
+        try:
+            blocks = hash_blocks(token_ids, self.block_tokens, seed_of(salt=salt, lora=lora))
+        except (OverflowError, TypeError):
+            raise InvalidArgument("a prompt is a list of token ids, numbers from 0 to 4294967295") from None
+        return Prompt(len(token_ids), blocks)
 
     def choose(self, prompt: Prompt, *, pinned: str = "") -> Route:
         """Choose the worker for a prompt.

@@ -1,0 +1,340 @@
+"""All generations of a fleet, moved from stage to stage: what happens to a request from its prompt to its last token.
+
+    start -> dispatch -> [prefill elsewhere -> prefilled] -> submit -> deliver ... -> over
+
+The stages are drawn in `cluster.flight`. Everything here is a plain call on the event loop: a token costs no task.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from tritium.backends.engine import Delta, Generate, Step
+from tritium.cluster.fleet import RouteReport
+from tritium.cluster.flight import Flight, Stage, failed, prefill_sampling
+from tritium.cluster.frames import Abort, Submit
+from tritium.cluster.pool import WorkerPool
+from tritium.core.errors import InferenceError, InvalidArgument, ModelFailed, Overloaded, Unavailable, WorkerLost
+from tritium.router.disaggregation import PrefillDecision
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class FlightCounters:
+    """What is counted of generations."""
+
+    requests: int = 0
+    held: int = 0
+    moved: int = 0
+    lost: int = 0
+    prompt_blocks: int = 0
+    overlap_blocks: int = 0
+    remote_prefills: int = 0
+    prefill_fallbacks: int = 0
+
+
+class Flights:
+    """The generations under way on a pool of workers.
+
+    Contract: a worker's steps, its readiness and its loss are reported to `take`, `worker_ready` and `worker_lost`.
+    """
+
+    def __init__(self, pool: WorkerPool, model: str) -> None:
+        self.counters = FlightCounters()
+        self._pool = pool
+        self._spec = pool.spec
+        self._model = model
+        self._flights: set[Flight] = set()
+        self._held: dict[Flight, asyncio.TimerHandle] = {}
+        self._takers: dict[int, Callable[[Delta], None]] = {}
+        self._ids = itertools.count(1)
+        self._closing = False
+        self._empty = asyncio.Event()
+
+    def __len__(self) -> int:
+        """Return how many are under way or held."""
+        return len(self._flights)
+
+    @property
+    def closing(self) -> bool:
+        """Tell whether nothing new is taken any more."""
+        return self._closing
+
+    def start(self, flight: Flight) -> None:
+        """Take a generation in, and send it on its way or fail it."""
+        self.counters.requests += 1
+        self._flights.add(flight)
+        if self._closing:
+            self._fail(flight, self._unloading())
+        elif len(self._flights) > self._spec.max_requests:
+            words = f"model '{self._model}' has {self._spec.max_requests} requests under way, the most it takes"
+            self._fail(flight, Overloaded(words, hint="retry later, or raise max_requests in the fleet's setting"))
+        else:
+            self._dispatch(flight)
+
+    def cancel(self, flight: Flight) -> None:
+        """Stop a generation in the engine; its sink hears nothing more. Harmless when it is over."""
+        if flight.stage is not Stage.OVER:
+            self._abort(flight)
+            self._over(flight)
+
+    async def close(self, within_s: float) -> None:
+        """Refuse new ones and let those under way end; fail what is left after `within_s`."""
+        self._closing = True
+        for flight in list(self._held):
+            self._fail(flight, self._unloading())
+        if not self._flights:
+            return
+        try:
+            await asyncio.wait_for(self._empty.wait(), within_s)
+        except TimeoutError:
+            for flight in list(self._flights):
+                self._abort(flight)
+                self._fail(flight, self._unloading())
+
+    # What the pool reports.
+
+    def take(self, step: Step) -> None:
+        """Hand the deltas of a step to their generations."""
+        takers = self._takers
+        for delta in step.deltas:
+            taker = takers.get(delta.id)
+            if taker is not None:
+                taker(delta)
+
+    def worker_ready(self) -> None:
+        """Send on what was held."""
+        for flight in list(self._held):
+            self._dispatch(flight)
+
+    def worker_lost(self, worker: str) -> None:
+        """Go on elsewhere with what the worker was doing, or fail it."""
+        for flight in list(self._flights):
+            if flight.stage is Stage.PREFILLING and flight.prefill_worker == worker:
+                self._prefill_failed(flight, "the worker was lost")
+            elif flight.worker == worker and flight.stage in (Stage.PREFILLING, Stage.GENERATING):
+                self._move(flight)
+
+    # The way of a generation, in its order.
+
+    def _dispatch(self, flight: Flight) -> None:
+        """Send a flight to a worker, hold it, or fail it."""
+        router = self._pool.generating
+        request = flight.request
+        try:
+            if flight.prompt is None:
+                self._check(flight)
+            if not len(router) or self._pool.coming_back(request.worker):
+                self._hold(flight)
+                return
+            prompt = flight.prompt = router.prompt(flight.prompt_tokens(), salt=request.cache_salt, lora=request.lora)
+            route = router.choose(prompt, pinned=request.worker)
+        except InferenceError as error:
+            self._fail(flight, error)
+            return
+        self._release(flight)
+        self.counters.prompt_blocks += route.prompt_blocks
+        self.counters.overlap_blocks += route.overlap_blocks
+        flight.worker = route.worker
+        flight.lease = router.lease(route, prompt)
+        report = flight.report = RouteReport(
+            route.worker, route.because, route.overlap_blocks, route.prompt_blocks, route.cost
+        )
+        decision = self._pool.decide_prefill(prompt.tokens, route.overlap_blocks)
+        if decision is not None and decision.remote and "prompt_logprobs" not in request.sampling:
+            router.book.prefilled(flight.lease)
+            self._prefill(flight, decision)
+        else:
+            if decision is not None:
+                report.because += f"; local prefill: {decision.because}"
+            self._submit(flight, None)
+        log.debug("routed", model=self._model, request=request.request_id, worker=route.worker, because=report.because)
+
+    def _check(self, flight: Flight) -> None:
+        """Refuse what no worker could take.
+
+        Raises:
+            InvalidArgument: an empty prompt, or one beyond the context.
+        """
+        tokens, context = len(flight.request.token_ids), self._pool.info.context_tokens
+        if not tokens:
+            raise InvalidArgument("the prompt is empty")
+        if tokens >= context:
+            raise InvalidArgument(
+                f"the prompt has {tokens} tokens; the model's context is {context},"
+                " of which at least one must be left to generate"
+            )
+
+    def _prefill(self, flight: Flight, decision: PrefillDecision) -> None:
+        """Have a prefill worker compute the prompt."""
+        assert flight.prompt is not None
+        assert flight.report is not None
+        router = self._pool.prefilling
+        route = router.choose(flight.prompt)
+        flight.stage = Stage.PREFILLING
+        flight.prefill_worker = flight.report.prefill_worker = route.worker
+        flight.prefill_lease = router.lease(route, flight.prompt)
+        flight.report.because += f"; prefilled by {route.worker} ({route.because}): {decision.because}"
+        self.counters.remote_prefills += 1
+        flight.prefill_id = next(self._ids)
+        self._takers[flight.prefill_id] = lambda delta: self._prefilled(flight, delta)
+        self._send(flight, route.worker, flight.prefill_id, prefill_sampling(), None)
+
+    def _prefilled(self, flight: Flight, delta: Delta) -> None:
+        """Take a prefill worker's answer and go on to the worker that generates."""
+        if delta.cached_tokens is not None and flight.cached_tokens is None:
+            flight.cached_tokens = delta.cached_tokens
+        if delta.finish is None:
+            return
+        if failed(delta) or delta.transfer is None:
+            self._prefill_failed(flight, delta.error or "it returned no transfer")
+            return
+        self._end_prefill(flight)
+        self._submit(flight, delta.transfer)
+
+    def _prefill_failed(self, flight: Flight, reason: str) -> None:
+        self._end_prefill(flight)
+        self._prefill_here(flight, f"prefill by {flight.prefill_worker} failed ({reason})")
+
+    def _prefill_here(self, flight: Flight, reason: str) -> None:
+        """Have the worker that generates compute the prompt after all."""
+        assert flight.report is not None
+        self.counters.prefill_fallbacks += 1
+        flight.cached_tokens = None
+        flight.report.because += f"; {reason}, so prefilled here"
+        flight.report.prefill_worker = ""
+        self._submit(flight, None)
+
+    def _submit(self, flight: Flight, transfer: dict[str, Any] | None) -> None:
+        """Hand the flight to the worker that generates."""
+        flight.stage = Stage.GENERATING
+        flight.transferred = transfer is not None
+        flight.id = next(self._ids)
+        self._takers[flight.id] = lambda delta: self._deliver(flight, delta)
+        self._send(flight, flight.worker, flight.id, flight.sampling(), transfer)
+
+    def _send(
+        self, flight: Flight, worker: str, number: int, sampling: dict[str, Any], transfer: dict[str, Any] | None
+    ) -> None:
+        request = flight.request
+        generate = Generate(
+            number,
+            flight.prompt_tokens(),
+            sampling,
+            transfer,
+            lora=request.lora,
+            priority=request.priority,
+            cache_salt=request.cache_salt,
+        )
+        self._pool.send(worker, Submit(generate))
+
+    def _deliver(self, flight: Flight, delta: Delta) -> None:
+        """Pass one delta on to the sink."""
+        assert flight.lease is not None
+        if flight.lease.prefilling:
+            self._pool.generating.book.prefilled(flight.lease)
+        if failed(delta):
+            self._failed(flight, delta)
+            return
+        flight.account(delta)
+        if delta.finish is not None:
+            self._over(flight)
+        try:
+            flight.sink.on_delta(delta)
+        except Exception:
+            # One sink's fault must not cost the others their tokens; its own sequence is of no use any more.
+            log.exception("sink_failed", model=self._model, request=flight.request.request_id)
+            self.cancel(flight)
+
+    # Ends, and what is given back at each.
+
+    def _failed(self, flight: Flight, delta: Delta) -> None:
+        """Fail a flight in its engine's words, unless only its KV did not arrive."""
+        words = delta.error or "the engine failed without a reason"
+        if delta.invalid:
+            self._fail(flight, InvalidArgument(words))
+        elif flight.transferred and not flight.tokens:
+            self._takers.pop(flight.id, None)
+            self._prefill_here(flight, f"its KV did not arrive ({words})")
+        else:
+            self._fail(flight, ModelFailed(words))
+
+    def _move(self, flight: Flight) -> None:
+        """Go on with a flight whose worker died on another one, where that can be done."""
+        lost = flight.worker
+        why_not = flight.cannot_move()
+        if not why_not and flight.tokens and not len(self._pool.generating):
+            why_not = "no other worker is ready"
+        if why_not:
+            self.counters.lost += 1
+            hint = f"it could not go on elsewhere: {why_not}"
+            self._fail(flight, WorkerLost(f"worker {lost} died under the request", hint=hint))
+            return
+        if flight.prefill_id:
+            self._pool.send(flight.prefill_worker, Abort(flight.prefill_id))
+        self._land(flight)
+        flight.moves += 1
+        self.counters.moved += 1
+        self._dispatch(flight)
+        if flight.report is not None and flight.stage in (Stage.PREFILLING, Stage.GENERATING):
+            flight.report.because += f"; moved from {lost} after {len(flight.tokens)} tokens"
+
+    def _hold(self, flight: Flight) -> None:
+        if flight in self._held:
+            return
+        flight.stage = Stage.HELD
+        self.counters.held += 1
+        loop = asyncio.get_running_loop()
+        self._held[flight] = loop.call_later(self._spec.hold_s, self._held_too_long, flight)
+
+    def _release(self, flight: Flight) -> None:
+        if timer := self._held.pop(flight, None):
+            timer.cancel()
+
+    def _held_too_long(self, flight: Flight) -> None:
+        words = f"no worker of model '{self._model}' became ready within {self._spec.hold_s:g} s"
+        self._fail(flight, Unavailable(words, hint="the server's log says why its workers do not start"))
+
+    def _unloading(self) -> Unavailable:
+        return Unavailable(f"model '{self._model}' is unloading")
+
+    def _fail(self, flight: Flight, error: InferenceError) -> None:
+        self._over(flight)
+        try:
+            flight.sink.on_failure(error)
+        except Exception:
+            log.exception("sink_failed", model=self._model, request=flight.request.request_id)
+
+    def _abort(self, flight: Flight) -> None:
+        if flight.prefill_id:
+            self._pool.send(flight.prefill_worker, Abort(flight.prefill_id))
+        if flight.stage is Stage.GENERATING:
+            self._pool.send(flight.worker, Abort(flight.id))
+
+    def _over(self, flight: Flight) -> None:
+        self._land(flight)
+        flight.stage = Stage.OVER
+        self._flights.discard(flight)
+        self._release(flight)
+        if not self._flights:
+            self._empty.set()
+
+    def _land(self, flight: Flight) -> None:
+        """Give back everything the flight has of its workers."""
+        self._end_prefill(flight)
+        self._takers.pop(flight.id, None)
+        if flight.lease is not None:
+            self._pool.generating.book.release(flight.lease)
+            flight.lease = None
+
+    def _end_prefill(self, flight: Flight) -> None:
+        self._takers.pop(flight.prefill_id, None)
+        flight.prefill_id = 0
+        if flight.prefill_lease is not None:
+            self._pool.prefilling.book.release(flight.prefill_lease)
+            flight.prefill_lease = None
