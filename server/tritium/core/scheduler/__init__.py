@@ -6,4 +6,6 @@
     sequence       requests of one sequence in order on one instance, with the tensors of controls
     order          responses in the order in which their requests were started
     runner         the shell: hands batches to idle instances, keeps the timers
+
+`tensor_model.plan_for` picks the plan that a configuration asks for.
 """
