@@ -3,10 +3,16 @@
 A frame is a length (four bytes, little endian) and a msgpack array of messages: everything that waited for the
 other side at that moment. Server to process is `Down`, process to server is `Up`.
 
-    (the process starts) --------> Started, then Load -> Loaded, once each
-    Execute -----------------------> (Sent ...) Executed      any number in flight, run in order
-    Call answered by Answer ... (the process asks for another model), Cancel, Freed: both as they happen
-    Finalize --------------------> Finalized, and the process ends
+    server                                          process
+                                     <----  Started
+    Load                             ---->
+                                     <----  Loaded                once
+    Execute ...                      ---->                        any number ahead, run in order
+                                     <----  Sent ..., Executed    responses of senders, then what execute returned
+    Answer ..., Outcome              <--->  Call, Control         the model asks for another model
+    Cancel, AskReady, Grown, Freed   <--->  Log, Metric..., ReadyAnswer, Grown, Freed
+    Finalize                         ---->
+                                     <----  Finalized             and the process ends
 """
 
 import struct

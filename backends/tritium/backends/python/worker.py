@@ -1,8 +1,10 @@
 """One process of a model: started, spoken to, and seen to its end.
 
-start() --Started--> --Load--> Loaded --> serving --finalize()--> ended
-   |                    |                    |
-   +-- timeout, error --+--> LoadFailed      +-- died: on_lost(status), once
+    STARTING --Started--> LOADING --Loaded--> SERVING --finalize, kill--> ENDED
+       |                     |                   |
+       +---timeout, error----+--> ENDED          +--dies: on_lost(how), once--> ENDED
+
+Its end is told by a pidfd, not by the socket: children of the model may hold that open.
 """
 
 import asyncio

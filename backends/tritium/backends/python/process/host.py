@@ -1,7 +1,10 @@
 """The main thread of a model's process: load the model, then execute what comes, in order.
 
-STARTED --Load--> LOADED --Execute ...--> LOADED --Finalize--> (the process ends)
-   `---error: Loaded(error), the process ends
+    STARTED --Load--> LOADED --Execute ...--> LOADED --Finalize--> ENDED
+       |
+       +--error: Loaded(error)--> ENDED
+
+The server sees the end of the process; what it says before that is all that counts.
 """
 
 import json
@@ -75,7 +78,7 @@ class Host:
         self._link.decoupled = load.decoupled
         self._link.output_types = load.outputs
         self._link.output_names = frozenset(load.outputs)
-        sys.path += load.import_paths
+        sys.path += [*load.import_paths, pb_utils.IMPORTABLE]
         try:
             module = __import__(load.import_name, fromlist=["TritonPythonModel"])
             model_class = module.TritonPythonModel
