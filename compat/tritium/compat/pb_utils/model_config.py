@@ -97,7 +97,8 @@ class ModelConfig:
                 f"for {role} '{name}', model provides {given['data_type']}"
             )
         for key in ("dims", "optional"):
-            if key in given and present.get(key) and present[key] != given[key]:
+            # Empty dims are dims left open; an `optional` that is False is a word of the configuration.
+            if key in given and present.get(key, []) != [] and present[key] != given[key]:
                 raise ValueError(
                     f"model '{model}', tensor '{name}': the model expects {key} {given[key]} "
                     f"but the model configuration specifies {key} {present[key]}"
