@@ -109,4 +109,4 @@ class Product:
         """End the server and everything it started, at once."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
-            self.wait(10)
+        self.wait(10)

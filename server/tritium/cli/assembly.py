@@ -92,7 +92,8 @@ async def listen(options: ServeOptions, assembly: Assembly) -> dict[str, Listene
             page = metrics_handler(registry.models, sources)
             listeners["metrics"] = await listen_http(page, host=host, port=options.metrics_port)
         if options.openai:
-            front = openai_handler(CatalogModels(registry), OpenAIOptions(api_keys=options.openai_key))
+            limited = OpenAIOptions(api_keys=options.openai_key, max_inflight=options.openai_inflight)
+            front = openai_handler(CatalogModels(registry), limited)
             host = options.openai_host or options.host
             listeners["openai"] = await listen_http(front, host=host, port=options.openai_port, limits=limits)
     except BaseException:

@@ -116,7 +116,16 @@ class _Process:
         self._stop.set()
 
     def _on_model(self, event: ModelEvent) -> None:
-        row = Row(event.model, event.version, event.backend, event.instances, event.state, event.seconds, event.reason)
+        row = Row(
+            event.model,
+            event.version,
+            event.backend,
+            event.instances,
+            event.state,
+            event.seconds,
+            event.reason,
+            event.hint,
+        )
         if event.state is State.LOADING:
             self._screen.loading(event.model)
         elif event.state in (State.READY, State.UNAVAILABLE) and not self._stop.is_set():

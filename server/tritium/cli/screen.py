@@ -24,6 +24,13 @@ class Row:
     state: str
     seconds: float
     reason: str = ""
+    hint: str = ""
+
+    @property
+    def failure(self) -> str:
+        """Say in lines why it is not ready and what to do about it."""
+        lines = [*self.reason.splitlines(), *([f"hint: {self.hint}"] if self.hint else [])]
+        return "\n  ".join(lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,7 @@ class Screen:
             self._line(line)
         broken = [row for row in rows if row.reason]
         for row in broken:
-            self._line(f"\n{self._paint(row.model, _RED)} is not ready:\n  " + row.reason.replace("\n", "\n  "))
+            self._line(f"\n{self._paint(row.model, _RED)} is not ready:\n  {row.failure}")
         self._line("")
         for endpoint in endpoints:
             self._line(f"{endpoint.protocol:8} {self._paint(endpoint.url, _BOLD)}")

@@ -11,7 +11,8 @@ from tritium.core.model import State
 class ModelEvent:
     """A version changed its state; `version` is empty where the model never got as far as a version.
 
-    `instances` reads like `2 x CPU`; `seconds` is how long the load took; `reason` says why it is not ready.
+    `instances` reads like `2 x CPU`; `seconds` is how long the load took; `reason` says why it is not ready,
+    and `hint` what to do about it.
     """
 
     model: str
@@ -21,6 +22,7 @@ class ModelEvent:
     instances: str = ""
     seconds: float = 0.0
     reason: str = ""
+    hint: str = ""
 
 
 def describe_instances(config: Any) -> str:

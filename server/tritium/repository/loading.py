@@ -163,7 +163,8 @@ class Loading:
                 self.draining.discard(one.model)
             if shelved.state is State.LOADING:
                 shelved.state, shelved.reason = State.UNAVAILABLE, reason
-            self._tell(candidate, State.UNAVAILABLE, version, seconds=one.seconds if one else 0.0, reason=reason)
+            seconds, hint = one.seconds if one else 0.0, one.hint if isinstance(one, Failed) else ""
+            self._tell(candidate, State.UNAVAILABLE, version, seconds=seconds, reason=reason, hint=hint)
 
     def _retire(self, name: str, retired: list[Retired], replaced: Collection[str] = ()) -> None:
         """Take every version of a model off the shelf; nothing is told of those replaced, which go on being READY."""
@@ -193,5 +194,6 @@ class Loading:
         instances: str = "",
         seconds: float = 0.0,
         reason: str = "",
+        hint: str = "",
     ) -> None:
-        self._on_event(ModelEvent(candidate.name, version, candidate.backend, state, instances, seconds, reason))
+        self._on_event(ModelEvent(candidate.name, version, candidate.backend, state, instances, seconds, reason, hint))

@@ -36,6 +36,7 @@ class Failed:
     version: str
     reason: str
     seconds: float
+    hint: str = ""
 
 
 async def open_version(
@@ -48,7 +49,8 @@ async def open_version(
         labels = _labels(candidate.folder, config.proto)
         model = await loaders[candidate.backend].load(ModelSource(config, candidate.folder, version))
     except InferenceError as error:
-        return Failed(version, f"{messages.STATUS_NAMES[error.grpc_code]}: {error.message}", time.monotonic() - began)
+        reason = f"{messages.STATUS_NAMES[error.grpc_code]}: {error.message}"
+        return Failed(version, reason, time.monotonic() - began, error.hint)
     except Exception as error:  # noqa: BLE001 - a backend's fault must not stop the server
         return Failed(version, f"Internal: {type(error).__name__}: {error}", time.monotonic() - began)
     model.statistics.load_seconds = time.monotonic() - began

@@ -53,10 +53,10 @@ class TensorLoader:
         opening = [asyncio.ensure_future(self.backend.open(source, place, host)) for place in places_of(source.config)]
         try:
             instances = await asyncio.gather(*opening)
+            model = TensorModel(source.config, source.version, instances)
         except BaseException:
             await _close_opened(opening)
             raise
-        model = TensorModel(source.config, source.version, instances)
         health.model = model
         return model
 
