@@ -15,6 +15,7 @@ from tritium.wire.grpc import GrpcLimits, Methods
 from tritium.wire.h1.connection import HttpConnection
 from tritium.wire.h2.connection import GrpcConnection, scratch_bytes
 from tritium.wire.http import Handler, HttpLimits
+from tritium.wire.memory import keep_freed_memory
 from tritium.wire.roster import SWEEP_S, Roster
 from tritium.wire.tls import Tls
 
@@ -88,6 +89,7 @@ async def _listen(
     connection: Callable[[], asyncio.BaseProtocol], roster: Roster, host: str, port: int, context: ssl.SSLContext | None
 ) -> Listener:
     sockets = await bind(host, port)
+    keep_freed_memory()
     servers = [await roster.loop.create_server(connection, sock=each, ssl=context, backlog=BACKLOG) for each in sockets]
     return _SocketListener(host, sockets[0].getsockname()[1], servers, roster)
 

@@ -1,0 +1,24 @@
+"""Has malloc keep the megabytes that bodies and messages leave behind, instead of giving them back to the kernel.
+
+glibc returns a freed megabyte at once, and the next one is faulted in again page by page: that alone doubled the CPU
+time of a 1 MiB request at eight connections (780 against 350 µs, echo over HTTP).
+"""
+
+import ctypes
+
+MMAP_BYTES = 32 << 20
+"""Larger blocks come from the kernel and go back to it; glibc takes no higher threshold."""
+TRIM_BYTES = 256 << 20
+"""As much may stay free at the end of the heap."""
+
+# malloc.h
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+
+
+def keep_freed_memory() -> bool:
+    """Set glibc's thresholds for this process; False where the C library has none (musl, macOS)."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    return bool(mallopt(_M_MMAP_THRESHOLD, MMAP_BYTES) and mallopt(_M_TRIM_THRESHOLD, TRIM_BYTES))
