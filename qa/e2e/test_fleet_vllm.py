@@ -179,11 +179,10 @@ async def test_idle_workers_sleep(disaggregated):
 
 async def test_killed_engine_process(disaggregated, prompts):
     """kill -9 of vLLM's own process under its worker: the stream fails, and the worker ends, to be started again."""
+    group = disaggregated.pool.workers["decode_0"].pid
+    (engine,) = (process for process in _group(group) if _command(process).startswith("VLLM::EngineCor"))
     _, sink = generate(disaggregated, prompts[20], 900)
     await asyncio.wait_for(sink.moved.wait(), 60)
-    worker = disaggregated.pool.workers["decode_0"]
-    group = worker.pid
-    (engine,) = (process for process in _group(group) if _command(process).startswith("VLLM::EngineCor"))
     os.kill(engine, signal.SIGKILL)
     await asyncio.wait_for(sink.over.wait(), 60)
     assert isinstance(sink.error, WorkerLost)

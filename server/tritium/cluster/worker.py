@@ -113,9 +113,10 @@ class Worker:
         self.channel.send(Events(events))
 
     def _died(self, reason: str) -> None:
+        """End at once, so that what ran here goes on elsewhere; the server sweeps away what the engine left."""
         sys.stderr.write(f"{reason}\n")
-        self.exit_status = 1
-        self.ended.set()
+        sys.stderr.flush()
+        os._exit(1)
 
     def _send_gauges(self) -> None:
         """Send the counters when they changed, and look again in a while for as long as they do."""

@@ -145,16 +145,13 @@ class VllmEngine:
     async def _generate(self, request: Generate) -> None:
         """Read one sequence from vLLM to its end."""
         from vllm.exceptions import VLLMClientError  # noqa: PLC0415
-        from vllm.inputs import TokensPrompt  # noqa: PLC0415
+        from vllm.inputs import tokens_input  # noqa: PLC0415
 
         assert self._llm is not None
         first = True
         try:
-            prompt = TokensPrompt(prompt_token_ids=request.token_ids)
-            if request.cache_salt:
-                prompt["cache_salt"] = request.cache_salt
             async for output in self._llm.generate(
-                prompt,
+                tokens_input(request.token_ids, cache_salt=request.cache_salt or None),
                 sampling_params(request, self._source.role),
                 str(request.id),
                 lora_request=self._lora(request.lora),
@@ -165,6 +162,8 @@ class VllmEngine:
         except (InvalidArgument, VLLMClientError, ValueError) as error:
             self._put(Delta(request.id, [], FinishReason.ERROR, error=str(error), invalid=True))
         except Exception as error:  # noqa: BLE001  one sequence's fault, whatever it is, is told and goes no further
+            if self._llm.errored:
+                return  # no fault of the sequence: the worker ends, and its fleet goes on elsewhere
             words = str(error) or type(error).__name__
             self._put(Delta(request.id, [], FinishReason.ERROR, error=f"vLLM: {words}"))
 
