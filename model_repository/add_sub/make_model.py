@@ -1,4 +1,3 @@
-# ruff: noqa: INP001 - a script beside its data, no package
 """Make 1/model.onnx: OUTPUT0 = INPUT0 + INPUT1, OUTPUT1 = INPUT0 - INPUT1. Needs the package onnx.
 
 python model_repository/add_sub/make_model.py

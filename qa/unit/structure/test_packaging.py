@@ -35,7 +35,17 @@ def test_an_empty_environment_gets_one_package(wheel: Path, tmp_path: Path) -> N
     """Installing adds `tritium` and its metadata, the three commands, and nothing named after our folders."""
     venv.create(tmp_path / "venv", with_pip=False)
     site = next((tmp_path / "venv" / "lib").glob("python*/site-packages"))
-    line = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--ignore-installed", "--prefix"]
+    line = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--ignore-installed",
+        "--prefix",
+    ]
     subprocess.run([*line, str(tmp_path / "venv"), str(wheel)], check=True, capture_output=True)
     added = {path.name.split("-")[0] for path in site.iterdir()}
     assert added == {"tritium"}
