@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tritium.wire.gate import Gate
+from tritium.wire.h2.batch import Batch
 from tritium.wire.h2.flow import Credit
 from tritium.wire.h2.frames import Code, ConnectionFault, StreamFault
 from tritium.wire.h2.guard import Budget
@@ -55,13 +56,20 @@ def test_budget_refills_with_time_and_with_work():
         budget.spend()
 
 
+class Turn:
+    """An event loop of which the turn ends when the test says so, by flushing."""
+
+    def call_soon(self, callback):
+        pass
+
+
 @pytest.fixture
 def box(transport):
     class Box(Outbox):
         """An outbox that shows what became of its frames."""
 
     transport.ended = []
-    box = Box(transport, Gate(), transport.ended.append)
+    box = Box(Batch(transport, Turn()), Gate(), transport.ended.append)
     box.transport = transport
     return box
 
@@ -89,7 +97,7 @@ class Recording:
 def test_messages_leave_whole_within_any_windows(memory_transport, sizes, updates, initial_window, frame_bytes):
     """Whatever windows open in whatever order: no byte beyond them, none lost, trailers last, one frame limit."""
     transport, ended = memory_transport(), []
-    outbox = Outbox(transport, Gate(), ended.append)
+    outbox = Outbox(Batch(transport, Turn()), Gate(), ended.append)
     outbox.initial_window, outbox.frame_bytes = initial_window, frame_bytes
     windows = {0: 65_535}
     outlets = {}
@@ -106,6 +114,7 @@ def test_messages_leave_whole_within_any_windows(memory_transport, sizes, update
             stream = 2 * target - 1
             outbox.widen_stream(outlets[stream], credit)
             windows[stream] += credit
+        outbox.flush()
         sent = Recording(bytes(transport.written))
         assert sum(len(sent.data(stream)) for stream in outlets) <= windows[0]
         assert all(len(sent.data(stream)) <= windows[stream] for stream in outlets)
@@ -121,11 +130,14 @@ def test_messages_leave_whole_within_any_windows(memory_transport, sizes, update
 
 
 def test_small_answer_is_one_write(box):
-    """Headers, message and trailers leave together."""
+    """Headers, message and trailers leave together, and with them whatever else the turn brings."""
     box.send(box.open(1), b"reply", TRAILERS_OK)
+    box.send(box.open(3), b"reply", TRAILERS_OK)
+    assert box.transport.writes == 0
+    box.flush()
     assert box.transport.writes == 1
-    assert [frame[0] for frame in Recording(box.transport.take()).frames] == [1, 0, 1]
-    assert box.transport.ended == [1]
+    assert [frame[0] for frame in Recording(box.transport.take()).frames] == [1, 0, 1] * 2
+    assert box.transport.ended == [1, 3]
 
 
 def test_socket_that_is_full_holds_messages_back(box):
@@ -134,9 +146,11 @@ def test_socket_that_is_full_holds_messages_back(box):
     box.gate.close()
     box.send(outlet, b"a")
     box.finish(outlet, TRAILERS_OK)
+    box.flush()
     assert box.transport.writes == 0
     box.gate.open()
     box.pump()
+    box.flush()
     assert [frame[0] for frame in Recording(box.transport.take()).frames] == [1, 0, 1]
 
 
@@ -155,8 +169,10 @@ def test_dropped_stream_is_forgotten(box):
     outlet = box.open(1)
     box.send(outlet, bytes(1 << 20))
     box.drop(outlet)
+    box.flush()
     box.transport.take()
     box.widen(1 << 20)
+    box.flush()
     assert box.transport.take() == b""
     assert box.pending_bytes == 0
 

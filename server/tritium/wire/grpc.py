@@ -53,7 +53,7 @@ class Call(Protocol):
         ...
 
 
-Reply = bytes | Sequence[bytes | bytearray | memoryview]
+Reply = bytes | memoryview | Sequence[bytes | bytearray | memoryview]
 """A message, or the parts of one in order; large parts are not copied and must not change until they have left."""
 
 Unary = Callable[[bytes | memoryview, Call], Awaitable[Reply]]

@@ -239,7 +239,9 @@ async def _abort(context: Any, error: GrpcError) -> Never:
 
 
 def _joined(message: Reply) -> bytes:
-    return message if isinstance(message, bytes) else b"".join(message)
+    if isinstance(message, bytes):
+        return message
+    return bytes(message) if isinstance(message, memoryview) else b"".join(message)
 
 
 def _bytes(value: str | bytes) -> bytes:

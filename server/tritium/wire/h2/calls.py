@@ -129,6 +129,7 @@ class Calls:
 
     def feed(self, stream: Stream, piece: memoryview, held: int, *, last: bool) -> None:
         """Hand a piece of DATA to its stream."""
+        stream.received += len(piece)
         try:
             messages = stream.assembler.feed(piece)
         except GrpcError as error:
@@ -141,6 +142,7 @@ class Calls:
         stream = self._streams.get(stream_id)
         if stream is None:
             return
+        stream.received += size
         try:
             messages = stream.assembler.filled(size)
         except GrpcError as error:
@@ -180,6 +182,9 @@ class Calls:
         stream.close_half()
         if stream.over:
             return
+        if stream.head.content_length not in (None, stream.received):
+            self.reset(stream.id, Code.PROTOCOL_ERROR)
+            return
         if not stream.assembler.between_messages:
             stream.fail(Status.INTERNAL, "the requests ended in the middle of a message")
         elif not stream.streaming:
@@ -199,6 +204,8 @@ class Calls:
         self._running -= 1
         stream.forget_callbacks()
         del self._roster.running[stream]
+        if not self._running:
+            self.outbox.flush()
 
     async def _answer_unary(self, handler: Unary, message: Message, stream: Stream) -> None:
         try:

@@ -11,6 +11,7 @@ import structlog
 
 from tritium.wire.gate import Gate
 from tritium.wire.grpc import GrpcLimits, Methods
+from tritium.wire.h2.batch import Batch
 from tritium.wire.h2.blocks import BlockCollector
 from tritium.wire.h2.calls import Calls
 from tritium.wire.h2.flow import Credit
@@ -87,7 +88,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
         self._transport = transport  # type: ignore[assignment]  # a stream transport, by the way it is created
         peer = transport.get_extra_info("peername")
         name = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "local"
-        self._outbox = Outbox(self._transport, self._gate, self._on_ended)
+        self._outbox = Outbox(Batch(self._transport, self._roster.loop), self._gate, self._on_ended)
         self._calls = Calls(self._methods, self._limits, self._roster, self._outbox, name)
         self._roster.enter(self)
 
@@ -303,6 +304,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
         self._closed = True
         self._since = self._roster.loop.time()
         self._calls.cancel_all()
+        self._outbox.flush()
         # Closing at once, with input unread, would destroy the GOAWAY on its way.
         if self._transport.can_write_eof():
             self._transport.write_eof()
@@ -311,6 +313,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
 
     def _close_if_done(self) -> None:
         if self._calls.refuse_above is not None and not self._calls:
+            self._outbox.flush()
             self._transport.close()
 
     def wind_down(self) -> None:

@@ -1,15 +1,15 @@
 """What we may still send: messages leave as far as the peer's windows and its reading allow, the rest waits here.
 
-The usual answer fits and leaves at once, headers, message and trailers in a single write. When it does not fit, each
+The usual answer fits and leaves with the turn, headers, message and trailers together. When it does not fit, each
 waiting stream gets its turn of one frame or a few, so that a large answer cannot starve the small ones.
 """
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from tritium.wire.gate import Gate
 from tritium.wire.grpc import Reply
+from tritium.wire.h2.batch import Batch
 from tritium.wire.h2.frames import (
     DEFAULT_FRAME_BYTES,
     DEFAULT_WINDOW,
@@ -26,8 +26,6 @@ from tritium.wire.h2.frames import (
 from tritium.wire.h2.replies import INITIAL
 from tritium.wire.http import Buffer
 
-JOIN_BYTES = 16 << 10
-"""Frames up to this size are copied into one buffer; larger payloads are handed to writev as they are."""
 TURN_BYTES = 128 << 10
 HIGH_BYTES = 256 << 10
 LOW_BYTES = 64 << 10
@@ -72,8 +70,8 @@ class Outbox:
     """The sending side of one connection; `on_ended` is told of each outlet whose last frame has left."""
 
     __slots__ = (
+        "_batch",
         "_on_ended",
-        "_transport",
         "frame_bytes",
         "gate",
         "initial_window",
@@ -82,8 +80,8 @@ class Outbox:
         "window",
     )
 
-    def __init__(self, transport: asyncio.Transport, gate: Gate, on_ended: Callable[[int], None]) -> None:
-        self._transport = transport
+    def __init__(self, batch: Batch, gate: Gate, on_ended: Callable[[int], None]) -> None:
+        self._batch = batch
         self._on_ended = on_ended
         self.gate = gate
         self.window = DEFAULT_WINDOW
@@ -98,7 +96,11 @@ class Outbox:
 
     def control(self, frame: bytes) -> None:
         """Send a frame that no window holds back."""
-        self._transport.write(frame)
+        self._batch.add((frame,), len(frame))
+
+    def flush(self) -> None:
+        """Do not wait for the end of the turn."""
+        self._batch.flush()
 
     def send(self, outlet: Outlet, message: Reply, trailers: bytes | None = None) -> None:
         """Send a message; `trailers`, when given, end the stream after it."""
@@ -135,10 +137,7 @@ class Outbox:
         if trailers is not None:
             end = FRAME_HEAD.pack(0, len(trailers), _HEADERS, END_HEADERS | END_STREAM, stream) + trailers
         head = self.begin(outlet) + FRAME_HEAD.pack(framed >> 8, framed & 0xFF, _DATA, 0, stream)
-        if framed <= JOIN_BYTES:
-            self._transport.write(b"".join((head, *parts, end)))
-        else:
-            self._transport.writelines((head, *parts, end))
+        self._batch.add((head, *parts, end), len(head) + framed + len(end))
         if trailers is not None:
             self._end(outlet)
 
@@ -147,13 +146,13 @@ class Outbox:
         if outlet.pending:
             outlet.trailers = trailers
             return
-        self._transport.write(self._trailers(outlet, trailers))
+        self.control(self._trailers(outlet, trailers))
         self._end(outlet)
 
     def refuse(self, outlet: Outlet, block: bytes) -> None:
         """End a stream that has sent nothing with one header block."""
         outlet.begun = True
-        self._transport.write(pack_head(len(block), _HEADERS, END_HEADERS | END_STREAM, outlet.stream_id) + block)
+        self.control(pack_head(len(block), _HEADERS, END_HEADERS | END_STREAM, outlet.stream_id) + block)
         self._end(outlet)
 
     def begin(self, outlet: Outlet) -> bytes:
@@ -273,7 +272,7 @@ class Outbox:
             self.waiting[outlet.stream_id] = outlet  # behind the others, wherever the windows close
         elif outlet.trailers is not None:
             buffers.append(self._trailers(outlet, outlet.trailers))
-        self._transport.writelines(buffers)
+        self._batch.add(buffers, sum(map(len, buffers)))
         if ended and outlet.trailers is not None:
             self._end(outlet)
         if outlet.gate.shut and outlet.pending_bytes < LOW_BYTES:

@@ -56,6 +56,7 @@ class Stream:
         "outlet",
         "owed",
         "peer",
+        "received",
         "streaming",
     )
 
@@ -73,6 +74,7 @@ class Stream:
         self.half_closed = False
         self.cancelled = False
         self.streaming = False
+        self.received = 0
         self.held = 0
         """Bytes of requests that wait for the handler."""
         self.owed = 0
