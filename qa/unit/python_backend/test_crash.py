@@ -3,10 +3,13 @@
 import asyncio
 import os
 import signal
+from asyncio import get_running_loop
 
 import pytest
 
 from tritium.core.errors import WorkerLost
+from tritium.core.instance import Job
+from tritium.core.replies import SingleReply
 
 MODEL = """
 import os, signal, sys, time
@@ -37,22 +40,23 @@ def dying(die: str, initialize: str = "pass") -> str:
     return MODEL.format(die=die, initialize=initialize)
 
 
-@pytest.mark.parametrize("die", DEATHS)
-async def test_only_what_had_begun_fails(serve, die):
+async def test_only_what_had_begun_fails(serve):
     """The execution that was running fails and says how the process ended; those behind it run in the next process."""
     changes = []
-    model = await serve(dying(die), changed=lambda: changes.append(model.instance.healthy))
-    first = await model.ask([1.0])
-    fatal = model.submit(model.request([-1.0]), model.request([0.0]))
-    behind = [model.submit(model.request([float(i)]))[0] for i in range(10)]
-    for future in fatal:
-        with pytest.raises(WorkerLost) as caught:
-            await future
-        assert f"the process of model instance 'm_0_0' {DEATHS[die]} while it ran this request" == caught.value.message
-    answers = [(await future).outputs[0].array().tolist() for future in behind]
-    assert [float(i) for i in range(10)] == [value for _, value in answers]
-    assert first[0] not in {pid for pid, _ in answers}
-    assert changes == [False, True]
+    ways = ", ".join(f"lambda: {die}" for die in DEATHS)
+    model = await serve(dying(f"({ways})[-int(value) - 1]()"), changed=lambda: changes.append(model.instance.healthy))
+    for number, ending in enumerate(DEATHS.values(), 1):
+        (before, _) = await model.ask([1.0])
+        fatal = model.submit(model.request([-float(number)]), model.request([0.0]))
+        behind = [model.submit(model.request([float(i)]))[0] for i in range(10)]
+        for future in fatal:
+            with pytest.raises(WorkerLost) as caught:
+                await future
+            assert caught.value.message == f"the process of model instance 'm_0_0' {ending} while it ran this request"
+        answers = [(await future).outputs[0].array().tolist() for future in behind]
+        assert [value for _, value in answers] == [float(i) for i in range(10)]
+        assert before not in {pid for pid, _ in answers}
+    assert changes == [False, True] * len(DEATHS)
 
 
 async def test_killed_from_outside_while_idle(serve):
@@ -179,6 +183,45 @@ async def test_a_process_without_its_socket(serve):
     with pytest.raises(WorkerLost):
         await asyncio.wait_for(lost, 10)
     assert (await model.infer([0.0])).outputs == []
+
+
+async def test_garbage_on_the_socket(serve):
+    """A model that writes to a descriptor that is not its own loses its process, not the server."""
+    model = await serve(
+        """
+        import os, socket, stat, time
+        import triton_python_backend_utils as pb_utils
+        class TritonPythonModel:
+            def execute(self, requests):
+                if requests[0].inputs()[0].as_numpy()[0] < 0:
+                    for fd in range(3, 50):
+                        try:
+                            if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                                os.write(fd, b"\\3\\0\\0\\0xyz")
+                        except OSError:
+                            pass
+                    time.sleep(60)
+                return [pb_utils.InferenceResponse([]) for _ in requests]
+        """
+    )
+    (lost,) = model.submit(model.request([-1.0]))
+    with pytest.raises(WorkerLost, match="what is no message"):
+        await asyncio.wait_for(lost, 10)
+    assert (await model.infer([0.0])).outputs == []
+
+
+async def test_a_reply_that_fails(serve, capfd):
+    """A client whose reply cannot be delivered harms no other request."""
+    model = await serve(dying("pass"))
+
+    class Broken:
+        def send(self, response, *, final) -> None:
+            raise ConnectionError("the client has gone")
+
+    batch = [Job(model.request([1.0]), Broken()), Job(model.request([2.0]), good := SingleReply(get_running_loop()))]
+    await asyncio.wait_for(model.start(batch), 10)
+    assert (await good.future).outputs[0].array()[1] == 1.0
+    assert "the client has gone" in capfd.readouterr().out
 
 
 async def test_readiness_of_the_model_itself(serve, tmp_path, tools):

@@ -147,44 +147,55 @@ async def test_returning_something(serve):
     )
 
 
-@pytest.mark.parametrize(
-    "use", ["pass", "requests[0].get_response_sender()", "requests[0].get_response_sender().send(answer(1))"]
-)
-async def test_forgetting_the_final_flag(serve, use):
+async def test_forgetting_the_final_flag(serve):
     """A sender that is dropped without the final flag ends the stream: no client waits for ever."""
-    model = await serve(model_of(use), CONFIG)
-    assert ([[1.0]] if "send(" in use else []) == values(await model.stream([0.0]).rest())
+    model = await serve(
+        model_of(
+            """
+choice = int(requests[0].inputs()[0].as_numpy()[0])
+if choice > 0:
+    sender = requests[0].get_response_sender()
+if choice > 1:
+    sender.send(answer(1))
+"""
+        ),
+        CONFIG,
+    )
+    ends = [values(await model.stream([float(choice)]).rest()) for choice in range(3)]
+    assert ends == [[], [], [[1.0]]]
 
 
 MISUSES = {
-    "sender.send(answer(1), FINAL); sender.send(answer(2))": "Response sender has been closed.",
+    "[sender.send(answer(1), FINAL), sender.send(answer(2))]": "Response sender has been closed.",
     "sender.send()": "Inference Response object must be provided when the response flags is set to zero.",
     "sender.send(answer(1), flags=7)": "Unable to send response. Unsupported flag provided.",
 }
 
 
-@pytest.mark.parametrize("use", MISUSES)
-async def test_misusing_a_sender(serve, use):
+async def test_misusing_a_sender(serve):
     """A sender says what is wrong with how it is used, in Triton's words."""
+    uses = ", ".join(f"lambda: {use}" for use in MISUSES)
     model = await serve(
         model_of(
             f"""
+self.said = getattr(self, "said", [])
+choice = int(requests[0].inputs()[0].as_numpy()[0])
+if choice < 0:
+    raise RuntimeError(" | ".join(self.said))
 sender = requests[0].get_response_sender()
 try:
-    {use}
+    ({uses})[choice]()
 except pb_utils.TritonModelException as error:
-    self.said = str(error)
-raise RuntimeError(self.said)
+    self.said.append(str(error))
 """
         ),
         CONFIG,
     )
-    items = await model.stream([0.0]).rest()
-    if isinstance(items[-1], ModelFailed):
-        assert MISUSES[use] in items[-1].message
-    else:
-        # The final response went out before the misuse; a second request, answered whole, proves the model lives.
-        assert values(items) == [[1.0]]
+    answered = [values(await model.stream([float(choice)]).rest()) for choice in range(len(MISUSES))]
+    assert answered == [[[1.0]], [], []]
+    (error,) = await model.stream([-1.0]).rest()
+    for said, expected in zip(error.message.split(" | "), MISUSES.values(), strict=True):
+        assert expected in said
 
 
 async def test_a_second_response_of_an_ordinary_model(serve):

@@ -69,6 +69,15 @@ async def test_every_request_of_the_batch_fails(serve):
     assert (await alone[0]).outputs == []
 
 
+def choosing(line: str) -> str:
+    """Return a model whose execute is one line, with the number it was sent as `choice`."""
+    return (
+        "import numpy as np\nimport triton_python_backend_utils as pb_utils\n"
+        "class TritonPythonModel:\n    def execute(self, requests):\n"
+        f"        choice = int(requests[0].inputs()[0].as_numpy()[0])\n        {line}\n"
+    )
+
+
 RETURNED = {
     "'text'": "Expected a list in the execute return, found type '<class 'str'>'.",
     "[]": "Number of InferenceResponse objects do not match the number of InferenceRequest objects. "
@@ -77,11 +86,11 @@ RETURNED = {
 }
 
 
-@pytest.mark.parametrize("returned", RETURNED)
-async def test_wrong_returns(serve, returned):
+async def test_wrong_returns(serve):
     """A wrong type, number or element is an error in Triton's words."""
-    model = await serve(f"class TritonPythonModel:\n    def execute(self, requests): return {returned}\n")
-    assert PREFIX + RETURNED[returned] == await failure(model)
+    model = await serve(choosing(f"return ({', '.join(RETURNED)})[choice]"))
+    told = [await failure(model, [float(choice)]) for choice in range(len(RETURNED))]
+    assert told == [PREFIX + said for said in RETURNED.values()]
 
 
 MADE = {
@@ -93,19 +102,12 @@ MADE = {
 }
 
 
-@pytest.mark.parametrize("made", MADE)
-async def test_responses_that_cannot_be_made(serve, made):
+async def test_responses_that_cannot_be_made(serve):
     """A tensor or response made of the wrong things is refused where it is made, by name."""
-    model = await serve(
-        f"""
-        import numpy as np
-        import triton_python_backend_utils as pb_utils
-        class TritonPythonModel:
-            def execute(self, requests):
-                return [pb_utils.InferenceResponse([{made}])]
-        """
-    )
-    assert (await failure(model)).startswith(PREFIX + MADE[made])
+    makers = ", ".join(f"lambda: {made}" for made in MADE)
+    model = await serve(choosing(f"return [pb_utils.InferenceResponse([({makers})[choice]()])]"))
+    for choice, said in enumerate(MADE.values()):
+        assert (await failure(model, [float(choice)])).startswith(PREFIX + said)
 
 
 async def test_no_execute(serve):

@@ -51,6 +51,17 @@ async def test_bytes_come_back(serve, tools):
     assert sent.tolist() == output.array().tolist()
 
 
+async def test_nothing_at_all(serve, tools):
+    """Tensors without elements pass, of numbers and of strings alike."""
+    model = await serve(tools.identity, ALL_KINDS)
+    empty = [from_array("IN_FP32", np.zeros((0, 3)), "FP32"), Tensor("IN_STRING", "BYTES", (2, 0), b"")]
+    response = await model.infer(*empty)
+    assert [(output.datatype, output.shape, bytes(output.data)) for output in response.outputs] == [
+        ("FP32", (0, 3), b""),
+        ("BYTES", (2, 0), b""),
+    ]
+
+
 async def test_strings_of_any_numpy_kind_are_bytes(serve):
     """A model may answer with str objects, numpy's S or numpy's U arrays."""
     model = await serve(

@@ -27,7 +27,8 @@ _END = 2
 class Calls:
     """The calls of one process; made anew with it."""
 
-    def __init__(self, owner: str, host: BackendHost) -> None:
+    def __init__(self, instance: str, owner: str, host: BackendHost) -> None:
+        self._instance = instance
         self._owner = owner
         self._host = host
         self._requests: dict[int, InferRequest] = {}
@@ -47,7 +48,7 @@ class Calls:
                 self._controls.add(task)
                 task.add_done_callback(self._controls.discard)
             case frames.Log(level, text):
-                getattr(log, level)("model_log", instance=self._owner, message=text)
+                getattr(log, level)("model_log", instance=self._instance, message=text)
             case frames.MetricDefined():
                 self._define(message)
             case frames.MetricChanged(number, verb, value):
@@ -117,7 +118,7 @@ class Calls:
                 message.buckets,
             )
         except ValueError as error:
-            log.warning("metric_refused", instance=self._owner, metric=message.family, reason=str(error))
+            log.warning("metric_refused", instance=self._instance, metric=message.family, reason=str(error))
 
     def _change(self, number: int, verb: str, value: float) -> None:
         metric = self._metrics.get(number)

@@ -80,6 +80,9 @@ class Channel:
         except Fatal as fatal:
             self.fatal = str(fatal)
             messages = None
+        except msgspec.DecodeError as error:
+            self.fatal = f"the process wrote into its own socket what is no message: {error}"
+            messages = None
         if messages is None:
             self._loop.remove_reader(self._socket.fileno())
             self._on_end()

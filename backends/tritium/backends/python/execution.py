@@ -3,13 +3,26 @@
 import asyncio
 from collections.abc import Sequence
 
+import structlog
+
 from tritium.core.errors import Cancelled, InferenceError
 from tritium.core.instance import ExecutionTimes, Job
+from tritium.core.request import InferResponse
+
+log = structlog.get_logger("tritium.python")
 
 MOST_AHEAD = 64
 LEAST_AHEAD = 2
 AHEAD_NS = 1_000_000
 """What a process holds should take it about so long, so that it never waits for us, and others can still be dropped."""
+
+
+def answer(job: Job, response: InferResponse | InferenceError | None, *, final: bool) -> None:
+    """Send one response to its client; one that cannot be delivered must not keep others from theirs."""
+    try:
+        job.reply.send(response, final=final)
+    except Exception:
+        log.exception("reply_failed", model=job.request.model_name, id=job.request.id)
 
 
 class Execution:
@@ -35,7 +48,7 @@ class Execution:
     def refuse(self, error: InferenceError | None = None) -> None:
         """Answer every request with an error: the model has not seen it."""
         for job in self.jobs:
-            job.reply.send(error or Cancelled("the request was cancelled before the model saw it"), final=True)
+            answer(job, error or Cancelled("the request was cancelled before the model saw it"), final=True)
         self.finish(None)
 
 

@@ -16,7 +16,7 @@ from itertools import count
 import structlog
 
 from tritium.backends.python import frames
-from tritium.backends.python.execution import MOST_AHEAD, Execution, Window
+from tritium.backends.python.execution import MOST_AHEAD, Execution, Window, answer
 from tritium.backends.python.outcomes import error_of
 from tritium.backends.python.starter import Starter
 from tritium.backends.python.worker import Worker
@@ -54,6 +54,7 @@ class PythonInstance:
         self._attempt = 0
         self._restarting: asyncio.Task[None] | None = None
         self._asking: asyncio.TimerHandle | None = None
+        self._asked = False
         self._idle = asyncio.Event()
 
     async def open(self) -> None:
@@ -158,12 +159,12 @@ class PythonInstance:
             log.error("execution_failed", instance=self.name, error=message.error)
             for key in execution.keys:
                 if (job := self._open.pop(key, None)) is not None:
-                    job.reply.send(ModelFailed(said), final=True)
+                    answer(job, ModelFailed(said), final=True)
         else:
             for key, frame in zip(execution.keys, message.responses, strict=True):
                 if frame is not None:
                     job = self._open.pop(key)
-                    job.reply.send(self._response(worker, job.request, frame), final=True)
+                    answer(job, self._response(worker, job.request, frame), final=True)
         self._attempt = 0
         self._window.note(message.infer_ns)
         self._hand_over()
@@ -183,16 +184,15 @@ class PythonInstance:
         final = message.final or not self._starter.decoupled
         if final:
             del self._open[message.key]
-        job.reply.send(response, final=final)
+        answer(job, response, final=final)
 
     def _on_dropped(self, job: Job) -> None:
         if self._starter.decoupled:
-            job.reply.send(None, final=True)
+            answer(job, None, final=True)
             return
         said = f"model instance '{self.name}' gave a request up without answering it"
-        job.reply.send(
-            ModelFailed(said, hint="execute() returned None for it, and its response sender was not used"), final=True
-        )
+        hint = "execute() returned None for it, and its response sender was not used"
+        answer(job, ModelFailed(said, hint), final=True)
 
     def _response(
         self, worker: Worker, request: InferRequest | None, frame: frames.ResponseFrame
@@ -224,7 +224,7 @@ class PythonInstance:
         self._waiting.extendleft(reversed(again))
         failed, self._open = self._open, {}
         for job in failed.values():
-            job.reply.send(error, final=True)
+            answer(job, error, final=True)
         log.error("model_process_lost", instance=self.name, reason=said, failed=len(failed), again=len(again))
         self._restarting = asyncio.ensure_future(self._restart())
         self._starter.host.changed()
@@ -252,16 +252,21 @@ class PythonInstance:
     def _serve(self, worker: Worker) -> None:
         self._worker = worker
         self._model_ready = True
+        self._asked = False
         self._hand_over()
         if worker.asks_ready:
             self._ask_ready(worker)
 
     def _ask_ready(self, worker: Worker) -> None:
         if worker is self._worker:
-            worker.post(frames.AskReady())
+            if not self._asked:
+                # One question at a time: a process at work answers when it is done.
+                self._asked = True
+                worker.post(frames.AskReady())
             self._asking = asyncio.get_running_loop().call_later(ASK_READY_S, self._ask_ready, worker)
 
     def _on_ready_answer(self, *, ready: bool, error: str) -> None:
+        self._asked = False
         if ready is self._model_ready:
             return
         self._model_ready = ready

@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 
 from tritium.backends.contract import BackendHost, InstancePlace, ModelSource
 from tritium.backends.python import frames
@@ -11,6 +12,8 @@ from tritium.backends.python.interpreter import interpreter_of
 from tritium.backends.python.worker import Timeouts, Worker
 from tritium.compat.config.json import to_json
 from tritium.core.errors import InvalidArgument, ModelFailed
+
+_numbers = count(1)
 
 OnMessage = Callable[[Worker, frames.Up], None]
 OnLost = Callable[[Worker, str], None]
@@ -46,6 +49,8 @@ class Starter:
     place: InstancePlace
     host: BackendHost
     timeouts: Timeouts
+    owner: str = field(default_factory=lambda: f"starter {next(_numbers)}")
+    """Whose the model's metrics are. Not the instance's name: a reload has two of that name for a while."""
 
     @property
     def model_name(self) -> str:
@@ -75,7 +80,7 @@ class Starter:
         Raises:
             InferenceError: the model cannot be loaded.
         """
-        calls = Calls(self.place.name, self.host)
+        calls = Calls(self.place.name, self.owner, self.host)
 
         def take(message: frames.Up) -> None:
             if isinstance(message, frames.Executed | frames.Sent | frames.ReadyAnswer):
@@ -98,7 +103,7 @@ class Starter:
 
     def forget(self) -> None:
         """Drop what the model leaves with the server: its metrics."""
-        self.host.metrics.disown(self.place.name)
+        self.host.metrics.disown(self.owner)
 
 
 def load_message(source: ModelSource, place: InstancePlace, *, complete: bool = False) -> frames.Load:

@@ -22,11 +22,14 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit("the server ended before the model's process began")
-    # The interpreter put this file's folder first; a model must not find `host` or `pump` there.
-    del sys.path[0]
+    # The interpreter put this file's folder first, where a model would find `host` and `pump`.
+    if sys.path[0] == os.path.dirname(__file__):  # noqa: PTH120  # pathlib costs the start 5 ms
+        del sys.path[0]
     del sys.argv[1:]
     # What the model prints is read by people, also through a pipe.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a text stream at this point
+    for descriptor in (sock_fd, inbound, outbound):
+        os.set_inheritable(descriptor, False)
     sock = socket.socket(fileno=sock_fd)
     tritium = types.ModuleType("tritium")
     tritium.__path__ = portions
