@@ -26,6 +26,7 @@ class KvIndex:
         self._masks: dict[int, int] = {}
         self._workers: dict[int, dict[int, int]] = {}
         self._capacity: dict[int, int] = {}
+        self._bits: dict[int, int] = {}
         self._again: dict[tuple[int, int], int] = {}
         """(worker, block) -> how many more engine hashes name it, for engines that store a block twice."""
         self.orphans = 0
@@ -43,6 +44,7 @@ class KvIndex:
         """Begin to follow a worker that can hold at most `capacity_blocks`."""
         self._workers[worker] = {}
         self._capacity[worker] = max(1, capacity_blocks)
+        self._bits[worker] = 1 << worker
 
     def parent(self, worker: int, engine_hash: int) -> int | None:
         """Return our hash of a block of the worker, or None where it is not known."""
@@ -52,18 +54,24 @@ class KvIndex:
         """Note that `blocks`, named so by the worker's engine, entered its cache."""
         held = self._workers[worker]
         masks = self._masks
-        bit = 1 << worker
+        bit = self._bits[worker]
+        last = with_us = 0
         for engine_hash, block in zip(engine_hashes, blocks, strict=True):
             known = held.get(engine_hash)
             if known == block:
                 continue
             if known is not None:
                 self.remove(worker, (engine_hash,))
-            mask = masks.get(block, 0)
-            if mask & bit:
+            mask = masks.get(block)
+            if mask is None:
+                masks[block] = bit
+            elif mask & bit:
                 self._again[worker, block] = self._again.get((worker, block), 0) + 1
             else:
-                masks[block] = mask | bit
+                # Blocks in a row mostly have one mask: kept as one object, or the masks outweigh all the rest.
+                if mask is not last:
+                    last, with_us = mask, mask | bit
+                masks[block] = with_us
             held[engine_hash] = block
         # A worker cannot hold more than its capacity: what is over was removed and we were not told, oldest first.
         while len(held) > self._capacity[worker]:
@@ -73,7 +81,8 @@ class KvIndex:
         """Note that blocks left the worker's cache; unknown ones are ignored."""
         held = self._workers[worker]
         masks = self._masks
-        bit = 1 << worker
+        bit = self._bits[worker]
+        last = without_us = 0
         for engine_hash in engine_hashes:
             block = held.pop(engine_hash, None)
             if block is None:
@@ -82,11 +91,13 @@ class KvIndex:
                 if more > 1:
                     self._again[worker, block] = more - 1
                 continue
-            rest = masks[block] & ~bit
-            if rest:
-                masks[block] = rest
-            else:
+            mask = masks[block]
+            if mask == bit:
                 del masks[block]
+                continue
+            if mask is not last:
+                last, without_us = mask, mask & ~bit
+            masks[block] = without_us
 
     def clear(self, worker: int) -> None:
         """Note that the worker dropped its whole cache."""
@@ -97,6 +108,7 @@ class KvIndex:
         self.clear(worker)
         del self._workers[worker]
         del self._capacity[worker]
+        del self._bits[worker]
 
     def dump(self, worker: int) -> list[HeldBlock]:
         """Return everything known of one worker, for another router to start from."""
