@@ -234,3 +234,25 @@ async def test_close_cuts_what_does_not_end(fleet_of, request_for, collector):
         await sink.grown(1)
         await fleet.close()
         assert isinstance(sink.error, Unavailable)
+
+
+async def test_many_kills(fleet_of, request_for, collector, echo):
+    """Workers die under load one after the other: every stream ends as it would have, and nothing stays booked."""
+    async with fleet_of("workers=3", step_s=0.002) as fleet:
+        streams = []
+        for kill in range(4):
+            for index in range(40):
+                prompt, sink = [index % 9, *PROMPT, kill, index], collector()
+                fleet.generate(request_for(prompt, max_tokens=60), sink)
+                streams.append((prompt, sink))
+            await sink.grown(1 + 5 * kill)
+            os.kill(fleet.pool.workers[f"worker_{kill % 3}"].pid, signal.SIGKILL)
+            await fleet.events.until("worker_ready", 4 + kill)
+        for prompt, sink in streams:
+            await sink.end()
+            assert sink.error is None
+            assert echo.continuation(prompt, 60) == sink.tokens
+        assert len(fleet.flights) == 0
+        assert not any(load.active or load.prefill_blocks or load.decode_blocks for load in fleet.pool.generating.loads)
+        moved = next(value for name, _, value in fleet.metrics() if name == "tritium_fleet_moved_requests_total")
+        assert moved > 10

@@ -31,7 +31,7 @@ async def test_worker_that_dies_loading(fleet_of):
 
 async def test_unknown_engine(tmp_path):
     """An engine that is not installed is named, with those that are."""
-    with pytest.raises(ModelFailed, match=r"no engine 'nonesuch' is installed; there are .*embedded.*vllm"):
+    with pytest.raises(ModelFailed, match=r"no engine 'nonesuch' is installed \(there are .*embedded.*vllm"):
         await start_fleet(FleetSpec(), name="m", engine="nonesuch", folder=tmp_path, arguments={})
 
 

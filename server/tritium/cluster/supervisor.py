@@ -104,6 +104,7 @@ class SupervisedWorker:
         """Let what runs finish within `grace_s`, then end the process."""
         if self._keeper is not None:
             self._keeper.cancel()
+            await asyncio.wait([self._keeper])
         was_ready, self.state = self.ready, WorkerState.DRAINING
         process = self._process
         if process is not None and not process.ended.is_set():

@@ -83,7 +83,7 @@ class Worker:
             info = await self._open(load)
         except Exception as error:  # noqa: BLE001  an engine may raise anything; its words go to the operator
             self.exit_status = 1
-            self.channel.send(Failed(error.message if isinstance(error, InferenceError) else _words(error)))
+            self.channel.send(Failed(_words(error)))
             self.channel.close()
             self.ended.set()
             return
@@ -170,12 +170,14 @@ def _engine(name: str) -> Callable[[EngineSource], LanguageEngine]:
     elif ":" in name:
         point = EntryPoint(name, name, "tritium.engines")
     else:
-        raise NotFound(f"no engine '{name}' is installed; there are {', '.join(sorted(engines.names))}")
+        raise NotFound(f"no engine '{name}' is installed", hint=f"there are {', '.join(sorted(engines.names))}")
     engine: Callable[[EngineSource], LanguageEngine] = point.load()
     return engine
 
 
 def _words(error: Exception) -> str:
+    if isinstance(error, InferenceError):
+        return f"{error.message} ({error.hint})" if error.hint else error.message
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
