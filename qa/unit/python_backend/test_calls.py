@@ -130,6 +130,29 @@ class TritonPythonModel:
     assert [sum(range(30)) * 2.0] == await model.ask([0.0])
 
 
+async def test_giving_up_an_awaited_call(house, tools):
+    """A call that the model no longer awaits is cancelled at the other model."""
+    await house.add(
+        "slow",
+        f"{HEAD}import time\nclass TritonPythonModel:\n    def execute(self, requests):\n"
+        "        while not requests[0].is_cancelled(): time.sleep(0.001)\n        return [answer([1])]\n",
+    )
+    model = await house.add(
+        "caller",
+        f"""{HEAD}
+class TritonPythonModel:
+    async def execute(self, requests):
+        try:
+            await asyncio.wait_for(ask([0], model="slow").async_exec(), 0.05)
+        except TimeoutError:
+            return [answer([9])]
+""",
+    )
+    assert await model.ask([0.0]) == [9.0]
+    (made,) = [request for request in house.requests if request.model_name == "slow"]
+    await tools.until(lambda: made.cancelled)
+
+
 async def test_asking_within_a_loop_of_its_own(house):
     """A plain execute may run its own event loop and await async_exec in it."""
     model = await house.add(

@@ -50,6 +50,19 @@ async def test_raising_in_a_coroutine(serve):
     assert ["(" + line.split("(")[1] for line in said.split("\n")[3:5]] == ["(5): inner", "(3): execute"]
 
 
+async def test_raising_what_is_no_exception(serve):
+    """A cancellation that escapes from execute is an error of the request; the process lives on."""
+    model = await serve(
+        """
+        import asyncio, os
+        class TritonPythonModel:
+            def execute(self, requests):
+                raise asyncio.CancelledError(os.getpid())
+        """
+    )
+    assert (await failure(model)).startswith(f"{PREFIX}CancelledError: {model.instance.pid}\n\nAt:\n")
+
+
 async def test_every_request_of_the_batch_fails(serve):
     """An exception fails each request of its execution, and only those."""
     model = await serve(

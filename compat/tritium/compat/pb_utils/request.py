@@ -211,6 +211,11 @@ class InferenceRequest:
         def wake() -> None:
             loop.call_soon_threadsafe(resolve)
 
+        def give_up(future: "asyncio.Future[Any]") -> None:
+            if future.cancelled():
+                pending.cancel()
+
+        future.add_done_callback(give_up)
         pending.when_done(wake)
         return future
 

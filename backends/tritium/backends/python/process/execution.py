@@ -50,7 +50,9 @@ class Executor:
             returned = self._call(requests)
         except Misuse as misuse:
             error = str(misuse)
-        except Exception as raised:  # noqa: BLE001  # whatever the model raises is the answer
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as raised:  # noqa: BLE001  # whatever the model raises is the answer
             error = describe(raised)
         left = time.perf_counter_ns()
         responses: list[frames.ResponseFrame | None] = []
