@@ -49,5 +49,4 @@ DATATYPES: tuple[Datatype, ...] = (
 )
 
 BY_NAME: dict[str, Datatype] = {d.name: d for d in DATATYPES}
-BY_CONFIG_NAME: dict[str, Datatype] = {d.config_name: d for d in DATATYPES}
 BY_CONFIG_VALUE: dict[int, Datatype] = {d.config_value: d for d in DATATYPES}

@@ -238,6 +238,10 @@ async def test_settings_can_be_read(stub):
 async def test_shared_memory_is_not_there_yet(stub):
     """No region, none to register, none to use."""
     assert not (await stub.SystemSharedMemoryStatus(pb.SystemSharedMemoryStatusRequest())).regions
+    assert await refused(stub.CudaSharedMemoryStatus(pb.CudaSharedMemoryStatusRequest(name="r"))) == (
+        CODE.NOT_FOUND,
+        "Unable to find cuda shared memory region: 'r'",
+    )
     register = pb.SystemSharedMemoryRegisterRequest(name="r", key="/r", byte_size=4)
     assert (await refused(stub.SystemSharedMemoryRegister(register)))[0] is CODE.UNIMPLEMENTED
     request = add_sub()

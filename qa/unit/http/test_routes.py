@@ -101,7 +101,7 @@ def test_every_route_is_in_the_manual(request):
         path = route.pattern.pattern.replace("(?P<name>[^/]+)", "{name}")
         path = path.replace("(?:/versions/(?P<version>[0-9]+))?", "").replace("(?:/(?P<repository>[^/]+))?", "")
         for kind in ("system", "cuda") if "sharedmemory" in path else ("",):
-            plain = path.replace("(?:system|cuda)", kind).replace("(?:/region/(?P<region>[^/]+))?", "")
+            plain = path.replace("(?P<memory>system|cuda)", kind).replace("(?:/region/(?P<region>[^/]+))?", "")
             assert f"`{plain}`" in manual
 
 
@@ -211,6 +211,16 @@ async def test_what_is_not_served_yet_says_so(client, path):
     """501, and what it is."""
     answer = await client.post(f"/v2/{path}", json={})
     assert (answer.status_code, "yet" in answer.json()["error"]) == (501, True)
+
+
+@pytest.mark.parametrize("memory", ["system", "cuda"])
+async def test_an_unknown_region_is_told_by_its_memory(client, memory):
+    """404 in Triton's words."""
+    answer = await client.get(f"/v2/{memory}sharedmemory/region/r/status")
+    assert (answer.status_code, answer.json()) == (
+        404,
+        {"error": f"Unable to find {memory} shared memory region: 'r'"},
+    )
 
 
 async def test_settings_of_an_unknown_model_are_refused(client):

@@ -173,6 +173,38 @@ def models_counted(catalog: Catalog, name: str = "", version: str = "") -> Seque
     return found
 
 
+def check_traced(catalog: Catalog, name: str) -> None:
+    """Refuse trace settings of a model that is not loaded, in the words of the trace extension.
+
+    Raises:
+        InvalidArgument: there is no such model.
+    """
+    try:
+        catalog.model(name)
+    except NotFound:
+        raise InvalidArgument(f"Request for unknown model : {name}") from None
+
+
+def fixed_log_settings() -> Unsupported:
+    """Return the error for a wish to change how the server logs."""
+    return Unsupported("log settings can not be changed while the server runs yet", hint="set them by flag")
+
+
+def fixed_trace_settings() -> Unsupported:
+    """Return the error for a wish to change what is traced."""
+    return Unsupported("tracing is not supported yet")
+
+
+def unserved_region() -> Unsupported:
+    """Return the error for a shared memory region that a client wants to register."""
+    return Unsupported("shared memory is not supported yet", hint="send tensors in the request")
+
+
+def unknown_region(kind: str, name: str) -> NotFound:
+    """Return the error for a region of shared memory that nobody registered; `kind` is system or cuda."""
+    return NotFound(f"Unable to find {kind} shared memory region: '{name}'")
+
+
 def error_of(refusal: Refusal) -> InferenceError:
     """Turn a codec's refusal into the error of the same status."""
     return _ERRORS[refusal.code](refusal.message)

@@ -5,6 +5,18 @@ request pays for nothing but the additions.
 """
 
 from dataclasses import dataclass, field
+from typing import Final
+
+REQUEST_DURATIONS: Final = (
+    "success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss",
+)  # fmt: skip
+"""The durations of `Statistics`, in the order in which the statistics extension lists them."""
+
+BATCH_DURATIONS: Final = ("compute_input", "compute_infer", "compute_output")
+"""Those of `BatchStatistics`."""
+
+RESPONSE_DURATIONS: Final = ("compute_infer", "compute_output", "success", "fail", "empty_response", "cancel")
+"""Those of `ResponseStatistics`."""
 
 
 @dataclass(slots=True)

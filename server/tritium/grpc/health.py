@@ -13,12 +13,13 @@ _NOT_SERVING = b"\x08\x02"
 
 async def server_live(_message: bytes | memoryview, _call: Call, server: ServerState) -> bytes:
     """Tell whether the process lives."""
-    return _bytes(service_pb2.ServerLiveResponse(live=server.live()))
+    return bytes(service_pb2.ServerLiveResponse(live=server.live()).SerializeToString())
 
 
 async def server_ready(_message: bytes | memoryview, _call: Call, server: ServerState) -> bytes:
     """Tell whether the server is ready."""
-    return _bytes(service_pb2.ServerReadyResponse(ready=server.live() and server.catalog.ready))
+    ready = server.live() and server.catalog.ready
+    return bytes(service_pb2.ServerReadyResponse(ready=ready).SerializeToString())
 
 
 async def model_ready(message: bytes | memoryview, _call: Call, server: ServerState) -> bytes:
@@ -29,13 +30,9 @@ async def model_ready(message: bytes | memoryview, _call: Call, server: ServerSt
         ready = server.catalog.model(request.name, number).ready
     except InferenceError:
         ready = False
-    return _bytes(service_pb2.ModelReadyResponse(ready=ready))
+    return bytes(service_pb2.ModelReadyResponse(ready=ready).SerializeToString())
 
 
 async def check(_message: bytes | memoryview, _call: Call, server: ServerState) -> bytes:
     """Answer grpc.health.v1.Health/Check, for any service alike."""
     return _SERVING if server.live() and server.catalog.ready else _NOT_SERVING
-
-
-def _bytes(message: object) -> bytes:
-    return message.SerializeToString()  # type: ignore[attr-defined, no-any-return]  # generated messages have no stubs

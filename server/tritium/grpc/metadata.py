@@ -8,14 +8,9 @@ from tritium.compat.protobufs import service_pb2
 from tritium.compat.v2 import version
 from tritium.core.model import Model
 from tritium.core.serving import ServerState, full_shape, models_counted
+from tritium.core.statistics import BATCH_DURATIONS, REQUEST_DURATIONS, RESPONSE_DURATIONS
 from tritium.grpc.message import parse
 from tritium.wire.grpc import Call
-
-_REQUEST_DURATIONS = (
-    "success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss",
-)  # fmt: skip
-_RESPONSE_DURATIONS = ("compute_infer", "compute_output", "success", "fail", "empty_response", "cancel")
-_BATCH_DURATIONS = ("compute_input", "compute_infer", "compute_output")
 
 
 async def server_metadata(_message: bytes | memoryview, _call: Call, server: ServerState) -> bytes:
@@ -69,11 +64,11 @@ def _statistics(model: Model) -> Any:
         inference_count=counted.inference_count,
         execution_count=counted.execution_count,
     )
-    _fill(statistics.inference_stats, counted, _REQUEST_DURATIONS)
+    _fill(statistics.inference_stats, counted, REQUEST_DURATIONS)
     for index, response in counted.responses.items():
-        _fill(statistics.response_stats[str(index)], response, _RESPONSE_DURATIONS)
+        _fill(statistics.response_stats[str(index)], response, RESPONSE_DURATIONS)
     for size, batch in sorted(counted.batches.items()):
-        _fill(statistics.batch_stats.add(batch_size=size), batch, _BATCH_DURATIONS)
+        _fill(statistics.batch_stats.add(batch_size=size), batch, BATCH_DURATIONS)
     return statistics
 
 

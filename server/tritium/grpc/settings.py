@@ -1,8 +1,16 @@
 """Log and trace settings, which can be read, and what is not served yet: setting them, and shared memory."""
 
 from tritium.compat.protobufs import service_pb2
-from tritium.core.errors import InvalidArgument, NotFound, Unsupported
-from tritium.core.serving import LOG_SETTINGS, TRACE_SETTINGS, ServerState
+from tritium.core.serving import (
+    LOG_SETTINGS,
+    TRACE_SETTINGS,
+    ServerState,
+    check_traced,
+    fixed_log_settings,
+    fixed_trace_settings,
+    unknown_region,
+    unserved_region,
+)
 from tritium.grpc.message import parse
 from tritium.wire.grpc import Call
 
@@ -10,9 +18,7 @@ from tritium.wire.grpc import Call
 async def logging(message: bytes | memoryview, _call: Call, _server: ServerState) -> bytes:
     """Return the log settings."""
     if parse(service_pb2.LogSettingsRequest, message).settings:
-        raise Unsupported(
-            "log settings can not be changed while the server runs yet", hint="set them on the command line"
-        )
+        raise fixed_log_settings()
     response = service_pb2.LogSettingsResponse()
     for name, value in LOG_SETTINGS.items():
         if isinstance(value, bool):
@@ -28,12 +34,9 @@ async def tracing(message: bytes | memoryview, _call: Call, server: ServerState)
     """Return the trace settings, of the server or of a model."""
     request = parse(service_pb2.TraceSettingRequest, message)
     if request.model_name:
-        try:
-            server.catalog.model(request.model_name)
-        except NotFound:
-            raise InvalidArgument(f"Request for unknown model : {request.model_name}") from None
+        check_traced(server.catalog, request.model_name)
     if request.settings:
-        raise Unsupported("tracing is not supported yet")
+        raise fixed_trace_settings()
     response = service_pb2.TraceSettingResponse()
     for name, value in TRACE_SETTINGS.items():
         response.settings[name].value.extend([value] if isinstance(value, str) else value)
@@ -42,24 +45,21 @@ async def tracing(message: bytes | memoryview, _call: Call, server: ServerState)
 
 async def system_regions(message: bytes | memoryview, _call: Call, _server: ServerState) -> bytes:
     """List the system shared memory regions: none."""
-    _refuse_region(parse(service_pb2.SystemSharedMemoryStatusRequest, message).name, "system")
+    if name := parse(service_pb2.SystemSharedMemoryStatusRequest, message).name:
+        raise unknown_region("system", name)
     return bytes(service_pb2.SystemSharedMemoryStatusResponse().SerializeToString())
 
 
 async def cuda_regions(message: bytes | memoryview, _call: Call, _server: ServerState) -> bytes:
     """List the CUDA shared memory regions: none."""
-    _refuse_region(parse(service_pb2.CudaSharedMemoryStatusRequest, message).name, "CUDA")
+    if name := parse(service_pb2.CudaSharedMemoryStatusRequest, message).name:
+        raise unknown_region("cuda", name)
     return bytes(service_pb2.CudaSharedMemoryStatusResponse().SerializeToString())
-
-
-def _refuse_region(name: str, kind: str) -> None:
-    if name:
-        raise NotFound(f"Unable to find {kind} shared memory region: '{name}'")
 
 
 async def register(_message: bytes | memoryview, _call: Call, _server: ServerState) -> bytes:
     """Refuse to register a region."""
-    raise Unsupported("shared memory is not supported yet", hint="send tensors in the request")
+    raise unserved_region()
 
 
 async def unregister(_message: bytes | memoryview, _call: Call, _server: ServerState) -> bytes:

@@ -7,6 +7,7 @@ from tritium.compat.config.json import to_dict
 from tritium.compat.config.model import TensorSpec
 from tritium.core.model import Model
 from tritium.core.serving import ServerState, full_shape, models_counted
+from tritium.core.statistics import BATCH_DURATIONS, REQUEST_DURATIONS, RESPONSE_DURATIONS
 from tritium.http import answer
 from tritium.http.target import Target
 from tritium.wire.http import Request, Response
@@ -55,23 +56,18 @@ def _model_statistics(model: Model) -> dict[str, Any]:
         "last_inference": counted.last_inference_ms,
         "inference_count": counted.inference_count,
         "execution_count": counted.execution_count,
-        "inference_stats": _durations(
-            counted,
-            "success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss",
-        ),
+        "inference_stats": _durations(counted, REQUEST_DURATIONS),
         "response_stats": {
-            str(index): _durations(
-                response, "compute_infer", "compute_output", "success", "fail", "empty_response", "cancel"
-            )
+            str(index): _durations(response, RESPONSE_DURATIONS)
             for index, response in sorted(counted.responses.items())
         },
         "batch_stats": [
-            {"batch_size": size, **_durations(batch, "compute_input", "compute_infer", "compute_output")}
+            {"batch_size": size, **_durations(batch, BATCH_DURATIONS)}
             for size, batch in sorted(counted.batches.items())
         ],
         "memory_usage": [],
-    }  # fmt: skip
+    }
 
 
-def _durations(counted: Any, *names: str) -> dict[str, dict[str, int]]:
+def _durations(counted: Any, names: Iterable[str]) -> dict[str, dict[str, int]]:
     return {name: {"count": getattr(counted, name).count, "ns": getattr(counted, name).ns} for name in names}

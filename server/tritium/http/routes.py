@@ -37,7 +37,7 @@ def _route(pattern: str, *, get: Action | None = None, post: Action | None = Non
 
 _MODEL = r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[0-9]+))?"
 _REPOSITORY = r"/v2/repository(?:/(?P<repository>[^/]+))?"
-_REGION = r"/v2/(?:system|cuda)sharedmemory(?:/region/(?P<region>[^/]+))?"
+_REGION = r"/v2/(?P<memory>system|cuda)sharedmemory(?:/region/(?P<region>[^/]+))?"
 
 ROUTES = (
     _route(r"/v2/models/stats", get=metadata.statistics),

@@ -10,4 +10,5 @@ class Target:
     name: str = ""
     version: str = ""
     repository: str = ""
+    memory: str = ""
     region: str = ""

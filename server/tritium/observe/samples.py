@@ -15,12 +15,11 @@ class Kind(StrEnum):
     COUNTER = "counter"
     GAUGE = "gauge"
     HISTOGRAM = "histogram"
-    SUMMARY = "summary"
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One value. `suffix` is what a histogram or summary adds to its family's name: _bucket, _sum, _count."""
+    """One value. `suffix` is what a histogram adds to its family's name: _bucket, _sum, _count."""
 
     family: str
     value: float
