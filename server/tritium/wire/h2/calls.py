@@ -107,8 +107,8 @@ class Calls:
 
     # receiving
 
-    def take(self, stream_id: int, held: int) -> Stream | None:
-        """Account for DATA; return the stream that wants it.
+    def data(self, stream_id: int, piece: memoryview, held: int, *, last: bool) -> None:
+        """Hand a piece of DATA to its stream; `held` is what its frame takes of the window, told with the first piece.
 
         Raises:
             ConnectionFault: The stream was never open.
@@ -116,26 +116,28 @@ class Calls:
         """
         stream = self._streams.get(stream_id)
         if stream is None:
-            if not stream_id & 1 or stream_id > self.last_id:
-                raise ConnectionFault(Code.PROTOCOL_ERROR, f"DATA on stream {stream_id}, which is idle")
-            if self.forgives(stream_id):
-                return None
-            raise StreamFault(stream_id, Code.STREAM_CLOSED, "DATA on a closed stream")
+            self._data_without_stream(stream_id)
+            return
         if stream.half_closed:
             raise StreamFault(stream_id, Code.STREAM_CLOSED, "DATA after the end of the stream")
         if not stream.credit.take(held):
             raise StreamFault(stream_id, Code.FLOW_CONTROL_ERROR, "DATA beyond the stream's window")
-        return stream
-
-    def feed(self, stream: Stream, piece: memoryview, held: int, *, last: bool) -> None:
-        """Hand a piece of DATA to its stream."""
+        if stream.over:
+            stream.half_closed = last
+            return
         stream.received += len(piece)
         try:
             messages = stream.assembler.feed(piece)
         except GrpcError as error:
             self._fail(stream, error, last=last)
-            return
-        self._received(stream, messages, held, last=last)
+        else:
+            self._received(stream, messages, held, last=last)
+
+    def _data_without_stream(self, stream_id: int) -> None:
+        if not stream_id & 1 or stream_id > self.last_id:
+            raise ConnectionFault(Code.PROTOCOL_ERROR, f"DATA on stream {stream_id}, which is idle")
+        if not self.forgives(stream_id):
+            raise StreamFault(stream_id, Code.STREAM_CLOSED, "DATA on a closed stream")
 
     def filled(self, stream_id: int, size: int, *, last: bool) -> None:
         """Tell a stream, if it is still there, that DATA was read straight into its message."""
@@ -147,8 +149,8 @@ class Calls:
             messages = stream.assembler.filled(size)
         except GrpcError as error:
             self._fail(stream, error, last=last)
-            return
-        self._received(stream, messages, 0, last=last)
+        else:
+            self._received(stream, messages, 0, last=last)
 
     def vacancy(self, stream_id: int) -> memoryview | None:
         """Offer the memory of the message that a stream is receiving."""

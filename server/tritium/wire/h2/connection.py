@@ -134,12 +134,9 @@ class GrpcConnection(asyncio.BufferedProtocol):
             self._controls.spend()
         self._account(stream_id, held)
         try:
-            stream = self._calls.take(stream_id, held)
+            self._calls.data(stream_id, piece, held, last=last)
         except StreamFault as fault:
             self._reset(fault)
-            return
-        if stream is not None:
-            self._calls.feed(stream, piece, held, last=last)
 
     def vacancy(self, stream_id: int) -> memoryview | None:
         """Offer the memory of the message that a stream is receiving."""

@@ -1,5 +1,6 @@
 """gRPC messages in DATA: a flag, four bytes of length, the message; cut and put together over any fragmentation."""
 
+import struct
 import zlib
 
 from tritium.wire.grpc import GrpcError
@@ -9,6 +10,7 @@ from tritium.wire.status import Status
 PREFIX_BYTES = 5
 PLAIN_BYTES = 32 << 10
 """A message up to this size is handed over as bytes, which protobuf takes without another copy."""
+_PREFIX = struct.Struct(">BL")
 _ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
 
 Message = bytes | memoryview
@@ -36,8 +38,13 @@ class Assembler:
 
     def feed(self, piece: memoryview) -> list[Message]:
         """Take a piece of DATA; return the messages that it completes."""
+        end = len(piece)
+        if end >= PREFIX_BYTES and self._intake is None and not self._prefix:
+            flag, size = _PREFIX.unpack_from(piece)
+            if not flag and size == end - PREFIX_BYTES and size <= PLAIN_BYTES and size <= self._limit:
+                return [bytes(piece[PREFIX_BYTES:])]  # one small message, as nearly all of them come
         messages: list[Message] = []
-        at, end = 0, len(piece)
+        at = 0
         while at < end:
             if self._intake is None:
                 missing = PREFIX_BYTES - len(self._prefix)
@@ -73,7 +80,9 @@ class Assembler:
         return [self._taken(intake)] if intake.complete else []
 
     def _open(self, prefix: bytes) -> int:
-        flag, size = prefix[0], int.from_bytes(prefix[1:], "big")
+        flag: int
+        size: int
+        flag, size = _PREFIX.unpack(prefix)
         if flag > 1:
             raise GrpcError(Status.INTERNAL, f"message flag {flag} is neither 0 (plain) nor 1 (compressed)")
         self._compressed = flag == 1

@@ -57,11 +57,13 @@ class Outlet:
         self.begun = False
         """Whether response headers have left."""
         self.closed = False
-        self.pending: deque[memoryview] = deque()
+        self.pending: deque[memoryview] | None = None
+        """The parts of messages that wait; most streams never have any."""
         self.pending_bytes = 0
         self.trailers: bytes | None = None
         """The block that ends the stream once everything pending has left."""
-        self.gate = Gate()
+        self.gate: Gate | None = None
+        """Holds the writer back while too much is pending."""
         self.stalled_at = -1
         self.stalled_since = 0.0
 
@@ -114,11 +116,13 @@ class Outbox:
             framed <= self.frame_bytes
             and framed <= outlet.window
             and framed <= self.window
-            and not outlet.pending
+            and not outlet.pending_bytes
             and not self.gate.shut
         ):
             self._send_whole(outlet, framed, (prefix, *parts), trailers)
             return
+        if outlet.pending is None:
+            outlet.pending = deque()
         outlet.pending.append(memoryview(prefix))
         outlet.pending.extend(memoryview(part).cast("B") for part in parts if len(part))
         outlet.pending_bytes += framed
@@ -127,6 +131,7 @@ class Outbox:
         self.waiting[outlet.stream_id] = outlet
         self.pump()
         if outlet.pending_bytes > HIGH_BYTES:
+            outlet.gate = outlet.gate or Gate()
             outlet.gate.close()
 
     def _send_whole(self, outlet: Outlet, framed: int, parts: Sequence[Buffer], trailers: bytes | None) -> None:
@@ -143,7 +148,7 @@ class Outbox:
 
     def finish(self, outlet: Outlet, trailers: bytes) -> None:
         """End the stream with trailers, after whatever is pending."""
-        if outlet.pending:
+        if outlet.pending_bytes:
             outlet.trailers = trailers
             return
         self.control(self._trailers(outlet, trailers))
@@ -170,10 +175,11 @@ class Outbox:
         """Forget what is pending: the stream was reset."""
         self.waiting.pop(outlet.stream_id, None)
         self.pending_bytes -= outlet.pending_bytes
-        outlet.pending.clear()
+        outlet.pending = None
         outlet.pending_bytes = 0
         outlet.closed = True
-        outlet.gate.open()
+        if outlet.gate is not None:
+            outlet.gate.open()
 
     def _end(self, outlet: Outlet) -> None:
         outlet.closed = True
@@ -202,7 +208,7 @@ class Outbox:
         outlet.window += credit
         if outlet.window > MOST_WINDOW:
             raise StreamFault(outlet.stream_id, Code.FLOW_CONTROL_ERROR, "the stream's window overflows")
-        if outlet.pending:
+        if outlet.pending_bytes:
             self.pump()
 
     def resize(self, initial_window: int, outlets: Sequence[Outlet]) -> None:
@@ -253,6 +259,7 @@ class Outbox:
         outlet.pending_bytes -= room
         self.pending_bytes -= room
         pending = outlet.pending
+        assert pending is not None
         while room:
             frame = min(room, self.frame_bytes)
             room -= frame
@@ -275,5 +282,5 @@ class Outbox:
         self._batch.add(buffers, sum(map(len, buffers)))
         if ended and outlet.trailers is not None:
             self._end(outlet)
-        if outlet.gate.shut and outlet.pending_bytes < LOW_BYTES:
+        if outlet.gate is not None and outlet.pending_bytes < LOW_BYTES:
             outlet.gate.open()

@@ -108,8 +108,9 @@ class Stream:
 
     async def drain(self) -> None:
         """Wait until the peer's window lets more through, or the call is over."""
-        if self.outlet.gate.shut:
-            await self.outlet.gate.passed()
+        gate = self.outlet.gate
+        if gate is not None and gate.shut:
+            await gate.passed()
 
     def __aiter__(self) -> "Stream":
         """Iterate over the requests of a streaming call."""
@@ -187,7 +188,8 @@ class Stream:
             self._host.loop.call_soon(callback)
         self._inbox.clear()
         self._wake()
-        self.outlet.gate.open()
+        if self.outlet.gate is not None:
+            self.outlet.gate.open()
 
     def forget_callbacks(self) -> None:
         """Note that the handler is done: there is nothing left to cancel."""
@@ -209,7 +211,7 @@ class Stream:
         """End the call with an error."""
         if self.over:
             return
-        if self.outlet.begun or self.outlet.pending:
+        if self.outlet.begun or self.outlet.pending_bytes:
             self._host.outbox.finish(self.outlet, replies.trailers(status, message))
         else:
             self._host.outbox.refuse(self.outlet, replies.trailers_only(status, message))
