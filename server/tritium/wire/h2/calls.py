@@ -1,16 +1,11 @@
-"""The calls of one connection: which streams are open, which handlers run, and how each ends."""
+"""The calls of one connection: which streams are open, what comes for them, and how each ends."""
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Any
-
-import structlog
-
-from tritium.wire.grpc import Bidi, GrpcError, GrpcLimits, Methods, Unary
+from tritium.wire.grpc import GrpcError, GrpcLimits, Methods
 from tritium.wire.h2 import replies
 from tritium.wire.h2.flow import Credit
 from tritium.wire.h2.frames import Code, ConnectionFault, StreamFault, pack_reset, pack_window_update
 from tritium.wire.h2.guard import RAPID_S, RESET_BURST, RESET_PER_S, Budget
+from tritium.wire.h2.handling import Handling
 from tritium.wire.h2.headers import Head
 from tritium.wire.h2.messages import Assembler, Message
 from tritium.wire.h2.outbox import Outbox
@@ -21,8 +16,6 @@ from tritium.wire.status import Status
 ENCODINGS = frozenset((b"identity", b"gzip", b"deflate"))
 FORGIVEN = 1024
 """How many streams that we ended first are remembered: the peer may have sent more before it learned of it."""
-
-log = structlog.get_logger("tritium.wire")
 
 
 class Calls:
@@ -38,9 +31,8 @@ class Calls:
         """Once set by a GOAWAY of ours, later streams are not looked at."""
         self._methods = methods
         self._limits = limits
-        self._roster = roster
+        self._handling = Handling(methods, roster, outbox)
         self._streams: dict[int, Stream] = {}
-        self._running = 0
         self._forgiven: dict[int, None] = {}
         self._resets = Budget("calls reset at once", RESET_BURST, RESET_PER_S, self.loop.time)
 
@@ -63,7 +55,11 @@ class Calls:
             raise StreamFault(stream_id, Code.PROTOCOL_ERROR, head.malformed)
         limits = self._limits
         most = limits.concurrent_streams
-        if len(self._streams) >= most or self._running >= most or self.outbox.pending_bytes > limits.unsent_bytes:
+        if (
+            len(self._streams) >= most
+            or self._handling.running >= most
+            or self.outbox.pending_bytes > limits.unsent_bytes
+        ):
             raise StreamFault(stream_id, Code.REFUSED_STREAM, "too many calls at once")
         assembler = Assembler(head.encoding, limits.message_bytes)
         stream = Stream(self, stream_id, head, assembler, Credit(limits.stream_window))
@@ -76,10 +72,9 @@ class Calls:
             stream.fail(Status.UNIMPLEMENTED, f"grpc-encoding {head.encoding.decode('latin-1')} is not supported")
             return
         stream.start_clock()
-        handler = self._methods.bidi.get(head.path)
-        if handler is not None:
+        if head.path in self._methods.bidi:
             stream.streaming = True
-            self._run(stream, self._answer_bidi(handler, stream))
+            self._handling.start_bidi(stream)
         elif head.path not in self._methods.unary:
             stream.fail(Status.UNIMPLEMENTED, f"unknown method {head.path}")
         elif half_closed:
@@ -191,50 +186,9 @@ class Calls:
             stream.fail(Status.INTERNAL, "the requests ended in the middle of a message")
         elif not stream.streaming:
             if stream.requests == 1:
-                handler = self._methods.unary[stream.method]
-                self._run(stream, self._answer_unary(handler, stream.only_request(), stream))
+                self._handling.start_unary(stream, stream.only_request())
             else:
                 stream.fail(Status.INTERNAL, f"a unary call takes one request, not {stream.requests}")
-
-    # handling
-
-    def _run(self, stream: Stream, work: Coroutine[Any, Any, None]) -> None:
-        self._running += 1
-        self._roster.running[stream] = self.loop.create_task(work)
-
-    def _done(self, stream: Stream) -> None:
-        self._running -= 1
-        stream.forget_callbacks()
-        del self._roster.running[stream]
-        if not self._running:
-            self.outbox.flush()
-
-    async def _answer_unary(self, handler: Unary, message: Message, stream: Stream) -> None:
-        try:
-            stream.reply(await handler(message, stream))
-        except GrpcError as error:
-            stream.fail(error.status, error.message)
-        except asyncio.CancelledError:
-            stream.fail(Status.UNAVAILABLE, "the server is shutting down")
-            raise
-        except Exception as fault:  # noqa: BLE001  # whatever a handler raises ends its call, and is logged
-            _report(stream, fault)
-        finally:
-            self._done(stream)
-
-    async def _answer_bidi(self, handler: Bidi, stream: Stream) -> None:
-        try:
-            await handler(stream, stream)
-            stream.succeed()
-        except GrpcError as error:
-            stream.fail(error.status, error.message)
-        except asyncio.CancelledError:
-            stream.fail(Status.UNAVAILABLE, "the server is shutting down")
-            raise
-        except Exception as fault:  # noqa: BLE001  # whatever a handler raises ends its call, and is logged
-            _report(stream, fault)
-        finally:
-            self._done(stream)
 
     # ending
 
@@ -301,9 +255,3 @@ class Calls:
         self._forgiven[stream_id] = None
         if len(self._forgiven) > FORGIVEN:
             del self._forgiven[next(iter(self._forgiven))]
-
-
-def _report(stream: Stream, fault: Exception) -> None:
-    log.error("grpc_handler_failed", method=stream.method, exc_info=fault)
-    # grpc/doc/statuscodes.md: an application that throws ends its call with UNKNOWN.
-    stream.fail(Status.UNKNOWN, f"unexpected {type(fault).__name__}: {fault}")

@@ -18,9 +18,6 @@ from tritium.wire.h2.flow import Credit
 from tritium.wire.h2.frames import (
     ACK,
     DEFAULT_FRAME_BYTES,
-    DEFAULT_WINDOW,
-    MOST_FRAME_BYTES,
-    MOST_WINDOW,
     STREAM_MASK,
     Code,
     ConnectionFault,
@@ -29,17 +26,15 @@ from tritium.wire.h2.frames import (
     StreamFault,
     pack_frame,
     pack_goaway,
-    pack_settings,
     pack_window_update,
-    unpack_settings,
 )
 from tritium.wire.h2.guard import CONTROL_BURST, CONTROL_PER_S, Budget
 from tritium.wire.h2.headers import HeadDecoder
 from tritium.wire.h2.outbox import TURN_BYTES, Outbox
 from tritium.wire.h2.reader import DIRECT_BYTES, FrameReader
+from tritium.wire.h2.settings import DATA_FRAME_BYTES, pack_hello, unpack_settings
 from tritium.wire.roster import Roster
 
-DATA_FRAME_BYTES = 1 << 20
 LINGER_S = 2.0
 """How long a peer that was given up on may take to read why."""
 FAREWELL = b"farewell"
@@ -227,33 +222,16 @@ class GrpcConnection(asyncio.BufferedProtocol):
             _expect(payload, 0)
             return
         settings = unpack_settings(payload)
-        # The answer goes first: a client counts its new windows from there (RFC 9113, 6.5.3).
-        hello = b"" if self._greeted else self._hello()
+        # The answer goes first: a client counts its new windows from there (RFC 9113, 6.5.3). The hello waits for the
+        # client's greeting, so that whoever speaks HTTP/1 to this port can still be told.
+        hello = b"" if self._greeted else pack_hello(self._limits)
         self._greeted = True
         self._outbox.control(hello + pack_frame(Kind.SETTINGS, ACK, 0))
         for key, value in settings:
             if key == Setting.INITIAL_WINDOW_SIZE:
-                if value > MOST_WINDOW:
-                    raise ConnectionFault(Code.FLOW_CONTROL_ERROR, f"INITIAL_WINDOW_SIZE {value}")
                 self._calls.resize(value)
             elif key == Setting.MAX_FRAME_SIZE:
-                if not DEFAULT_FRAME_BYTES <= value <= MOST_FRAME_BYTES:
-                    raise ConnectionFault(Code.PROTOCOL_ERROR, f"MAX_FRAME_SIZE {value}")
                 self._outbox.frame_bytes = min(value, TURN_BYTES)
-            elif key == Setting.ENABLE_PUSH and value > 1:
-                raise ConnectionFault(Code.PROTOCOL_ERROR, f"ENABLE_PUSH {value}")
-
-    def _hello(self) -> bytes:
-        """Announce what this side takes. It waits for the client's greeting, so that a browser can be told off."""
-        limits = self._limits
-        settings = {
-            Setting.MAX_CONCURRENT_STREAMS: limits.concurrent_streams,
-            Setting.INITIAL_WINDOW_SIZE: limits.stream_window,
-            Setting.MAX_FRAME_SIZE: DATA_FRAME_BYTES,
-            Setting.MAX_HEADER_LIST_SIZE: limits.header_bytes,
-        }
-        more = limits.connection_window - DEFAULT_WINDOW
-        return pack_settings(settings) + (pack_window_update(0, more) if more > 0 else b"")
 
     def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:

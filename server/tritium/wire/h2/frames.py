@@ -99,17 +99,6 @@ def pack_settings(values: dict[Setting, int]) -> bytes:
     return pack_frame(Kind.SETTINGS, 0, 0, payload)
 
 
-def unpack_settings(payload: bytes) -> list[tuple[int, int]]:
-    """Cut the payload of a SETTINGS frame into identifiers and values.
-
-    Raises:
-        ConnectionFault: The payload is not made of whole settings.
-    """
-    if len(payload) % 6:
-        raise ConnectionFault(Code.FRAME_SIZE_ERROR, "SETTINGS is not a multiple of six bytes")
-    return list(struct.iter_unpack(">HL", payload))
-
-
 def pack_window_update(stream_id: int, credit: int) -> bytes:
     """Pack a WINDOW_UPDATE frame."""
     return pack_frame(Kind.WINDOW_UPDATE, 0, stream_id, credit.to_bytes(4, "big"))

@@ -23,6 +23,7 @@ from tritium.wire.h2.frames import (
     StreamFault,
     pack_head,
 )
+from tritium.wire.h2.outlet import Outlet
 from tritium.wire.h2.replies import INITIAL
 from tritium.wire.http import Buffer
 
@@ -33,39 +34,6 @@ LOW_BYTES = 64 << 10
 _HEADERS = int(Kind.HEADERS)
 _DATA = int(Kind.DATA)
 _INITIAL_HEAD = pack_head(len(INITIAL), _HEADERS, END_HEADERS, 0)[:5]
-
-
-class Outlet:
-    """The sending side of one stream."""
-
-    __slots__ = (
-        "begun",
-        "closed",
-        "gate",
-        "pending",
-        "pending_bytes",
-        "stalled_at",
-        "stalled_since",
-        "stream_id",
-        "trailers",
-        "window",
-    )
-
-    def __init__(self, stream_id: int, window: int) -> None:
-        self.stream_id = stream_id
-        self.window = window
-        self.begun = False
-        """Whether response headers have left."""
-        self.closed = False
-        self.pending: deque[memoryview] | None = None
-        """The parts of messages that wait; most streams never have any."""
-        self.pending_bytes = 0
-        self.trailers: bytes | None = None
-        """The block that ends the stream once everything pending has left."""
-        self.gate: Gate | None = None
-        """Holds the writer back while too much is pending."""
-        self.stalled_at = -1
-        self.stalled_since = 0.0
 
 
 class Outbox:

@@ -15,7 +15,8 @@ from tritium.wire.h2 import replies
 from tritium.wire.h2.flow import Credit
 from tritium.wire.h2.headers import Head
 from tritium.wire.h2.messages import Assembler, Message
-from tritium.wire.h2.outbox import Outbox, Outlet
+from tritium.wire.h2.outbox import Outbox
+from tritium.wire.h2.outlet import Outlet
 from tritium.wire.status import Status
 
 DEADLINE_MESSAGE = "Deadline Exceeded"
