@@ -1,12 +1,14 @@
 """What the routing is for: prompts find their cached beginning, and no worker is left with all of them."""
 
 import importlib.util
+import random
 import sys
 from pathlib import Path
 
 import pytest
 
 from tritium.router.choice import Mode
+from tritium.router.router import Router
 
 _SPEC = importlib.util.spec_from_file_location("routing_simulation", Path(__file__).parent / "simulation.py")
 simulation = importlib.util.module_from_spec(_SPEC)
@@ -35,3 +37,16 @@ def test_one_system_prompt_spreads():
     jobs = simulation.shared_prefixes(0, prefixes=1, each=400, prefix_tokens=640, own_tokens=960)
     run = simulation.Simulation(jobs, capacity=2048, in_flight=32)
     assert run.imbalance <= 1.1
+
+
+def test_random_is_random():
+    """The mode `random` comes to every worker, and to the same ones again from the same seed."""
+
+    def chosen():
+        router = Router(4, Mode.RANDOM, rng=random.Random(1))
+        for name in "abc":
+            router.add(name, capacity_blocks=1, max_sequences=1)
+        return [router.choose(router.prompt([1, 2])).worker for _ in range(30)]
+
+    assert set(chosen()) == set("abc")
+    assert chosen() == chosen()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tritium.backends.engine import EngineSource, Role
-from tritium.backends.vllm.settings import GIB, REMOVED, Machine, settings_for
+from tritium.backends.vllm.settings import GIB, REMOVED, Machine, settings_for, visible_gpus
 from tritium.core.errors import InvalidArgument
 
 KNOWN = [
@@ -18,9 +18,15 @@ KNOWN = [
     "kv_events_config",
     "enable_lora",
 ]
-KNOWN += ["disable_log_stats", "kv_cache_memory_bytes", "tensor_parallel_size", "enable_prefix_caching"]
-CPU = Machine(cuda=False, cores=[0, 1, 2, 3], memory_bytes=32 * GIB)
-GPU = Machine(cuda=True, cores=[0, 1], memory_bytes=256 * GIB)
+KNOWN += [
+    "disable_log_stats",
+    "kv_cache_memory_bytes",
+    "tensor_parallel_size",
+    "gpu_memory_utilization",
+    "enable_prefix_caching",
+]
+CPU = Machine(gpus=[], cores=[0, 1, 2, 3], memory_bytes=32 * GIB)
+GPU = Machine(gpus=["0"], cores=[0, 1], memory_bytes=256 * GIB)
 
 
 def settle(arguments=None, machine=CPU, environment=None, **source):
@@ -107,7 +113,7 @@ def test_cpu():
 )
 def test_workers_share_the_cores(index, workers, cores, bound):
     """Several workers on one machine compute on cores of their own as far as there are enough."""
-    settings = settle(machine=Machine(cuda=False, cores=cores, memory_bytes=GIB), index=index, workers=workers)
+    settings = settle(machine=Machine(gpus=[], cores=cores, memory_bytes=GIB), index=index, workers=workers)
     assert settings.environment["VLLM_CPU_OMP_THREADS_BIND"] == bound
     assert settings.environment["VLLM_CPU_KVCACHE_SPACE"] == "1"
 
@@ -142,3 +148,32 @@ def test_leavings_go_to_the_scratch_folder(tmp_path):
     settings = settle(scratch=str(tmp_path))
     assert settings.environment["VLLM_RPC_BASE_PATH"] == str(tmp_path)
     assert "HF_HUB_OFFLINE" not in settings.environment
+
+
+@pytest.mark.parametrize(
+    ("index", "workers", "parallel", "visible", "share"),
+    [
+        (0, 2, 1, "4", None),
+        (1, 2, 1, "5", None),
+        (1, 2, 2, "6,7", None),
+        (3, 4, 2, "6,7", 0.45),
+        (4, 6, 1, "4", 0.45),
+        (0, 1, 1, None, None),
+        (0, 2, 8, None, None),
+    ],
+)
+def test_workers_have_gpus_of_their_own(index, workers, parallel, visible, share):
+    """Each worker sees its own GPUs; where there are too few they share them, and divide their memory."""
+    machine = Machine(gpus=["4", "5", "6", "7"], cores=[0], memory_bytes=GIB)
+    before = {"CUDA_VISIBLE_DEVICES": "4,5,6,7"}
+    settings = settle({"tensor_parallel_size": parallel}, machine, before, index=index, workers=workers)
+    assert settings.environment.get("CUDA_VISIBLE_DEVICES") == visible
+    assert settings.arguments.get("gpu_memory_utilization") == share
+    assert bool(settings.notes) == (share is not None)
+
+
+def test_visible_gpus():
+    """GPUs go by the names under which CUDA shows them here."""
+    assert visible_gpus(2, {}) == ["0", "1"]
+    assert visible_gpus(2, {"CUDA_VISIBLE_DEVICES": "3, GPU-x"}) == ["3", "GPU-x"]
+    assert visible_gpus(0, {}) == []

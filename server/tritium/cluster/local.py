@@ -12,12 +12,15 @@ from tritium.cluster.flights import Flights
 from tritium.cluster.pool import WorkerPool
 from tritium.cluster.samples import Sample, fleet_samples
 from tritium.cluster.spec import FleetSpec
-from tritium.cluster.supervisor import SupervisedWorker
+from tritium.cluster.supervisor import SupervisedWorker, WorkerState
 
 
 @dataclass(frozen=True, slots=True)
 class FleetEvent:
-    """Something an operator, or the readiness of the model, depends on: a worker became ready, or was lost."""
+    """Something an operator, or the readiness of the model, depends on.
+
+    `kind` is worker_ready, worker_lost, or worker_stopped at the end of the fleet.
+    """
 
     kind: str
     worker: str
@@ -119,7 +122,8 @@ class LocalFleet:
         self.flights.worker_ready()
 
     def _lost(self, worker: SupervisedWorker, reason: str) -> None:
-        self._on_event(FleetEvent("worker_lost", worker.name, reason))
+        kind = "worker_stopped" if worker.state is WorkerState.DRAINING else "worker_lost"
+        self._on_event(FleetEvent(kind, worker.name, reason))
         self.flights.worker_lost(worker.name)
 
 

@@ -89,8 +89,8 @@ class WorkerProcess:
                 raise
         ours.setblocking(False)
         loop = asyncio.get_running_loop()
-        await loop.create_connection(lambda: self._channel, sock=ours)
         self._watch = loop.create_task(self._wait())
+        await loop.create_connection(lambda: self._channel, sock=ours)
 
     def send(self, *frames: ToWorker) -> None:
         """Send frames in one write."""

@@ -1,11 +1,13 @@
 """One worker of a fleet, kept alive.
 
-STARTING --Ready--> READY --lost--> WAITING --back-off--> STARTING ...
-    |                 |                ^
-    |                 |   died loading |
-    +-----------------|----------------+     (at the very first start: the error is raised instead)
-                      |
-                      +--stop--> DRAINING --> STOPPED      (from any state)
+    STARTING --Ready--> READY --lost--> WAITING --back-off--> STARTING ...
+        |                 |                ^
+        |                 |   died loading |
+        +-----------------|----------------+     (at the very first start: the error is raised instead)
+                          |
+                          +--stop--> DRAINING --> STOPPED      (from any state)
+
+The way back to READY always leads through a fresh process.
 """
 
 import asyncio

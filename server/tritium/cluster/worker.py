@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -186,7 +187,7 @@ def _end_with_peer(connection: socket.socket, scratch: str) -> None:
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLRDHUP | select.POLLHUP | select.POLLERR)
     poll.poll()
-    threading.Event().wait(ORPHAN_GRACE_S)
+    time.sleep(ORPHAN_GRACE_S)
     shutil.rmtree(scratch, ignore_errors=True)
     os.killpg(os.getpgrp(), signal.SIGKILL)
 

@@ -17,7 +17,6 @@ class WorkerLoad:
 
     name: str
     number: int
-    capacity_blocks: int
     max_sequences: int
     active: int = 0
     prefill_blocks: int = 0

@@ -49,7 +49,7 @@ class Router:
     def add(self, worker: str, *, capacity_blocks: int, max_sequences: int) -> None:
         """Admit a worker with an empty cache."""
         number = self._free.pop() if self._free else len(self._loads)
-        self._loads[worker] = WorkerLoad(worker, number, capacity_blocks, max_sequences)
+        self._loads[worker] = WorkerLoad(worker, number, max_sequences)
         self.index.add(number, capacity_blocks)
 
     def remove(self, worker: str) -> None:

@@ -27,7 +27,7 @@ from tritium.backends.vllm.events import EventReader
 from tritium.backends.vllm.load import EngineLoad
 from tritium.backends.vllm.plugin import WORKER_VARIABLE
 from tritium.backends.vllm.sequences import delta_of, sampling_params
-from tritium.backends.vllm.settings import Machine, VllmSettings, settings_for
+from tritium.backends.vllm.settings import Machine, VllmSettings, settings_for, visible_gpus
 from tritium.core.errors import InvalidArgument, Unavailable
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 
 
 SHUTDOWN_S = 1.0
-"""How long vLLM's processes may take to end by themselves; nothing they hold outlives them, and unloading torch takes
-seconds in each."""
+"""How long vLLM's processes may take to end by themselves: they hold nothing worth the seconds that torch takes."""
 
 
 class VllmEngine:
@@ -49,7 +48,6 @@ class VllmEngine:
         self._events = EventReader()
         self._llm: AsyncLLM | None = None
         self._sinks: EngineSinks | None = None
-        self._settings: VllmSettings | None = None
         self._loras: dict[str, LoRARequest] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._deltas: list[Delta] = []
@@ -69,7 +67,7 @@ class VllmEngine:
             import torch  # noqa: PLC0415  a worker alone imports it, when it loads
         except ImportError as error:
             raise Unavailable(f"vLLM is not installed ({error})", hint="pip install 'tritium[vllm]'") from error
-        self._settings = settings = self._settle(cuda=torch.cuda.is_available())
+        settings = self._settle(gpus=torch.cuda.device_count())
         os.environ.update(settings.environment)
         from vllm import __version__  # noqa: PLC0415  reads the environment just set
         from vllm.engine.arg_utils import AsyncEngineArgs  # noqa: PLC0415
@@ -126,14 +124,14 @@ class VllmEngine:
         if self._llm is not None:
             self._llm.shutdown(timeout=SHUTDOWN_S)
 
-    def _settle(self, *, cuda: bool) -> VllmSettings:
+    def _settle(self, *, gpus: int) -> VllmSettings:
         from vllm.engine.arg_utils import AsyncEngineArgs  # noqa: PLC0415
 
         return settings_for(
             self._source,
             known=[field.name for field in dataclasses.fields(AsyncEngineArgs)],
             machine=Machine(
-                cuda=cuda,
+                gpus=visible_gpus(gpus, os.environ),
                 cores=sorted(os.sched_getaffinity(0)),
                 memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
             ),

@@ -40,9 +40,9 @@ LORA_MODULES = "lora_modules"
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What of the machine the settings depend on. `cores` are those this process may run on."""
+    """What of the machine the settings depend on: the GPUs by their ids, and the cores that this process may use."""
 
-    cuda: bool
+    gpus: Sequence[str]
     cores: Sequence[int]
     memory_bytes: int
 
@@ -90,11 +90,19 @@ def settings_for(
     if source.folder.is_dir():
         extra["HF_HUB_OFFLINE"] = "1"
     if source.role is not Role.AGGREGATED:
-        _set_transfer(arguments, extra, source.role, side_channel_port, cuda=machine.cuda)
-    if not machine.cuda:
+        _set_transfer(arguments, extra, source.role, side_channel_port, gpus=bool(machine.gpus))
+    if not machine.gpus:
         _set_cpu(arguments, extra, source, machine)
     extra = {name: value for name, value in extra.items() if name not in environment}
+    if machine.gpus and source.workers > 1:
+        _set_gpus(arguments, extra, source, machine.gpus, notes)
     return VllmSettings(arguments, extra, loras, notes)
+
+
+def visible_gpus(count: int, environment: Mapping[str, str]) -> list[str]:
+    """Return the ids of the GPUs that CUDA shows this process, as CUDA_VISIBLE_DEVICES spells them."""
+    named = [name.strip() for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return named[:count] if named else [str(index) for index in range(count)]
 
 
 def _drop_removed(arguments: dict[str, Any], known: Sequence[str]) -> list[str]:
@@ -113,18 +121,37 @@ def _drop_removed(arguments: dict[str, Any], known: Sequence[str]) -> list[str]:
 
 
 def _set_transfer(
-    arguments: dict[str, Any], extra: dict[str, str], role: Role, side_channel_port: int, *, cuda: bool
+    arguments: dict[str, Any], extra: dict[str, str], role: Role, side_channel_port: int, *, gpus: bool
 ) -> None:
     config = {
         "kv_connector": "NixlConnector",
         "kv_role": "kv_producer" if role is Role.PREFILL else "kv_consumer",
     }
-    if not cuda:
+    if not gpus:
         config["kv_buffer_device"] = "cpu"
     arguments.setdefault("kv_transfer_config", config)
     extra["VLLM_NIXL_SIDE_CHANNEL_HOST"] = "127.0.0.1"
     extra["VLLM_NIXL_SIDE_CHANNEL_PORT"] = str(side_channel_port)
     extra[TRANSFER_VARIABLE] = "nixl"
+
+
+def _set_gpus(
+    arguments: dict[str, Any], extra: dict[str, str], source: EngineSource, gpus: Sequence[str], notes: list[str]
+) -> None:
+    """Give every worker GPUs of its own; where there are too few, let workers share them, and their memory."""
+    needed = arguments.get("tensor_parallel_size", 1) * arguments.get("pipeline_parallel_size", 1)
+    if needed > len(gpus):
+        return  # vLLM says what is missing
+    places = len(gpus) // needed
+    first = source.index % places * needed
+    extra["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[first : first + needed])
+    sharing = -(-source.workers // places)
+    if sharing > 1 and "gpu_memory_utilization" not in arguments:
+        arguments["gpu_memory_utilization"] = round(0.9 / sharing, 2)
+        notes.append(
+            f"{source.workers} workers of {needed} GPUs share {len(gpus)}: gpu_memory_utilization is"
+            f" {arguments['gpu_memory_utilization']} unless model.json says otherwise"
+        )
 
 
 def _set_cpu(arguments: dict[str, Any], extra: dict[str, str], source: EngineSource, machine: Machine) -> None:
