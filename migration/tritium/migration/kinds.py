@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from tritium.compat.config.defaults import FAMILIES
 from tritium.migration.finding import Verdict
 
 
@@ -58,6 +59,12 @@ KINDS: tuple[Kind, ...] = (
         advice="export it with torch.onnx.export, or load it in a python model with torch.jit.load",
     ),
     _kind(
+        "torch_aoti",
+        verdict=Verdict.UNSUPPORTED,
+        because="there is no AOTInductor backend in this version",
+        advice="export it with torch.onnx.export, or load it in a python model with torch._inductor.aoti_load_package",
+    ),
+    _kind(
         "openvino",
         verdict=Verdict.UNSUPPORTED,
         because="there is no OpenVINO backend in this version",
@@ -100,15 +107,8 @@ KINDS: tuple[Kind, ...] = (
 
 BY_NAME: dict[str, Kind] = {name: kind for kind in KINDS for name in kind.names}
 
-# Triton picks the backend by the file where a configuration names none. Source: model_configuration.md.
-BY_FILE: dict[str, str] = {
-    "model.onnx": "onnxruntime",
-    "model.py": "python",
+# Triton picks the backend by the file where a configuration names none; two more tell theirs to a reader as well.
+BY_FILE: dict[str, str] = {family.filename: family.backend for family in FAMILIES} | {
     "model.json": "vllm",
-    "model.plan": "tensorrt",
-    "model.pt": "pytorch",
-    "model.xml": "openvino",
-    "model.savedmodel": "tensorflow",
-    "model.graphdef": "tensorflow",
     "model.dali": "dali",
 }

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tritium.compat.config.parse import parse_text
-from tritium.compat.config.problem import Problem
+from tritium.compat.config.parse import Parsed, parse_text
+from tritium.compat.config.problem import Problem, Stage
+from tritium.compat.config.unserved import check_served
 from tritium.migration.finding import Finding, ModelReport, Severity, Verdict
 from tritium.migration.kinds import BY_FILE, BY_NAME, Kind
 
@@ -43,12 +44,14 @@ def read_model(path: Path, root: Path) -> ModelReport | None:
     name = path.parent.name if in_repository else lines.get("name", path.stem)
     versions = tuple(sorted(p.name for p in path.parent.iterdir() if p.is_dir() and p.name.isdigit()))
     parsed = parse_text(text, str(place))
-    findings = [*_problems(parsed.problems, place), *_configured(parsed.message, place)]
+    findings = list(_problems(parsed.problems, place))
     backend = lines.get("backend") or lines.get("platform") or _by_files(path.parent)
     broken = any(f.rule == "M20" for f in findings)
     if in_repository and parsed.message.name not in ("", name):
         findings.append(_misnamed(parsed.message.name, name, place, text))
         broken = True
+    parsed.message.name = name
+    findings += [*_unserved(parsed, place), *_pinned(parsed.message, place)]
     kind = BY_NAME.get(backend)
     verdict, because = _judge(kind, backend, broken=broken, findings=findings)
     return ModelReport(
@@ -111,19 +114,15 @@ def _misnamed(name: str, folder: str, path: Path, text: str) -> Finding:
     )
 
 
-def _configured(config: Any, path: Path) -> Iterator[Finding]:
-    """Yield what a configuration asks for that Tritium does not do yet, or does in another way."""
-    for field, rule, what in (
-        (
-            "sequence_batching",
-            "M23",
-            "sequence batching: control tensors and correlation ids are served, batching across sequences is not",
-        ),
-        ("response_cache", "M25", "the response cache is not available in this version: every request is computed"),
-        ("model_repository_agents", "M26", "repository agents are not available in this version"),
-    ):
-        if config.HasField(field):
-            yield Finding(rule, Severity.INFO, path, 0, 0, what)
+def _unserved(parsed: Parsed, path: Path) -> Iterator[Finding]:
+    """Yield the fields that Tritium reads and does not serve, as the server itself says when it loads the model."""
+    for unserved in check_served(parsed.message):
+        severity = Severity.INFO if unserved.stage is Stage.WARNING else Severity.BLOCKER
+        place = parsed.places.problem(unserved)
+        yield Finding("M23", severity, path, place.line, place.column, unserved.message, unserved.hint)
+
+
+def _pinned(config: Any, path: Path) -> Iterator[Finding]:
     if any(group.gpus for group in config.instance_group):
         yield Finding(
             "M24",

@@ -1,11 +1,9 @@
-"""Sequences from submit to reply: controls, order, idle time, and what is refused."""
+"""Sequences from submit to reply: controls, order, and idle time."""
 
 import asyncio
 from types import ModuleType
 
-import pytest
-
-from tritium.core.errors import InvalidArgument, Unsupported
+from tritium.core.errors import InvalidArgument
 from tritium.core.request import InferRequest, InferResponse, SequenceStep
 from tritium.core.tensor_model import TensorModel
 
@@ -83,16 +81,3 @@ async def test_idle_sequences_end_by_the_clock(fakes: ModuleType) -> None:
     assert len(instance.batches) == 1
     clock.advance(1_000_000)
     await waiting.one()
-
-
-@pytest.mark.parametrize(
-    "extra",
-    [
-        'state { input_name: "i" output_name: "o" data_type: TYPE_FP32 dims: 1 }',
-        "iterative_sequence: true",
-    ],
-)
-async def test_what_is_not_served_is_refused(fakes: ModuleType, extra: str) -> None:
-    """A configuration that asks for more than there is does not load."""
-    with pytest.raises(Unsupported, match="not served"):
-        TensorModel(fakes.config(f"sequence_batching {{ {extra} }}"), "1", [fakes.FakeInstance()])

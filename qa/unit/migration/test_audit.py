@@ -54,6 +54,31 @@ def test_models_are_judged_by_kind(tmp_path: Path) -> None:
     }
 
 
+def test_fields_that_are_not_served_are_told_with_their_place(tmp_path: Path) -> None:
+    """What would stop the load here is a blocker, what has no effect a remark; sequence batching itself is served."""
+    sequences = "sequence_batching { oldest { max_candidate_sequences: 4 } }\n"
+    root = write(
+        tmp_path,
+        {
+            "m/resnet/config.pbtxt": ONNX + "response_cache { enable: true }\n",
+            "m/state/config.pbtxt": ONNX.replace("resnet", "state")
+            + "sequence_batching { state [ { input_name: 's' output_name: 't' data_type: TYPE_FP32 dims: 1 } ] }\n",
+            "m/steps/config.pbtxt": ONNX.replace("resnet", "steps") + sequences,
+        },
+    )
+    models = {m.name: m for m in audit(root).models}
+    assert {name: m.verdict for name, m in models.items()} == {
+        "resnet": Verdict.SERVES,
+        "state": Verdict.CHANGE,
+        "steps": Verdict.SERVES,
+    }
+    (remark,), (blocker,) = models["resnet"].findings, models["state"].findings
+    assert (remark.rule, remark.severity, remark.line) == ("M23", Severity.INFO, 6)
+    assert (blocker.rule, blocker.severity, blocker.line) == ("M23", Severity.BLOCKER, 6)
+    assert "implicit state" in blocker.message
+    assert models["steps"].findings == ()
+
+
 def test_what_is_served_is_installed() -> None:
     """The audit promises exactly the backends that this version registers."""
     installed = {e.name for e in entry_points(group="tritium.backends")}

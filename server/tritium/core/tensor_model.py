@@ -126,11 +126,7 @@ class TensorModel(Model):
 
 
 def plan_for(config: ModelConfig, instances: int) -> Plan:
-    """Return the scheduler that the configuration asks for.
-
-    Raises:
-        Unsupported: it asks for something that is not served.
-    """
+    """Return the scheduler that the configuration asks for."""
     if config.proto.HasField("sequence_batching"):
         return SequencePlan(config, instances)
     if config.proto.HasField("dynamic_batching"):

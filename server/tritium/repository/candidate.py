@@ -23,10 +23,10 @@ from tritium.compat.config.json import BadConfigJson, from_json
 from tritium.compat.config.parse import Parsed, parse_file, parse_text
 from tritium.compat.config.problem import Problem, Stage, problem_of
 from tritium.compat.config.tensors import check_tensors
+from tritium.compat.config.unserved import check_served
 from tritium.compat.config.validate import check_config, check_load
 from tritium.repository.known_backends import advice
 from tritium.repository.layout import Layout, chosen_versions, read_layout
-from tritium.repository.unserved import check_served
 
 COMPLETING = frozenset({"onnxruntime", "openvino", "python", "tensorrt", "tensorflow", "vllm"})
 """Backends that learn inputs and outputs from the model itself; for the others the file must have them."""

@@ -6,16 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from tritium.backends.contract import ModelSource
 from tritium.compat.config import messages
 from tritium.compat.config.defaults import complete_instances, normalize
 from tritium.compat.config.model import ModelConfig, from_proto
 from tritium.compat.config.problem import Stage
+from tritium.compat.config.unserved import check_served
 from tritium.compat.config.validate import check_config, check_load
 from tritium.core.errors import InferenceError, Internal, InvalidArgument, Unsupported
 from tritium.core.model import Model
 from tritium.repository.candidate import Candidate, Rules
 from tritium.repository.loader import Loader
+
+log = structlog.get_logger("tritium")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,9 @@ async def open_version(
     except InferenceError as error:
         reason = f"{messages.STATUS_NAMES[error.grpc_code]}: {error.message}"
         return Failed(version, reason, time.monotonic() - began, error.hint)
-    except Exception as error:  # noqa: BLE001 - a backend's fault must not stop the server
+    except Exception as error:
+        # A backend's fault must not stop the server; where it is, only the traceback tells.
+        log.exception("model_load_failed", model=candidate.name, version=version)
         return Failed(version, f"Internal: {type(error).__name__}: {error}", time.monotonic() - began)
     model.statistics.load_seconds = time.monotonic() - began
     return Opened(version, model, config.proto, labels, model.statistics.load_seconds)
@@ -67,9 +74,9 @@ async def _complete(candidate: Candidate, version: str, loaders: Mapping[str, Lo
         config = await loaders[candidate.backend].complete(config, candidate.folder, version)
         normalize(config.proto)
         complete_instances(config.proto, rules.gpus)
-    finding = next(iter((*check_config(config.proto), *check_load(config.proto, rules.gpus))), None)
-    if finding is not None:
-        raise InvalidArgument(finding.message, finding.hint)
+    for finding in (*check_config(config.proto), *check_load(config.proto, rules.gpus), *check_served(config.proto)):
+        if finding.stage is not Stage.WARNING:
+            raise _ERRORS[finding.status](finding.message, finding.hint)
     return from_proto(config.proto)
 
 

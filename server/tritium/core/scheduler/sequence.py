@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tritium.compat.config.model import ModelConfig
-from tritium.core.errors import Cancelled, InvalidArgument, Unsupported
+from tritium.core.errors import Cancelled, InvalidArgument
 from tritium.core.instance import Job
 from tritium.core.scheduler.batcher import BatchingPlan
 from tritium.core.scheduler.controls import Controls
@@ -49,7 +49,6 @@ class SequencePlan:
     """Waiting requests of a model with sequence batching; see `plan.Plan`."""
 
     def __init__(self, config: ModelConfig, lanes: int) -> None:
-        _refuse_unsupported(config)
         settings = config.proto.sequence_batching
         self._model = config.name
         self._controls = Controls(config)
@@ -231,14 +230,3 @@ def _slots(config: ModelConfig, controls: Controls) -> int:
 
 def _inner(oldest: BatchingPolicy | None) -> Plan:
     return BatchingPlan(oldest) if oldest is not None else FifoPlan()
-
-
-def _refuse_unsupported(config: ModelConfig) -> None:
-    settings = config.proto.sequence_batching
-    if settings.state:
-        raise Unsupported(
-            f"model '{config.name}': implicit state (sequence_batching.state) is not served",
-            hint="let the model keep the state by correlation id",
-        )
-    if settings.iterative_sequence:
-        raise Unsupported(f"model '{config.name}': iterative sequences are not served")

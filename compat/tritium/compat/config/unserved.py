@@ -1,6 +1,7 @@
-"""Fields of a configuration that this version reads but does not serve: said at start and by `tritium check`.
+"""Fields of a configuration that this version reads but does not serve.
 
-What would give wrong answers stops the load; what only costs something is a warning.
+Said at start, by `tritium check` and by `dynamo-migrate audit`. What would give wrong answers stops the load; what
+only costs something is a warning.
 """
 
 from collections.abc import Iterator
@@ -12,7 +13,10 @@ from tritium.compat.config.problem import Stage
 _REFUSED: tuple[tuple[Path, str], ...] = (
     (("batch_input",), "tensors made of the batch (batch_input) are not served"),
     (("batch_output",), "outputs scattered over the batch (batch_output) are not served"),
-    (("sequence_batching", "state"), "implicit state (sequence_batching.state) is not served"),
+    (
+        ("sequence_batching", "state"),
+        "implicit state (sequence_batching.state) is not served: let the model keep it by correlation id",
+    ),
     (("sequence_batching", "iterative_sequence"), "iterative sequences are not served"),
 )
 _IGNORED: tuple[tuple[Path, str], ...] = (
