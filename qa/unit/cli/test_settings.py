@@ -57,7 +57,7 @@ def test_tritonservers_flags_become_settings() -> None:
     """Both spellings of a value, repeated flags, lone booleans and deprecated names are taken."""
     line = "--model-repository=/a --model-store /b --http-port 18000 --grpc-port=18001 --allow-metrics=0"
     line += " --exit-on-error false --strict-model-config=true --log-verbose=1 --allow-gpu-metrics"
-    line += " --load-model=x --load-model=y --model-control-mode=explicit --cache-config="
+    line += " --model-config-name=big --load-model=x --load-model=y --model-control-mode=explicit --cache-config="
     options, parsed = read(line.split())
     assert options.repositories == ("/a", "/b")
     assert (options.http_port, options.grpc_port, options.metrics, options.exit_on_error) == (
@@ -67,6 +67,7 @@ def test_tritonservers_flags_become_settings() -> None:
         False,
     )
     assert (options.auto_complete, options.log_level, options.load_model) == (False, "debug", ("x", "y"))
+    assert options.config_name == "big"
     assert (options.host, options.server_id) == ("0.0.0.0", "triton")
     assert [note.split()[0] for note in parsed.notes] == ["--allow-gpu-metrics"]
 

@@ -9,7 +9,8 @@ from tritium.core.model import Model
 from tritium.core.request import InferResponse
 from tritium.core.statistics import Statistics
 from tritium.core.tensor import Tensor
-from tritium.repository.registry import Registry, RegistrySettings
+from tritium.repository.registry import Registry
+from tritium.repository.settings import RegistrySettings
 
 ADD = "input { name: 'x' data_type: TYPE_FP32 dims: [ 1 ] }\noutput { name: 'y' data_type: TYPE_FP32 dims: [ 1 ] }\n"
 

@@ -10,7 +10,7 @@ from tritium.core.model import State
 from tritium.core.replies import SingleReply
 from tritium.core.request import InferRequest
 from tritium.core.tensor import Tensor
-from tritium.repository.registry import ControlMode
+from tritium.repository.settings import ControlMode
 
 NONE, EXPLICIT, POLL = ControlMode.NONE, ControlMode.EXPLICIT, ControlMode.POLL
 READY, UNLOADED = ("READY", ""), ("UNAVAILABLE", "unloaded")
@@ -116,6 +116,20 @@ async def test_what_the_backend_completes_is_checked_and_normalized(house, index
     )
 
 
+async def test_what_is_not_served_is_refused_also_where_the_model_asks_for_it(house, index_of):
+    """A field whose answers would be wrong stops the load when the model itself adds it."""
+
+    async def complete(config, folder, version):
+        config.proto.sequence_batching.iterative_sequence = True
+        return config
+
+    house.loader.complete = complete
+    house.write("m")
+    registry = house.registry()
+    await registry.start()
+    assert index_of(registry)["m"]["1"][1] == "Unsupported: model 'm': iterative sequences are not served"
+
+
 async def test_without_auto_completion_the_file_must_say_everything(house, index_of):
     """The backend is not asked, and a model without config.pbtxt is not loaded."""
     house.write("whole")
@@ -123,6 +137,17 @@ async def test_without_auto_completion_the_file_must_say_everything(house, index
     registry = house.registry(auto_complete=False)
     await registry.start()
     assert index_of(registry) == {"bare": {}, "whole": {"1": READY}}
+
+
+async def test_another_configuration_by_name(house):
+    """With a configuration name, configs/NAME.pbtxt is read where a model has it, config.pbtxt where it has not."""
+    folder = house.write("a")
+    house.write("b")
+    (folder / "configs").mkdir()
+    (folder / "configs" / "big.pbtxt").write_text((folder / "config.pbtxt").read_text() + "max_batch_size: 64")
+    registry = house.registry(config_name="big")
+    await registry.start()
+    assert [registry.model(name).config.max_batch_size for name in ("a", "b")] == [64, 0]
 
 
 async def test_readiness_need_not_be_strict(house):

@@ -9,7 +9,7 @@ from tritium.core.errors import Internal, InvalidArgument, NotFound
 from tritium.core.replies import SingleReply
 from tritium.core.request import InferRequest
 from tritium.core.tensor import Tensor
-from tritium.repository.registry import ControlMode
+from tritium.repository.settings import ControlMode
 
 NONE, EXPLICIT, POLL = ControlMode.NONE, ControlMode.EXPLICIT, ControlMode.POLL
 READY, UNLOADED = ("READY", ""), ("UNAVAILABLE", "unloaded")

@@ -25,7 +25,8 @@ from tritium.openai.options import OpenAIOptions
 from tritium.repository.devices import installed_gpus
 from tritium.repository.events import ModelEvent
 from tritium.repository.loader import Loader
-from tritium.repository.registry import ControlMode, Registry, RegistrySettings
+from tritium.repository.registry import Registry
+from tritium.repository.settings import ControlMode, RegistrySettings
 from tritium.repository.tensor_loader import tensor_loaders
 from tritium.wire.http import HttpLimits
 from tritium.wire.listener import Listener, listen_grpc, listen_grpcio, listen_http
@@ -118,6 +119,7 @@ def _registry_settings(options: ServeOptions) -> RegistrySettings:
         control=ControlMode(options.control_mode),
         load_models=options.load_model,
         auto_complete=options.auto_complete,
+        config_name=options.config_name,
         strict_readiness=options.strict_readiness,
         load_threads=options.load_threads,
         poll_s=options.poll_s,

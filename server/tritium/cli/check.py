@@ -18,10 +18,8 @@ _EXIT_BROKEN = 2
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to print.  [text]")
 @click.option("--run-python", is_flag=True, help="Also run auto_complete_config of python models.")
 @click.option("--cpu-for-gpu", is_flag=True, help="Check as a server that runs KIND_GPU instances on the CPU.")
-@click.option("--disable-auto-complete", is_flag=True, help="Check as a server that completes no configuration.")
-def check(
-    paths: tuple[Path, ...], form: str, *, run_python: bool, cpu_for_gpu: bool, disable_auto_complete: bool
-) -> None:
+@click.option("--no-auto-complete", is_flag=True, help="Check as a server that completes no configuration.")
+def check(paths: tuple[Path, ...], form: str, *, run_python: bool, cpu_for_gpu: bool, no_auto_complete: bool) -> None:
     """Check model repositories without serving them.
 
     PATH is a model repository, the folder of one model, or a configuration file. The exit status is 0 when every
@@ -29,7 +27,7 @@ def check(
     """
     from tritium.repository.audit import audit  # noqa: PLC0415  (--help must not import protobuf)
 
-    found = audit(paths, auto_complete=not disable_auto_complete, run_python=run_python, cpu_for_gpu=cpu_for_gpu)
+    found = audit(paths, auto_complete=not no_auto_complete, run_python=run_python, cpu_for_gpu=cpu_for_gpu)
     if form == "json":
         click.echo(json.dumps(_document(found), indent=2))
     else:

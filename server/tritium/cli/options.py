@@ -40,6 +40,7 @@ class ServeOptions:
     load_model: tuple[str, ...] = _setting((), "Models to load at start in explicit mode ('*': all).", group="models")
     poll_s: float = _setting(15.0, "How often poll mode looks at the repositories.", group="models")
     auto_complete: bool = _setting(True, "Complete configurations from the models' own files.", group="models")
+    config_name: str = _setting("", "Read configs/NAME.pbtxt where a model has it.", group="models")
     exit_on_error: bool = _setting(True, "Exit when any model fails to load at start.", group="models")
     strict_readiness: bool = _setting(True, "Be ready only when every model is.", group="models")
     load_threads: int = _setting(4, "How many models are loaded at the same time.", group="models")

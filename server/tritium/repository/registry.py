@@ -33,8 +33,6 @@ from tritium.repository.survey import Survey, find_folders, survey
 
 log = structlog.get_logger("tritium")
 
-__all__ = ["ControlMode", "Registry", "RegistrySettings"]
-
 
 class Registry:
     """Implements `tritium.core.catalog.Catalog`; `loaders` are by backend name."""
