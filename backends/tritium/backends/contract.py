@@ -4,7 +4,7 @@ A package adds one by an entry point in the group `tritium.backends`, named as `
 it; the entry point is called without arguments and returns a TensorBackend.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -60,7 +60,7 @@ class TensorBackend(Protocol):
 
     name: str
 
-    def complete(self, config: ModelConfig, folder: Path, version: str) -> Awaitable[ModelConfig]:
+    async def complete(self, config: ModelConfig, folder: Path, version: str) -> ModelConfig:
         """Fill in what the configuration leaves out and the model itself knows (auto-complete).
 
         Raises:

@@ -92,7 +92,7 @@ class RequestCheck:
         return batch_size if 0 < batch_size <= self._max_batch_size else 0
 
     def _examine(self, request: InferRequest) -> int:
-        about = f"[request id: {request.id or '<id_unknown>'}] "
+        about = request.about
         given: dict[str, Tensor] = {}
         for tensor in request.inputs:
             if tensor.name in given:

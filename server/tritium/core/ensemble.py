@@ -7,6 +7,7 @@ next request on. The ensemble itself executes nothing and has no queue; its memb
 import asyncio
 from collections.abc import Callable
 
+from tritium.compat.config import messages
 from tritium.compat.config.model import ModelConfig
 from tritium.core.check import RequestCheck
 from tritium.core.clock import SYSTEM_CLOCK, Clock
@@ -73,9 +74,7 @@ class EnsembleModel(Model):
         try:
             batch_size = self._check(request)
             if self._closing:
-                raise Unavailable(
-                    "Server is stopping, scheduler for model has stopped accepting new inference requests"
-                )
+                raise Unavailable(messages.STOPPING)
             members = self._members()
         except InferenceError as error:
             # Without its traceback, which would hold this frame, the request and the reply in a circle.

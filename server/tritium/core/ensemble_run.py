@@ -234,11 +234,10 @@ class EnsembleRun:
             self._reply.send(None, final=True)
             self._end(None)
         else:
-            about = f"[request id: {self._request.id or '<id_unknown>'}] "
             self._fail(
                 InvalidArgument(
-                    f"{about}unexpected deadlock, at least one output is not set while no more ensemble steps "
-                    "can be made"
+                    f"{self._request.about}unexpected deadlock, at least one output is not set while no more "
+                    "ensemble steps can be made"
                 )
             )
 

@@ -69,6 +69,11 @@ class InferRequest:
     measured: Callable[[Spans], None] | None = None
     _watchers: list[Callable[[], None]] | None = None
 
+    @property
+    def about(self) -> str:
+        """Return how Triton's messages about a request begin."""
+        return f"[request id: {self.id or '<id_unknown>'}] "
+
     def cancel(self) -> None:
         """Mark the request as no longer wanted and tell everyone who watches it."""
         if self.cancelled:

@@ -8,6 +8,7 @@ What waits and what runs together is decided by a plan (tritium.core.scheduler);
 import asyncio
 from collections.abc import Sequence
 
+from tritium.compat.config import messages
 from tritium.compat.config.model import ModelConfig
 from tritium.core.answer import Answer, Desk
 from tritium.core.check import RequestCheck
@@ -121,7 +122,7 @@ class TensorModel(Model):
 
     def _why_not_ready(self) -> str:
         if self._closing:
-            return "Server is stopping, scheduler for model has stopped accepting new inference requests"
+            return messages.STOPPING
         return f"Request for unavailable model: '{self.name}' version {self.version} has no healthy instance"
 
 

@@ -13,13 +13,13 @@ from typing import Any
 from tritium.backends.onnxruntime.graph import Graph
 from tritium.backends.onnxruntime.pace import Pace
 from tritium.backends.onnxruntime.session import runtime
-from tritium.backends.onnxruntime.values import from_array, from_ort_value, to_array, to_ort_value
+from tritium.backends.onnxruntime.values import from_ort_value, to_array, to_ort_value
 from tritium.compat.config.model import ModelConfig
 from tritium.core.errors import InferenceError, ModelFailed
 from tritium.core.instance import ExecutionTimes, Job
 from tritium.core.request import InferResponse
 from tritium.core.stack import split, stack
-from tritium.core.tensor import Tensor
+from tritium.core.tensor import Tensor, from_array
 
 
 class Loaded:
@@ -106,7 +106,7 @@ class OnnxInstance:
             ) from error
         took_ns = time.monotonic_ns() - start_ns
         read = from_ort_value if self._by_ort_value else from_array
-        return [read(name, self._outputs[name], value) for name, value in zip(names, values, strict=True)], took_ns
+        return [read(name, value, self._outputs[name]) for name, value in zip(names, values, strict=True)], took_ns
 
     def _shares(self, outputs: Sequence[Tensor], jobs: Sequence[Job]) -> list[list[Tensor]]:
         """Return each job's outputs."""

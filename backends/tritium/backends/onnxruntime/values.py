@@ -9,9 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from tritium.compat.datatypes import BY_NAME
 from tritium.core.errors import InvalidArgument
-from tritium.core.tensor import Tensor, join_bytes
+from tritium.core.tensor import Tensor, from_array
 
 DATATYPES: Final = {
     "tensor(bool)": "BOOL",
@@ -55,14 +54,6 @@ def to_array(tensor: Tensor, model: str) -> np.ndarray[Any, Any]:
     return flat.reshape(tensor.shape)
 
 
-def from_array(name: str, datatype: str, array: np.ndarray[Any, Any]) -> Tensor:
-    """Make a tensor of what onnxruntime returned, over the same memory."""
-    if datatype == "BYTES":
-        return Tensor(name, datatype, array.shape, join_bytes(array.ravel().tolist()))
-    contiguous = np.ascontiguousarray(array, dtype=BY_NAME[datatype].numpy)
-    return Tensor(name, datatype, array.shape, contiguous.data.cast("B") if contiguous.size else b"")
-
-
 def to_ort_value(runtime: Any, tensor: Tensor, model: str) -> Any:
     """Make an OrtValue, the only form in which bfloat16 goes in."""
     array = to_array(tensor, model)
@@ -71,10 +62,10 @@ def to_ort_value(runtime: Any, tensor: Tensor, model: str) -> Any:
     return runtime.OrtValue.ortvalue_from_numpy(array)
 
 
-def from_ort_value(name: str, datatype: str, value: Any) -> Tensor:
+def from_ort_value(name: str, value: Any, datatype: str) -> Tensor:
     """Make a tensor of an OrtValue; bfloat16 is copied out of it."""
     if datatype != "BF16":
-        return from_array(name, datatype, value.numpy())
+        return from_array(name, value.numpy(), datatype)
     return Tensor(
         name, datatype, tuple(value.shape()), ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
     )

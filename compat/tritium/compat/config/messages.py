@@ -18,6 +18,7 @@ STATUS_NAMES = {
 UNLOADED = "unloaded"
 DUPLICATE = "model appears in two or more repositories"
 CONTROL_REFUSED = "explicit model load / unload is not allowed if polling is enabled"
+STOPPING = "Server is stopping, scheduler for model has stopped accepting new inference requests"
 EMPTY_NAME = "Model name cannot be empty. Please enter a valid name to deploy."
 
 

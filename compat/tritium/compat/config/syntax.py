@@ -9,10 +9,9 @@ Reading never stops at an error: each becomes a Problem and the rest is read as 
 from dataclasses import dataclass, field
 
 from tritium.compat.config.problem import Problem
-from tritium.compat.config.tokens import Kind, Source, Token
+from tritium.compat.config.tokens import CLOSERS, Kind, Source, Token
 
 _DEPTH = 60
-_CLOSERS = {"{": "}", "<": ">", "[": "]"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +124,7 @@ class Reader:
             return False
         if not closer:
             return True
-        if token.text in [_CLOSERS[opened.text] for opened in self._open[:-1]]:
+        if token.text in [CLOSERS[opened.text] for opened in self._open[:-1]]:
             self._unclosed(f'line {self.source.line_of(token.start)} has "{token.text}" where "{closer}" is due')
             return True
         self._report(self._take(), f'"{token.text}" closes nothing here', f'"{closer}" is due')
@@ -194,7 +193,7 @@ class Reader:
         try:
             if opened.text == "[":
                 return Listing(opened, self._items())
-            entries = self._entries(_CLOSERS[opened.text])
+            entries = self._entries(CLOSERS[opened.text])
             return Block(opened, entries, closed=opened.start not in self._unclosed_at)
         finally:
             self._open.pop()

@@ -44,6 +44,9 @@ class Token:
         return self.kind is Kind.SYMBOL and self.text in symbols
 
 
+CLOSERS = {"{": "}", "<": ">", "[": "]"}
+"""What closes each bracket."""
+
 _GRAMMAR = re.compile(
     r"""
       (?P<skip>      (?: \s+ | \#[^\n]* )+ )
@@ -82,7 +85,7 @@ class Source:
         """Tell whether a comment on the line of an open bracket holds a bracket that would close it."""
         end = self.text.find("\n", opened.start)
         line = self.text[opened.end : end if end >= 0 else len(self.text)]
-        return {"[": "]", "{": "}", "<": ">"}[opened.text] in line.partition("#")[2]
+        return CLOSERS[opened.text] in line.partition("#")[2]
 
     def problem(self, at: Token, message: str, hint: str = "", stage: Stage = Stage.POLL) -> Problem:
         """Make a problem at a token."""

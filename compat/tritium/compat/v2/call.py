@@ -1,10 +1,15 @@
 """A v2 inference request as the client wrote it, by whichever protocol, before it meets a model."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from tritium.compat.v2.elements import Buffer
+
 T = TypeVar("T")
 Parameter = str | int | float | bool
+MakeTensor = Callable[[str, str, tuple[int, ...], Buffer], T]
+"""What the server makes of an input's name, datatype, shape and data."""
 
 
 @dataclass(slots=True)
@@ -18,7 +23,7 @@ class OutputRequest:
 
 @dataclass(slots=True)
 class InferCall(Generic[T]):
-    """A request; `inputs` are what the caller's `tensor` makes of name, datatype, shape and data."""
+    """A request; `inputs` are what the caller's MakeTensor made of them."""
 
     id: str = ""
     inputs: list[T] = field(default_factory=list)

@@ -24,7 +24,7 @@ _INTEGERS = {
     "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q",
     "INT8": "b", "INT16": "h", "INT32": "i", "INT64": "q",
 }  # fmt: skip
-_CODES = {**_FLOATS, **_INTEGERS, "BOOL": "?"}
+CODES = {**_FLOATS, **_INTEGERS, "BOOL": "?"}
 
 _NUMBERS: set[type] = {int, float}
 _NOT_DOUBLE = not_a("number").replace("as number", "as double")
@@ -71,7 +71,7 @@ def _pack_integers(name: str, datatype: str, data: list[Any], kinds: set[type]) 
 
 def _pack(name: str, datatype: str, data: list[Any]) -> bytes:
     try:
-        return array(_CODES[datatype], data).tobytes()
+        return array(CODES[datatype], data).tobytes()
     except OverflowError:
         raise Refusal(f"input '{name}' has a number outside the range of {datatype}") from None
 
@@ -164,7 +164,7 @@ def numbers(datatype: str, data: Buffer) -> list[Any]:
     Raises:
         Refusal: the datatype has no Python form here (FP16, BF16).
     """
-    code = _CODES.get(datatype)
+    code = CODES.get(datatype)
     if code is None:
         raise Refusal(
             f"sending {datatype} data via JSON is not supported. Please use the binary data format for output"

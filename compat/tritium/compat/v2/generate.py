@@ -6,14 +6,14 @@ keys of one object, in alphabetical order, a tensor of one element without its b
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import orjson
 
 from tritium.compat.v2 import json_text
-from tritium.compat.v2.call import InferCall, Parameter
-from tritium.compat.v2.elements import Buffer, from_json, to_json
+from tritium.compat.v2.call import InferCall, MakeTensor, Parameter
+from tritium.compat.v2.elements import from_json, to_json
 from tritium.compat.v2.infer_request import custom_parameter
 from tritium.compat.v2.infer_response import TensorLike
 from tritium.compat.v2.refusal import Refusal, member, not_a, unparsable
@@ -24,7 +24,7 @@ T = TypeVar("T")
 def decode(
     body: bytes | memoryview,
     inputs: Mapping[str, tuple[str, tuple[int, ...]]],
-    tensor: Callable[[str, str, tuple[int, ...], Buffer], T],
+    tensor: MakeTensor[T],
 ) -> InferCall[T]:
     """Read the body of a generate request; `inputs` are the model's datatypes and full shapes by name.
 
@@ -49,7 +49,7 @@ def decode(
 def _read(
     document: dict[str, Any],
     inputs: Mapping[str, tuple[str, tuple[int, ...]]],
-    tensor: Callable[[str, str, tuple[int, ...], Buffer], T],
+    tensor: MakeTensor[T],
     call: InferCall[T],
 ) -> None:
     for key, value in document.items():

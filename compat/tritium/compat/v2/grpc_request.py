@@ -4,11 +4,10 @@ Tensors come as `raw_input_contents`, in the order of the inputs, or each as the
 """
 
 from array import array
-from collections.abc import Callable
 from typing import Any, TypeVar
 
-from tritium.compat.v2.call import InferCall, OutputRequest, Parameter
-from tritium.compat.v2.elements import Buffer, join_bytes
+from tritium.compat.v2.call import InferCall, MakeTensor, OutputRequest, Parameter
+from tritium.compat.v2.elements import CODES, join_bytes
 from tritium.compat.v2.infer_request import SHARED_MEMORY, no_region
 from tritium.compat.v2.refusal import Refusal
 
@@ -27,14 +26,9 @@ _CONTENTS = {
     "fp64_contents": (("FP64",), "FP64"),
     "bytes_contents": (("BYTES",), "BYTES"),
 }
-_CODES = {
-    "INT8": "b", "INT16": "h", "INT32": "i", "INT64": "q",
-    "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q",
-    "FP32": "f", "FP64": "d",
-}  # fmt: skip
 
 
-def decode(request: Any, tensor: Callable[[str, str, tuple[int, ...], Buffer], T]) -> InferCall[T]:
+def decode(request: Any, tensor: MakeTensor[T]) -> InferCall[T]:
     """Read a message.
 
     Raises:
@@ -50,7 +44,7 @@ def decode(request: Any, tensor: Callable[[str, str, tuple[int, ...], Buffer], T
         if entry.parameters:
             _refuse_shared_memory(name, entry.parameters)
         if not raws:
-            data: Buffer = _typed(entry, request.model_name)
+            data = _typed(entry, request.model_name)
         elif entry.HasField("contents"):
             raise Refusal(
                 f"contents field must not be specified when using raw_input_contents "
@@ -90,7 +84,7 @@ def _pack(datatype: str, values: Any) -> bytes:
         return join_bytes(values)
     if datatype == "BOOL":
         return bytes(values)
-    return array(_CODES[datatype], values).tobytes()
+    return array(CODES[datatype], values).tobytes()
 
 
 def _no_data(name: str, model: str) -> Refusal:

@@ -8,17 +8,16 @@ protocol alike. Only a raw body is deduced from the model's one input here.
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from tritium.compat.datatypes import BY_NAME
 from tritium.compat.v2 import json_text
-from tritium.compat.v2.call import InferCall, OutputRequest, Parameter
-from tritium.compat.v2.elements import Buffer, from_json, join_bytes
+from tritium.compat.v2.call import InferCall, MakeTensor, OutputRequest, Parameter
+from tritium.compat.v2.elements import from_json, join_bytes
 from tritium.compat.v2.refusal import Code, Refusal, member, missing, not_a, unparsable
 
 T = TypeVar("T")
-MakeTensor = Callable[[str, str, tuple[int, ...], Buffer], T]
 
 SHARED_MEMORY = "shared_memory_region"
 

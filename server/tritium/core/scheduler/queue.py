@@ -55,7 +55,7 @@ class PriorityQueue:
             # Requests that nobody waits for any more must not keep others out.
             self._drop(level, [waiting for waiting in level.jobs if waiting.request.cancelled], Cancelled(GONE))
             if len(level) >= policy.max_size:
-                raise Overloaded(f"[request id: {job.request.id or '<id_unknown>'}] Exceeds maximum queue size")
+                raise Overloaded(f"{job.request.about}Exceeds maximum queue size")
         level.jobs.append(job)
         self._count += 1
         timeout_us = policy.timeout_of(job.request.timeout_us)
