@@ -8,8 +8,11 @@ import textwrap
 
 import pytest
 
+from tritium.backends.engine import Role
+from tritium.cluster.frames import VERSION, Load
 from tritium.cluster.local import start_fleet
 from tritium.cluster.spec import FleetSpec
+from tritium.cluster.supervisor import SupervisedWorker
 from tritium.core.errors import ModelFailed, WorkerLost
 
 
@@ -33,6 +36,27 @@ async def test_unknown_engine(tmp_path):
     """An engine that is not installed is named, with those that are."""
     with pytest.raises(ModelFailed, match=r"no engine 'nonesuch' is installed \(there are .*embedded.*vllm"):
         await start_fleet(FleetSpec(), name="m", engine="nonesuch", folder=tmp_path, arguments={})
+
+
+async def test_process_that_cannot_be_started(tmp_path, monkeypatch):
+    """Where the system refuses to start a process, its reason is the error, and nothing is left to stop."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(WorkerLost, match=r"worker_[01]: its process cannot be started: .*No such file"):
+        await start_fleet(FleetSpec(workers=2), name="m", engine="mock", folder=tmp_path, arguments={})
+
+
+async def test_worker_of_another_version():
+    """A worker that speaks other frames refuses to load, and says so."""
+    worker = SupervisedWorker(
+        Load(VERSION + 1, "mock", "/nowhere", {}, Role.AGGREGATED, "worker_0"),
+        on_ready=lambda _: None,
+        on_lost=lambda *_: None,
+        on_frame=lambda *_: None,
+    )
+    with pytest.raises(ModelFailed, match=f"speaks frames of version {VERSION}, its server of version {VERSION + 1}"):
+        await worker.start()
+    await worker.stop(0)
+    assert worker.pid == 0
 
 
 SERVER = """

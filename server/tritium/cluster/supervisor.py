@@ -92,7 +92,7 @@ class SupervisedWorker:
 
         Raises:
             ModelFailed: the engine cannot load the model.
-            WorkerLost: the process died while loading; the message ends with its last lines.
+            WorkerLost: the process cannot be started, or died while loading; the message ends with its last lines.
         """
         await self._launch()
         self._keeper = asyncio.create_task(self._keep())
@@ -109,7 +109,7 @@ class SupervisedWorker:
             await asyncio.wait([self._keeper])
         was_ready, self.state = self.ready, WorkerState.DRAINING
         process = self._process
-        if process is not None and not process.ended.is_set():
+        if process is not None and process.started and not process.ended.is_set():
             if was_ready:
                 process.send(Drain(grace_s))
                 await process.end(grace_s + END_S)
@@ -129,10 +129,12 @@ class SupervisedWorker:
             await process.start()
             process.send(self.load)
             self.info = await self._loaded
-        except BaseException:
+        except BaseException as error:
             if process.started and not process.ended.is_set():
                 process.kill()
                 await process.ended.wait()
+            if isinstance(error, OSError):
+                raise WorkerLost(f"{self.name}: its process cannot be started: {error}") from error
             raise
         self.state = WorkerState.READY
         log.info("worker_ready", worker=self.name, pid=process.pid, seconds=round(time.monotonic() - began, 2))
@@ -157,7 +159,7 @@ class SupervisedWorker:
                 self.restarts += 1
                 try:
                     await self._launch()
-                except (ModelFailed, WorkerLost, OSError) as error:
+                except (ModelFailed, WorkerLost) as error:
                     log.warning("worker_restart_failed", worker=self.name, error=str(error), again_in_s=backoff_s)
                 else:
                     break
