@@ -48,7 +48,7 @@ async def test_shared_prefix_returns_to_its_holder(fleet_of, request_for, collec
             assert handle.route.overlap_blocks == explained.overlap_blocks == 10
             assert handle.route.because == "overlap 10/11 blocks, 0 active"
             assert sink.cached_tokens == 40
-        assert {c["worker"] for c in explained.candidates} == {"worker_0", "worker_1", "worker_2"}
+        assert {candidate.worker for candidate in explained.candidates} == {"worker_0", "worker_1", "worker_2"}
         other = fleet.generate(request_for(range(500, 540)), sink := collector())
         await sink.end()
         assert other.route.worker != first.route.worker
