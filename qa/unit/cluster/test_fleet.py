@@ -59,6 +59,7 @@ async def test_salts_do_not_share(fleet_of, request_for, collector):
     async with fleet_of() as fleet:
         fleet.generate(request_for(PROMPT, cache_salt="a"), sink := collector())
         await sink.end()
+        assert [fleet.explain(PROMPT, cache_salt=salt).overlap_blocks for salt in ("a", "b", "")] == [3, 0, 0]
         handle = fleet.generate(request_for(PROMPT, cache_salt="b"), sink := collector())
         await sink.end()
         assert (handle.route.overlap_blocks, sink.cached_tokens) == (0, 0)

@@ -116,6 +116,7 @@ class ScriptedFleet:
     context_tokens: int = 256
     requests: list[GenerationRequest] = field(default_factory=list)
     generations: list[ScriptedGeneration] = field(default_factory=list)
+    explained: list[tuple[str, str]] = field(default_factory=list)
     closed: bool = False
 
     def __post_init__(self) -> None:
@@ -191,7 +192,8 @@ class ScriptedFleet:
         others = [TokenLogprob(n + 10, -1.0 - n, n + 2) for n in range(count)]
         return [[TokenLogprob(i, -0.25, 1), *others] for i in ids]
 
-    def explain(self, token_ids) -> RouteReport:
+    def explain(self, token_ids, *, cache_salt="", lora="") -> RouteReport:
+        self.explained.append((cache_salt, lora))
         blocks = len(token_ids) // 16
         return RouteReport("worker_0", f"overlap 0/{blocks} blocks, 0 active", 0, blocks, 1.5)
 

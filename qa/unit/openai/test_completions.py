@@ -89,6 +89,9 @@ async def test_adapters_are_models(open_door):
         assert list(cards) == ["story", "poet"]
         assert cards["poet"].parent == "story"
         assert (await door.client.models.retrieve("poet")).id == "poet"
+        asked = {"model": "poet", "prompt": "x", "cache_salt": "tenant"}
+        assert (await door.http.post("/router/explain", json=asked)).json()["model"] == "poet"
+        assert door.fleet.explained == [("tenant", "poet")]
         await door.client.completions.create(model="poet", prompt="x")
         assert door.fleet.requests[0].lora == "poet"
 

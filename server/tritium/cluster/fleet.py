@@ -9,6 +9,8 @@ processes on one machine.
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
+
 from tritium.backends.engine import Delta, EngineInfo
 from tritium.core.errors import InferenceError
 
@@ -44,6 +46,16 @@ class TokenSink(Protocol):
         ...
 
 
+class CandidateReport(msgspec.Struct, frozen=True):
+    """What one worker would have cost; `purpose` (in JSON `for`) is generate, or prefill in disaggregated fleets."""
+
+    worker: str
+    purpose: str = msgspec.field(name="for")
+    overlap_blocks: int
+    active: int
+    cost: float
+
+
 @dataclass(slots=True)
 class RouteReport:
     """Why a generation went where it went; fit for a header, a log line and an explain endpoint."""
@@ -54,7 +66,7 @@ class RouteReport:
     prompt_blocks: int = 0
     cost: float = 0.0
     prefill_worker: str = ""
-    candidates: list[dict[str, Any]] = field(default_factory=list)
+    candidates: list[CandidateReport] = field(default_factory=list)
 
 
 class Generation(Protocol):
@@ -93,8 +105,13 @@ class Fleet(Protocol):
         """Route the request and stream its tokens into `sink`."""
         ...
 
-    def explain(self, token_ids: list[int]) -> RouteReport:
-        """Tell where a prompt would go now and why, without sending it."""
+    def explain(self, token_ids: list[int], *, cache_salt: str = "", lora: str = "") -> RouteReport:
+        """Tell where a prompt would go now and why, without sending it.
+
+        Raises:
+            Unavailable: no worker is ready.
+            InvalidArgument: these are no token ids.
+        """
         ...
 
     def metrics(self) -> list[tuple[str, dict[str, str], float]]:

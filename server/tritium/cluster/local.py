@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tritium.backends.engine import EngineInfo
-from tritium.cluster.fleet import GenerationRequest, RouteReport, TokenSink
+from tritium.cluster.fleet import CandidateReport, GenerationRequest, RouteReport, TokenSink
 from tritium.cluster.flight import Flight
 from tritium.cluster.flights import Flights
 from tritium.cluster.pool import WorkerPool
@@ -77,15 +77,10 @@ class LocalFleet:
         self.flights.start(flight)
         return Handle(self.flights, flight)
 
-    def explain(self, token_ids: list[int]) -> RouteReport:
-        """Tell where a prompt would go now and why, without sending it.
-
-        Raises:
-            Unavailable: no worker is ready.
-            InvalidArgument: these are no token ids.
-        """
+    def explain(self, token_ids: list[int], *, cache_salt: str = "", lora: str = "") -> RouteReport:
+        """Tell where a prompt would go now and why, without sending it."""
         router = self.pool.generating
-        prompt = router.prompt(token_ids)
+        prompt = router.prompt(token_ids, salt=cache_salt, lora=lora)
         route = router.choose(prompt)
         report = RouteReport(route.worker, route.because, route.overlap_blocks, route.prompt_blocks, route.cost)
         pools = {"generate": router}
@@ -96,13 +91,7 @@ class LocalFleet:
                 pools["prefill"] = self.pool.prefilling
                 report.prefill_worker = self.pool.prefilling.choose(prompt).worker
         report.candidates = [
-            {
-                "worker": candidate.worker,
-                "for": purpose,
-                "overlap_blocks": candidate.overlap_blocks,
-                "active": candidate.active,
-                "cost": candidate.cost,
-            }
+            CandidateReport(candidate.worker, purpose, candidate.overlap_blocks, candidate.active, candidate.cost)
             for purpose, workers in pools.items()
             for candidate in workers.candidates(prompt)
         ]
@@ -110,7 +99,7 @@ class LocalFleet:
 
     def metrics(self) -> list[Sample]:
         """Return samples as (name, labels, value)."""
-        return fleet_samples(self)
+        return fleet_samples(self.name, self.flights, self.pool)
 
     async def close(self) -> None:
         """Finish what runs, then end every worker."""

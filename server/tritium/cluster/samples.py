@@ -1,10 +1,9 @@
 """What a fleet reports of itself to metrics."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from tritium.cluster.local import LocalFleet
+from tritium.cluster.flights import Flights
+from tritium.cluster.pool import WorkerPool
 
 Sample = tuple[str, dict[str, str], float]
 
@@ -29,13 +28,13 @@ FLEET_HELP: Mapping[str, str] = {
 }
 
 
-def fleet_samples(fleet: "LocalFleet") -> list[Sample]:
-    """Return the samples of a fleet, its routers and its workers' engines."""
-    model = {"model": fleet.name}
-    counters = fleet.flights.counters
+def fleet_samples(name: str, flights: Flights, pool: WorkerPool) -> list[Sample]:
+    """Return the samples of a model's fleet, its routers and its workers' engines."""
+    model = {"model": name}
+    counters = flights.counters
     samples: list[Sample] = [
         ("tritium_fleet_requests_total", model, counters.requests),
-        ("tritium_fleet_active_requests", model, len(fleet.flights)),
+        ("tritium_fleet_active_requests", model, len(flights)),
         ("tritium_fleet_held_requests_total", model, counters.held),
         ("tritium_fleet_moved_requests_total", model, counters.moved),
         ("tritium_fleet_lost_requests_total", model, counters.lost),
@@ -44,7 +43,7 @@ def fleet_samples(fleet: "LocalFleet") -> list[Sample]:
         ("tritium_router_prompt_blocks_total", model, counters.prompt_blocks),
         ("tritium_router_overlap_blocks_total", model, counters.overlap_blocks),
     ]
-    for role, router in fleet.pool.routers.items():
+    for role, router in pool.routers.items():
         labels = model | {"role": role.value}
         samples.append(("tritium_router_index_blocks", labels, len(router.index)))
         samples.append(("tritium_router_orphan_blocks_total", labels, router.index.orphans))
@@ -54,9 +53,9 @@ def fleet_samples(fleet: "LocalFleet") -> list[Sample]:
             samples.append(("tritium_router_worker_prefill_blocks", routed, load.prefill_blocks))
             samples.append(("tritium_router_worker_decode_blocks", routed, load.decode_blocks))
             samples.append(("tritium_router_worker_held_blocks", routed, router.index.held_by(load.number)))
-    for worker in fleet.pool.workers.values():
+    for worker in pool.workers.values():
         labels = model | {"role": worker.role.value, "worker": worker.name}
         samples.append(("tritium_worker_ready", labels, float(worker.ready)))
         samples.append(("tritium_worker_restarts_total", labels, worker.restarts))
-        samples.extend((name, labels, value) for name, value in worker.gauges.items())
+        samples.extend((gauge, labels, value) for gauge, value in worker.gauges.items())
     return samples

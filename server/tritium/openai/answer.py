@@ -46,7 +46,6 @@ class Order:
     prompt_field: str
     cache_salt: str = ""
     priority: int = 0
-    worker: str = ""
 
 
 @dataclass(slots=True)
@@ -231,7 +230,6 @@ class Answer(ABC, Generic[C]):
                     token_ids=prompt.token_ids,
                     sampling=order.sampling.for_choice(i, max_tokens),
                     request_id=self.visit.id,
-                    worker=order.worker,
                     cache_salt=order.cache_salt,
                     lora=order.served.lora,
                     priority=order.priority,

@@ -72,7 +72,7 @@ async def _encode(prompt: str | list[int], call: CompletionRequest, model: Langu
     else:
         token_ids = prompt
         size = tokenizer.vocabulary_size
-        if wrong := next((i for i in token_ids if not 0 <= i < size), None):
+        if (wrong := next((i for i in token_ids if not 0 <= i < size), None)) is not None:
             raise FieldRefused("prompt", f"token id {wrong} is not in the vocabulary of {size} tokens")
     if not token_ids:
         raise FieldRefused("prompt", "prompt is empty")

@@ -41,11 +41,15 @@ async def explain(visit: Visit, models: LanguageModels, _options: OpenAIOptions)
         order = await chat_order(CHAT.read(body), models)
     else:
         order = await completion_order(COMPLETION.read(body), models)
-    fleet = order.served.model.fleet
-    answer = Explanation(
-        model=order.served.name,
-        prompts=[PromptRoute(len(p.token_ids), fleet.explain(p.token_ids)) for p in order.prompts],
-    )
+    served = order.served
+    routes = [
+        PromptRoute(
+            len(prompt.token_ids),
+            served.model.fleet.explain(prompt.token_ids, cache_salt=order.cache_salt, lora=served.lora),
+        )
+        for prompt in order.prompts
+    ]
+    answer = Explanation(served.name, routes)
     return Response(200, [(b"content-type", b"application/json"), *visit.headers], [msgspec.json.encode(answer)])
 
 
