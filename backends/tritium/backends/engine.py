@@ -175,7 +175,7 @@ class LanguageEngine(Protocol):
         """Queue one sequence."""
         ...
 
-    def abort(self, id: int) -> None:  # noqa: A002
+    def abort(self, id: int) -> None:  # noqa: A002  the field's name
         """Drop one sequence; unknown ids are ignored."""
         ...
 

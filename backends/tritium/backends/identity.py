@@ -22,11 +22,16 @@ class IdentityBackend:
 
     name = "identity"
 
-    async def complete(self, config: ModelConfig, folder: Path, version: str) -> ModelConfig:  # noqa: ARG002
+    async def complete(self, config: ModelConfig, folder: Path, version: str) -> ModelConfig:  # noqa: ARG002  contract
         """Return the configuration as it is: an identity model has nothing but its configuration."""
         return config
 
-    async def open(self, source: ModelSource, place: InstancePlace, host: BackendHost) -> "IdentityInstance":  # noqa: ARG002
+    async def open(
+        self,
+        source: ModelSource,
+        place: InstancePlace,
+        host: BackendHost,  # noqa: ARG002  the contract's; an identity model asks nothing of the server
+    ) -> "IdentityInstance":
         """Make an instance.
 
         Raises:

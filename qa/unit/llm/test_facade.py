@@ -6,7 +6,15 @@ import pytest
 
 from tritium.compat.config.model import from_proto
 from tritium.compat.protobufs import model_config_pb2
-from tritium.core.errors import Cancelled, InferenceError, InvalidArgument, ModelFailed, Unavailable, Unsupported
+from tritium.core.errors import (
+    Cancelled,
+    InferenceError,
+    Internal,
+    InvalidArgument,
+    ModelFailed,
+    Unavailable,
+    Unsupported,
+)
 from tritium.core.replies import StreamReply
 from tritium.core.request import InferRequest, RequestedOutput
 from tritium.core.tensor import from_array
@@ -55,6 +63,18 @@ async def test_whole_answer_repeats_the_prompt(model):
     assert await _answers(model, _request()) == [{"text_output": [b"helloa model repository is a folder"]}]
     assert model.fleet.requests[0].sampling == {"max_tokens": 16}
     assert model.fleet.requests[0].token_ids == model.tokenizer.encode_now("hello", add_special=True)
+
+
+async def test_a_fault_of_ours_is_answered_too(model, monkeypatch):
+    """An error that nobody foresaw while the prompt is encoded reaches the client, who would wait for ever else."""
+
+    async def broken(_text, *, add_special):
+        raise ZeroDivisionError(add_special)
+
+    monkeypatch.setattr(model.tokenizer, "encode", broken)
+    (error,) = await _answers(model, _request())
+    assert (type(error), error.message) == (Internal, "the server failed; its log has the reason")
+    assert model.statistics.pending == 0
 
 
 async def test_prompt_can_be_left_out(model):

@@ -78,8 +78,8 @@ def test_missing_tokenizer(tmp_path):
     ("name", "content", "words"),
     [
         ("tokenizer.json", "{}", "tokenizer.json is not a tokenizer"),
-        ("tokenizer_config.json", "{", "tokenizer_config.json is not a JSON object"),
-        ("tokenizer_config.json", "[]", "tokenizer_config.json is not a JSON object"),
+        ("tokenizer_config.json", "{", r"tokenizer_config.json:1:2: not JSON"),
+        ("tokenizer_config.json", "[]", "tokenizer_config.json holds a list, not an object"),
         ("chat_template.jinja", "{% if %}", "chat template does not parse: line 1"),
     ],
 )

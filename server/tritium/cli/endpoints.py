@@ -14,29 +14,20 @@ from tritium.core.model import Model
 from tritium.llm.model import LanguageModel
 from tritium.wire.listener import Listener
 
-_SCHEMES = {"grpc": "", "http": "http://", "metrics": "http://", "openai": "http://"}
 _LARGEST_SAMPLE = 64
 """Elements; a command with more is not one to copy."""
 
 
 def endpoints(options: ServeOptions, listeners: Mapping[str, Listener], catalog: Catalog) -> list[Endpoint]:
     """Return what is served, in the order of the ports."""
-    commands = {
-        "http": _infer_command,
-        "grpc": _grpc_command,
-        "metrics": _metrics_command,
-        "openai": _chat_command,
-    }
-    names = {"http": "HTTP", "grpc": "gRPC", "metrics": "metrics", "openai": "OpenAI"}
     rows = []
-    for protocol in ("http", "grpc", "metrics", "openai"):
+    for protocol, name, scheme, command in _PROTOCOLS:
         if protocol in listeners:
             host = listeners[protocol].host
-            shown = "localhost" if host in ("0.0.0.0", "127.0.0.1", "::") else host  # noqa: S104
+            shown = "localhost" if host in ("0.0.0.0", "127.0.0.1", "::") else host  # noqa: S104  (shown, not bound)
             place = f"{shown}:{listeners[protocol].port}"
             secured = protocol == "grpc" and options.grpc_cert
-            url = _SCHEMES[protocol] + place + (" (TLS)" if secured else "")
-            rows.append(Endpoint(names[protocol], url, commands[protocol](place, catalog)))
+            rows.append(Endpoint(name, scheme + place + (" (TLS)" if secured else ""), command(place, catalog)))
     return rows
 
 
@@ -64,6 +55,15 @@ def _chat_command(place: str, catalog: Catalog) -> str:
         return f"curl -s {place}/v1/models"
     body = {"model": model.name, "messages": [{"role": "user", "content": "What is a model repository?"}]}
     return f"curl -s {place}/v1/chat/completions -d '{orjson.dumps(body).decode()}'"
+
+
+# A listener's name, the protocol's, the scheme of its URL, and what to copy.
+_PROTOCOLS = (
+    ("http", "HTTP", "http://", _infer_command),
+    ("grpc", "gRPC", "", _grpc_command),
+    ("metrics", "metrics", "http://", _metrics_command),
+    ("openai", "OpenAI", "http://", _chat_command),
+)
 
 
 def _sample(model: Model) -> list[dict[str, Any]]:

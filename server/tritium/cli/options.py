@@ -183,8 +183,7 @@ def _convert_one(f: "dataclasses.Field[Any]", kind: type, value: Any, source: st
 
 
 def _suggest(name: str, fields: Mapping[str, Any]) -> str:
-    # Imported here: --help must not pay for it.
-    from difflib import get_close_matches  # noqa: PLC0415
+    from difflib import get_close_matches  # noqa: PLC0415  (not paid by --help)
 
     close = get_close_matches(name, fields, n=1)
     return f"Did you mean {close[0]}?" if close else "See tritium serve --help."

@@ -36,7 +36,7 @@ def read(arguments: Sequence[str]) -> tuple[ServeOptions, Parsed]:
     parsed = parse(arguments)
     if not parsed.help and not parsed.settings.get("repositories"):
         raise FlagError("--model-repository must be specified")
-    return load({"host": "0.0.0.0", "server_id": "triton", **parsed.settings}, None).options, parsed  # noqa: S104
+    return load({"host": "0.0.0.0", "server_id": "triton", **parsed.settings}, None).options, parsed  # noqa: S104  as Triton
 
 
 def usage() -> str:

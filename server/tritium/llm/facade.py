@@ -8,9 +8,11 @@ A stream has as many responses as the engine has steps; in each, a completion th
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+import structlog
+
 from tritium.backends.engine import Delta, FinishReason, TokenLogprob
 from tritium.cluster.fleet import Fleet, Generation, GenerationRequest
-from tritium.core.errors import Cancelled, InferenceError, ModelFailed
+from tritium.core.errors import Cancelled, InferenceError, Internal, ModelFailed
 from tritium.core.request import InferRequest, InferResponse, Reply
 from tritium.core.tensor import Tensor
 from tritium.llm import tensors
@@ -19,6 +21,8 @@ from tritium.llm.sampling import Sampling, split
 from tritium.llm.tensors import TextRequest
 from tritium.llm.text import CompletionText
 from tritium.llm.tokenizer import Tokenizer
+
+log = structlog.get_logger("tritium")
 
 _MAX_TOKENS = 16
 """vLLM's own default of max_tokens."""
@@ -89,6 +93,9 @@ class TextGeneration:
             self._start(fleet, prompt, sampling)
         except InferenceError as error:
             self.fail(error)
+        except Exception:
+            log.exception("generation_failed", model=self._request.model_name, request_id=self._request.id)
+            self.fail(Internal("the server failed; its log has the reason"))
 
     def _start(self, fleet: Fleet, prompt: list[int], sampling: Sampling) -> None:
         context_tokens = fleet.info.context_tokens

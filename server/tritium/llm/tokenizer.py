@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import tokenizers
 
 from tritium.core.errors import InvalidArgument
 from tritium.llm.detokenize import Detokenizer, TokenTable, WindowDetokenizer, token_table
+from tritium.llm.model_files import read_object
 from tritium.llm.segments import segmenter
 from tritium.llm.template import ChatTemplate
 
@@ -103,15 +103,15 @@ def load_template(folder: Path) -> ChatTemplate | None:
     Raises:
         InvalidArgument: a file is broken; the message names it.
     """
-    config = _read_json(folder / "tokenizer_config.json")
+    config = _read_if_there(folder / "tokenizer_config.json")
     path = folder / "chat_template.jinja"
     source = path.read_text(encoding="utf-8") if path.is_file() else _named(config.get("chat_template"))
     if source is None:
-        legacy = _read_json(folder / "chat_template.json")
+        legacy = _read_if_there(folder / "chat_template.json")
         source = _named(legacy.get("chat_template"))
     if source is None:
         return None
-    return ChatTemplate(source, _special_tokens(config | _read_json(folder / "special_tokens_map.json")))
+    return ChatTemplate(source, _special_tokens(config | _read_if_there(folder / "special_tokens_map.json")))
 
 
 def _named(template: Any) -> str | None:
@@ -133,10 +133,5 @@ def _special_tokens(config: dict[str, Any]) -> dict[str, Any]:
     return named
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        return msgspec.json.decode(path.read_bytes().removeprefix(b"\xef\xbb\xbf"), type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"{path} is not a JSON object: {error}") from None
+def _read_if_there(path: Path) -> dict[str, Any]:
+    return read_object(path) if path.is_file() else {}

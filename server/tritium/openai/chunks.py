@@ -86,7 +86,7 @@ def chat_chunks(id: str, created: int, model: str, *, with_usage: bool) -> Chunk
     )
 
 
-def completion_chunks(id: str, created: int, model: str, *, with_usage: bool) -> Chunks:  # noqa: A002
+def completion_chunks(id: str, created: int, model: str, *, with_usage: bool) -> Chunks:  # noqa: A002  likewise
     """Return the parts of text_completion events."""
     return Chunks(
         chat=False,
@@ -99,7 +99,7 @@ def completion_chunks(id: str, created: int, model: str, *, with_usage: bool) ->
     )
 
 
-def _head(id: str, kind: str, created: int, model: str) -> bytes:  # noqa: A002
+def _head(id: str, kind: str, created: int, model: str) -> bytes:  # noqa: A002  likewise
     return b'data: {"id":%b,"object":"%b","created":%d,"model":%b,"choices":' % (
         _JSON.encode(id),
         kind.encode(),

@@ -19,7 +19,7 @@ class EnsembleLoader:
     def __init__(self, resolve: Callable[[str, str], Model]) -> None:
         self._resolve = resolve
 
-    async def complete(self, config: ModelConfig, folder: Path, version: str) -> ModelConfig:  # noqa: ARG002
+    async def complete(self, config: ModelConfig, folder: Path, version: str) -> ModelConfig:  # noqa: ARG002  contract
         """Return the configuration as it is: an ensemble has no files to learn from."""
         return config
 

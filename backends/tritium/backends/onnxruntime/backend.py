@@ -43,7 +43,7 @@ class OnnxBackend:
         session = await asyncio.to_thread(open_session, config, path, "CPU", optimize=False)
         return graphs.complete(config, graphs.read(session), self.default_max_batch_size)
 
-    async def open(self, source: ModelSource, place: InstancePlace, host: BackendHost) -> OnnxInstance:  # noqa: ARG002
+    async def open(self, source: ModelSource, place: InstancePlace, host: BackendHost) -> OnnxInstance:  # noqa: ARG002  contract
         """Load the graph, or take the one that another instance of this version has loaded.
 
         Raises:
