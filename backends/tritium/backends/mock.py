@@ -166,10 +166,10 @@ class MockEngine:
         return computed
 
     def _step(self) -> None:
-        deltas, self._refused = self._refused, []
-        for sequence in tuple(self._running.values()):
-            deltas.append(self._advance(sequence))
-        self._output_tokens += len(deltas)
+        running = tuple(self._running.values())
+        deltas = self._refused + [self._advance(sequence) for sequence in running]
+        self._refused = []
+        self._output_tokens += len(running)
         if events := self._pool.take_events():
             self._sinks.on_events(events)
         self._sinks.on_step(Step(deltas, len(self._running), len(self._waiting), self._pool.used))

@@ -64,6 +64,7 @@ async def test_what_does_not_fit_waits_or_is_refused(drive: Drive) -> None:
         refused = await driver.generate([20] * 16, max_tokens=1)
         assert refused.last.invalid
         assert "16 tokens and the context of this model is 16" in refused.last.error
+        assert driver.engine.metrics()["tritium_engine_output_tokens_total"] == 4 * 8
 
 
 async def test_the_pace_is_kept(drive: Drive) -> None:

@@ -48,7 +48,6 @@ class InferenceRequest:
         "_model_version",
         "_outputs",
         "_parameters",
-        "_release_flags",
         "_request_id",
         "_sender",
         "_timeout",
@@ -92,7 +91,6 @@ class InferenceRequest:
         self._timeout = timeout
         self._trace = trace
         self._parameters = check_parameters(parameters)
-        self._release_flags = TRITONSERVER_REQUEST_RELEASE_ALL
         self._sender: InferenceResponseSender | None = None
 
     def inputs(self) -> list[Tensor]:
@@ -147,16 +145,15 @@ class InferenceRequest:
         return self._trace
 
     def set_release_flags(self, flags: int) -> None:
-        """Choose what happens when execute returns.
+        """Choose what happens when execute returns: a request is released, the one thing there is to choose here.
 
         Raises:
-            TritonModelException: rescheduling, which this server does not offer.
+            TritonModelException: rescheduling, which this server does not offer, or unknown flags.
         """
         if flags == TRITONSERVER_REQUEST_RELEASE_RESCHEDULE:
             raise TritonModelException("request rescheduling (iterative sequences) is not supported by this server")
         if flags != TRITONSERVER_REQUEST_RELEASE_ALL:
             raise TritonModelException(f"unknown request release flags {flags}")
-        self._release_flags = flags
 
     @property
     def key(self) -> int:
@@ -245,7 +242,6 @@ class ReceivedRequest(InferenceRequest):
         self._timeout = timeout
         self._parameters = parameters or {}
         self._trace = _NO_TRACE
-        self._release_flags = TRITONSERVER_REQUEST_RELEASE_ALL
         self._sender = None
         self._model_name = ""
         self._model_version = -1
