@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tritium.cli.options import SettingsError, describe, load
+from tritium.cli.assembly import assemble
+from tritium.cli.options import ServeOptions, SettingsError, describe, load
 from tritium.cli.tritonserver import read
 from tritium.compat.flags import FlagError
+from tritium.repository.events import ignore_event
 
 ROOT = Path(__file__).parents[3]
 
@@ -28,7 +30,7 @@ def test_the_line_wins_over_the_environment_over_the_file(tmp_path: Path) -> Non
         ({"http_port": 70000}, {}, "http_port is a port from 0 to 65535"),
         ({}, {"TRITIUM_HTTP_PORT": "many"}, "environment: http_port takes int, not 'many'"),
         ({}, {"TRITIUM_EXIT_ON_ERROR": "maybe"}, "exit_on_error takes true or false"),
-        ({"engine": "magic"}, {}, "engine is one of auto, vllm, embedded, mock"),
+        ({"grpc_transport": "magic"}, {}, "grpc_transport is one of h2, grpcio"),
         ({"htp_port": 1}, {}, "Did you mean http_port?"),
     ],
 )
@@ -36,6 +38,14 @@ def test_a_bad_value_names_itself_and_its_source(line: dict, environment: dict, 
     """What is wrong, where it came from, and what is allowed are all in the message."""
     with pytest.raises(SettingsError, match=message.replace("?", r"\?")):
         load(line, None, environment)
+
+
+def test_engines_are_those_that_are_installed() -> None:
+    """An engine that no package offers is refused before anything is loaded, with those that there are."""
+    with pytest.raises(SettingsError, match=r"engine is one of auto, embedded, mock, vllm, not 'magic'"):
+        assemble(ServeOptions(engine="magic"), ignore_event)
+    for name in ("auto", "embedded", "my_package.engine:MyEngine"):
+        assemble(ServeOptions(engine=name), ignore_event)
 
 
 def test_a_broken_file_is_reported_with_its_line(tmp_path: Path) -> None:

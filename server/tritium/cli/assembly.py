@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +48,15 @@ def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> A
     """Compose the registry with a loader for every installed backend, language models included.
 
     Raises:
-        SettingsError, InferenceError: `backend_config` or `fleet` cannot be read.
+        SettingsError, InferenceError: `engine` names none that is installed; `backend_config` or `fleet` cannot be
+            read.
     """
     metrics = CustomMetrics()
 
     async def start(fleet: str, *, name: str, engine: str, folder: Path, arguments: Mapping[str, Any]) -> Fleet:
         return await start_fleet(parse_fleet(fleet), name=name, engine=engine, folder=folder, arguments=arguments)
 
-    language = LanguageSettings(engine=options.engine, fleets=_fleets(options.fleet))
+    language = LanguageSettings(engine=_engine(options.engine), fleets=_fleets(options.fleet))
 
     def host() -> BackendHost:
         return BackendHost(submit=registry.submit, catalog=registry, metrics=metrics)
@@ -137,6 +139,14 @@ def _backend_settings(pairs: tuple[str, ...]) -> dict[str, dict[str, str]]:
             raise SettingsError(f"backend_config takes NAME,key=value, not '{pair}'")
         settings.setdefault(backend, {})[key] = value
     return settings
+
+
+def _engine(name: str) -> str:
+    """Return the engine if a package offers it, or if it is a class of its own, written "package.module:Class"."""
+    installed = sorted(point.name for point in entry_points(group="tritium.engines"))
+    if name not in ("auto", *installed) and ":" not in name:
+        raise SettingsError(f"engine is one of auto, {', '.join(installed)}, not '{name}'")
+    return name
 
 
 def _fleets(pairs: tuple[str, ...]) -> dict[str, str]:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 CONTROL_MODES = ("none", "explicit", "poll")
-ENGINES = ("auto", "vllm", "embedded", "mock")
 LOG_FORMATS = ("console", "json")
 TRANSPORTS = ("h2", "grpcio")
 
@@ -71,7 +70,9 @@ class ServeOptions:
     )
 
     engine: str = _setting(
-        "auto", "What runs language models (auto: vllm if installed).", group="language", choices=ENGINES
+        "auto",
+        "What runs language models: vllm, embedded, mock, ... (auto: vllm if installed).",
+        group="language",
     )
     fleet: tuple[str, ...] = _setting(
         (), "Workers of a language model, as MODEL=workers=2 or MODEL=prefill=1,decode=2.", group="language"
