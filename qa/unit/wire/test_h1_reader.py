@@ -117,6 +117,32 @@ def test_expect_is_told_once_and_only_while_the_body_is_missing():
     assert read([head.replace(b"1.1", b"1.0"), b"abc"]).expects == 0
 
 
+@pytest.mark.parametrize(
+    "flood",
+    [
+        b"0\r\n" + b"X-Trailer: value\r\n" * 10_000,
+        b"0\r\nX-Trailer: " + b"v" * 100_000,
+        b"1;" + b"extension" * 10_000 + b"\r\nx\r\n",
+    ],
+    ids=["trailers", "one long trailer", "chunk extension"],
+)
+def test_framing_of_chunks_is_limited(flood):
+    """What comes between the chunks of a body, and behind them, does not pile up without end."""
+    head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    sink = read([head, flood], HttpLimits(header_bytes=8000))
+    assert (sink.requests, sink.refusals) == ([], [431])
+
+
+def test_smallest_chunks_are_fair():
+    """A client may send a body byte by byte; trailers are dropped, and do not become headers."""
+    head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    sink = read([head, b"1\r\nx\r\n" * 20_000, b"0\r\nX-Trailer: 1\r\n\r\n"], HttpLimits(header_bytes=8000))
+    assert sink.refusals == []
+    assert [(body, headers) for _, _, headers, body, _, _ in sink.requests] == [
+        (b"x" * 20_000, ((b"transfer-encoding", b"chunked"),))
+    ]
+
+
 def test_connect_is_refused():
     """CONNECT asks for a proxy, and would switch protocols if it were taken."""
     assert read([b"CONNECT host:1 HTTP/1.1\r\nHost: host:1\r\n\r\n"]).refusals == [405]

@@ -180,6 +180,59 @@ async def test_exception_is_unknown_and_logged(client):
     ]
 
 
+async def test_cancelled_future_ends_its_call_only(client):
+    """Something a handler waits for may be cancelled; its client is told, and the next call works."""
+
+    async def fragile(request, call):
+        if request:
+            future = asyncio.get_running_loop().create_future()
+            future.cancel()
+            await future
+        return b"fine"
+
+    def work(channel):
+        call = channel.unary_unary("/s/Fragile")
+        with pytest.raises(grpc.RpcError) as error:
+            call(b"x")
+        return error.value.code(), call(b"")
+
+    assert await client(Methods({"/s/Fragile": fragile}), work) == (grpc.StatusCode.CANCELLED, b"fine")
+
+
+async def test_answer_to_a_client_that_left_is_dropped(wire, bounded):
+    """A handler that finishes after its connection was lost is no error of anybody's."""
+    started, left = threading.Event(), asyncio.Event()
+    complaints = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+
+    async def late(request, call):
+        call.on_cancel(left.set)
+        started.set()
+        await left.wait()
+        return bytes(100_000)
+
+    async def late_stream(requests, call):
+        await late(b"", call)
+        call.write(bytes(100_000))
+        await call.drain()
+
+    listener = await wire.grpc(Methods({"/s/Late": late}, {"/s/LateStream": late_stream}))
+
+    def call(begin):
+        started.clear()
+        with grpc.insecure_channel(f"127.0.0.1:{listener.port}") as channel:
+            hold = begin(channel)
+            assert started.wait(5)
+        return hold
+
+    with capture_logs() as logs:
+        await bounded(asyncio.to_thread(call, lambda channel: channel.unary_unary("/s/Late").future(b"")))
+        left.clear()
+        await bounded(asyncio.to_thread(call, lambda channel: channel.stream_stream("/s/LateStream")(iter(()))))
+        await bounded(listener.close(5))
+    assert (complaints, logs) == ([], [])
+
+
 async def test_unknown_method(client):
     """A method that is not served is UNIMPLEMENTED, however it is called."""
 

@@ -153,14 +153,22 @@ async def test_head_has_no_body(wire):
 
 @pytest.mark.parametrize("status", [204, 304])
 async def test_statuses_without_a_body(wire, status):
-    """No content-length where HTTP forbids one."""
+    """Where HTTP allows no body none is sent, nor a header that announces one, though the handler may try."""
 
     async def handler(request):
-        return Response(status)
+        if request.path == "/whole":
+            return Response(status, (), (b"not allowed",))
+        stream = request.stream(status, ())
+        stream.write(b"not allowed")
+        stream.end(b"either")
+        return None
 
     peer = await wire.peer(await wire.http(handler))
-    await peer.send(GET)
-    assert "content-length" not in (await peer.head()).headers
+    for path in ("/whole", "/stream", "/whole"):
+        await peer.send(f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        answer = await peer.head()
+        assert answer.status == status
+        assert set(answer.headers) == {"date"}
 
 
 async def test_path_is_passed_as_it_came(wire):
@@ -357,6 +365,57 @@ async def test_headers_that_would_break_the_framing(wire, headers):
     with capture_logs():
         await peer.send(GET)
         assert (await peer.answer()).status == 500
+
+
+async def test_cancelled_future_is_an_error_of_the_handler(wire):
+    """Something a handler waits for may be cancelled; the request is answered 500, and the connection goes on."""
+
+    async def handler(request):
+        if request.path == "/a":
+            future = asyncio.get_running_loop().create_future()
+            future.cancel()
+            await future
+        return Response(200)
+
+    peer = await wire.peer(await wire.http(handler))
+    with capture_logs() as logs:
+        await peer.send(GET + b"GET /b HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert [(await peer.answer()).status for _ in range(2)] == [500, 200]
+    assert [entry["event"] for entry in logs] == ["http_handler_failed"]
+
+
+@pytest.mark.parametrize("kind", ["whole", "large", "stream", "error"])
+async def test_answer_to_a_client_that_left_is_dropped(wire, bounded, kind):
+    """A handler that finishes after its client has gone is no error of anybody's."""
+    started, left, finished = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    complaints = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+
+    async def handler(request):
+        request.on_disconnect(left.set)
+        started.set()
+        await left.wait()
+        asyncio.get_running_loop().call_soon(asyncio.get_running_loop().call_soon, finished.set)
+        match kind:
+            case "whole":
+                return Response(200, (), (b"x",))
+            case "large":
+                return Response(200, (), (bytes(1 << 20),))
+            case "stream":
+                request.stream(200, ()).end(b"x")
+                return None
+        raise RuntimeError("too late to matter")
+
+    listener = await wire.http(handler)
+    peer = await wire.peer(listener)
+    with capture_logs() as logs:
+        await peer.send(GET)
+        await bounded(started.wait())
+        peer.leave()
+        await bounded(finished.wait())
+        await bounded(listener.close(5))
+    assert complaints == []
+    assert [entry["event"] for entry in logs] == (["http_handler_failed"] if kind == "error" else [])
 
 
 async def test_handler_that_answers_nothing(wire):
@@ -580,19 +639,12 @@ async def test_connection_limit(wire):
 
 
 async def test_nagle_is_off(wire):
-    """Small writes leave at once."""
-    seen = []
-
-    async def handler(request):
-        return Response(200)
-
-    listener = await wire.http(handler)
-    peer = await wire.peer(listener)
-    for connection in listener._roster._connections or [await _accepted(listener)]:
-        sock = connection._transport.get_extra_info("socket")
-        seen.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
-    assert seen == [1]
-    peer.leave()
+    """Small writes leave at once, and the kernel asks after clients that vanish."""
+    listener = await wire.http(echo)
+    await wire.peer(listener)
+    sock = (await _accepted(listener))._transport.get_extra_info("socket")
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
 
 
 async def test_close_lets_requests_finish(wire, bounded):

@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from tritium.wire.errors import TlsError
 from tritium.wire.grpc import Methods
-from tritium.wire.http import Response
+from tritium.wire.http import HttpLimits, Response
 from tritium.wire.tls import Tls
 
 BOUND_S = 10.0
@@ -146,6 +146,12 @@ async def test_mutual_tls_over_grpc(wire, authority, transport):
     with pytest.raises(grpc.RpcError) as error:
         await asyncio.to_thread(call)
     assert error.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+async def test_handshake_has_a_limit(wire, authority):
+    """A client that connects to a TLS port and says nothing does not hold its connection for ever."""
+    listener = await wire.http(echo_http, HttpLimits(header_s=0.2), tls=Tls(*authority.issue("server")))
+    assert await (await wire.peer(listener)).closed()
 
 
 async def test_plain_text_on_a_tls_port(wire, authority):

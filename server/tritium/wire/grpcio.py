@@ -213,7 +213,7 @@ async def _reply(handler: Unary, request: bytes, call: _Call) -> bytes:
         return _joined(await handler(request, call))
     except GrpcError:
         raise
-    except Exception as fault:  # noqa: BLE001  # whatever a handler raises ends its call, and is logged
+    except (Exception, asyncio.CancelledError) as fault:  # noqa: BLE001  # however it ends, its call ends with it
         raise _reported(call, fault) from None
 
 
@@ -222,13 +222,15 @@ async def _stream(handler: Bidi, call: _Call) -> None:
         await handler(call, call)
     except GrpcError:
         raise
-    except Exception as fault:  # noqa: BLE001  # whatever a handler raises ends its call, and is logged
+    except (Exception, asyncio.CancelledError) as fault:  # noqa: BLE001  # however it ends, its call ends with it
         raise _reported(call, fault) from None
     finally:
         call.outgoing.put_nowait(_END)
 
 
-def _reported(call: _Call, fault: Exception) -> GrpcError:
+def _reported(call: _Call, fault: BaseException) -> GrpcError:
+    if isinstance(fault, asyncio.CancelledError):
+        return GrpcError(Status.CANCELLED, "what the call waited for was cancelled")
     log.error("grpc_handler_failed", method=call.method, exc_info=fault)
     return GrpcError(Status.UNKNOWN, f"unexpected {type(fault).__name__}: {fault}")
 

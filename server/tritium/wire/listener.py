@@ -8,6 +8,7 @@ await listener.close(grace_s=30)
 import asyncio
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from tritium.wire.address import BACKLOG, bind
@@ -59,7 +60,8 @@ async def listen_http(
     limits = limits or HttpLimits()
     roster = Roster(secure=tls is not None, sweep_s=_sweep_s(limits.idle_s, limits.header_s))
     context = tls.context("http/1.1") if tls is not None else None
-    return await _listen(lambda: HttpConnection(handler, limits, roster), roster, host, port, context)
+    connection = partial(HttpConnection, handler, limits, roster)
+    return await _listen(connection, roster, host, port, context, limits.header_s)
 
 
 async def listen_grpc(
@@ -73,7 +75,8 @@ async def listen_grpc(
         scratch_bytes=scratch_bytes(limits),
     )
     context = tls.context("h2") if tls is not None else None
-    return await _listen(lambda: GrpcConnection(methods, limits, roster), roster, host, port, context)
+    connection = partial(GrpcConnection, methods, limits, roster)
+    return await _listen(connection, roster, host, port, context, limits.handshake_s)
 
 
 async def listen_grpcio(
@@ -86,11 +89,22 @@ async def listen_grpcio(
 
 
 async def _listen(
-    connection: Callable[[], asyncio.BaseProtocol], roster: Roster, host: str, port: int, context: ssl.SSLContext | None
+    connection: Callable[[], asyncio.BaseProtocol],
+    roster: Roster,
+    host: str,
+    port: int,
+    context: ssl.SSLContext | None,
+    handshake_s: float,
 ) -> Listener:
     sockets = await bind(host, port)
     keep_freed_memory()
-    servers = [await roster.loop.create_server(connection, sock=each, ssl=context, backlog=BACKLOG) for each in sockets]
+    timeout_s = handshake_s if context is not None and handshake_s else None
+    servers = [
+        await roster.loop.create_server(
+            connection, sock=each, ssl=context, backlog=BACKLOG, ssl_handshake_timeout=timeout_s
+        )
+        for each in sockets
+    ]
     return _SocketListener(host, sockets[0].getsockname()[1], servers, roster)
 
 

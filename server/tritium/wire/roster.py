@@ -11,6 +11,12 @@ SWEEP_S = 1.0
 RECEIVE_BYTES = 64 << 10
 
 
+def was_cancelled(fault: BaseException) -> bool:
+    """Tell whether the running task was cancelled, and not merely something that its handler waited for."""
+    task = asyncio.current_task()
+    return isinstance(fault, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
 class Connection(Protocol):
     """What the roster asks of a connection."""
 

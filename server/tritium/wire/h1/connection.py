@@ -11,11 +11,11 @@ from collections import deque
 import structlog
 
 from tritium.wire.gate import Gate
-from tritium.wire.h1.encode import CONTINUE, encode_head, error_response
+from tritium.wire.h1.encode import BODILESS, CONTINUE, encode_head, error_response
 from tritium.wire.h1.exchange import Exchange
 from tritium.wire.h1.reader import Reading, RequestReader
 from tritium.wire.http import Handler, Headers, HttpLimits, Response
-from tritium.wire.roster import Roster
+from tritium.wire.roster import Roster, was_cancelled
 
 JOIN_BYTES = 32 << 10
 """Smaller answers are copied into one buffer with their head; larger ones are handed to writev as they are."""
@@ -164,16 +164,16 @@ class HttpConnection(asyncio.BufferedProtocol):
                 self._answer(exchange, response)
             elif exchange.chunked is None:
                 raise RuntimeError("the handler returned None without having begun a stream")  # noqa: TRY301  # one way out
-        except asyncio.CancelledError:
-            self._transport.abort()
-            raise
-        except Exception as fault:  # whatever a handler raises is answered, and logged
+        except (Exception, asyncio.CancelledError) as fault:  # whatever a handler raises is answered, and logged
+            if was_cancelled(fault):
+                self._transport.abort()
+                raise
             log.exception("http_handler_failed", method=exchange.method, path=exchange.path)
             self._answer_fault(exchange, fault)
         finally:
             del self._roster.running[exchange]
 
-    def _answer_fault(self, exchange: Exchange, fault: Exception) -> None:
+    def _answer_fault(self, exchange: Exchange, fault: BaseException) -> None:
         if exchange.answered:
             return
         if exchange.chunked is not None and exchange.chunked.begun:
@@ -196,7 +196,9 @@ class HttpConnection(asyncio.BufferedProtocol):
             keep_alive=self.keeps_alive(exchange),
             http11=exchange.http11,
         )
-        if exchange.method == "HEAD" or not length:
+        if self._transport.is_closing():
+            pass  # the client has gone, and the handler took its time
+        elif not length or exchange.method == "HEAD" or response.status in BODILESS:
             self._transport.write(head)
         elif length <= JOIN_BYTES:
             self._transport.write(b"".join((head, *parts)))
@@ -205,8 +207,9 @@ class HttpConnection(asyncio.BufferedProtocol):
         self.finished(exchange)
 
     def send(self, data: bytes) -> None:
-        """Write to the client."""
-        self._transport.write(data)
+        """Write to the client, if it is still there."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     def keeps_alive(self, exchange: Exchange) -> bool:
         """Tell whether the connection outlives this exchange."""

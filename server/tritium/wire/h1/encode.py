@@ -11,7 +11,8 @@ LAST_CHUNK = b"0\r\n\r\n"
 JSON_TYPE = (b"content-type", b"application/json")
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
-_BODILESS = frozenset((100, 101, 102, 103, 204, 304))
+BODILESS = frozenset((100, 101, 102, 103, 204, 304))
+"""Statuses that have no body, whatever the headers say (RFC 9112, 6.3)."""
 _FORBIDDEN = frozenset((b"content-length", b"transfer-encoding", b"connection", b"date"))
 
 
@@ -50,9 +51,10 @@ def encode_head(status: int, headers: Headers, *, length: int | None, keep_alive
     block = b"".join(lines)
     if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines):
         raise ValueError("a response header holds a line break")
-    if length is not None:
-        if status not in _BODILESS:
-            lines.append(b"content-length: %d\r\n" % length)
+    if status in BODILESS:
+        pass
+    elif length is not None:
+        lines.append(b"content-length: %d\r\n" % length)
     elif http11:
         lines.append(b"transfer-encoding: chunked\r\n")
     if not keep_alive:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from tritium.wire.gate import Gate
-from tritium.wire.h1.encode import LAST_CHUNK, encode_chunk, encode_head
+from tritium.wire.h1.encode import BODILESS, LAST_CHUNK, encode_chunk, encode_head
 from tritium.wire.http import Buffer, Headers
 
 
@@ -102,13 +102,14 @@ class Exchange:
 
 
 class ChunkedStream:
-    """A body of unknown length: chunked for HTTP/1.1, ended by closing for HTTP/1.0, left out for HEAD."""
+    """A body of unknown length: chunked for HTTP/1.1, ended by closing for HTTP/1.0, left out where there is none."""
 
-    __slots__ = ("_exchange", "_head", "_line")
+    __slots__ = ("_bodiless", "_exchange", "_head", "_line")
 
     def __init__(self, exchange: Exchange, line: Line, status: int, headers: Headers) -> None:
         self._exchange = exchange
         self._line = line
+        self._bodiless = exchange.method == "HEAD" or status in BODILESS
         if not exchange.http11:
             exchange.keep_alive = False
         self._head: bytes | None = encode_head(
@@ -148,14 +149,14 @@ class ChunkedStream:
         if not self._line.gone:
             framed = (self._head or b"") + self._frame(chunk)
             self._head = None
-            if self._exchange.http11 and self._exchange.method != "HEAD":
+            if self._exchange.http11 and not self._bodiless:
                 framed += LAST_CHUNK
             if framed:
                 self._line.send(framed)
         self._line.finished(self._exchange)
 
     def _frame(self, chunk: Buffer) -> bytes:
-        if not chunk or self._exchange.method == "HEAD":
+        if not chunk or self._bodiless:
             return b""
         return encode_chunk(chunk) if self._exchange.http11 else bytes(chunk)
 

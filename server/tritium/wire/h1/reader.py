@@ -16,6 +16,9 @@ import httptools
 from tritium.wire.http import Headers, HttpLimits
 from tritium.wire.intake import Intake
 
+FRAMING_PER_BYTE = 8
+"""What a client may spend on framing for a byte of a chunked body: chunks of one byte take five."""
+
 
 class Reading(Enum):
     """Which part of a request comes next."""
@@ -49,12 +52,12 @@ class RequestReader:
 
     __slots__ = (
         "_body_bytes",
-        "_head_bytes",
         "_headers",
         "_http11",
         "_keep_alive",
         "_limits",
         "_method",
+        "_overhead",
         "_parser",
         "_pieces",
         "_prepared",
@@ -74,7 +77,7 @@ class RequestReader:
         self._scratch = scratch
         self._parser = httptools.HttpRequestParser(self)
         self._upload: Intake | None = None
-        self._head_bytes = 0
+        self._overhead = 0
         self._method = ""
         self._http11 = True
         self._keep_alive = True
@@ -115,7 +118,8 @@ class RequestReader:
         self._sink.on_refusal(status, message)
 
     def _feed(self, data: memoryview) -> None:
-        began_in_head = self.reading is Reading.HEAD
+        began_in = self.reading
+        body_bytes = self._body_bytes
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -132,9 +136,17 @@ class RequestReader:
         elif self.reading is Reading.BODY and not self._prepared:
             self._prepare()
         elif self.reading is Reading.HEAD:
-            self._head_bytes = self._head_bytes + len(data) if began_in_head else 0
-            if self._head_bytes > self._limits.header_bytes:
-                self.refuse(431, f"the request head is larger than {self._limits.header_bytes} bytes")
+            self._count(len(data) if began_in is Reading.HEAD else 0, self._limits.header_bytes)
+        elif self.reading is Reading.BODY and began_in is Reading.BODY:
+            # Sizes, extensions and trailers of chunks: a few bytes for a chunk are fair, a flood of them is not.
+            framing = len(data) - (self._body_bytes - body_bytes)
+            self._count(framing, self._limits.header_bytes + FRAMING_PER_BYTE * self._body_bytes)
+
+    def _count(self, size: int, limit: int) -> None:
+        """Count what is neither body nor complete; it would pile up in the parser."""
+        self._overhead = self._overhead + size if size else 0
+        if self._overhead > limit:
+            self.refuse(431, f"headers of more than {self._limits.header_bytes} bytes")
 
     def _decline_upgrade(self, rest: memoryview) -> None:
         """Read on as if h2c or websocket had not been offered (RFC 9110, 7.8), for which httptools has no switch.
@@ -196,12 +208,14 @@ class RequestReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a field."""
-        self._headers.append((name.lower(), value))
+        if self.reading is Reading.HEAD:  # trailers of a chunked body are nobody's
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Remember what the parser knows only now."""
         parser = self._parser
         self.reading = Reading.BODY
+        self._overhead = 0
         self._method = parser.get_method().decode()
         self._http11 = parser.get_http_version() == "1.1"
         self._keep_alive = parser.should_keep_alive()

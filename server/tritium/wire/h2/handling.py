@@ -10,7 +10,7 @@ from tritium.wire.grpc import GrpcError, Methods
 from tritium.wire.h2.messages import Message
 from tritium.wire.h2.outbox import Outbox
 from tritium.wire.h2.stream import Stream
-from tritium.wire.roster import Roster
+from tritium.wire.roster import Roster, was_cancelled
 from tritium.wire.status import Status
 
 log = structlog.get_logger("tritium.wire")
@@ -70,8 +70,10 @@ def _fail(stream: Stream, fault: BaseException) -> None:
         case GrpcError():
             stream.fail(fault.status, fault.message)
         case asyncio.CancelledError():
-            stream.fail(Status.UNAVAILABLE, "the server is shutting down")
-            raise fault
+            if was_cancelled(fault):
+                stream.fail(Status.UNAVAILABLE, "the server is shutting down")
+                raise fault
+            stream.fail(Status.CANCELLED, "what the call waited for was cancelled")
         case _:
             log.error("grpc_handler_failed", method=stream.method, exc_info=fault)
             # grpc/doc/statuscodes.md: an application that throws ends its call with UNKNOWN.

@@ -161,10 +161,11 @@ class Outbox:
         Raises:
             ConnectionFault: The window grew beyond what HTTP/2 allows.
         """
+        was_closed = self.window <= 0
         self.window += credit
         if self.window > MOST_WINDOW:
             raise ConnectionFault(Code.FLOW_CONTROL_ERROR, "the connection's window overflows")
-        if self.waiting:
+        if was_closed:  # otherwise all who wait, wait for windows of their own
             self.pump()
 
     def widen_stream(self, outlet: Outlet, credit: int) -> None:
@@ -177,7 +178,7 @@ class Outbox:
         if outlet.window > MOST_WINDOW:
             raise StreamFault(outlet.stream_id, Code.FLOW_CONTROL_ERROR, "the stream's window overflows")
         if outlet.pending_bytes:
-            self.pump()
+            self._serve((outlet,))
 
     def resize(self, initial_window: int, outlets: Sequence[Outlet]) -> None:
         """Take a new SETTINGS_INITIAL_WINDOW_SIZE, which applies to open streams, too (RFC 9113, 6.9.2).
@@ -207,13 +208,17 @@ class Outbox:
 
     def pump(self) -> None:
         """Send what may leave, a turn for each waiting stream, until windows or the socket are full."""
-        progress = True
-        while progress and self.waiting and self.window > 0 and not self.gate.shut:
-            progress = False
-            for outlet in tuple(self.waiting.values()):
+        self._serve(tuple(self.waiting.values()))
+
+    def _serve(self, outlets: Sequence[Outlet]) -> None:
+        while outlets:
+            left = []
+            for outlet in outlets:
                 if outlet.window > 0 and self.window > 0 and not self.gate.shut:
                     self._turn(outlet)
-                    progress = True
+                    if outlet.pending_bytes:
+                        left.append(outlet)
+            outlets = left
 
     def _turn(self, outlet: Outlet) -> None:
         """Send frames of one stream, up to TURN_BYTES, in one write."""
