@@ -29,6 +29,9 @@ from tritium.wire.listener import Listener
 
 OK, FAILED, BAD_CONFIGURATION = 0, 1, 2
 
+_WORKERS_END_S = 5
+"""What processes may take to end after their models have drained."""
+
 log = structlog.get_logger("tritium")
 
 
@@ -100,7 +103,7 @@ class _Process:
         grace_s = self._options.exit_timeout_s
         await asyncio.gather(*(listener.close(grace_s) for listener in listeners.values()))
         try:
-            await asyncio.wait_for(registry.close(), grace_s + 5)
+            await asyncio.wait_for(registry.close(), grace_s + _WORKERS_END_S)
         except TimeoutError:
             log.warning("models_did_not_drain", seconds=grace_s)
 

@@ -28,6 +28,16 @@ OUTPUT_LINES = 200
 SHOWN_LINES = 20
 """How many of them are shown when it dies."""
 
+_LAST_WORDS_S = 0.2
+"""How long to wait for the end of a dead worker's output, which its children may hold open."""
+
+_SWEEP_S = 5.0
+_SWEEP_POLL_S = 0.02
+"""How long a dead worker's children may take to end before they are killed, and how often to look."""
+
+_GOODBYE_S = 10.0
+"""How long a worker may take to end after its connection closed."""
+
 _CAUSE = re.compile(r"(?:^|[\]\s])((?:\w+\.)*\w*(?:Error|Exception): \S.*)")
 
 log = structlog.get_logger(__name__)
@@ -176,14 +186,3 @@ class WorkerProcess:
             return await stream.readline()
         except ValueError:
             return b"(a line too long to keep)\n"
-
-
-_LAST_WORDS_S = 0.2
-"""How long to wait for the end of a dead worker's output, which its children may hold open."""
-
-_SWEEP_S = 5.0
-_SWEEP_POLL_S = 0.02
-"""How long a dead worker's children may take to end before they are killed, and how often to look."""
-
-_GOODBYE_S = 10.0
-"""How long a worker may take to end after its connection closed."""

@@ -60,7 +60,7 @@ class Visit:
     on_over: Callable[[], None] | None = None
     """Called once when the visit ends, however it does."""
 
-    def name(self, request_id: str | None) -> None:
+    def take_id(self, request_id: str | None) -> None:
         """Take the id from the request's body, where its headers have none.
 
         Raises:

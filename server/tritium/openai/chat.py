@@ -24,7 +24,7 @@ READER = Reader(ChatRequest)
 async def chat(visit: Visit, models: LanguageModels, options: OpenAIOptions) -> Response | None:
     """Answer a conversation, streaming or whole."""
     call = READER.read(visit.request.body)
-    visit.name(call.request_id)
+    visit.take_id(call.request_id)
     order = await chat_order(call, models)
     answer_id, created = f"chatcmpl-{visit.id}", int(time.time())
     if not call.stream:

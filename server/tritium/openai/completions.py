@@ -23,7 +23,7 @@ _MAX_CHOICES = 1_024
 async def completions(visit: Visit, models: LanguageModels, options: OpenAIOptions) -> Response | None:
     """Continue one or more prompts, streaming or whole."""
     call = READER.read(visit.request.body)
-    visit.name(call.request_id)
+    visit.take_id(call.request_id)
     order = await completion_order(call, models)
     answer_id, created = f"cmpl-{visit.id}", int(time.time())
     if not call.stream:
