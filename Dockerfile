@@ -11,7 +11,7 @@ COPY migration migration
 RUN python -m build --wheel --outdir /wheel
 
 FROM python:3.11-slim
-ARG EXTRAS=onnx,cluster
+ARG EXTRAS=onnx
 COPY --from=build /wheel /wheel
 RUN python -m venv /opt/tritium \
  && wheel=$(ls /wheel/*.whl) \

@@ -147,6 +147,17 @@ async def test_explain_agrees_with_what_happens(served: Product, client: openai.
     assert route["overlap_blocks"] > 0
 
 
+@pytest.mark.parametrize("worker", ["worker_0", "worker_1"])
+async def test_a_request_goes_to_the_worker_it_names(client: openai.AsyncOpenAI, worker: str) -> None:
+    """x-tritium-worker pins a request; a name that the model has not is refused with the names it has."""
+    headers = {"x-tritium-explain": "1", "x-tritium-worker": worker}
+    asked = {**GREEDY, "max_tokens": 1, "messages": QUESTION}
+    raw = await client.chat.completions.with_raw_response.create(extra_headers=headers, **asked)
+    assert raw.headers["x-tritium-worker"] == worker
+    with pytest.raises(openai.NotFoundError, match="no worker 'worker_9'.*worker_0, worker_1"):
+        await client.chat.completions.create(extra_headers={"x-tritium-worker": "worker_9"}, **asked)
+
+
 async def test_client_that_leaves_frees_the_worker(served: Product, client: openai.AsyncOpenAI) -> None:
     """When a client closes its stream, its generation is taken off its worker at once, and counted as cancelled."""
     asked = {"model": "tiny_chat", "max_tokens": 900, "messages": QUESTION, "extra_body": {"ignore_eos": True}}

@@ -57,6 +57,8 @@ class Visit:
     named: bool = False
     """Whether the client chose the id."""
     explain: bool = False
+    worker: str = ""
+    """The worker that the client wants its generations on."""
     on_over: Callable[[], None] | None = None
     """Called once when the visit ends, however it does."""
 
@@ -230,6 +232,7 @@ class Answer(ABC, Generic[C]):
                     token_ids=prompt.token_ids,
                     sampling=order.sampling.for_choice(i, max_tokens),
                     request_id=self.visit.id,
+                    worker=self.visit.worker,
                     cache_salt=order.cache_salt,
                     lora=order.served.lora,
                     priority=order.priority,

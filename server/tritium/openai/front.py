@@ -145,11 +145,14 @@ def _build_admin(models: LanguageModels) -> Handler:
 
 
 def _visit(request: Request) -> Visit:
-    explain = request.header(b"x-tritium-explain") == b"1"
     given = request.header(b"x-request-id")
-    if given:
-        return Visit(request, given.decode("latin-1"), named=True, explain=explain)
-    return Visit(request, f"{random.getrandbits(96):024x}", explain=explain)
+    return Visit(
+        request,
+        given.decode("latin-1") if given else f"{random.getrandbits(96):024x}",
+        named=bool(given),
+        explain=request.header(b"x-tritium-explain") == b"1",
+        worker=request.header(b"x-tritium-worker").decode("latin-1"),
+    )
 
 
 def _card(served: Served) -> ModelCard:

@@ -9,9 +9,13 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from tritium.compat.config import messages
 from tritium.core.model import Model, State
 from tritium.repository.shelf import Shelved
+
+log = structlog.get_logger("tritium.repository")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,5 +72,11 @@ class Draining:
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("model_did_not_close", exc_info=error)

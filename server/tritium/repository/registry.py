@@ -186,8 +186,10 @@ class Registry:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._operations.discard(task)
-        if not task.cancelled():
-            task.exception()  # asyncio would complain of one that nobody asks for, the client having left
+        # The client that asked may have left: what it would have been told is retrieved, what nobody foresaw is logged.
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, InferenceError):
+            log.error("load_or_unload_failed", exc_info=error)
 
     @asynccontextmanager
     async def _hold(self, names: Collection[str]) -> AsyncIterator[None]:
