@@ -123,6 +123,71 @@ async def test_responses_that_cannot_be_made(serve):
         assert (await failure(model, [float(choice)])).startswith(PREFIX + said)
 
 
+async def test_texts_that_cannot_be_sent(serve):
+    """Lone surrogates, an exception without a text, endless ones: an error that says it, in the same process."""
+    model = await serve(
+        """
+        import numpy as np
+        import triton_python_backend_utils as pb_utils
+        class Mute(Exception):
+            def __str__(self): raise SystemExit(3)
+        def deep(): deep()
+        def fail(error): raise error
+        class TritonPythonModel:
+            def execute(self, requests):
+                return [pb_utils.InferenceResponse([], **[
+                    lambda: fail(ValueError("a \\udc80 b")),
+                    lambda: fail(Mute()),
+                    lambda: fail(ValueError("x" * 1_000_000)),
+                    lambda: deep(),
+                    lambda: {"error": pb_utils.TritonError("a \\udc80 b")},
+                    lambda: {"parameters": {"p": "a \\udc80 b"}},
+                    lambda: {"parameters": {"p": 1 << 70}},
+                    lambda: pb_utils.Logger.log_info("a \\udc80 b") or fail(ValueError("after logging")),
+                ][int(requests[0].inputs()[0].as_numpy()[0])]())]
+        """
+    )
+    pid = model.instance.pid
+    told = [await failure(model, [float(choice)]) for choice in range(8)]
+    assert [text.removeprefix(PREFIX).split("\n")[0] for text in (*told[:2], told[3], told[4], told[7])] == [
+        "ValueError: a \\udc80 b",
+        "Mute: (no text: its __str__ raised SystemExit)",
+        "RecursionError: maximum recursion depth exceeded",
+        "a \\udc80 b",
+        "ValueError: after logging",
+    ]
+    assert "... (1000000 characters)" in told[2]
+    assert max(len(text) for text in told) < 80_000
+    assert " more ..." in told[3]
+    assert "parameters of the response are wrong: it cannot be sent: UnicodeEncodeError" in told[5]
+    assert "parameters of the response are wrong: it cannot be sent: OverflowError" in told[6]
+    assert model.instance.pid == pid
+
+
+async def test_asking_what_cannot_be_sent(serve):
+    """A call with a name that is no text raises in the model, and costs no other message."""
+    model = await serve(
+        """
+        import numpy as np
+        import triton_python_backend_utils as pb_utils
+        class TritonPythonModel:
+            def execute(self, requests):
+                tensor = pb_utils.Tensor("IN", np.zeros(1, np.float32))
+                request = pb_utils.InferenceRequest(
+                    model_name="m\\udc80", inputs=[tensor], requested_output_names=["OUT"]
+                )
+                response = request.exec()
+                try:
+                    pb_utils.is_model_ready("m\\udc80")
+                except pb_utils.TritonModelException as error:
+                    raise ValueError(f"{response.error().message()} / {error}")
+        """
+    )
+    said = await failure(model)
+    assert "ValueError: the request to model 'm\\\\udc80' is wrong, it cannot be sent: UnicodeEncodeError" in said
+    assert "/ the request to ready model 'm\\\\udc80' is wrong" in said
+
+
 async def test_no_execute(serve):
     """A class without execute loads, and says so when it is asked."""
     model = await serve("class TritonPythonModel: pass\n")

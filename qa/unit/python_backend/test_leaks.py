@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import gc
+import os
 import random
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +127,26 @@ async def test_a_thousand_loads_of_memory(serve):
         assert all(answer[-1] == 1 for answer in answers)
         del answers
     assert model.instance.arenas_in_use[0] <= 4 << 20
+
+
+async def test_a_lost_process_takes_its_memory_along(serve, tools):
+    """When a process dies its shared memory is gone at once, not at some later garbage collection."""
+    model = await serve(tools.identity)
+    await model.infer(np.zeros(1 << 18, np.float32))
+
+    def files() -> int:
+        links = (entry.readlink() for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink())
+        return sum("memfd:tritium:" in str(link) for link in links)
+
+    gc.collect()
+    before = files()
+    gc.disable()
+    try:
+        for _ in range(3):
+            pid = model.instance.pid
+            os.kill(pid, signal.SIGKILL)
+            await tools.until(lambda pid=pid: model.instance.pid not in (None, pid))
+            await model.infer(np.zeros(1 << 18, np.float32))
+        assert files() == before
+    finally:
+        gc.enable()

@@ -46,7 +46,8 @@ class _Segments:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self.control = memoryview(mmap.mmap(fd, PAGE))
+        self._control = mmap.mmap(fd, PAGE)
+        self.control = memoryview(self._control)
         self._mapped: list[tuple[int, mmap.mmap, memoryview]] = []
 
     def map(self, offset: int, size: int) -> None:
@@ -69,6 +70,9 @@ class _Segments:
     def close(self) -> None:
         """Forget the mappings; those still viewed live on until their views die."""
         self._mapped.clear()
+        # Every mapping has a descriptor of its own, and with it all of the file's memory.
+        self.control.release()
+        self._control.close()
         os.close(self.fd)
 
 

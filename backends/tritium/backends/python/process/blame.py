@@ -2,12 +2,29 @@
 
 import types
 
+from tritium.backends.python.process.unsendable import clean
+
+MOST_TEXT = 64 << 10
+"""Characters of an exception's text that are told; clients and logs get it whole."""
+MOST_FRAMES = 50
+
 
 def describe(error: BaseException) -> str:
     """Return `Type: text`, and below `At:` one line a frame, down to where the model was entered."""
-    text = f"{type(error).__name__}: {error}"
+    text = f"{type(error).__name__}: {_text(error)}"
     frames = _frames(error.__traceback__)
-    return f"{text}\n\nAt:\n{''.join(frames)}" if frames else text
+    if len(frames) > MOST_FRAMES:
+        half = MOST_FRAMES // 2
+        frames[half:-half] = [f"  ... {len(frames) - 2 * half} more ...\n"]
+    return clean(f"{text}\n\nAt:\n{''.join(frames)}" if frames else text)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except BaseException as second:  # noqa: BLE001  # the model's __str__ may do anything, sys.exit included
+        return f"(no text: its __str__ raised {type(second).__name__})"
+    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}... ({len(text)} characters)"
 
 
 def _frames(traceback: types.TracebackType | None) -> list[str]:

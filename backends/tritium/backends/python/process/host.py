@@ -89,7 +89,9 @@ class Host:
                 self._model.initialize(load.arguments)
         except Misuse as error:
             return frames.Loaded(error=str(error))
-        except Exception as error:  # noqa: BLE001  # whatever the model raises is the answer
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001  # whatever the model raises is the answer
             return frames.Loaded(error=describe(error))
         self._executor = Executor(self._model, load.arguments["model_instance_name"], self._link, self._codec)
         return frames.Loaded(asks_ready=hasattr(self._model, "is_ready"))

@@ -8,6 +8,7 @@ from typing import Any
 from tritium.backends.python import frames
 from tritium.backends.python.process.pump import Pump
 from tritium.backends.python.process.tensors import TensorCodec
+from tritium.backends.python.process.unsendable import clean, fault
 from tritium.compat.pb_utils import InferenceRequest, InferenceResponse, TritonError, TritonModelException
 
 
@@ -95,7 +96,10 @@ class Link:
         """Make the frame of a response, without the outputs nobody asked for."""
         error = response.error()
         if error is not None:
-            return frames.ResponseFrame([], error.message(), error.code())
+            return frames.ResponseFrame([], clean(error.message()), error.code())
+        parameters = response.parameter_values or None
+        if parameters is not None and (why := fault(parameters)):
+            raise TritonModelException(f"the parameters of the response are wrong: {why}")
         wanted = self._requested.get(key, self.output_names)
         outputs = []
         for tensor in response.output_tensors():
@@ -103,7 +107,7 @@ class Link:
                 outputs.append(self._codec.encode(tensor, lend=lend))
             if self.output_types.get(tensor.name()) != tensor.datatype.name:
                 self._warn_unlike_configured(tensor.name(), tensor.datatype.name)
-        return frames.ResponseFrame(outputs, parameters=response.parameter_values or None)
+        return frames.ResponseFrame(outputs, parameters=parameters)
 
     def send(self, key: int, response: InferenceResponse | None, *, final: bool) -> None:
         """Send one response to a request."""
@@ -154,7 +158,7 @@ class Link:
 
     def log(self, level: str, message: str) -> None:
         """Write to the server's log."""
-        self.pump.post(frames.Log(level, message))
+        self.pump.post(frames.Log(level, clean(message)))
 
     def define_metric(
         self, family: str, description: str, kind: str, labels: dict[str, str], buckets: list[float]
@@ -194,11 +198,8 @@ class Link:
             return
         self._warned.add(name)
         configured = self.output_types.get(name)
-        self.pump.add(
-            frames.Log(
-                "warning",
-                f"output '{name}' is {datatype}, but the configuration says {configured}"
-                if configured
-                else f"output '{name}' is not in the configuration and was dropped; it has {sorted(self.output_types)}",
-            )
-        )
+        if configured:
+            said = f"is {datatype}, but the configuration says {configured}"
+        else:
+            said = f"is not in the configuration and was dropped; it has {sorted(self.output_types)}"
+        self.pump.add(frames.Log("warning", f"output '{clean(name)}' {said}"))

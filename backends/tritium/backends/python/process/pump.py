@@ -14,6 +14,7 @@ from collections.abc import Callable
 import msgspec
 
 from tritium.backends.python import frames
+from tritium.backends.python.process.unsendable import fault, refusal, replacement
 from tritium.backends.python.stream import FrameReader
 
 Tasks = frames.Load | frames.Execute | frames.AskReady | frames.Finalize
@@ -117,13 +118,28 @@ class Pump:
                     batch.append(self._outbox.popleft())
                 batch += self._extras()
                 if batch:
-                    self._encoder.encode_into(batch, self._frame, frames.LENGTH.size)
+                    try:
+                        self._encoder.encode_into(batch, self._frame, frames.LENGTH.size)
+                    except (UnicodeError, OverflowError, TypeError, ValueError):
+                        self._encoder.encode_into(self._sendable(batch), self._frame, frames.LENGTH.size)
                     frames.LENGTH.pack_into(self._frame, 0, len(self._frame) - frames.LENGTH.size)
                     self._socket.sendall(self._frame)
             finally:
                 self._sending.release()
             if not self._outbox:
                 return
+
+    def _sendable(self, batch: list[frames.Up]) -> list[frames.Up]:
+        """Put something in the place of messages that cannot be sent."""
+        sendable: list[frames.Up] = []
+        for message in batch:
+            why = fault(message)
+            sendable.append(replacement(message, why) if why else message)
+            if why and (told := refusal(message, why)) is not None:
+                with self._changed:
+                    self._dispatch(told)
+                    self._changed.notify_all()
+        return sendable
 
     def _disown(self) -> None:
         """Keep a fork of this process, as the model may make, from speaking in its name."""
