@@ -675,11 +675,15 @@ async def test_too_many_streams(connect, bounded):
     ],
 )
 async def test_requests_that_are_not_grpc(connect, changes, status):
-    """A request of another kind gets an HTTP status, and the connection goes on."""
+    """A request of another kind gets an HTTP status; if it goes on it is told to stop, and the connection goes on."""
     raw = await connect()
     await raw.send(Kind.HEADERS, END_HEADERS, 1, block(changes))
     frame = await raw.next(Kind.HEADERS)
     assert (raw.headers(frame)[":status"], bool(frame.flags & END_STREAM)) == (status, True)
+    await raw.send(Kind.PING, 0, 0, bytes(8))
+    assert (await raw.frame()).kind == Kind.PING
+    for _ in range(3):
+        await raw.send(Kind.DATA, 0, 1, b"more")
     assert await raw.reset(1) == Code.NO_ERROR
     await raw.works(3)
 

@@ -15,7 +15,7 @@ from tritium.wire.status import Status
 
 ENCODINGS = frozenset((b"identity", b"gzip", b"deflate"))
 FORGIVEN = 1024
-"""How many streams that we ended first are remembered: the peer may have sent more before it learned of it."""
+"""How many streams that we ended first are remembered: the peer may send more until it learns of it."""
 
 
 class Calls:
@@ -33,7 +33,8 @@ class Calls:
         self._limits = limits
         self._handling = Handling(methods, roster, outbox)
         self._streams: dict[int, Stream] = {}
-        self._forgiven: dict[int, None] = {}
+        self._forgiven: dict[int, bool] = {}
+        """The streams that we ended first, and whether the peer was told to stop sending."""
         self._resets = Budget("calls reset at once", RESET_BURST, RESET_PER_S, self.loop.time)
 
     def __len__(self) -> int:
@@ -133,6 +134,10 @@ class Calls:
             raise ConnectionFault(Code.PROTOCOL_ERROR, f"DATA on stream {stream_id}, which is idle")
         if not self.forgives(stream_id):
             raise StreamFault(stream_id, Code.STREAM_CLOSED, "DATA on a closed stream")
+        if self._forgiven.get(stream_id) is False:
+            # The answer was complete before the request is: the rest of it is not wanted (RFC 9113, 8.1).
+            self._forgiven[stream_id] = True
+            self.outbox.control(pack_reset(stream_id, Code.NO_ERROR))
 
     def filled(self, stream_id: int, size: int, *, last: bool) -> None:
         """Tell a stream, if it is still there, that DATA was read straight into its message."""
@@ -205,15 +210,14 @@ class Calls:
         stream = self._streams.pop(stream_id)
         stream.stop_clock()
         if not stream.half_closed:
-            # The answer is complete before the request is: the rest of it is not wanted (RFC 9113, 8.1).
-            self._forgive(stream_id)
-            self.outbox.control(pack_reset(stream_id, Code.NO_ERROR))
+            # No reset as long as it sends nothing: some clients (grpcio's) take it for an error that beats the status.
+            self._forgive(stream_id, told=False)
         self._resets.refund()
 
     def reset(self, stream_id: int, code: Code) -> None:
         """End a stream by RST_STREAM, for what its peer did; it may be gone already."""
         stream = self._streams.pop(stream_id, None)
-        self._forgive(stream_id)
+        self._forgive(stream_id, told=True)
         self.outbox.control(pack_reset(stream_id, code))
         if stream is not None:
             self.outbox.drop(stream.outlet)
@@ -251,7 +255,7 @@ class Calls:
         for stream_id in self.outbox.stalled(now, self._limits.stall_s):
             self.reset(stream_id, Code.CANCEL)
 
-    def _forgive(self, stream_id: int) -> None:
-        self._forgiven[stream_id] = None
+    def _forgive(self, stream_id: int, *, told: bool) -> None:
+        self._forgiven[stream_id] = told
         if len(self._forgiven) > FORGIVEN:
             del self._forgiven[next(iter(self._forgiven))]
