@@ -67,7 +67,7 @@ def transport() -> MemoryTransport:
     return MemoryTransport()
 
 
-@pytest.fixture(name="push")
+@pytest.fixture(name="push", scope="session")
 def push_fixture():
     return push
 
