@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from tritium.compat.alternatives import ALTERNATIVES
 from tritium.compat.config.defaults import FAMILIES
 from tritium.migration.finding import Verdict
 
@@ -21,6 +22,11 @@ def _kind(name: str, *others: str, verdict: Verdict, because: str, advice: str =
     return Kind(name, frozenset({name, *others}), verdict, because, advice)
 
 
+def _instead(name: str, *others: str, verdict: Verdict) -> Kind:
+    alternative = ALTERNATIVES[name]
+    return _kind(name, *others, verdict=verdict, because=alternative.because, advice=alternative.advice)
+
+
 KINDS: tuple[Kind, ...] = (
     _kind("python", verdict=Verdict.SERVES, because="model.py runs in a process of its own, with the same pb_utils"),
     _kind(
@@ -37,65 +43,15 @@ KINDS: tuple[Kind, ...] = (
         because="1/model.json goes to vLLM as it is (pip install tritium[vllm])",
         advice="it gains the OpenAI API on port 9000 under the same model name",
     ),
-    _kind(
-        "tensorrtllm",
-        "tensorrt_llm",
-        verdict=Verdict.CONVERT,
-        because="a compiled engine fits one version and GPU, and TensorRT-LLM dropped its engine-based Triton backend",
-        advice='serve the checkpoint it was built from: backend "vllm" with that checkpoint in 1/model.json',
-    ),
-    _kind(
-        "tensorrt",
-        "tensorrt_plan",
-        verdict=Verdict.CONVERT,
-        because="a TensorRT plan is bound to one version and GPU and cannot be read here",
-        advice='serve the ONNX file it was built from: platform "onnxruntime_onnx", file 1/model.onnx',
-    ),
-    _kind(
-        "pytorch",
-        "pytorch_libtorch",
-        verdict=Verdict.UNSUPPORTED,
-        because="there is no TorchScript backend in this version",
-        advice="export it with torch.onnx.export, or load it in a python model with torch.jit.load",
-    ),
-    _kind(
-        "torch_aoti",
-        verdict=Verdict.UNSUPPORTED,
-        because="there is no AOTInductor backend in this version",
-        advice="export it with torch.onnx.export, or load it in a python model with torch._inductor.aoti_load_package",
-    ),
-    _kind(
-        "openvino",
-        verdict=Verdict.UNSUPPORTED,
-        because="there is no OpenVINO backend in this version",
-        advice="serve the ONNX model it was made from, or run openvino in a python model",
-    ),
-    _kind(
-        "tensorflow",
-        "tensorflow_savedmodel",
-        "tensorflow_graphdef",
-        verdict=Verdict.CONVERT,
-        because="the TensorFlow backend is gone from Triton since 25.03 and is not offered here",
-        advice="python -m tf2onnx.convert --saved-model 1/model.savedmodel --output 1/model.onnx",
-    ),
-    _kind(
-        "dali",
-        verdict=Verdict.UNSUPPORTED,
-        because="DALI pipelines need their own C++ backend",
-        advice="run the pipeline in a python model, or do the same steps with Pillow and numpy",
-    ),
-    _kind(
-        "fil",
-        verdict=Verdict.UNSUPPORTED,
-        because="the FIL backend is C++",
-        advice="load the forest in a python model with xgboost, lightgbm or treelite",
-    ),
-    _kind(
-        "fastertransformer",
-        verdict=Verdict.CONVERT,
-        because="FasterTransformer is archived",
-        advice='serve the checkpoint it was built from with backend "vllm"',
-    ),
+    _instead("tensorrtllm", "tensorrt_llm", verdict=Verdict.CONVERT),
+    _instead("tensorrt", "tensorrt_plan", verdict=Verdict.CONVERT),
+    _instead("tensorflow", "tensorflow_savedmodel", "tensorflow_graphdef", verdict=Verdict.CONVERT),
+    _instead("fastertransformer", verdict=Verdict.CONVERT),
+    _instead("pytorch", "pytorch_libtorch", verdict=Verdict.UNSUPPORTED),
+    _instead("torch_aoti", verdict=Verdict.UNSUPPORTED),
+    _instead("openvino", verdict=Verdict.UNSUPPORTED),
+    _instead("dali", verdict=Verdict.UNSUPPORTED),
+    _instead("fil", verdict=Verdict.UNSUPPORTED),
     _kind(
         "caffe2_netdef",
         "custom",

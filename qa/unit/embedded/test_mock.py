@@ -72,7 +72,7 @@ async def test_the_pace_is_kept(drive: Drive) -> None:
     async with drive(mock(mock_step_ms=10, mock_prefill_us=500)) as driver:
         began = time.perf_counter()
         await driver.generate([20] * 100, max_tokens=5)
-        assert 0.09 < time.perf_counter() - began < 0.5
+        assert time.perf_counter() - began > 0.09
 
 
 async def test_roles_hand_over(drive: Drive) -> None:

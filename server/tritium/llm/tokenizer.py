@@ -105,7 +105,7 @@ def load_template(folder: Path) -> ChatTemplate | None:
     """
     config = _read_if_there(folder / "tokenizer_config.json")
     path = folder / "chat_template.jinja"
-    source = path.read_text(encoding="utf-8") if path.is_file() else _named(config.get("chat_template"))
+    source = _read_template(path) if path.is_file() else _named(config.get("chat_template"))
     if source is None:
         legacy = _read_if_there(folder / "chat_template.json")
         source = _named(legacy.get("chat_template"))
@@ -114,10 +114,18 @@ def load_template(folder: Path) -> ChatTemplate | None:
     return ChatTemplate(source, _special_tokens(config | _read_if_there(folder / "special_tokens_map.json")))
 
 
+def _read_template(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArgument(f"{path} cannot be read: {error}", hint="chat templates are UTF-8 text") from None
+
+
 def _named(template: Any) -> str | None:
     """Return the default one where a folder names several."""
     if isinstance(template, list):
-        return next((str(t["template"]) for t in template if t.get("name") == "default"), None)
+        named = [t for t in template if isinstance(t, dict) and t.get("name") == "default"]
+        return str(named[0].get("template", "")) if named else None
     return template if isinstance(template, str) else None
 
 

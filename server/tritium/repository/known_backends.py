@@ -4,20 +4,11 @@ from collections.abc import Collection
 from functools import cache
 from importlib.metadata import entry_points
 
+from tritium.compat.alternatives import ALTERNATIVES
+
 GROUP = "tritium.backends"
 
-_ADVICE = {
-    "onnxruntime": "pip install 'tritium[onnx]'",
-    "vllm": "pip install 'tritium[vllm]'",
-    "pytorch": "export the model to ONNX, or load it in a python model (pip install 'tritium[torch]')",
-    "torch_aoti": "export the model to ONNX, or load it in a python model (pip install 'tritium[torch]')",
-    "openvino": "convert the model to ONNX, or load it in a python model (pip install 'tritium[openvino]')",
-    "tensorflow": "convert the model to ONNX (tf2onnx); Triton itself removed TensorFlow in 25.03",
-    "tensorrt": "a plan runs only on the GPU it was built for: serve the ONNX model it was built from",
-    "tensorrtllm": 'serve the checkpoint it was built from with backend: "vllm"',
-    "dali": "write the preprocessing as a python model",
-    "fil": "convert the forest to ONNX, or load it in a python model",
-}
+_INSTALL = {"onnxruntime": "pip install 'tritium[onnx]'", "vllm": "pip install 'tritium[vllm]'"}
 
 
 @cache
@@ -29,4 +20,8 @@ def installed_backends() -> frozenset[str]:
 def advice(backend: str, installed: Collection[str]) -> str:
     """Say how to get a backend, or how to do without it."""
     have = f"installed: {', '.join(sorted(installed))}"
-    return f"{_ADVICE[backend]}; {have}" if backend in _ADVICE else have
+    if backend in _INSTALL:
+        return f"{_INSTALL[backend]}; {have}"
+    if backend in ALTERNATIVES:
+        return f"{ALTERNATIVES[backend].advice}; {have}"
+    return have

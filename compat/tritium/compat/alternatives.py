@@ -1,0 +1,46 @@
+"""Triton's backends that are not served here: why, and what to do instead. The server and the audit say the same."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """Why models of a backend are not served, and what serves instead."""
+
+    because: str
+    advice: str
+
+
+_PYTHON_MODEL = "export it to ONNX, or load it in a python model"
+
+ALTERNATIVES: Mapping[str, Alternative] = {
+    "tensorrtllm": Alternative(
+        "a compiled engine fits one version and GPU, and TensorRT-LLM dropped its engine-based Triton backend",
+        'serve the checkpoint it was built from: backend "vllm" with that checkpoint in 1/model.json',
+    ),
+    "tensorrt": Alternative(
+        "a TensorRT plan is bound to one version and GPU and cannot be read here",
+        'serve the ONNX file it was built from: backend "onnxruntime", file 1/model.onnx',
+    ),
+    "pytorch": Alternative("there is no TorchScript backend in this version", f"{_PYTHON_MODEL} with torch.jit.load"),
+    "torch_aoti": Alternative("there is no PyTorch backend in this version", f"{_PYTHON_MODEL} with torch"),
+    "openvino": Alternative(
+        "there is no OpenVINO backend in this version",
+        "serve the ONNX model it was made from, or run openvino in a python model",
+    ),
+    "tensorflow": Alternative(
+        "the TensorFlow backend is gone from Triton since 25.03 and is not offered here",
+        "python -m tf2onnx.convert --saved-model 1/model.savedmodel --output 1/model.onnx",
+    ),
+    "dali": Alternative(
+        "DALI pipelines need their own C++ backend",
+        "run the pipeline in a python model, or do the same steps with Pillow and numpy",
+    ),
+    "fil": Alternative(
+        "the FIL backend is C++", "load the forest in a python model with xgboost, lightgbm or treelite"
+    ),
+    "fastertransformer": Alternative(
+        "FasterTransformer is archived", 'serve the checkpoint it was built from with backend "vllm"'
+    ),
+}
