@@ -311,7 +311,7 @@ async def test_loading_and_unloading(house):
     )
     assert (await model.ask([0.0])).tolist() == [1.0, 0.0, 0.0, 1.0]
     assert shelf.asked == [
-        ("load", "a", "{}", {"file:1/x": b"y"}),
+        ("load", "a", "{}", {"1/x": b"y"}),
         ("unload", "a", True),
         ("load", "bad", "", {}),
     ]

@@ -19,7 +19,7 @@ class Overlay:
         self.folder = Path(self._home.name)
         try:
             for name, content in files.items():
-                self._write(name.removeprefix("file:"), content)
+                self._write(name, content)
         except BaseException:
             self.close()
             raise

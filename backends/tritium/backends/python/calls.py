@@ -89,6 +89,10 @@ class Calls:
             outcome.value = await self._controlled(message)
         except InferenceError as error:
             outcome.error = error.message
+        except Exception as error:
+            # Whatever it was, the model waits for an answer.
+            log.exception("model_control_failed", instance=self._instance, verb=message.verb, model=message.model_name)
+            outcome.error = f"{type(error).__name__}: {error}"
         worker.post(outcome)
 
     async def _controlled(self, message: frames.Control) -> bool:
@@ -97,7 +101,8 @@ class Calls:
             raise Unsupported("this server runs one model alone: it cannot load others")
         match message.verb:
             case "load":
-                await catalog.load(message.model_name, LoadParameters(message.config, message.files))
+                files = {name.removeprefix("file:"): content for name, content in message.files.items()}
+                await catalog.load(message.model_name, LoadParameters(message.config, files))
             case "unload":
                 await catalog.unload(message.model_name, dependents=message.dependents)
             case _:
