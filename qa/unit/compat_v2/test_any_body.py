@@ -6,7 +6,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tritium.compat.v2 import generate, infer_request
+from tritium.compat.v2 import generate, infer_request, plain_json
 from tritium.compat.v2.refusal import Refusal
 
 INPUTS = {"A": ("FP32", (-1,)), "B": ("BYTES", (1,)), "C": ("INT8", (-1, 2))}
@@ -40,6 +40,10 @@ def tensor(name, datatype, shape, data):
     return len(data)
 
 
+def whole_tensor(name, datatype, shape, data):
+    return name, datatype, shape, bytes(data)
+
+
 @given(requests | anything, st.binary(max_size=20))
 def test_infer(document, tail):
     """JSON of any shape, with any bytes after it."""
@@ -48,6 +52,31 @@ def test_infer(document, tail):
         call = infer_request.decode(text + tail, len(text), "m", tensor)
         assert isinstance(call.id, str)
         assert all(isinstance(output.name, str) and output.classification >= 0 for output in call.outputs)
+
+
+@given(requests, st.binary(max_size=20))
+def test_plain_is_read_alike(document, tail):
+    """What the quick way reads, the careful one reads to the same call."""
+    text = json.dumps(document).encode()
+    body = memoryview(text + tail)
+    plain = plain_json.decode(body, len(text), whole_tensor)
+    if plain is not None:
+        assert plain == infer_request.decode_carefully(body, len(text), "m", whole_tensor)
+
+
+def test_plain_is_quick():
+    """Numbers in flat arrays and binary tensors do not need the careful way; strings, nesting and nonsense do."""
+
+    def plain(**members):
+        text = json.dumps({"inputs": [{"name": "A", "datatype": "INT8", "shape": [2], **members}]}).encode()
+        return plain_json.decode(memoryview(text + b"ab"[len(members.get("data", ())) :]), len(text), whole_tensor)
+
+    assert plain(data=[97, 98]) is not None
+    assert plain(parameters={"binary_data_size": 2}) is not None
+    for data in ([97, 98.5], [97, 1000], [97, True], [97, "98"], [[97, 98]], [97]):
+        assert plain(data=data) is None
+    assert plain(parameters={"binary_data_size": 3}) is None
+    assert plain(data=[97, 98], datatype="BOOL") is None
 
 
 @given(st.dictionaries(words, anything) | anything)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from tritium.compat.datatypes import BY_NAME
-from tritium.compat.v2 import json_text
+from tritium.compat.v2 import json_text, plain_json
 from tritium.compat.v2.call import InferCall, MakeTensor, OutputRequest, Parameter
 from tritium.compat.v2.elements import from_json, join_bytes
 from tritium.compat.v2.refusal import Code, Refusal, member, missing, not_a, unparsable
@@ -52,7 +52,17 @@ def decode(body: bytes | memoryview, json_size: int, model: str, tensor: MakeTen
         Refusal: in Triton's words.
     """
     view = memoryview(body)
-    document = json_text.parse(view[:json_size] if json_size < len(view) else body)
+    plain = plain_json.decode(view, json_size, tensor)
+    return plain if plain is not None else decode_carefully(view, json_size, model, tensor)
+
+
+def decode_carefully(view: memoryview, json_size: int, model: str, tensor: MakeTensor[T]) -> InferCall[T]:
+    """Read a body in any of its forms, or say what is wrong with it; as `decode`.
+
+    Raises:
+        Refusal: in Triton's words.
+    """
+    document = json_text.parse(view[:json_size])
     if type(document) is not dict:
         raise missing("inputs")
     call: InferCall[T] = InferCall()
