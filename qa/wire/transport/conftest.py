@@ -4,17 +4,22 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import grpc
 import pytest
 import uvloop
+from qa.wire.transport.echo import ECHO
+from qa.wire.transport.http2_peer import RawHttp2
 
 from tritium.wire.grpc import GrpcLimits, Methods
 from tritium.wire.http import Handler, HttpLimits
 from tritium.wire.listener import Listener, listen_grpc, listen_grpcio, listen_http
 from tritium.wire.tls import Tls
 
-BOUND_S = 10.0
+BOUND_S = 20.0
+UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
 def pytest_asyncio_loop_factories():
@@ -160,3 +165,44 @@ def bounded() -> Callable[[Awaitable[object]], Awaitable[object]]:
         return await asyncio.wait_for(awaitable, BOUND_S)
 
     return wait
+
+
+@pytest.fixture(params=["ours", "grpcio"])
+async def serve(request, wire):
+    """Start a server of the methods given; return its address."""
+
+    async def start(methods, limits=None):
+        listener = await (wire.grpc if request.param == "ours" else wire.grpcio)(methods, limits)
+        start.listener, start.transport = listener, request.param
+        return f"127.0.0.1:{listener.port}"
+
+    return start
+
+
+@pytest.fixture
+def client(serve):
+    """Run a function of a channel in a thread, as grpcio's blocking client wants it."""
+
+    async def run(methods, work, *, options=(), limits=None):
+        address = await serve(methods, limits)
+
+        def call():
+            with grpc.insecure_channel(address, options=[*UNLIMITED, *options]) as channel:
+                return work(channel)
+
+        with ThreadPoolExecutor(1) as pool:
+            return await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(pool, call), BOUND_S)
+
+    return run
+
+
+@pytest.fixture
+def connect(wire):
+    """Connect to a new server of the methods given."""
+
+    async def start(methods=ECHO, limits=None, *, settings=None, greet=True):
+        start.listener = await wire.grpc(methods, limits)
+        raw = RawHttp2(await wire.peer(start.listener))
+        return await raw.greet(settings) if greet else raw
+
+    return start
