@@ -159,3 +159,12 @@ class FakeInstance:
 
     async def close(self) -> None:
         self.closed = True
+
+
+class PromptFakeInstance(FakeInstance):
+    """The same, without the runner's tasks: it calls back when an execution has ended."""
+
+    def begin(self, jobs: Sequence[Job], done: Callable[[ExecutionTimes | None], None]) -> None:
+        """Run one batch."""
+        task = asyncio.ensure_future(self.execute(jobs))
+        task.add_done_callback(lambda ended: done(ended.result()))

@@ -1,7 +1,7 @@
 """Whatever happens to instances and clients, every request gets exactly one final answer, and the books balance."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from types import ModuleType
 
@@ -53,13 +53,27 @@ class Moody:
         pass
 
 
+class PromptMoody(Moody):
+    """The same, where the runner needs no tasks; what it fails by raising, it must answer itself."""
+
+    def begin(self, jobs: Sequence[Job], done: Callable[[ExecutionTimes | None], None]) -> None:
+        def ended(task: asyncio.Task[ExecutionTimes | None]) -> None:
+            if error := task.exception():
+                for job in jobs:
+                    job.reply.send(ModelFailed(str(error)), final=True)
+            done(None if error else task.result())
+
+        asyncio.ensure_future(self.execute(jobs)).add_done_callback(ended)
+
+
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 @pytest.mark.parametrize("seed", range(4))
-async def test_every_request_is_answered_once(fakes: ModuleType, scheduler: str, seed: int) -> None:
+@pytest.mark.parametrize("kind", [Moody, PromptMoody])
+async def test_every_request_is_answered_once(fakes: ModuleType, scheduler: str, seed: int, kind: type[Moody]) -> None:
     """A random life: requests, cancels, losses and recoveries of instances, time passing; then a drain."""
     random = Random(seed)
     clock = fakes.VirtualClock()
-    instances = [Moody(f"m_{n}", random, fakes) for n in range(2)]
+    instances = [kind(f"m_{n}", random, fakes) for n in range(2)]
     config = fakes.config(f"max_batch_size: 4 {SCHEDULERS[scheduler]} {fakes.ADD_SUB}")
     model = TensorModel(config, "1", instances, clock=clock)
     asked = []

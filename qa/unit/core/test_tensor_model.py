@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from types import ModuleType
 
+import pytest
+
 from tritium.core.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -20,6 +22,19 @@ from tritium.core.tensor import Tensor
 from tritium.core.tensor_model import TensorModel
 
 Submit = Callable[..., object]
+
+
+@pytest.fixture(params=["tasks", "prompt"])
+def fakes(request: pytest.FixtureRequest, fakes: ModuleType) -> ModuleType:
+    """The fakes, with instances of either kind under the one name."""
+    if request.param == "tasks":
+        return fakes
+    prompt = ModuleType("prompt_fakes")
+    prompt.__dict__.update(fakes.__dict__, FakeInstance=fakes.PromptFakeInstance)
+    return prompt
+
+
+may_misbehave = pytest.mark.parametrize("fakes", ["tasks"], indirect=True)
 
 
 def add_sub(fakes: ModuleType, batch: int = 0, **fields: object) -> InferRequest:
@@ -113,6 +128,7 @@ async def test_failures_are_counted_by_reason(fakes: ModuleType) -> None:
     assert (model.statistics.execution_count, model.statistics.inference_count) == (2, 0)
 
 
+@may_misbehave
 async def test_an_instance_that_raises_or_stays_silent(fakes: ModuleType) -> None:
     """A backend that breaks its contract fails its own requests and no others."""
 
@@ -132,6 +148,7 @@ async def test_an_instance_that_raises_or_stays_silent(fakes: ModuleType) -> Non
     assert isinstance(await submit(fakes, silent, add_sub(fakes)).one(), ModelFailed)
 
 
+@may_misbehave
 async def test_a_backend_that_cancels_itself(fakes: ModuleType) -> None:
     """A cancellation that nobody asked for fails the requests of its batch; the next ones run."""
     outcomes = iter([asyncio.CancelledError(), None])

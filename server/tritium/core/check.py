@@ -72,13 +72,14 @@ class RequestCheck:
             expected = self._expected.get(tensor.name)
             if expected is None or tensor.datatype != expected.datatype:
                 return 0
-            shape = tensor.shape
+            shape, data = tensor.shape, tensor.data
             if self._batches:
                 if not shape or (batch_size and shape[0] != batch_size):
                     return 0
                 batch_size, shape = shape[0], shape[1:]
             if expected.fixed:
-                if shape != expected.dims or tensor.size_bytes != expected.size_bytes * batch_size:
+                size = data.nbytes if type(data) is memoryview else len(data)
+                if shape != expected.dims or size != expected.size_bytes * batch_size:
                     return 0
             elif not _fits(shape, expected.dims) or not _sized(tensor, expected.element_bytes):
                 return 0

@@ -34,7 +34,7 @@ INLINE_BYTES = 32 << 10
 Parameters = dict[str, str | int | float | bool]
 
 
-class Region(msgspec.Struct, array_like=True, frozen=True):
+class Region(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """Bytes in an arena: `start` is the allocation, `offset` and `size` the bytes meant inside the file.
 
     In a response `inbound` says that they lie in the arena of requests: an input handed back as it came.
@@ -46,7 +46,7 @@ class Region(msgspec.Struct, array_like=True, frozen=True):
     inbound: bool = False
 
 
-class TensorFrame(msgspec.Struct, array_like=True):
+class TensorFrame(msgspec.Struct, array_like=True, gc=False):
     """A tensor in v2 binary form, inline or in an arena."""
 
     name: str
@@ -55,7 +55,7 @@ class TensorFrame(msgspec.Struct, array_like=True):
     data: bytes | Region
 
 
-class RequestFrame(msgspec.Struct, array_like=True):
+class RequestFrame(msgspec.Struct, array_like=True, gc=False):
     """One request; `outputs` empty means all of them, `timeout_us` 0 means none."""
 
     key: int
@@ -68,7 +68,7 @@ class RequestFrame(msgspec.Struct, array_like=True):
     parameters: Parameters | None = None
 
 
-class ResponseFrame(msgspec.Struct, array_like=True):
+class ResponseFrame(msgspec.Struct, array_like=True, gc=False):
     """One response. `code` is a TRITONSERVER_Error_Code, -1 where `error` is unset."""
 
     outputs: list[TensorFrame]
@@ -77,7 +77,7 @@ class ResponseFrame(msgspec.Struct, array_like=True):
     parameters: Parameters | None = None
 
 
-class Load(msgspec.Struct, array_like=True, tag="load"):
+class Load(msgspec.Struct, array_like=True, gc=False, tag="load"):
     """Import the model and initialize it, or (with `complete`) only ask it to complete its configuration.
 
     `outputs` are the configured outputs with their v2 datatypes.
@@ -92,33 +92,33 @@ class Load(msgspec.Struct, array_like=True, tag="load"):
     complete: bool = False
 
 
-class Execute(msgspec.Struct, array_like=True, tag="execute"):
+class Execute(msgspec.Struct, array_like=True, gc=False, tag="execute"):
     """Run one batch. Numbers rise by one within a process."""
 
     number: int
     requests: list[RequestFrame]
 
 
-class Cancel(msgspec.Struct, array_like=True, tag="cancel"):
+class Cancel(msgspec.Struct, array_like=True, gc=False, tag="cancel"):
     """A request is no longer wanted by its client."""
 
     key: int
 
 
-class Grown(msgspec.Struct, array_like=True, tag="grown"):
+class Grown(msgspec.Struct, array_like=True, gc=False, tag="grown"):
     """The sender's arena has a further segment."""
 
     offset: int
     size: int
 
 
-class Freed(msgspec.Struct, array_like=True, tag="freed"):
+class Freed(msgspec.Struct, array_like=True, gc=False, tag="freed"):
     """Allocations of the receiver's arena that nobody here refers to any more."""
 
     starts: list[int]
 
 
-class Answer(msgspec.Struct, array_like=True, tag="answer"):
+class Answer(msgspec.Struct, array_like=True, gc=False, tag="answer"):
     """A response to a Call, or the end of its stream."""
 
     call: int
@@ -126,7 +126,7 @@ class Answer(msgspec.Struct, array_like=True, tag="answer"):
     final: bool
 
 
-class Outcome(msgspec.Struct, array_like=True, tag="outcome"):
+class Outcome(msgspec.Struct, array_like=True, gc=False, tag="outcome"):
     """How a Control ended: `error` is empty where it went well, `value` what is_model_ready says."""
 
     call: int
@@ -134,19 +134,19 @@ class Outcome(msgspec.Struct, array_like=True, tag="outcome"):
     value: bool = True
 
 
-class AskReady(msgspec.Struct, array_like=True, tag="ask_ready"):
+class AskReady(msgspec.Struct, array_like=True, gc=False, tag="ask_ready"):
     """Ask the model's own `is_ready`."""
 
 
-class Finalize(msgspec.Struct, array_like=True, tag="finalize"):
+class Finalize(msgspec.Struct, array_like=True, gc=False, tag="finalize"):
     """Finalize the model and end."""
 
 
-class Started(msgspec.Struct, array_like=True, tag="started"):
+class Started(msgspec.Struct, array_like=True, gc=False, tag="started"):
     """The process runs and waits for Load."""
 
 
-class Loaded(msgspec.Struct, array_like=True, tag="loaded"):
+class Loaded(msgspec.Struct, array_like=True, gc=False, tag="loaded"):
     """How loading ended: `error` is empty where it went well; `config` is the completed configuration in JSON."""
 
     error: str = ""
@@ -154,7 +154,7 @@ class Loaded(msgspec.Struct, array_like=True, tag="loaded"):
     asks_ready: bool = False
 
 
-class Executed(msgspec.Struct, array_like=True, tag="executed"):
+class Executed(msgspec.Struct, array_like=True, gc=False, tag="executed"):
     """An execution returned. `responses` match its requests; None where a sender answers (or has answered)."""
 
     number: int
@@ -165,7 +165,7 @@ class Executed(msgspec.Struct, array_like=True, tag="executed"):
     output_ns: int
 
 
-class Sent(msgspec.Struct, array_like=True, tag="sent"):
+class Sent(msgspec.Struct, array_like=True, gc=False, tag="sent"):
     """A response sender was used, or given up without a final flag (`dropped`)."""
 
     key: int
@@ -174,7 +174,7 @@ class Sent(msgspec.Struct, array_like=True, tag="sent"):
     dropped: bool = False
 
 
-class Call(msgspec.Struct, array_like=True, tag="call"):
+class Call(msgspec.Struct, array_like=True, gc=False, tag="call"):
     """Run a request on another model of the server."""
 
     call: int
@@ -184,13 +184,13 @@ class Call(msgspec.Struct, array_like=True, tag="call"):
     decoupled: bool
 
 
-class CancelCall(msgspec.Struct, array_like=True, tag="cancel_call"):
+class CancelCall(msgspec.Struct, array_like=True, gc=False, tag="cancel_call"):
     """Responses to a call are no longer wanted."""
 
     call: int
 
 
-class Control(msgspec.Struct, array_like=True, tag="control"):
+class Control(msgspec.Struct, array_like=True, gc=False, tag="control"):
     """Load or unload a model, or ask whether one is ready: `verb` is load, unload or ready."""
 
     call: int
@@ -202,14 +202,14 @@ class Control(msgspec.Struct, array_like=True, tag="control"):
     dependents: bool = False
 
 
-class Log(msgspec.Struct, array_like=True, tag="log"):
+class Log(msgspec.Struct, array_like=True, gc=False, tag="log"):
     """A line from the model's Logger; `level` is info, warning, error or debug."""
 
     level: str
     message: str
 
 
-class MetricDefined(msgspec.Struct, array_like=True, tag="metric_defined"):
+class MetricDefined(msgspec.Struct, array_like=True, gc=False, tag="metric_defined"):
     """A metric of a family that this model reports; `buckets` for histograms."""
 
     metric: int
@@ -220,7 +220,7 @@ class MetricDefined(msgspec.Struct, array_like=True, tag="metric_defined"):
     buckets: list[float] = []
 
 
-class MetricChanged(msgspec.Struct, array_like=True, tag="metric_changed"):
+class MetricChanged(msgspec.Struct, array_like=True, gc=False, tag="metric_changed"):
     """`verb` is increment, set or observe."""
 
     metric: int
@@ -228,14 +228,14 @@ class MetricChanged(msgspec.Struct, array_like=True, tag="metric_changed"):
     value: float
 
 
-class ReadyAnswer(msgspec.Struct, array_like=True, tag="ready_answer"):
+class ReadyAnswer(msgspec.Struct, array_like=True, gc=False, tag="ready_answer"):
     """What the model's `is_ready` said; an exception in it reads as not ready, with its text in `error`."""
 
     ready: bool
     error: str = ""
 
 
-class Finalized(msgspec.Struct, array_like=True, tag="finalized"):
+class Finalized(msgspec.Struct, array_like=True, gc=False, tag="finalized"):
     """The last message of a process."""
 
 

@@ -10,7 +10,8 @@ An execution that the model had begun when its process died fails; one that had 
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 
 import structlog
@@ -82,13 +83,18 @@ class PythonInstance:
 
     async def execute(self, jobs: Sequence[Job]) -> ExecutionTimes | None:
         """Run one batch."""
-        execution = Execution(jobs)
+        done: asyncio.Future[ExecutionTimes | None] = asyncio.get_running_loop().create_future()
+        self.begin(jobs, lambda times: None if done.done() else done.set_result(times))
+        return await done
+
+    def begin(self, jobs: Sequence[Job], done: Callable[[ExecutionTimes | None], None]) -> None:
+        """Run one batch, and call back when it has ended."""
+        execution = Execution(jobs, done)
         if self._worker is None and self._restarting is None:
             execution.refuse(Internal(f"model instance '{self.name}' is closed"))
         else:
             self._waiting.append(execution)
             self._hand_over()
-        return await execution.done
 
     async def close(self) -> None:
         """Finish what runs, let the model finalize, and end the process."""
@@ -124,19 +130,24 @@ class PythonInstance:
         requests: list[frames.RequestFrame] = []
         try:
             for job in execution.jobs:
-                key = next(self._keys)
-                execution.keys.append(key)
-                requests.append(_frame(key, job.request, worker))
+                requests.append(_frame(next(self._keys), job.request, worker))  # noqa: PERF401  # as in encode_all
         except OSError as error:
             for request in requests:
                 worker.discard(request.inputs)
             execution.refuse(Internal(f"no shared memory for the inputs: {error.strerror}"))
             return
-        for key, job in zip(execution.keys, execution.jobs, strict=True):
+        for request, job in zip(requests, execution.jobs, strict=True):
+            key = request.key
+            execution.keys.append(key)
             self._open[key] = job
-            job.request.on_cancel(lambda key=key: self._cancel(key))  # type: ignore[misc]  # mypy: a lambda's default
+            job.request.on_cancel(partial(self._cancel, key))
+        message = frames.Execute(number, requests)
+        if self._running:
+            worker.post(message)
+        else:
+            # An idle process begins at once; what comes while it works is gathered.
+            worker.post_now(message)
         self._running[number] = execution
-        worker.post(frames.Execute(number, requests))
 
     def _cancel(self, key: int) -> None:
         if key in self._open and self._worker is not None:
@@ -212,9 +223,10 @@ class PythonInstance:
         begun = worker.begun
         error = WorkerLost(f"{said} while it ran this request", hint="the instance is being restarted; see the log")
         again: list[Execution] = []
+        ended: list[Execution] = []
         for number, execution in self._running.items():
             if number <= begun:
-                execution.finish(_LOST)
+                ended.append(execution)
                 continue
             for key in execution.keys:
                 del self._open[key]
@@ -227,6 +239,8 @@ class PythonInstance:
             answer(job, error, final=True)
         log.error("model_process_lost", instance=self.name, reason=said, failed=len(failed), again=len(again))
         self._restarting = asyncio.ensure_future(self._restart())
+        for execution in ended:
+            execution.finish(_LOST)
         self._starter.host.changed()
         self._idle.set()
 

@@ -17,6 +17,7 @@ _numbers = count(1)
 
 OnMessage = Callable[[Worker, frames.Up], None]
 OnLost = Callable[[Worker, str], None]
+_OF_EXECUTIONS = (frames.Executed, frames.Sent, frames.ReadyAnswer)
 
 
 def timeouts_of(settings: Mapping[str, str]) -> Timeouts:
@@ -83,7 +84,7 @@ class Starter:
         calls = Calls(self.place.name, self.owner, self.host)
 
         def take(message: frames.Up) -> None:
-            if isinstance(message, frames.Executed | frames.Sent | frames.ReadyAnswer):
+            if isinstance(message, _OF_EXECUTIONS):
                 on_message(worker, message)
             else:
                 calls.take(worker, message)

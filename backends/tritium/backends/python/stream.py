@@ -35,14 +35,18 @@ class FrameReader(Generic[Message]):
             Fatal: the other side wrote plain text.
         """
         with memoryview(self._buffer) as view:
-            got = self._socket.recv_into(view[self._filled :], 0, flags)
+            got = self._socket.recv_into(view[self._filled :] if self._filled else view, 0, flags)
             if not got:
                 return None
             self._filled += got
-            messages, at = self._cut(view)
-            if at:
-                view[: self._filled - at] = view[at : self._filled]
-                self._filled -= at
+            if LENGTH.unpack_from(view)[0] == self._filled - LENGTH.size and view[LENGTH.size] != FATAL[0]:
+                messages = self._decode(view[LENGTH.size : self._filled])  # one frame, as nearly all reads bring
+                self._filled = 0
+            else:
+                messages, at = self._cut(view)
+                if at:
+                    view[: self._filled - at] = view[at : self._filled]
+                    self._filled -= at
         if self._filled >= LENGTH.size:
             needed = LENGTH.unpack_from(self._buffer)[0] + LENGTH.size
             if needed > len(self._buffer):

@@ -124,10 +124,15 @@ class Worker:
         """Send a message; nothing happens where the process has ended."""
         self._channel.post(message)
 
+    def post_now(self, message: frames.Down) -> None:
+        """Send a message without waiting for others of this turn."""
+        self._channel.post_now(message)
+
     def encode(self, tensor: Tensor) -> frames.TensorFrame:
         """Make the frame of a tensor for this process."""
         data = tensor.data
-        if tensor.size_bytes > frames.INLINE_BYTES:
+        size = data.nbytes if type(data) is memoryview else len(data)
+        if size > frames.INLINE_BYTES:
             return frames.TensorFrame(tensor.name, tensor.datatype, tensor.shape, self._arena.store(data))
         return frames.TensorFrame(tensor.name, tensor.datatype, tensor.shape, data)  # type: ignore[arg-type]  # bytes-like
 
@@ -193,6 +198,9 @@ class Worker:
 
     def _take(self, messages: list[frames.Up]) -> None:
         for message in messages:
+            if type(message) is frames.Executed:  # nearly all of them
+                self._on_message(message)
+                continue
             match message:
                 case frames.Grown(offset, size):
                     self._returned.grow(offset, size)

@@ -4,15 +4,20 @@ One task stands behind each execution an instance may hold at a time (its depth)
 its own: a waiting task is woken, asks the plan, and executes what it is given until there is nothing left.
 
     submit -> plan.add -> wake one task -> plan.take -> instance.execute -> owner.executed
+
+An instance that can `begin` needs no tasks: its executions start where a request arrives, or where one ends.
+
+    submit -> plan.add -> plan.take -> instance.begin ... done -> owner.executed -> plan.take -> instance.begin
 """
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Final, Protocol
 
 from tritium.core.clock import Alarm, Clock
 from tritium.core.errors import InferenceError, ModelFailed, Unavailable
-from tritium.core.instance import ExecutionTimes, Instance, Job
+from tritium.core.instance import ExecutionTimes, Instance, Job, PromptInstance
 from tritium.core.scheduler.plan import Cut, Plan
 
 RECOVERY_S: Final = 30.0
@@ -36,15 +41,24 @@ class Owner(Protocol):
 
 
 class _Lane:
-    """One instance, the executions it holds, and its tasks that wait for work."""
+    """One instance, the executions it holds, and its tasks that wait for work, where it has tasks."""
 
-    __slots__ = ("index", "instance", "running", "sleeping")
+    __slots__ = ("depth", "index", "instance", "prompt", "running", "sleeping", "woken")
 
-    def __init__(self, index: int, instance: Instance) -> None:
+    def __init__(self, index: int, instance: Instance, depth: int) -> None:
         self.index = index
         self.instance = instance
+        self.depth = depth
+        self.prompt = instance if isinstance(instance, PromptInstance) else None
         self.running = 0
         self.sleeping: list[asyncio.Future[None]] = []
+        self.woken = False
+        """Whether a prompt instance is being given work, or will be at the end of the turn."""
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether the instance may be woken for one execution more."""
+        return bool(self.sleeping) if self.prompt is None else not self.woken and self.running < self.depth
 
 
 class Runner:
@@ -57,7 +71,11 @@ class Runner:
         self._owner = owner
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._lanes = [_Lane(index, instance) for index, instance in enumerate(instances)]
+        self._pipelined = pipelined
+        self._lanes = [
+            _Lane(index, instance, max(1, instance.depth) if pipelined else 1)
+            for index, instance in enumerate(instances)
+        ]
         self._alarm: Alarm | None = None
         self._alarm_ns = 0
         self._running = 0
@@ -66,7 +84,7 @@ class Runner:
         self._recovery: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         for lane in self._lanes:
-            for _ in range(max(1, lane.instance.depth) if pipelined else 1):
+            for _ in range(lane.depth if lane.prompt is None else 0):
                 self._start(lane)
 
     def add(self, job: Job, now_ns: int) -> None:
@@ -114,8 +132,7 @@ class Runner:
         self._tasks.discard(ended)
         if ended.cancelled() or (error := ended.exception()) is None:
             return
-        message = f"an answer of {lane.instance.name} could not be delivered"
-        self._loop.call_exception_handler({"message": message, "exception": error, "task": ended})
+        self._report(lane.instance, error)
         self._start(lane)
 
     async def _work(self, lane: _Lane) -> None:
@@ -145,6 +162,52 @@ class Runner:
             plan.finished(cut, clock.now_ns())
             owner.executed(cut, times)
 
+    def _feed(self, lane: _Lane, instance: PromptInstance) -> None:
+        """Begin what a prompt instance can be given now, and look after what else waits."""
+        lane.woken = True
+        try:
+            self._begin(lane, instance)
+        except Exception as error:  # noqa: BLE001 - a reply that raises must not stop the model
+            self._report(instance, error)
+            self._loop.call_soon(self._feed, lane, instance)
+            return
+        lane.woken = False
+        if self._closing:
+            self._idle.set()
+
+    def _begin(self, lane: _Lane, instance: PromptInstance) -> None:
+        plan, now_ns = self._plan, self._clock.now_ns()
+        while True:
+            cut = plan.take(now_ns, lane.index) if instance.healthy else None
+            self._drop(now_ns)
+            if cut is None:
+                self._set_alarm(now_ns)
+                return
+            self._owner.starting(cut, now_ns)
+            lane.running += 1
+            self._running += 1
+            instance.begin(cut.jobs, partial(self._ended, lane, instance, cut))
+            if lane.running >= lane.depth or not plan.waiting(lane.index):
+                break
+        if len(plan) and not self._wake():
+            self._set_alarm(now_ns)
+
+    def _ended(self, lane: _Lane, instance: PromptInstance, cut: Cut, times: ExecutionTimes | None) -> None:
+        """Count an execution, and go on with the next; one that ends within `begin` leaves that to `_begin`."""
+        lane.running -= 1
+        self._running -= 1
+        self._plan.finished(cut, self._clock.now_ns())
+        try:
+            self._owner.executed(cut, times)
+        except Exception as error:  # noqa: BLE001 - likewise
+            self._report(instance, error)
+        if not lane.woken and (self._closing or len(self._plan)):
+            self._feed(lane, instance)
+
+    def _report(self, instance: Instance, error: BaseException) -> None:
+        message = f"an answer of {instance.name} could not be delivered"
+        self._loop.call_exception_handler({"message": message, "exception": error})
+
     async def _execute(self, instance: Instance, cut: Cut) -> ExecutionTimes | None:
         """Run one batch; what an instance raises against its contract becomes the answer of its jobs."""
         try:
@@ -167,7 +230,7 @@ class Runner:
         best: _Lane | None = None
         for lane in self._lanes:
             if (
-                lane.sleeping
+                lane.idle
                 and (best is None or lane.running < best.running)
                 and self._plan.waiting(lane.index)
                 and lane.instance.healthy
@@ -175,7 +238,14 @@ class Runner:
                 best = lane
         if best is None:
             return False
-        best.sleeping.pop().set_result(None)
+        if best.prompt is None:
+            best.sleeping.pop().set_result(None)
+        elif self._pipelined:
+            self._feed(best, best.prompt)
+        else:
+            # Once the turn is over, for what else arrives in it belongs to the same batch.
+            best.woken = True
+            self._loop.call_soon(self._feed, best, best.prompt)
         return True
 
     def _wake_all(self) -> bool:
