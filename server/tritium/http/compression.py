@@ -47,6 +47,8 @@ def _unpack(body: bytes | memoryview, most: int) -> bytes:
 
 def accepted(header: bytes) -> bytes:
     """Choose an encoding for the response from Accept-Encoding: the supported one of the highest q, or none."""
+    if not header:
+        return b""
     best, choice = 0.0, b""
     for item in header.lower().split(b","):
         name, _, parameters = item.partition(b";")

@@ -29,7 +29,9 @@ async def infer(request: Request, server: ServerState, target: Target) -> Respon
 
 async def decode(request: Request, model: Model, most: int) -> InferCall[Tensor]:
     """Read the body: JSON, JSON and tensors, or one raw tensor."""
-    body = await compression.unpack(request.body, request.header(b"content-encoding"), most)
+    body = request.body
+    if encoding := request.header(b"content-encoding"):
+        body = await compression.unpack(body, encoding, most)
     json_size = infer_request.header_size(request.header(b"inference-header-content-length"), len(body))
     if json_size:
         return infer_request.decode(body, json_size, model.name, Tensor)
@@ -61,8 +63,7 @@ async def encode(
     headers = [answer.JSON]
     if blobs:
         headers = [_BINARY, (b"inference-header-content-length", b"%d" % len(header))]
-    encoding = compression.accepted(request.header(b"accept-encoding"))
-    if encoding:
+    if encoding := compression.accepted(request.header(b"accept-encoding")):
         headers.append((b"content-encoding", encoding))
         body = [await compression.pack(body, encoding)]
     return Response(200, headers, body)

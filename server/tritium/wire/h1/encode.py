@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import lru_cache
 from http import HTTPStatus
 
 from tritium.wire.http import Headers, Response
@@ -43,14 +44,7 @@ def encode_head(status: int, headers: Headers, *, length: int | None, keep_alive
     Raises:
         ValueError: A field holds a line break, or is one that belongs to the connection.
     """
-    lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status]
-    for name, value in headers:
-        if name in _FORBIDDEN:
-            raise ValueError(f"{name.decode()} is set by the connection, not by the handler")
-        lines.append(b"%b: %b\r\n" % (name, value))
-    block = b"".join(lines)
-    if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines):
-        raise ValueError("a response header holds a line break")
+    lines = [_given(status, tuple(headers))]
     if status in BODILESS:
         pass
     elif length is not None:
@@ -64,6 +58,20 @@ def encode_head(status: int, headers: Headers, *, length: int | None, keep_alive
     lines.append(_date.now())
     lines.append(b"\r\n")
     return b"".join(lines)
+
+
+@lru_cache(maxsize=256)
+def _given(status: int, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """Encode what the handler says; kept, for it says the same again and again."""
+    lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status]
+    for name, value in headers:
+        if name in _FORBIDDEN:
+            raise ValueError(f"{name.decode()} is set by the connection, not by the handler")
+        lines.append(b"%b: %b\r\n" % (name, value))
+    block = b"".join(lines)
+    if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines):
+        raise ValueError("a response header holds a line break")
+    return block
 
 
 def encode_chunk(chunk: bytes | bytearray | memoryview) -> bytes:

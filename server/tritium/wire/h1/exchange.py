@@ -31,6 +31,7 @@ class Exchange:
     """A request whose body is complete, and the place its answer goes."""
 
     __slots__ = (
+        "_fields",
         "_line",
         "_on_disconnect",
         "answered",
@@ -64,6 +65,7 @@ class Exchange:
             target = _origin_form(target)
         self.path, _, self.query = target.partition("?")
         self.headers = headers
+        self._fields: dict[bytes, bytes] | None = None
         self.body = body
         self.peer = peer
         self.http11 = http11
@@ -74,10 +76,9 @@ class Exchange:
 
     def header(self, name: bytes, default: bytes = b"") -> bytes:
         """Return the value of a header; the first of repeated ones."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return default
+        if self._fields is None:
+            self._fields = dict(reversed(self.headers))
+        return self._fields.get(name, default)
 
     def on_disconnect(self, callback: Callable[[], None]) -> None:
         """Call back once if the client leaves before the response is complete; at once if it already has."""
