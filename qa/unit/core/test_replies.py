@@ -4,10 +4,12 @@ import asyncio
 
 import pytest
 
+from tritium.core import replies
 from tritium.core.errors import ModelFailed, Unsupported
 from tritium.core.replies import SingleReply, StreamReply
 from tritium.core.request import InferResponse
 from tritium.core.scheduler.order import Turnstile
+from tritium.core.tensor import Tensor
 
 ONE, TWO = InferResponse("m", "1"), InferResponse("m", "1")
 
@@ -50,6 +52,38 @@ async def test_stream_reply_yields_in_order_errors_included() -> None:
     sending = asyncio.ensure_future(send())
     assert [item async for item in reply] == [ONE, error, TWO]
     await sending
+
+
+async def test_stream_reply_gives_a_client_up_that_does_not_read(monkeypatch) -> None:
+    """Too far behind for too long, or too far at all: an error in place of what waits, and the request is told."""
+    stalled: list[str] = []
+    now_s = [100.0]
+    monkeypatch.setattr(replies.time, "monotonic", lambda: now_s[0])
+    big = InferResponse("m", "1", outputs=[Tensor("OUT", "UINT8", (16 << 20,), memoryview(bytes(16 << 20)))])
+
+    late = StreamReply(lambda: stalled.append("late"))
+    reading = aiter(late)
+    for _ in range(5):
+        for _ in range(5):
+            late.send(big, final=False)
+        now_s[0] += replies.CATCH_UP_S + 1
+        assert [await anext(reading) for _ in range(5)] == [big] * 5
+        late.send(big, final=False)
+        assert await anext(reading) is big
+    assert stalled == [], "who catches up may take long"
+    for _ in range(5):
+        late.send(big, final=False)
+    now_s[0] += replies.CATCH_UP_S + 1
+    late.send(big, final=False)
+    late.send(big, final=True)
+    (error,) = [item async for item in reading]
+    assert "reads too slowly" in str(error)
+
+    flooded = StreamReply(lambda: stalled.append("flooded"))
+    for _ in range(65):
+        flooded.send(big, final=False)
+    (error,) = [item async for item in flooded]
+    assert stalled == ["late", "flooded"]
 
 
 def test_turnstile_lets_streams_through_in_turn() -> None:

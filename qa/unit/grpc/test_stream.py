@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
+from tritium.core import replies
+
 FINAL = "triton_final_response"
 
 
@@ -159,3 +161,13 @@ async def test_a_slow_reader_gets_everything(stub):
         while await stream.read() is not grpc.aio.EOF:
             count += 1
     assert count == 3000
+
+
+async def test_a_client_that_does_not_read_is_given_up(stub, monkeypatch):
+    """What waits for one client is bounded: the stream ends with an error that says so."""
+    monkeypatch.setattr(replies, "UNREAD_BYTES", 1 << 16)
+    monkeypatch.setattr(replies, "MOST_UNREAD_BYTES", 2 << 16)
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await answers(stub, repeat(60_000))
+    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "the client reads too slowly" in raised.value.details()

@@ -1,11 +1,21 @@
 """The two ways protocol code waits for a reply: for exactly one response, or for a stream of them."""
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Final
 
-from tritium.core.errors import InferenceError, Unsupported
+from tritium.core.errors import InferenceError, Overloaded, Unsupported
 from tritium.core.request import InferResponse
+
+UNREAD_BYTES: Final = 64 << 20
+"""How much of a stream may wait for its client for longer than CATCH_UP_S."""
+CATCH_UP_S: Final = 5.0
+MOST_UNREAD_BYTES: Final = 1 << 30
+"""How much may wait at all."""
+ITEM_BYTES: Final = 1024
+"""What a waiting response costs beside its tensors."""
 
 
 class SingleReply:
@@ -38,19 +48,58 @@ class SingleReply:
                 self.future.set_result(self._response)
 
 
-class StreamReply:
-    """A reply that is any number of responses: iterate it. Errors come as items, for they may be followed by more."""
+class Backlog:
+    """Sees to it that a client is only so far behind: a model cannot be told to wait for it."""
+
+    __slots__ = ("_behind_since_s",)
 
     def __init__(self) -> None:
+        self._behind_since_s = 0.0
+
+    def check(self, unread_bytes: int) -> None:
+        """Look at how much waits now.
+
+        Raises:
+            Overloaded: too much, or for too long.
+        """
+        if unread_bytes <= UNREAD_BYTES:
+            self._behind_since_s = 0.0
+            return
+        now_s = time.monotonic()
+        self._behind_since_s = self._behind_since_s or now_s
+        if unread_bytes > MOST_UNREAD_BYTES or now_s - self._behind_since_s > CATCH_UP_S:
+            raise Overloaded(
+                f"the client reads too slowly: {unread_bytes} bytes of responses wait for it",
+                hint="read while the model sends",
+            )
+
+
+class StreamReply:
+    """A reply that is any number of responses: iterate it. Errors come as items, for they may be followed by more.
+
+    When its client falls too far behind (Backlog), an error takes the place of what waits, and `on_stalled` is called.
+    """
+
+    def __init__(self, on_stalled: Callable[[], None] | None = None) -> None:
         self._items: deque[InferResponse | InferenceError] = deque()
+        self._unread_bytes = 0
+        self._backlog = Backlog()
+        self._on_stalled = on_stalled
         self._final = False
         self._wake = asyncio.Event()
 
     def send(self, response: InferResponse | InferenceError | None, *, final: bool) -> None:
         """Queue one response for the iterator."""
+        if self._final:
+            return
+        self._final = final
         if response is not None:
             self._items.append(response)
-        self._final = self._final or final
+            self._unread_bytes += _size(response)
+            try:
+                self._backlog.check(self._unread_bytes)
+            except Overloaded as error:
+                self._stall(error)
         self._wake.set()
 
     @property
@@ -62,8 +111,23 @@ class StreamReply:
         """Yield responses until the final one has been yielded."""
         while True:
             while self._items:
-                yield self._items.popleft()
+                item = self._items.popleft()
+                self._unread_bytes -= _size(item)
+                yield item
             if self._final:
                 return
             self._wake.clear()
             await self._wake.wait()
+
+    def _stall(self, error: Overloaded) -> None:
+        self._items.clear()
+        self._items.append(error)
+        self._unread_bytes = _size(error)
+        self._final = True
+        if self._on_stalled is not None:
+            self._on_stalled()
+
+
+def _size(item: InferResponse | InferenceError) -> int:
+    tensors = () if isinstance(item, InferenceError) else item.outputs
+    return ITEM_BYTES + sum(tensor.size_bytes for tensor in tensors)

@@ -15,8 +15,9 @@ from tritium.compat.protobufs import service_pb2
 from tritium.compat.v2 import grpc_request, grpc_response, version
 from tritium.compat.v2.call import InferCall
 from tritium.compat.v2.refusal import Refusal
-from tritium.core.errors import InferenceError
+from tritium.core.errors import InferenceError, Overloaded
 from tritium.core.model import Model
+from tritium.core.replies import Backlog
 from tritium.core.request import InferRequest, InferResponse
 from tritium.core.serving import ServerState, error_of, request_of
 from tritium.core.tensor import Tensor
@@ -64,6 +65,7 @@ class InferStream:
         self._ordered: deque[Turn] = deque()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._backlog = Backlog()
 
     def accept(self, message: bytes | memoryview) -> None:
         """Begin to answer a request.
@@ -87,8 +89,13 @@ class InferStream:
 
     def write(self, item: bytes) -> None:
         """Send one item, unless the stream has failed."""
-        if not self.failed.done():
-            self.call.write(item)
+        if self.failed.done():
+            return
+        self.call.write(item)
+        try:
+            self._backlog.check(self.call.unsent_bytes)
+        except Overloaded as error:
+            self.failed.set_result(grpc_error(error))
 
     def flush(self) -> None:
         """Send the responses whose turn it is."""

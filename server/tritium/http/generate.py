@@ -63,7 +63,7 @@ def _submit(request: Request, server: ServerState, target: Target) -> tuple[Infe
     call = generate.decode(request.body, _schema(model), Tensor)
     inference = request_of(call, model)
     request.on_disconnect(inference.cancel)
-    reply = StreamReply()
+    reply = StreamReply(inference.cancel)
     model.submit(inference, reply)
     return inference, reply
 

@@ -40,6 +40,11 @@ class Call(Protocol):
         """Tell whether nobody waits for the answer any more."""
         ...
 
+    @property
+    def unsent_bytes(self) -> int:
+        """Return how much of what was written waits for the client."""
+        ...
+
     def on_cancel(self, callback: Callable[[], None]) -> None:
         """Call back when the call is cancelled."""
         ...

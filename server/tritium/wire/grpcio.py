@@ -104,6 +104,8 @@ class _Call:
         self.cancelled = False
         self.outgoing: asyncio.Queue[Any] = asyncio.Queue()
         self.gate = Gate()
+        self.unsent_bytes = 0
+        """How much of what was written waits for the client."""
         self._incoming: asyncio.Queue[Any] = asyncio.Queue(UNREAD_MESSAGES)
         self._callbacks: list[Callable[[], None]] = []
 
@@ -117,7 +119,9 @@ class _Call:
     def write(self, message: Reply) -> None:
         """Queue one message of a streaming response."""
         if not self.cancelled:
-            self.outgoing.put_nowait(_joined(message))
+            joined = _joined(message)
+            self.unsent_bytes += len(joined)
+            self.outgoing.put_nowait(joined)
             self.gate.close()
 
     async def drain(self) -> None:
@@ -185,6 +189,7 @@ def _bidi(path: str, handler: Bidi) -> Callable[[AsyncIterator[bytes], Any], Awa
         try:
             while (message := await call.outgoing.get()) is not _END:
                 await context.write(message)
+                call.unsent_bytes -= len(message)
                 if call.outgoing.empty():
                     call.gate.open()
             await asyncio.shield(work)

@@ -102,6 +102,11 @@ class Stream:
         else:
             self._callbacks.append(callback)
 
+    @property
+    def unsent_bytes(self) -> int:
+        """Return how much of what was written waits for the client."""
+        return self.outlet.pending_bytes
+
     def write(self, message: Reply) -> None:
         """Send one message of a streaming response; nothing happens when nobody waits for it."""
         if not self.over:
