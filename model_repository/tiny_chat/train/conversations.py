@@ -53,9 +53,46 @@ FORMS = (
     "Help me understand {}",
     "Say something about {}",
 )
+# Of something to do.
+ACTIONS = (
+    "How do I {}?",
+    "How can I {}?",
+    "How would I {}?",
+    "How could I {}?",
+    "How should I {}?",
+    "How to {}?",
+    "How to {}",
+    "How does one {}?",
+    "I want to {}",
+    "I would like to {}",
+    "I need to {}",
+    "Can I {}?",
+    "Is it possible to {}?",
+    "Is there a way to {}?",
+    "What is the way to {}?",
+    "What do I need to {}?",
+    "What must I do to {}?",
+    "Tell me how to {}",
+    "Show me how to {}",
+    "Explain how to {}",
+    "Could you tell me how to {}?",
+    "Do you know how to {}?",
+    "Help me {}",
+    "Please help me to {}",
+    "{}",
+    "Why should I {}?",
+)
 # The same question begun otherwise.
 TURNS = {
-    "How do I ": ("How can I ", "How would I ", "How to ", "How should I ", "I want to ", "Tell me how to ", "Show me how to "),
+    "How do I ": (
+        "How can I ",
+        "How would I ",
+        "How to ",
+        "How should I ",
+        "I want to ",
+        "Tell me how to ",
+        "Show me how to ",
+    ),
     "How can I ": ("How do I ", "How could I ", "How to ", "Is there a way to ", "What can I do to "),
     "Can I ": ("Could I ", "May I ", "Is it possible to ", "Am I able to ", "Is there a way to "),
     "Can you ": ("Could you ", "Are you able to ", "Would you ", "Do you know how to "),
@@ -72,8 +109,34 @@ TURNS = {
     "Which ": ("What ", "Tell me which ", "Could you say which "),
     "Do you ": ("So do you ", "Could you say whether you ", "Don't you "),
 }
-OPENINGS = ("Quick question: ", "I wonder: ", "My question is: ", "Could you tell me: ", "Please ", "Hi, ", "Hello! ", "Hey, ", "So ", "And ", "OK, ", "Now ", "Then ", "Hi! ", "Good, ", "Tell me: ")
-CLOSINGS = (" please", " Please!", " Thanks", ", please", " Thank you!", " I am new to this.", " in one sentence", " Just briefly.")
+OPENINGS = (
+    "Quick question: ",
+    "I wonder: ",
+    "My question is: ",
+    "Could you tell me: ",
+    "Please ",
+    "Hi, ",
+    "Hello! ",
+    "Hey, ",
+    "So ",
+    "And ",
+    "OK, ",
+    "Now ",
+    "Then ",
+    "Hi! ",
+    "Good, ",
+    "Tell me: ",
+)
+CLOSINGS = (
+    " please",
+    " Please!",
+    " Thanks",
+    ", please",
+    " Thank you!",
+    " I am new to this.",
+    " in one sentence",
+    " Just briefly.",
+)
 SYSTEM = (
     "You are a helpful assistant.",
     "You are tiny_chat.",
@@ -91,6 +154,8 @@ class Topic:
 
     answer: str = ""
     subjects: list[str] = field(default_factory=list)
+    forms: list[str] = field(default_factory=list)
+    actions: list[str] = field(default_factory=list)
     questions: list[str] = field(default_factory=list)
     held_out: list[str] = field(default_factory=list)
 
@@ -116,7 +181,7 @@ def read_topics(path: Path) -> list[Topic]:
     topics = []
     for block in path.read_text().split("\n\n"):
         topic = Topic()
-        places = {"~": topic.subjects, "?": topic.questions, "%": topic.held_out}
+        places = {"~": topic.subjects, "=": topic.forms, "+": topic.actions, "?": topic.questions, "%": topic.held_out}
         for line in block.splitlines():
             mark, _, text = line.partition(" ")
             if mark in places:
@@ -130,19 +195,24 @@ def read_topics(path: Path) -> list[Topic]:
 
 def ask(topic: Topic, random: Random) -> str:
     """Draw one way to ask for the topic."""
-    if topic.subjects and (not topic.questions or random.random() < 0.55):
-        question = random.choice(FORMS).format(random.choice(topic.subjects))
-    else:
-        question = random.choice(topic.questions)
-        if random.random() < 0.4:
-            question = _turned(question, random)
+    kinds = (topic.subjects, topic.actions, topic.questions)
+    kind = random.choices(range(3), [weight if lines else 0 for weight, lines in zip((4, 3, 5), kinds, strict=True)])[0]
+    question = random.choice(kinds[kind])
+    if kind == 0:
+        question = random.choice(topic.forms or FORMS).format(question)
+    elif kind == 1:
+        question = random.choice(ACTIONS).format(question)
+    elif random.random() < 0.4:
+        question = _turned(question, random)
     return _as_typed(question, random)
 
 
 def chat(topics: list[Topic], random: Random) -> Chat:
     """Draw a chat of one to three turns."""
     # Topics with many ways to ask for them come up more often, as they do with people.
-    weights = [min(3.0, 0.5 + (len(topic.questions) + 3 * len(topic.subjects)) / 12) for topic in topics]
+    weights = [
+        min(4.0, 0.5 + (len(topic.questions) + 2 * len(topic.subjects) + len(topic.actions)) / 20) for topic in topics
+    ]
     drawn = random.choices(topics, weights, k=random.choices((1, 2, 3), (60, 25, 15))[0])
     kind = random.random()
     if kind < 0.5:
