@@ -16,7 +16,7 @@ from tritium.wire.grpc import GrpcLimits, Methods
 from tritium.wire.h1.connection import HttpConnection
 from tritium.wire.h2.connection import GrpcConnection, scratch_bytes
 from tritium.wire.http import Handler, HttpLimits
-from tritium.wire.memory import keep_freed_memory
+from tritium.wire.memory import keep_freed_memory, look_for_circles_less
 from tritium.wire.roster import SWEEP_S, Roster
 from tritium.wire.tls import Tls
 
@@ -98,6 +98,7 @@ async def _listen(
 ) -> Listener:
     sockets = await bind(host, port)
     keep_freed_memory()
+    look_for_circles_less()
     timeout_s = handshake_s if context is not None and handshake_s else None
     servers = [
         await roster.loop.create_server(
