@@ -89,6 +89,40 @@ def test_a_told_server_leaves_nothing(start: Start, number: signal.Signals) -> N
         socket.create_connection(("127.0.0.1", product.ports["HTTP"]), timeout=1)
 
 
+ENDLESS = """import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.senders = []
+
+    def execute(self, requests):
+        for request in requests:
+            sender = request.get_response_sender()
+            value = pb_utils.get_input_tensor_by_name(request, "IN").as_numpy()
+            sender.send(pb_utils.InferenceResponse([pb_utils.Tensor("OUT", value)]))
+            self.senders.append(sender)
+"""
+
+
+def test_a_request_that_never_ends_does_not_hold_up_an_exit(start: Start, tmp_path: Path) -> None:
+    """Its client has --exit-timeout-s; then it is cancelled, and a model that does not look is not waited for."""
+    config = CRASHER_CONFIG + "model_transaction_policy { decoupled: true }\n"
+    repository = write(tmp_path, {"endless/config.pbtxt": config, "endless/1/model.py": ENDLESS})
+    product = start(repository, "--no-openai", "--exit-timeout-s=1")
+    children = descendants(product.process.pid)
+    host, port = product.url("HTTP").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as client:
+        client.sendall(
+            b'POST /v2/models/endless/generate_stream HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\n\r\n{"IN": [1]}'
+        )
+        assert client.recv(1000).startswith(b"HTTP/1.1 200")
+        began = time.monotonic()
+        assert product.stop() == 0, product.output
+    assert 1 <= time.monotonic() - began < 5
+    assert alive(children) == set()
+
+
 def test_a_killed_server_leaves_nothing(start: Start) -> None:
     """After kill -9 the children end by themselves, and no shared memory stays."""
     before = shm()

@@ -1,8 +1,10 @@
 """Decoupled models: any number of responses, from anywhere, until the final flag."""
 
+import asyncio
+
 import pytest
 
-from tritium.core.errors import ModelFailed, NotFound
+from tritium.core.errors import Cancelled, ModelFailed, NotFound
 
 CONFIG = """
 model_transaction_policy { decoupled: true }
@@ -163,6 +165,33 @@ if choice > 1:
     )
     ends = [values(await model.stream([float(choice)]).rest()) for choice in range(3)]
     assert ends == [[], [], [[1.0]]]
+
+
+async def test_unloading_a_model_that_never_ends_a_stream(serve):
+    """What is still waited for holds the unload up; once it is cancelled, it is ended, whatever the model does."""
+    model = await serve(
+        """
+        import numpy as np
+        import triton_python_backend_utils as pb_utils
+        class TritonPythonModel:
+            def initialize(self, args): self.kept = []
+            def execute(self, requests):
+                for request in requests:
+                    sender = request.get_response_sender()
+                    sender.send(pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", np.zeros(1, np.float32))]))
+                    self.kept.append(sender)
+        """,
+        CONFIG,
+    )
+    stream = model.stream([1.0])
+    assert await stream.next() is not None
+    closing = asyncio.ensure_future(model.instance.close())
+    done, _ = await asyncio.wait({closing}, timeout=0.1)
+    assert not done
+    stream.request.cancel()
+    await asyncio.wait_for(closing, 10)
+    (end,) = await stream.rest()
+    assert isinstance(end, Cancelled)
 
 
 MISUSES = {

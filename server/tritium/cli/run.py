@@ -99,11 +99,13 @@ class _Process:
         await asyncio.gather(loading, return_exceptions=self._stop.is_set())
 
     async def _close(self, listeners: dict[str, Listener], registry: Registry) -> None:
-        """Let calls in flight finish, then every model, each within the time for an exit."""
+        """Let calls in flight finish, then every model, both within the time for an exit."""
         grace_s = self._options.exit_timeout_s
+        ends_s = asyncio.get_running_loop().time() + grace_s + _WORKERS_END_S
         await asyncio.gather(*(listener.close(grace_s) for listener in listeners.values()))
         try:
-            await asyncio.wait_for(registry.close(), grace_s + _WORKERS_END_S)
+            async with asyncio.timeout_at(ends_s):
+                await registry.close()
         except TimeoutError:
             log.warning("models_did_not_drain", seconds=grace_s)
 

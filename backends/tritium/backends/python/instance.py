@@ -9,6 +9,7 @@ An execution that the model had begun when its process died fails; one that had 
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -21,7 +22,7 @@ from tritium.backends.python.execution import MOST_AHEAD, Execution, Window, ans
 from tritium.backends.python.outcomes import error_of
 from tritium.backends.python.starter import Starter
 from tritium.backends.python.worker import Worker
-from tritium.core.errors import InferenceError, Internal, ModelFailed, WorkerLost
+from tritium.core.errors import Cancelled, InferenceError, Internal, ModelFailed, WorkerLost
 from tritium.core.instance import ExecutionTimes, Job
 from tritium.core.request import InferRequest, InferResponse
 
@@ -31,6 +32,8 @@ BACKOFF_S = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Before each attempt to restart; the last is repeated. An execution that succeeds starts over from the first."""
 ASK_READY_S = 1.0
 """Between two questions to a model that has `is_ready`."""
+CANCELLED_GRACE_S = 1.0
+"""How long an unload waits for the model to end requests that nobody waits for."""
 
 _LOST = ExecutionTimes(0, 0, 0)
 
@@ -99,9 +102,10 @@ class PythonInstance:
     async def close(self) -> None:
         """Finish what runs, let the model finalize, and end the process."""
         try:
-            while self._running or self._open or self._waiting:
+            while self._running or self._waiting or self._awaited:
                 self._idle.clear()
                 await self._idle.wait()
+            await self._leave_cancelled()
             if self._worker is not None:
                 await self._worker.finalize()
         finally:
@@ -112,9 +116,27 @@ class PythonInstance:
             worker, self._worker = self._worker, None
             if worker is not None:
                 await worker.kill()
+            left, self._open = self._open, {}
+            for job in left.values():
+                answer(
+                    job, Cancelled("the model was unloaded before it ended a request that was cancelled"), final=True
+                )
             if self._asking is not None:
                 self._asking.cancel()
             self._starter.forget()
+
+    @property
+    def _awaited(self) -> bool:
+        """Tell whether a client still waits for something."""
+        return any(not job.request.cancelled for job in self._open.values())
+
+    async def _leave_cancelled(self) -> None:
+        """Give a model a moment to end what is cancelled: one that does not look would hold up its end for ever."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CANCELLED_GRACE_S):
+                while self._open:
+                    self._idle.clear()
+                    await self._idle.wait()
 
     def _hand_over(self) -> None:
         worker = self._worker
@@ -152,6 +174,7 @@ class PythonInstance:
     def _cancel(self, key: int) -> None:
         if key in self._open and self._worker is not None:
             self._worker.post(frames.Cancel(key))
+            self._idle.set()
 
     def _take(self, worker: Worker, message: frames.Up) -> None:
         match message:
