@@ -3,6 +3,7 @@ import json
 import pytest
 
 from tritium.core.errors import InvalidArgument
+from tritium.llm.errors import ContextExceeded
 from tritium.llm.tokenizer import Tokenizer
 
 
@@ -37,6 +38,29 @@ async def test_stored_truncation_is_not_a_limit(folder):
     saved["truncation"] = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
     (folder / "tokenizer.json").write_text(json.dumps(saved))
     assert len(await Tokenizer.load(folder).encode("one two three four five six", add_special=False)) > 3
+
+
+def test_prompts_that_cannot_fit_are_refused_unencoded(folder):
+    """The longest token bounds what a context can hold; the bound is never above what encoding gives."""
+    tokenizer = Tokenizer.load(folder)
+    longest = max(len(piece) for piece in tokenizer.table.pieces)
+    for text in ("a model repository " * 100, " " * 100, "日本語" * 100, "<|end|>" * 100):
+        assert len(text) <= longest * len(tokenizer.encode_now(text, add_special=False))
+        tokenizer.check_room(text, len(tokenizer.encode_now(text, add_special=False)), "prompt")
+    with pytest.raises(ContextExceeded, match="is 64 tokens, but at least 1000 were requested"):
+        tokenizer.check_room("a" * longest * 1000, 64, "prompt")
+
+
+def test_no_bound_where_text_may_vanish(folder):
+    """A tokenizer that drops or joins text without limit refuses nothing beforehand."""
+    saved = json.loads((folder / "tokenizer.json").read_text())
+    for change in (
+        {"normalizer": {"type": "Strip", "strip_left": True, "strip_right": True}},
+        {"pre_tokenizer": {"type": "WhitespaceSplit"}},
+        {"added_tokens": [{**token, "rstrip": True} for token in saved["added_tokens"]]},
+    ):
+        (folder / "tokenizer.json").write_text(json.dumps(saved | change))
+        Tokenizer.load(folder).check_room(" " * 1_000_000, 64, "prompt")
 
 
 def test_template_of_the_config(folder):

@@ -20,11 +20,13 @@ class FieldRefused(InvalidArgument):
 class ContextExceeded(InvalidArgument):
     """The request does not fit the model's context; `field` is what holds the prompt."""
 
-    def __init__(self, field: str, context_tokens: int, prompt_tokens: int, max_tokens: int) -> None:
+    def __init__(
+        self, field: str, context_tokens: int, prompt_tokens: int, max_tokens: int, *, at_least: bool = False
+    ) -> None:
         asked = f"{prompt_tokens} in the prompt, {max_tokens} for the completion" if max_tokens else "all in the prompt"
+        total = f"at least {prompt_tokens}" if at_least else prompt_tokens + max_tokens
         super().__init__(
-            f"This model's maximum context length is {context_tokens} tokens, but {prompt_tokens + max_tokens} "
-            f"were requested ({asked}).",
+            f"This model's maximum context length is {context_tokens} tokens, but {total} were requested ({asked}).",
             hint="shorten the prompt or ask for fewer tokens",
         )
         self.field = field

@@ -89,6 +89,7 @@ class TextGeneration:
         self._request.on_cancel(self._cancel)
         try:
             sampling = _sampling(self._asked)
+            self._tokenizer.check_room(self._asked.prompt, fleet.info.context_tokens, "text_input")
             prompt = await self._tokenizer.encode(self._asked.prompt, add_special=True)
             self._start(fleet, prompt, sampling)
         except InferenceError as error:

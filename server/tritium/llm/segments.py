@@ -103,13 +103,13 @@ def segmenter(tokenizer: tokenizers.Tokenizer) -> Segmenter | None:
     return Segmenter(plain) if plain else None
 
 
-def _treats_parts_alike(step: Any) -> bool:
-    if step is None:
-        return True
-    return all(
-        kind["type"] in _ALIKE and not kind.get("add_prefix_space")
-        for kind in _flat(msgspec.json.decode(step.__getstate__()))
-    )
+def steps(part: Any) -> list[dict[str, Any]]:
+    """Return what a normalizer or pre-tokenizer does, step by step; nothing where there is none."""
+    return [] if part is None else _flat(msgspec.json.decode(part.__getstate__()))
+
+
+def _treats_parts_alike(part: Any) -> bool:
+    return all(step["type"] in _ALIKE and not step.get("add_prefix_space") for step in steps(part))
 
 
 def _flat(step: dict[str, Any]) -> list[dict[str, Any]]:

@@ -12,7 +12,9 @@ from typing import Any
 import tokenizers
 
 from tritium.core.errors import InvalidArgument
+from tritium.llm.bound import most_characters
 from tritium.llm.detokenize import Detokenizer, TokenTable, WindowDetokenizer, token_table
+from tritium.llm.errors import ContextExceeded
 from tritium.llm.model_files import read_object
 from tritium.llm.segments import segmenter
 from tritium.llm.template import ChatTemplate
@@ -35,6 +37,7 @@ class Tokenizer:
         self.template = template
         self.table: TokenTable | None = token_table(backend)
         self._segmenter = segmenter(backend)
+        self._most_characters = most_characters(backend, self.table)
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
@@ -58,6 +61,15 @@ class Tokenizer:
     def vocabulary_size(self) -> int:
         """Return the number of tokens, added ones included."""
         return int(self._backend.get_vocab_size(with_added_tokens=True))
+
+    def check_room(self, text: str, context_tokens: int, field: str) -> None:
+        """Refuse a prompt that cannot fit, whatever its tokens are; `field` is what holds it.
+
+        Raises:
+            ContextExceeded: it has more characters than so many tokens can stand for.
+        """
+        if self._most_characters and len(text) > self._most_characters * context_tokens:
+            raise ContextExceeded(field, context_tokens, len(text) // self._most_characters, 0, at_least=True)
 
     async def encode(self, text: str, *, add_special: bool) -> list[int]:
         """Return the token ids of `text`, with the tokenizer's own start and end tokens where `add_special`."""

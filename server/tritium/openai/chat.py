@@ -67,6 +67,7 @@ async def _encode(call: ChatRequest, model: LanguageModel) -> list[int]:
         continue_final_message=going_on,
         variables=variables,
     )
+    model.tokenizer.check_room(text, model.fleet.info.context_tokens, "messages")
     # A chat template writes the start token itself.
     return await model.tokenizer.encode(text, add_special=bool(call.add_special_tokens))
 

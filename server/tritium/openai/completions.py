@@ -68,6 +68,7 @@ def _prompts(prompt: str | list[str | int | list[int]]) -> Sequence[str | list[i
 async def _encode(prompt: str | list[int], call: CompletionRequest, model: LanguageModel) -> Prompt:
     tokenizer = model.tokenizer
     if isinstance(prompt, str):
+        tokenizer.check_room(prompt, model.fleet.info.context_tokens, "prompt")
         token_ids = await tokenizer.encode(prompt, add_special=call.add_special_tokens is not False)
     else:
         token_ids = prompt
