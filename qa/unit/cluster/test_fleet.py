@@ -185,6 +185,21 @@ async def test_refuses(fleet_of, request_for, collector, tokens, pinned, error, 
         assert words in sink.error.message
 
 
+async def test_refuses_what_no_frame_holds(fleet_of, request_for, collector):
+    """A number beyond 64 bits fails its request, and takes up no place afterwards."""
+    async with fleet_of("max_requests=3") as fleet:
+        for _ in range(5):
+            fleet.generate(request_for(PROMPT, sampling={"stop_token_ids": [2**70]}), sink := collector())
+            await sink.end()
+            assert isinstance(sink.error, InvalidArgument)
+            assert "cannot be sent to a worker" in sink.error.message
+            fleet.generate(request_for(PROMPT, priority=2**70), sink := collector())
+            await sink.end()
+            assert isinstance(sink.error, InvalidArgument)
+        fleet.generate(request_for(PROMPT), sink := collector())
+        assert len((await sink.end()).tokens) == 8
+
+
 async def test_pins(fleet_of, request_for, collector):
     """A pinned request goes to its worker whatever the others hold."""
     async with fleet_of("workers=2") as fleet:

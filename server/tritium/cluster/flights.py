@@ -231,7 +231,11 @@ class Flights:
             priority=request.priority,
             cache_salt=request.cache_salt,
         )
-        self._pool.send(worker, Submit(generate))
+        try:
+            self._pool.send(worker, Submit(generate))
+        except (OverflowError, TypeError, UnicodeError) as error:
+            # Sampling and priority go to the engine as they came; a number beyond 64 bits cannot.
+            self._fail(flight, InvalidArgument(f"the request cannot be sent to a worker: {error}"))
 
     def _deliver(self, flight: Flight, delta: Delta) -> None:
         """Pass one delta on to the sink."""
