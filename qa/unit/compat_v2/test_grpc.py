@@ -1,14 +1,16 @@
 """ModelInferRequest and ModelInferResponse: against the protobuf library."""
 
+import contextlib
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tritium.compat.protobufs import service_pb2
-from tritium.compat.v2 import grpc_response
+from tritium.compat.v2 import grpc_large, grpc_response
 from tritium.compat.v2.grpc_request import decode
 from tritium.compat.v2.refusal import Refusal
 
@@ -51,7 +53,7 @@ def test_responses_are_what_the_protobuf_library_would_write(
     for tensor in outputs:
         expected.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
         expected.raw_output_contents.append(tensor.data)
-    written = grpc_response.encode(model, version, request_id, given_parameters, outputs, final=final)
+    written = b"".join(grpc_response.encode(model, version, request_id, given_parameters, outputs, final=final))
     assert Response.FromString(written) == expected
 
 
@@ -60,16 +62,50 @@ def test_stream_items_are_what_the_protobuf_library_would_write(raw, error):
     """An item is a response, with an error where there is one."""
     response = Response(model_name="m", raw_output_contents=[raw])
     item = service_pb2.ModelStreamInferResponse.FromString(
-        grpc_response.stream_item(response.SerializeToString(), error)
+        grpc_response.stream_item([response.SerializeToString()], error)
     )
     assert item.infer_response == response
     assert item.error_message == error
 
 
+@given(st.lists(tensors, max_size=3), texts, parameters.map(list))
+def test_a_large_request_is_cut_as_the_protobuf_library_reads_it(inputs, model, unknown):
+    """Its tensors are views of it, and what is left is the same message without them."""
+    message = Request(model_name=model, raw_input_contents=[tensor.data for tensor in inputs])
+    for tensor in inputs:
+        message.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+    # Fields nobody knows, one of each wire type; they stay where they are.
+    extra = b"\x98\x06\x96\x01" + b"\x99\x06" + bytes(8) + b"\x9d\x06" + bytes(4) + b"\x9a\x06\x01x"
+    head, raws = grpc_large.cut(memoryview(message.SerializeToString() + extra * len(unknown)))
+    assert raws == [tensor.data for tensor in inputs]
+    del message.raw_input_contents[:]
+    assert head == message.SerializeToString() + extra * len(unknown)
+
+
+@given(st.binary(max_size=40))
+def test_nonsense_is_cut_or_refused(raw):
+    """Where the library reads a message, so does the cut; it never raises anything but ValueError."""
+    try:
+        head, raws = grpc_large.cut(memoryview(raw))
+    except ValueError:
+        return
+    with contextlib.suppress(DecodeError):
+        message = Request.FromString(raw)
+        assert list(message.raw_input_contents) == raws
+        assert Request.FromString(head).model_name == message.model_name
+
+
+def test_large_outputs_are_not_copied():
+    """The bytes of a large response are the tensor's own; a small one is one piece."""
+    large = Tensor("A", "UINT8", (1 << 20,), bytes(1 << 20))
+    assert grpc_response.encode("m", "1", "", {}, [large])[-1] is large.data
+    assert len(grpc_response.encode("m", "1", "", {}, [Tensor("A", "UINT8", (4,), b"abcd")])) == 1
+
+
 def test_a_parameter_keeps_its_type():
     """True, 1 and 1.0 are equal in Python and are not the same parameter."""
     for value, kind in ((True, "bool_param"), (1, "int64_param"), (1.0, "double_param")):
-        message = Response.FromString(grpc_response.encode("m", "1", "", {"p": value}, ()))
+        message = Response.FromString(b"".join(grpc_response.encode("m", "1", "", {"p": value}, ())))
         assert message.parameters["p"].WhichOneof("parameter_choice") == kind
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 
-from tritium.compat.protobufs import service_pb2
 from tritium.compat.v2 import grpc_request, grpc_response, version
 from tritium.compat.v2.call import InferCall
 from tritium.core.errors import Unsupported
@@ -10,20 +9,18 @@ from tritium.core.model import Model
 from tritium.core.replies import SingleReply
 from tritium.core.request import InferResponse
 from tritium.core.serving import ServerState, chosen_outputs, request_of
-from tritium.core.tensor import Tensor
-from tritium.grpc.message import parse
-from tritium.wire.grpc import Call
-
-_Request = service_pb2.ModelInferRequest
+from tritium.core.tensor import Buffer, Tensor
+from tritium.grpc.message import parse_infer
+from tritium.wire.grpc import Call, Reply
 
 
-async def model_infer(message: bytes | memoryview, call: Call, server: ServerState) -> bytes:
+async def model_infer(message: bytes | memoryview, call: Call, server: ServerState) -> Reply:
     """Answer one inference with one response."""
-    request = parse(_Request, message)
+    request, raws = parse_infer(message)
     model = server.catalog.model(request.model_name, version.check(request.model_version))
     if model.decoupled:
         raise Unsupported("ModelInfer RPC doesn't support models with decoupled transaction policy")
-    decoded = grpc_request.decode(request, Tensor)
+    decoded = grpc_request.decode(request, Tensor, raws)
     response = await _run(call, model, decoded)
     return encode(server, model, decoded, response)
 
@@ -44,7 +41,7 @@ def encode(
     response: InferResponse,
     *,
     final: bool | None = None,
-) -> bytes:
+) -> list[Buffer]:
     """Write a response with the outputs that the client asked for."""
     return grpc_response.encode(
         response.model_name,

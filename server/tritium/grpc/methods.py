@@ -7,9 +7,9 @@ from tritium.core.errors import InferenceError
 from tritium.core.serving import ServerState, error_of
 from tritium.grpc import health, infer, metadata, repository, settings, stream
 from tritium.grpc.failure import grpc_error
-from tritium.wire.grpc import Call, Methods, Unary
+from tritium.wire.grpc import Call, Methods, Reply, Unary
 
-_Action = Callable[[bytes | memoryview, Call, ServerState], Awaitable[bytes]]
+_Action = Callable[[bytes | memoryview, Call, ServerState], Awaitable[Reply]]
 
 _SERVICE = "/inference.GRPCInferenceService/"
 _UNARY: dict[str, _Action] = {
@@ -53,7 +53,7 @@ def methods(server: ServerState) -> Methods:
 def _bound(action: _Action, server: ServerState) -> Unary:
     """Give an action its server, and its errors their status."""
 
-    async def answer(message: bytes | memoryview, call: Call) -> bytes:
+    async def answer(message: bytes | memoryview, call: Call) -> Reply:
         try:
             return await action(message, call, server)
         except Refusal as refusal:

@@ -11,7 +11,6 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 
-from tritium.compat.protobufs import service_pb2
 from tritium.compat.v2 import grpc_request, grpc_response, version
 from tritium.compat.v2.call import InferCall
 from tritium.compat.v2.refusal import Refusal
@@ -23,10 +22,8 @@ from tritium.core.serving import ServerState, error_of, request_of
 from tritium.core.tensor import Tensor
 from tritium.grpc.failure import grpc_error
 from tritium.grpc.infer import encode
-from tritium.grpc.message import parse
+from tritium.grpc.message import parse_infer
 from tritium.wire.grpc import Call, GrpcError
-
-_Request = service_pb2.ModelInferRequest
 
 
 async def model_stream_infer(messages: AsyncIterator[bytes | memoryview], call: Call, server: ServerState) -> None:
@@ -73,7 +70,7 @@ class InferStream:
         Raises:
             GrpcError: the message is no request.
         """
-        request = parse(_Request, message)
+        request, raws = parse_infer(message)
         turn = Turn(self, request.model_name, request.id)
         self._open.add(turn)
         self._ordered.append(turn)
@@ -83,7 +80,7 @@ class InferStream:
             if model.decoupled:
                 turn.ordered = False
                 self._ordered.pop()
-            turn.run(model, grpc_request.decode(request, Tensor))
+            turn.run(model, grpc_request.decode(request, Tensor, raws))
         except (Refusal, InferenceError) as problem:
             turn.refuse(problem)
 

@@ -4,10 +4,11 @@ Tensors come as `raw_input_contents`, in the order of the inputs, or each as the
 """
 
 from array import array
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from tritium.compat.v2.call import InferCall, MakeTensor, OutputRequest, Parameter
-from tritium.compat.v2.elements import CODES, join_bytes
+from tritium.compat.v2.elements import CODES, Buffer, join_bytes
 from tritium.compat.v2.infer_request import SHARED_MEMORY, no_region
 from tritium.compat.v2.refusal import Refusal
 
@@ -28,8 +29,8 @@ _CONTENTS = {
 }
 
 
-def decode(request: Any, tensor: MakeTensor[T]) -> InferCall[T]:
-    """Read a message.
+def decode(request: Any, tensor: MakeTensor[T], raws: Sequence[Buffer] = ()) -> InferCall[T]:
+    """Read a message; `raws` are its raw_input_contents where they were cut out of it.
 
     Raises:
         Refusal: in Triton's words.
@@ -37,14 +38,14 @@ def decode(request: Any, tensor: MakeTensor[T]) -> InferCall[T]:
     call: InferCall[T] = InferCall(request.id)
     if request.parameters:
         _read_parameters(request.parameters, call)
-    raws = list(request.raw_input_contents)
+    raws = raws or list(request.raw_input_contents)
     at = 0
     for entry in request.inputs:
         name, datatype = entry.name, entry.datatype
         if entry.parameters:
             _refuse_shared_memory(name, entry.parameters)
         if not raws:
-            data = _typed(entry, request.model_name)
+            data: Buffer = _typed(entry, request.model_name)
         elif entry.HasField("contents"):
             raise Refusal(
                 f"contents field must not be specified when using raw_input_contents "

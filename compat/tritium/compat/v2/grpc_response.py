@@ -5,7 +5,7 @@ twenty microseconds. Names, datatypes and shapes repeat from request to request,
 Field numbers: inference.ModelInferResponse in grpc_service.proto.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from struct import pack
 
@@ -17,6 +17,10 @@ from tritium.compat.v2.infer_response import TensorLike
 _NAME, _VERSION, _ID, _PARAMETERS, _OUTPUTS, _RAW = (number << 3 | 2 for number in range(1, 7))
 
 
+WHOLE_BYTES = 32 << 10
+"""Up to this size a response is one piece: a copy is cheaper than buffers to keep track of."""
+
+
 def encode(
     model: str,
     version: str,
@@ -25,8 +29,8 @@ def encode(
     outputs: Iterable[TensorLike],
     *,
     final: bool | None = None,
-) -> bytes:
-    """Write a ModelInferResponse with every output in raw_output_contents.
+) -> list[Buffer]:
+    """Write a ModelInferResponse with every output in raw_output_contents; the parts of a large one are not joined.
 
     Within a stream it says whether it is the `final` one of its request.
     """
@@ -38,18 +42,23 @@ def encode(
     if final is not None:
         parts.append(_FINAL if final else _NOT_FINAL)
     raws: list[Buffer] = []
+    total = 0
     for tensor in outputs:
         data = tensor.data
         size = data.nbytes if isinstance(data, memoryview) else len(data)
         parts.append(_output(tensor.name, tensor.datatype, tensor.shape))
         raws.append(b"\x32" + varint(size))
         raws.append(data)
-    return b"".join(parts + raws)
+        total += size
+    if total <= WHOLE_BYTES:
+        return [b"".join(parts + raws)]
+    return [b"".join(parts), *raws]
 
 
-def stream_item(response: bytes, error: str = "") -> bytes:
+def stream_item(response: Sequence[Buffer], error: str = "") -> bytes:
     """Write a ModelStreamInferResponse around an encoded ModelInferResponse."""
-    wrapped = b"\x12" + varint(len(response)) + response
+    size = sum(part.nbytes if isinstance(part, memoryview) else len(part) for part in response)
+    wrapped = b"".join((b"\x12", varint(size), *response))
     return field(0x0A, error.encode()) + wrapped if error else wrapped
 
 
