@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import get_origin
 
 from tritium.cli.options import SECRETS, ServeOptions, element_type
-from tritium.compat.flags import FLAGS, Fate
+from tritium.compat.flags import FLAGS, Fate, Flag
 
 HEAD = """# Settings
 
@@ -19,6 +19,14 @@ FLAGS_HEAD = """
 
 `tritonserver` takes the command line of Triton and serves the same thing; it listens on every address, as Triton does.
 """
+
+
+def _becomes(flag: Flag) -> str:
+    if flag.fate is Fate.SET:
+        return flag.note or f"sets `{flag.setting}`"
+    if flag.fate is Fate.NOTED:
+        return f"accepted; changes nothing: {flag.note}"
+    return f"refused unless off; not available: {flag.note}"
 
 
 def page() -> Iterator[str]:
@@ -39,13 +47,8 @@ def page() -> Iterator[str]:
     yield FLAGS_HEAD
     yield "| flag | takes | what becomes of it |"
     yield "|---|---|---|"
-    fates = {
-        Fate.SET: "sets",
-        Fate.NOTED: "accepted; changes nothing:",
-        Fate.REFUSED: "refused unless off; not available:",
-    }
     for flag in FLAGS:
-        yield f"| `--{flag.name}` | {flag.kind} | {fates[flag.fate]} {flag.note or f'`{flag.setting}`'} |"
+        yield f"| `--{flag.name}` | {flag.kind} | {_becomes(flag)} |"
 
 
 if __name__ == "__main__":

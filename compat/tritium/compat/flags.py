@@ -60,13 +60,13 @@ _THREADS = "there are no such thread pools here: one event loop serves the proto
 _POOLS = "there is no such pool here"
 
 FLAGS: tuple[Flag, ...] = (
-    Flag("help", "none", Fate.SET, "help"),
+    Flag("help", "none", Fate.SET, "help", note="shows the flags"),
     _set("id", "str", "server_id"),
     _set("exit-timeout-secs", "float", "exit_timeout_s"),
     _set("model-store", "str", "repositories", many=True),
     _set("model-repository", "str", "repositories", many=True),
     _set("exit-on-error", "bool", "exit_on_error"),
-    Flag("disable-auto-complete-config", "none", Fate.SET, "auto_complete"),
+    Flag("disable-auto-complete-config", "none", Fate.SET, "auto_complete", note="turns `auto_complete` off"),
     _set("strict-readiness", "bool", "strict_readiness"),
     _set("model-control-mode", "str", "control_mode"),
     _set("repository-poll-secs", "float", "poll_s"),
@@ -87,9 +87,9 @@ FLAGS: tuple[Flag, ...] = (
     _set("metrics-address", "str", "metrics_host"),
     _set("metrics-port", "int", "metrics_port"),
     _set("log-file", "str", "log_file"),
-    _set("log-verbose", "int", "log_verbose"),
+    Flag("log-verbose", "int", Fate.SET, "log_verbose", note="above 0 sets `log_level` to debug"),
     _set("backend-config", "str", "backend_config", many=True),
-    _set("strict-model-config", "bool", "strict_model_config"),
+    Flag("strict-model-config", "bool", Fate.SET, "strict_model_config", note="true turns `auto_complete` off"),
     *_noted("bool", "TLS is on where --grpc-server-cert is given", "grpc-use-ssl", "grpc-use-ssl-mutual"),
     *_noted("bool", _GPU, "enable-peer-access", "allow-gpu-metrics"),
     *_noted("bool", "CPU metrics are always given", "allow-cpu-metrics"),

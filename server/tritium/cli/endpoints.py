@@ -27,7 +27,10 @@ def endpoints(options: ServeOptions, listeners: Mapping[str, Listener], catalog:
             shown = "localhost" if host in ("0.0.0.0", "127.0.0.1", "::") else host  # noqa: S104  (shown, not bound)
             place = f"{shown}:{listeners[protocol].port}"
             secured = protocol == "grpc" and options.grpc_cert
-            rows.append(Endpoint(name, scheme + place + (" (TLS)" if secured else ""), command(place, catalog)))
+            line = command(place, catalog)
+            if protocol == "openai" and options.openai_key:
+                line += " -H 'Authorization: Bearer YOUR_KEY'"
+            rows.append(Endpoint(name, scheme + place + (" (TLS)" if secured else ""), line))
     return rows
 
 

@@ -17,7 +17,8 @@ import uvloop
 from tritium.cli.assembly import assemble, listen
 from tritium.cli.endpoints import endpoints
 from tritium.cli.options import ServeOptions, SettingsError
-from tritium.cli.screen import Row, Screen
+from tritium.cli.screen import Display, LogDisplay, Row, Screen
+from tritium.compat.config import messages
 from tritium.core.errors import InferenceError
 from tritium.core.model import State
 from tritium.llm.model import LanguageModel
@@ -37,20 +38,22 @@ log = structlog.get_logger("tritium")
 
 def run(options: ServeOptions) -> int:
     """Serve until told to stop; return the exit status."""
+    screen = Screen(sys.stderr)
     try:
-        configure(LogSettings(options.log_format, options.log_level, options.log_file))
+        configure(LogSettings(options.log_format, options.log_level, options.log_file), screen)
     except OSError as error:
         sys.stderr.write(f"tritium: log file {options.log_file}: {error.strerror}\n")
         return BAD_CONFIGURATION
-    return uvloop.run(_Process(options).serve())
+    as_events = options.log_format == "json" and not options.log_file
+    return uvloop.run(_Process(options, LogDisplay() if as_events else screen).serve())
 
 
 class _Process:
     """One server, with the screen it reports to."""
 
-    def __init__(self, options: ServeOptions) -> None:
+    def __init__(self, options: ServeOptions, display: Display) -> None:
         self._options = options
-        self._screen = Screen(sys.stderr)
+        self._display = display
         self._rows: dict[tuple[str, str], Row] = {}
         self._stop = asyncio.Event()
 
@@ -59,19 +62,19 @@ class _Process:
         try:
             assembly = assemble(self._options, self._on_model)
         except (SettingsError, InferenceError) as error:
-            self._screen.say(f"tritium: {error}")
+            self._display.say(f"tritium: {error}")
             return BAD_CONFIGURATION
         registry = assembly.registry
         found = await asyncio.to_thread(registry.survey)
         if found.problems:
             serving = not (found.fatal and self._options.exit_on_error)
-            self._screen.say(found.render("" if serving else "Nothing was loaded."))
+            self._display.say(found.render("" if serving else "Nothing was loaded."))
             if not serving:
                 return BAD_CONFIGURATION
         try:
             listeners = await listen(self._options, assembly)
         except (ListenError, TlsError) as error:
-            self._screen.say(f"tritium: {error}" + (f"\n  hint: {error.hint}" if error.hint else ""))
+            self._display.say(f"tritium: {error}")
             return FAILED
         self._watch_signals()
         try:
@@ -82,9 +85,9 @@ class _Process:
             if self._options.exit_on_error and not registry.all_loaded:
                 self._report_failures()
                 return FAILED
-            self._screen.ready(self._table(registry), endpoints(self._options, listeners, registry))
+            self._display.ready(self._table(registry), endpoints(self._options, listeners, registry))
             await self._stop.wait()
-            self._screen.say("Draining; again Ctrl-C to stop at once.")
+            self._display.say("Draining; again Ctrl-C to stop at once.")
             return OK
         finally:
             await self._close(listeners, registry)
@@ -92,7 +95,8 @@ class _Process:
     async def _unless_stopped(self, loading: "asyncio.Future[None]") -> None:
         stopping = asyncio.ensure_future(self._stop.wait())
         both: set[asyncio.Future[Any]] = {loading, stopping}
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        while not (await asyncio.wait(both, timeout=1, return_when=asyncio.FIRST_COMPLETED))[0]:
+            self._display.tick()
         stopping.cancel()
         if not loading.done():
             loading.cancel()
@@ -121,33 +125,36 @@ class _Process:
         self._stop.set()
 
     def _on_model(self, event: ModelEvent) -> None:
-        row = Row(
-            event.model,
-            event.version,
-            event.backend,
-            event.instances,
-            event.state,
-            event.seconds,
-            event.reason,
-            event.hint,
-        )
         if event.state is State.LOADING:
-            self._screen.loading(event.model)
-        elif event.state in (State.READY, State.UNAVAILABLE) and not self._stop.is_set():
+            self._display.loading(event.model)
+        elif event.state is State.UNAVAILABLE and event.reason == messages.UNLOADED:
+            if not self._stop.is_set():
+                log.info("model_unloaded", model=event.model, version=event.version)
+        elif event.state in (State.READY, State.UNAVAILABLE):
+            row = Row(
+                event.model,
+                event.version,
+                event.backend,
+                event.instances,
+                event.state,
+                event.seconds,
+                event.reason,
+                event.hint,
+            )
             self._rows[event.model, event.version] = row
-            self._screen.loaded(row)
+            self._display.loaded(row)
 
     def _table(self, registry: Registry) -> list[Row]:
-        engines = {
-            (model.name, model.version): f"{model.config.backend} ({model.fleet.info.engine})"
-            for model in registry.models()
-            if isinstance(model, LanguageModel)
-        }
-        return [replace(row, backend=engines.get(key, row.backend)) for key, row in sorted(self._rows.items())]
+        rows = dict(self._rows)
+        for model in registry.models():
+            if isinstance(model, LanguageModel) and (row := rows.get((model.name, model.version))):
+                engine = f"{model.config.backend} ({model.fleet.info.engine})"
+                rows[model.name, model.version] = replace(row, backend=engine, instances=model.fleet.shape)
+        return [row for _, row in sorted(rows.items())]
 
     def _report_failures(self) -> None:
         failed = [row for _, row in sorted(self._rows.items()) if row.reason]
         for row in failed:
-            self._screen.say(f"\n{row.model} {row.version} could not be loaded:\n  " + row.reason.replace("\n", "\n  "))
+            self._display.say(f"\n{row.model} {row.version} could not be loaded:\n  {row.failure}")
         hint = "--no-exit-on-error serves the models that load."
-        self._screen.say(f"\n{len(failed)} of {len(self._rows)} models could not be loaded. {hint}")
+        self._display.say(f"\n{len(failed)} of {len(self._rows)} models could not be loaded. {hint}")

@@ -8,8 +8,11 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Protocol, TextIO
 
+import structlog
+
+_PIPE_TELLS_EVERY_S = 15
 _GREEN, _RED, _DIM, _BOLD, _RESET = "\033[32m", "\033[31m", "\033[2m", "\033[1m", "\033[0m"
 
 
@@ -42,8 +45,32 @@ class Endpoint:
     command: str = ""
 
 
+class Display(Protocol):
+    """Where the start of a server is shown."""
+
+    def loading(self, model: str) -> None:
+        """Show that a model has begun to load."""
+        ...
+
+    def loaded(self, row: Row) -> None:
+        """Show that a version is ready, or why it is not."""
+        ...
+
+    def tick(self) -> None:
+        """Show, about once a second, that loading goes on."""
+        ...
+
+    def ready(self, rows: Sequence[Row], endpoints: Sequence[Endpoint]) -> None:
+        """Show what is served, and where."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Show one sentence."""
+        ...
+
+
 class Screen:
-    """Writes progress and the ready table to one stream."""
+    """Writes progress and the ready table for a person. It is also the stream that log lines go to meanwhile."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -51,6 +78,7 @@ class Screen:
         self._color = self._live and "NO_COLOR" not in os.environ
         self._began = time.monotonic()
         self._loading: dict[str, float] = {}
+        self._told_s = 0
 
     def loading(self, model: str) -> None:
         """Show that a model has begun to load."""
@@ -63,29 +91,36 @@ class Screen:
     def loaded(self, row: Row) -> None:
         """Show that a version is ready, or why it is not."""
         self._loading.pop(row.model, None)
-        if self._live:
-            mark = self._paint("ready ", _GREEN) if row.state == "READY" else self._paint("failed", _RED)
-            self._clear()
-            self._line(
-                f"  {mark} {row.model} {row.version} ({row.seconds:.1f} s){'  ' + row.reason if row.reason else ''}"
-            )
-            self._rewrite()
-        else:
+        if not self._live:
             reason = f' reason="{row.reason}"' if row.reason else ""
-            self._line(
-                f"loaded model={row.model} version={row.version} state={row.state} seconds={row.seconds:.2f}{reason}"
-            )
+            of_version = f"model={row.model} version={row.version}"
+            self._line(f"loaded {of_version} state={row.state} seconds={row.seconds:.2f}{reason}")
+            return
+        ready = row.state == "READY"
+        mark = self._paint("ready ", _GREEN) if ready else self._paint("failed", _RED)
+        about = f"({row.seconds:.1f} s)" if ready else row.reason.partition("\n")[0]
+        self.say(f"  {mark} {row.model} {row.version} {about}")
+
+    def tick(self) -> None:
+        """Count the seconds of what still loads; in a pipe, say so every quarter of a minute."""
+        if self._live:
+            self._rewrite()
+            return
+        now = time.monotonic()
+        if self._loading and now - self._began >= self._told_s + _PIPE_TELLS_EVERY_S:
+            self._told_s = int(now - self._began)
+            for model, began in self._loading.items():
+                self._line(f"loading model={model} seconds={now - began:.0f}")
 
     def ready(self, rows: Sequence[Row], endpoints: Sequence[Endpoint]) -> None:
         """Write the table and the commands."""
-        if self._live:
-            self._clear()
-        self._line("")
-        for line in table(rows):
+        self._loading.clear()
+        self.say("")
+        for line in table(rows) if rows else ["No models are loaded."]:
             self._line(line)
-        broken = [row for row in rows if row.reason]
-        for row in broken:
-            self._line(f"\n{self._paint(row.model, _RED)} is not ready:\n  {row.failure}")
+        for row in rows:
+            if row.reason:
+                self._line(f"\n{self._paint(row.model, _RED)} is not ready:\n  {row.failure}")
         self._line("")
         for endpoint in endpoints:
             self._line(f"{endpoint.protocol:8} {self._paint(endpoint.url, _BOLD)}")
@@ -95,18 +130,25 @@ class Screen:
 
     def say(self, text: str) -> None:
         """Write one line."""
+        self.write(text + "\n")
+
+    def write(self, text: str) -> int:
+        """Write whole lines above the line that is rewritten in place; this is what log lines go through."""
         if self._live:
-            self._clear()
-        self._line(text)
+            self._out.write("\r\033[K")
+        self._out.write(text)
+        self._rewrite() if self._live else self._out.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: every write is flushed."""
 
     def _rewrite(self) -> None:
         if self._loading:
-            names = ", ".join(self._loading)
+            now = time.monotonic()
+            names = ", ".join(f"{model} {now - began:.0f} s" for model, began in self._loading.items())
             self._out.write(f"\r\033[K  {self._paint('loading', _DIM)} {names[:100]}")
-            self._out.flush()
-
-    def _clear(self) -> None:
-        self._out.write("\r\033[K")
+        self._out.flush()
 
     def _line(self, text: str) -> None:
         self._out.write(text + "\n")
@@ -114,6 +156,37 @@ class Screen:
 
     def _paint(self, text: str, code: str) -> str:
         return f"{code}{text}{_RESET}" if self._color else text
+
+
+class LogDisplay:
+    """Tells the same as events of the log, where every line must be one (`--log-format json`)."""
+
+    def __init__(self) -> None:
+        self._log = structlog.get_logger("tritium")
+
+    def loading(self, model: str) -> None:
+        """Log that a model has begun to load."""
+        self._log.info("model_loading", model=model)
+
+    def loaded(self, row: Row) -> None:
+        """Log that a version is ready, or why it is not."""
+        if row.state == "READY":
+            self._log.info("model_ready", model=row.model, version=row.version, seconds=round(row.seconds, 3))
+        else:
+            self._log.error("model_failed", model=row.model, version=row.version, reason=row.reason, hint=row.hint)
+
+    def tick(self) -> None:
+        """Do nothing: nobody watches a log."""
+
+    def ready(self, rows: Sequence[Row], endpoints: Sequence[Endpoint]) -> None:
+        """Log how many models are served, and where."""
+        urls = {endpoint.protocol: endpoint.url for endpoint in endpoints}
+        self._log.info("server_ready", models=len(rows), **urls)
+
+    def say(self, text: str) -> None:
+        """Log one sentence."""
+        if text.strip():
+            self._log.info("server", message=text.strip())
 
 
 def table(rows: Sequence[Row]) -> list[str]:

@@ -52,6 +52,6 @@ def usage() -> str:
         for flag in FLAGS:
             if flag.fate is fate:
                 value = "" if flag.kind == "none" else f"=<{flag.kind}>"
-                lines.append(f"  --{flag.name}{value}" + (f"\n        {flag.note}" if flag.note else ""))
+                lines.append(f"  --{flag.name}{value}" + f"\n        {flag.note or 'sets ' + flag.setting}")
         lines.append("")
     return "\n".join(lines)

@@ -97,6 +97,11 @@ class Fleet(Protocol):
         ...
 
     @property
+    def shape(self) -> str:
+        """Return how many workers of which role there are, as a person reads it: `1 prefill + 2 decode`."""
+        ...
+
+    @property
     def ready(self) -> bool:
         """Tell whether every role of the fleet has a live worker."""
         ...

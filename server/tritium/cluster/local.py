@@ -67,6 +67,13 @@ class LocalFleet:
         return self.pool.info
 
     @property
+    def shape(self) -> str:
+        """Return how many workers of which role there are."""
+        if self.spec.prefill:
+            return f"{self.spec.prefill} prefill + {self.spec.decode} decode"
+        return f"{self.spec.workers} worker{'s' * (self.spec.workers > 1)}"
+
+    @property
     def ready(self) -> bool:
         """Tell whether every role of the fleet has a live worker."""
         return not self.flights.closing and self.pool.ready

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final, Protocol, TextIO
 
 import orjson
 import structlog
@@ -36,13 +36,26 @@ class LogSettings:
     file: str = ""
 
 
-def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
+class LineWriter(Protocol):
+    """What lines are written to: a file, or whatever stands in for standard error."""
+
+    def write(self, text: str, /) -> int:
+        """Write one or more whole lines."""
+        ...
+
+    def flush(self) -> None:
+        """Make sure that they are seen."""
+        ...
+
+
+def configure(settings: LogSettings, stream: LineWriter | None = None) -> None:
     """Send all logging where the settings say; `stream` stands in for standard error.
 
     Raises:
         OSError: the file cannot be opened.
     """
-    out = _open(Path(settings.file)) if settings.file else stream or sys.stderr
+    file = _open(Path(settings.file)) if settings.file else None
+    out: LineWriter = file or stream or sys.stderr
     render = _as_json if settings.format == "json" else _as_text
     structlog.configure(
         processors=[
@@ -61,14 +74,14 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
     for handler in [handler for handler in root.handlers if isinstance(handler, _Bridge)]:
         root.removeHandler(handler)
         handler.close()
-    root.addHandler(_Bridge(out if settings.file else None))
+    root.addHandler(_Bridge(file))
     root.setLevel(max(LEVELS[settings.level], logging.INFO))
 
 
 class _Line:
     """What structlog calls an underlying logger: writes finished lines."""
 
-    def __init__(self, out: TextIO, name: str = "") -> None:
+    def __init__(self, out: LineWriter, name: str = "") -> None:
         self._out = out
         self.name = name
 
