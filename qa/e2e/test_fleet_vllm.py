@@ -178,16 +178,16 @@ async def test_idle_workers_sleep(disaggregated):
 
 
 async def test_killed_engine_process(disaggregated, prompts):
-    """kill -9 of vLLM's own process under its worker: the stream fails, and the worker ends, to be started again."""
+    """kill -9 of vLLM's own process: its worker ends and is started again; the stream goes on there, or is told."""
     group = disaggregated.pool.workers["decode_0"].pid
     (engine,) = (process for process in _group(group) if _command(process).startswith("VLLM::EngineCor"))
     _, sink = generate(disaggregated, prompts[20], 900)
     await asyncio.wait_for(sink.moved.wait(), 60)
     os.kill(engine, signal.SIGKILL)
-    await asyncio.wait_for(sink.over.wait(), 60)
-    assert isinstance(sink.error, WorkerLost)
     await until(lambda: not _group(group))
-    assert not disaggregated.ready
+    await asyncio.wait_for(sink.over.wait(), 120)
+    # The fleet holds a stream for some seconds; whether its only decode worker is back by then is up to the machine.
+    assert isinstance(sink.error, WorkerLost) or (sink.error is None and len(sink.tokens) == 900)
 
 
 async def test_killed_worker(aggregated, single, prompts):

@@ -154,7 +154,7 @@ async def test_a_request_goes_to_the_worker_it_names(client: openai.AsyncOpenAI,
     asked = {**GREEDY, "max_tokens": 1, "messages": QUESTION}
     raw = await client.chat.completions.with_raw_response.create(extra_headers=headers, **asked)
     assert raw.headers["x-tritium-worker"] == worker
-    with pytest.raises(openai.NotFoundError, match="no worker 'worker_9'.*worker_0, worker_1"):
+    with pytest.raises(openai.NotFoundError, match=r"no worker 'worker_9'.*worker_0, worker_1"):
         await client.chat.completions.create(extra_headers={"x-tritium-worker": "worker_9"}, **asked)
 
 

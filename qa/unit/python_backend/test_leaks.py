@@ -99,12 +99,19 @@ async def test_a_long_day(serve, tools):
 
 async def test_shared_memory_has_no_name(serve, tools):
     """Large tensors pass through memory that no crash can leave in /dev/shm: it has no name there."""
+
+    def named(pid: int | str) -> set[str]:
+        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+        return {line.split()[5] for line in lines if "/dev/shm/" in line}
+
+    # Other tests of this process may have imported libraries that map semaphores of their own.
+    before = named("self")
     model = await serve(tools.identity)
     answer = await model.ask(np.zeros(1 << 20, np.float32))
-    for pid in (model.instance.pid, "self"):
+    for pid, known in ((model.instance.pid, set()), ("self", before)):
         maps = Path(f"/proc/{pid}/maps").read_text()  # noqa: ASYNC240  # memory that the kernel writes out
         assert "/memfd:tritium:m_0_0:requests" in maps
-        assert "/dev/shm/" not in maps
+        assert named(pid) <= known
     del answer
 
 

@@ -125,7 +125,7 @@ class Router:
         if pinned:
             load = self._loads.get(pinned)
             if load is None:
-                raise NotFound(f"the model has no worker '{pinned}'", hint=f"one of {', '.join(self._loads)}")
+                raise NotFound(f"the model has no worker '{pinned}'", hint=f"one of {', '.join(sorted(self._loads))}")
             reason = "pinned"
         else:
             match self.mode:
