@@ -32,6 +32,7 @@ fix:  ## let ruff mend what it can
 bench:  ## set up a real Triton beside us, load both in turn, print the ratios (needs wrk)
 	@PYTHON=$(PYTHON) qa/environment.sh test
 	@$(BIN)/python -m qa.bench.kserve $(ARGS)
+	@$(BIN)/python -m qa.bench.openai_front
 
 clean:  ## remove the virtual environment and every cache
 	rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
