@@ -123,6 +123,25 @@ def test_a_request_that_never_ends_does_not_hold_up_an_exit(start: Start, tmp_pa
     assert alive(children) == set()
 
 
+def test_an_impatient_end_takes_hanging_workers_along(start: Start) -> None:
+    """A second signal ends the server at once, and with it a worker that does nothing any more."""
+    product = start(SAMPLE, "--engine=mock", "--control-mode=explicit", "--load-model=tiny_chat")
+    children = descendants(product.process.pid)
+    for child in children:
+        os.kill(child, signal.SIGSTOP)
+    try:
+        product.process.send_signal(signal.SIGTERM)
+        product.wait_for("Draining")
+        assert product.stop(timeout_s=10) == 128 + signal.SIGTERM
+        deadline = time.monotonic() + 5
+        while alive(children):
+            assert time.monotonic() < deadline, alive(children)
+            time.sleep(0.02)
+    finally:
+        for child in alive(children):
+            os.kill(child, signal.SIGKILL)
+
+
 def test_a_killed_server_leaves_nothing(start: Start) -> None:
     """After kill -9 the children end by themselves, and no shared memory stays."""
     before = shm()

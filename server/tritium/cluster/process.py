@@ -150,7 +150,14 @@ class WorkerProcess:
     async def _wait(self) -> None:
         assert self._process is not None
         reading = asyncio.create_task(self._read_output())
-        await self._process.wait()
+        try:
+            await self._process.wait()
+        except asyncio.CancelledError:
+            # The server ends and waits no longer; a worker that hangs would not notice that by itself.
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self._remove_scratch()
+            raise
         await asyncio.wait([reading], timeout=_LAST_WORDS_S)
         self._channel.close()
         self._on_end(self)
