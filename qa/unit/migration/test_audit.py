@@ -127,7 +127,10 @@ def test_compose_and_kubernetes_and_shell_are_read(tmp_path: Path) -> None:
     assert [(f.rule, f.line) for f in compose.findings] == [("L01", 3)]
     kubernetes = launches["k8s/deploy.yaml"]
     assert kubernetes.kind == "Kubernetes Deployment"
-    assert [(f.rule, f.line, f.severity) for f in kubernetes.findings] == [("L03", 8, Severity.BLOCKER)]
+    assert [(f.rule, f.line, f.severity) for f in kubernetes.findings] == [
+        ("L11", 7, Severity.BLOCKER),
+        ("L03", 8, Severity.BLOCKER),
+    ]
     assert [(f.rule, f.line, f.column) for f in launches["run.sh"].findings] == [("L02", 2, 3)]
 
 

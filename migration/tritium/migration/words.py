@@ -1,0 +1,81 @@
+"""The words of a command line as it stands in a shell script, a JSON list, a YAML list, or one string of either.
+
+They are read from text, not by a parser of those languages: many launch files are templates that no parser takes.
+"""
+
+import re
+from dataclasses import dataclass
+
+PLACEHOLDER = re.compile(r"\$\{?\w+\}?|\$\(\w+\)|\{\{.*?\}\}|<[A-Za-z_.-]+>|@\w+@|%\w+%")
+"""A value that is filled in at deployment time."""
+
+_ENDS = {"|", "||", "&", "&&", ";", ":", ">", ">>", "<", "2>&1", "&>"}
+_KEY = re.compile(r"\s*(?:-\s+)?[\w-]+:(?:\s+|$)(?:[|>][+-]?\s*$)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word without its quotation marks, and where it begins: line and column from 1."""
+
+    text: str
+    line: int
+    column: int
+
+
+def code_of(line: str) -> str:
+    """Drop a comment: a # at the start or after a blank begins one in every format read here."""
+    return re.sub(r"(^|\s)#.*$", r"\1", line)
+
+
+def whole_string(code: str, at: int) -> str:
+    """Return the rest of the quoted string in which a command begins at `at`; "" where no string holds more of it."""
+    before = code[:at]
+    for mark in ("'", '"'):
+        if before.count(mark) % 2 and mark in code[at:]:
+            inside = code[at : code.index(mark, at)]
+            return inside if " " in inside.strip() else ""
+    return ""
+
+
+def split(code: str, line: int, begin: int = 0) -> tuple[list[Word], bool]:
+    """Split a line into words from `begin` on; and tell whether something in it ends the command (`|`, `;`, `&&`)."""
+    words: list[Word] = []
+    if begin == 0 and (key := _KEY.match(code)):
+        begin = key.end()
+    at = begin
+    while at < len(code):
+        if code[at] in " \t,[]":
+            at += 1
+            continue
+        if code[at] == "\\" and not code[at + 1 :].strip():
+            break
+        text, end = _word(code, at)
+        if text in _ENDS:
+            return words, True
+        if text and not (text == "-" and not code[:at].strip()):
+            words.append(Word(text.removesuffix(";"), line, at + 1 + (code[at] in "'\"")))
+            if text.endswith(";"):
+                return words, True
+        at = max(end, at + 1)
+    return words, False
+
+
+def _word(code: str, at: int) -> tuple[str, int]:
+    """Read one word; a comma ends it after a closing quotation mark, or before a blank."""
+    text = ""
+    while at < len(code):
+        char = code[at]
+        if char in "'\"":
+            close = code.find(char, at + 1)
+            close = len(code) if close < 0 else close
+            text, at = text + code[at + 1 : close], close + 1
+            if code[at : at + 1] == ",":
+                break
+        elif code.startswith("{{", at) and "}}" in code[at:]:
+            close = code.index("}}", at) + 2
+            text, at = text + code[at:close], close
+        elif char in " \t]" or (char == "," and not code[at + 1 : at + 2].strip()):
+            break
+        else:
+            text, at = text + char, at + 1
+    return text, at
