@@ -7,9 +7,9 @@ from tritium.backends.contract import ModelSource
 from tritium.compat.config.model import from_proto
 from tritium.compat.protobufs import model_config_pb2
 from tritium.core.errors import InvalidArgument, ModelFailed
-from tritium.llm import loader as loader_module
-from tritium.llm.loader import LanguageLoader, LanguageSettings
+from tritium.llm.loader import LanguageLoader
 from tritium.llm.model_files import read_model_files
+from tritium.llm.settings import LanguageSettings
 
 
 class Starter:
@@ -127,7 +127,7 @@ async def test_fleet_setting(folder, starter):
 )
 async def test_engine(folder, starter, monkeypatch, setting, parameter, installed, chosen):
     """The setting names the engine, else the configuration, else vLLM where it is installed."""
-    monkeypatch.setattr(loader_module.importlib.util, "find_spec", lambda name: object() if installed else None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if installed else None)
     parameters = {"engine": parameter} if parameter else {}
     await _load(starter, _source(folder, **parameters), engine=setting)
     assert starter.asked[0][1]["engine"] == chosen

@@ -16,9 +16,10 @@ from tritium.cluster.spec import parse_fleet
 from tritium.core.serving import ServerState
 from tritium.grpc.methods import methods
 from tritium.http.routes import handler
-from tritium.llm.loader import LanguageLoader, LanguageSettings
+from tritium.llm.loader import LanguageLoader
 from tritium.llm.model import LanguageModel
 from tritium.llm.models import CatalogModels
+from tritium.llm.settings import LanguageSettings
 from tritium.observe.custom import custom_metrics
 from tritium.observe.metrics import metrics_handler, plain_metrics
 from tritium.openai.front import openai_handler

@@ -4,36 +4,26 @@ model.json -> engine -> model folder -> tokenizer, template, defaults -> fleet -
 """
 
 import asyncio
-import importlib.util
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from tritium.backends.contract import ModelSource
 from tritium.cluster.fleet import Fleet
+from tritium.compat.config.finding import Finding
 from tritium.compat.config.model import ModelConfig
+from tritium.compat.config.problem import Problem
 from tritium.core.errors import InvalidArgument
+from tritium.llm.checking import check_version, find_model
 from tritium.llm.model import LanguageModel, ModelDefaults
 from tritium.llm.model_files import ModelFiles, find_folder, read_model_files, sampling_defaults
+from tritium.llm.settings import LanguageSettings
 from tritium.llm.tensors import complete_config
 from tritium.llm.tokenizer import Tokenizer
 
-_WEIGHTS = "*.safetensors"
 _LORA_MODULES = "lora_modules"
 """The argument by which engines are told the folder of each adapter."""
-
-
-@dataclass(frozen=True, slots=True)
-class LanguageSettings:
-    """What an operator sets for all language models.
-
-    `engine` is auto, or the name of an engine; `fleets` the fleet setting of models by name. A model's configuration
-    may say both in its parameters `engine` and `fleet`; a setting that names one wins over it.
-    """
-
-    engine: str = "auto"
-    fleets: Mapping[str, str] = field(default_factory=dict)
 
 
 class StartFleet(Protocol):
@@ -66,6 +56,10 @@ class LanguageLoader:
         await asyncio.to_thread(read_model_files, folder / version)
         return complete_config(config)
 
+    def check(self, config: ModelConfig, folder: Path, version: str) -> Sequence[Finding | Problem]:
+        """Find what would make a load fail, by the files alone."""
+        return check_version(config, folder, version, self._settings)
+
     async def load(self, source: ModelSource) -> LanguageModel:
         """Load one version: its tokenizer here, its weights in the workers.
 
@@ -73,28 +67,19 @@ class LanguageLoader:
             InferenceError: a file is missing or broken, or no engine runs the model.
         """
         files = await asyncio.to_thread(read_model_files, source.version_folder)
-        engine = self._engine(source.config)
+        engine = self._settings.engine_of(source.config)
         parts = await asyncio.to_thread(_read_parts, files, engine)
         arguments = dict(files.arguments)
         if files.loras:
             arguments[_LORA_MODULES] = dict(files.loras)
         fleet = await self._start_fleet(
-            self._settings.fleets.get(source.config.name) or source.config.parameter("fleet"),
+            self._settings.fleet_of(source.config),
             name=source.config.name,
             engine=engine,
             folder=parts.folder,
             arguments=arguments,
         )
         return LanguageModel(source.config, source.version, fleet, parts.tokenizer, parts.defaults)
-
-    def _engine(self, config: ModelConfig) -> str:
-        """Choose the engine: the setting, else the configuration, else vLLM where it is installed."""
-        if self._settings.engine != "auto":
-            return self._settings.engine
-        wanted = config.parameter("engine", "auto")
-        if wanted != "auto":
-            return wanted
-        return "vllm" if importlib.util.find_spec("vllm") is not None else "embedded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +90,7 @@ class _Parts:
 
 
 def _read_parts(files: ModelFiles, engine: str) -> _Parts:
-    folder = find_folder(files, files.model, needs=_WEIGHTS)
-    if folder is None and engine != "vllm":
-        raise InvalidArgument(
-            f"model.json names the model '{files.model}', which is no folder in {files.version_folder}, no path, "
-            "and not in the Hugging Face cache",
-            hint=f"the {engine} engine downloads nothing: put the folder beside model.json",
-        )
+    folder = find_model(files, engine)
     name = str(files.arguments.get("tokenizer") or files.model)
     tokenizer_folder = find_folder(files, name, needs="tokenizer.json") or _download(name, files)
     defaults = ModelDefaults(sampling_defaults(folder or tokenizer_folder, files.arguments), files.loras)

@@ -13,11 +13,22 @@ from typing import Any
 
 from tritium.core.errors import InvalidArgument
 
+WEIGHTS = "*.safetensors"
 _ARGUMENTS = "model.json"
 _LORAS = "multi_lora.json"
 
 # Fields of generation_config.json that vLLM's own server takes as defaults.
 _GENERATION = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+
+
+class BrokenFile(InvalidArgument):
+    """A file that is missing or cannot be used; `said` is the message without its path. Lines count from 1; 0: none."""
+
+    def __init__(
+        self, path: Path, said: str, hint: str = "", *, line: int = 0, column: int = 0, source_line: str = ""
+    ) -> None:
+        super().__init__(f"{path}:{line}:{column}: {said}" if line else f"{path} {said}", hint)
+        self.path, self.said, self.line, self.column, self.source_line = path, said, line, column, source_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,25 +44,31 @@ class ModelFiles:
         """Return the model as model.json names it: a path, or the name of a hub repository."""
         return str(self.arguments["model"])
 
+    @property
+    def path(self) -> Path:
+        """Return where model.json is."""
+        return self.version_folder / _ARGUMENTS
+
 
 def read_model_files(version_folder: Path) -> ModelFiles:
     """Read model.json, and multi_lora.json where adapters are enabled.
 
     Raises:
-        InvalidArgument: a file is missing or broken; the message has its path, and line and column of the fault.
+        BrokenFile: a file is missing or broken; the message has its path, and line and column of the fault.
     """
     path = version_folder / _ARGUMENTS
     arguments = read_object(path, hint='for example {"model": "tiny_chat"}, a folder beside it')
     if not isinstance(arguments.get("model"), str) or not arguments["model"]:
-        raise InvalidArgument(
-            f'{path} does not say which model: "model" is missing or no string',
+        raise BrokenFile(
+            path,
+            'does not say which model: "model" is missing or no string',
             hint='add "model": a folder beside model.json, a path, or a hub name',
         )
     loras: dict[str, str] = {}
     if str(arguments.get("enable_lora", "")).lower() == "true":
         for name, adapter in read_object(version_folder / _LORAS, hint="enable_lora needs it").items():
             if not isinstance(adapter, str):
-                raise InvalidArgument(f"{version_folder / _LORAS}: the adapter '{name}' has no path")
+                raise BrokenFile(version_folder / _LORAS, f"gives the adapter '{name}' no path")
             loras[name] = str(_beside(version_folder, adapter) or adapter)
     return ModelFiles(arguments, version_folder, loras)
 
@@ -87,24 +104,27 @@ def read_object(path: Path, hint: str = "") -> dict[str, Any]:
     """Read a JSON object; a byte order mark is passed over.
 
     Raises:
-        InvalidArgument: the file is missing, no JSON, or JSON but no object.
+        BrokenFile: the file is missing, no JSON, or JSON but no object.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise InvalidArgument(f"{path} is missing", hint) from None
+        raise BrokenFile(path, "is missing", hint) from None
     except OSError as error:
-        raise InvalidArgument(f"{path} cannot be read: {error.strerror}") from None
+        raise BrokenFile(path, f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise InvalidArgument(f"{path} is not UTF-8 text", hint="save it as UTF-8") from None
+        raise BrokenFile(path, "is not UTF-8 text", hint="save it as UTF-8") from None
     try:
         read = json.loads(text)
     except json.JSONDecodeError as error:
-        raise InvalidArgument(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
+        line = text.split("\n")[error.lineno - 1].rstrip("\r")
+        raise BrokenFile(
+            path, f"not JSON: {error.msg}", line=error.lineno, column=error.colno, source_line=line
+        ) from None
     except RecursionError:
-        raise InvalidArgument(f"{path} is nested too deeply") from None
+        raise BrokenFile(path, "is nested too deeply") from None
     if not isinstance(read, dict):
-        raise InvalidArgument(f"{path} holds a {type(read).__name__}, not an object", hint)
+        raise BrokenFile(path, f"holds a {type(read).__name__}, not an object", hint)
     return read
 
 

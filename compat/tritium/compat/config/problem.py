@@ -43,6 +43,8 @@ class Problem:
     stage: Stage = Stage.POLL
     status: str = "Invalid argument"
     """How Triton's reason for it begins."""
+    reason: str = ""
+    """What a load fails with, where that differs from `message`, which is shown beside the path."""
 
     @property
     def fatal(self) -> bool:

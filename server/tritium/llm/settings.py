@@ -1,0 +1,32 @@
+"""What an operator says of all language models, and what a model's own configuration says where he does not."""
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tritium.compat.config.model import ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageSettings:
+    """What an operator sets for all language models.
+
+    `engine` is auto, or the name of an engine; `fleets` the fleet setting of models by name. A model's configuration
+    may say both in its parameters `engine` and `fleet`; a setting that names one wins over it.
+    """
+
+    engine: str = "auto"
+    fleets: Mapping[str, str] = field(default_factory=dict)
+
+    def engine_of(self, config: ModelConfig) -> str:
+        """Choose the engine: the setting, else the configuration, else vLLM where it is installed."""
+        if self.engine != "auto":
+            return self.engine
+        wanted = config.parameter("engine", "auto")
+        if wanted != "auto":
+            return wanted
+        return "vllm" if importlib.util.find_spec("vllm") is not None else "embedded"
+
+    def fleet_of(self, config: ModelConfig) -> str:
+        """Choose the fleet: the setting, else the configuration; empty for one worker."""
+        return self.fleets.get(config.name) or config.parameter("fleet")
