@@ -93,8 +93,18 @@ def test_no_engine_is_imported_without_need(tmp_path, monkeypatch):
     assert run(tmp_path) == (0, "0 problems in 0 of 1 model.\n")
 
 
-def test_path_that_is_not_there():
-    """A misspelt path is a usage error."""
-    code, output = run("/no/such/repository")
+def test_path_that_is_not_there(tmp_path):
+    """A misspelt path is a problem, with the path that may have been meant."""
+    (tmp_path / "models").mkdir()
+    code, output = run(tmp_path / "modles")
     assert code == 2
-    assert "does not exist" in output
+    assert output == f"{tmp_path}/modles  no such folder      hint: did you mean {tmp_path}/models?\n1 problem.\n"
+    assert "hint: there is no 'zzz' in /" in run("/zzz/repository")[1]
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/models", "gs://b/m", "as://account/m", "s3://https://host:1/b/m"])
+def test_cloud_repositories_are_named_as_given(address):
+    """A repository in a cloud is said not to be served, by its own address."""
+    code, output = run(address)
+    assert code == 2
+    assert output.startswith(f"{address}  cloud repositories are not served in this version      hint: copy it")

@@ -14,7 +14,7 @@ _EXIT_BROKEN = 2
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path), metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to print.  [text]")
 @click.option("--run-python", is_flag=True, help="Also run auto_complete_config of python models.")
 @click.option("--cpu-for-gpu", is_flag=True, help="Check as a server that runs KIND_GPU instances on the CPU.")
@@ -25,9 +25,16 @@ def check(paths: tuple[Path, ...], form: str, *, run_python: bool, cpu_for_gpu: 
     PATH is a model repository, the folder of one model, or a configuration file. The exit status is 0 when every
     model can be loaded as far as its files tell, and 2 when not, with every problem printed.
     """
-    from tritium.repository.audit import audit  # noqa: PLC0415  (--help must not import protobuf)
+    from tritium.llm.checking import check_version  # noqa: PLC0415  (--help must not import protobuf)
+    from tritium.repository.audit import audit  # noqa: PLC0415  (nor this)
 
-    found = audit(paths, auto_complete=not no_auto_complete, run_python=run_python, cpu_for_gpu=cpu_for_gpu)
+    found = audit(
+        paths,
+        {"vllm": check_version},
+        auto_complete=not no_auto_complete,
+        run_python=run_python,
+        cpu_for_gpu=cpu_for_gpu,
+    )
     if form == "json":
         click.echo(json.dumps(_document(found), indent=2))
     else:

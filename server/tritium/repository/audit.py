@@ -5,7 +5,7 @@ are run only when asked, for their code may do anything.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tritium.compat.config.defaults import ENSEMBLE
@@ -17,7 +17,9 @@ from tritium.core.errors import InferenceError
 from tritium.repository.candidate import Candidate, Rules, read_candidate, read_file
 from tritium.repository.devices import installed_gpus
 from tritium.repository.known_backends import installed_backends
-from tritium.repository.layout import is_version
+from tritium.repository.layout import is_version, model_folders
+from tritium.repository.loader import Check
+from tritium.repository.places import holds_models
 from tritium.repository.survey import Survey, check_ensembles, survey
 from tritium.repository.tensor_loader import tensor_loaders
 
@@ -25,10 +27,19 @@ _READ_ONLY = frozenset({"onnxruntime", "openvino"})
 
 
 def audit(
-    paths: Sequence[Path], *, auto_complete: bool = True, run_python: bool = False, cpu_for_gpu: bool = False
+    paths: Sequence[Path],
+    checks: Mapping[str, Check],
+    *,
+    auto_complete: bool = True,
+    run_python: bool = False,
+    cpu_for_gpu: bool = False,
 ) -> Survey:
-    """Find every problem of the models under `paths`; the survey's `left_out` says what was not checked."""
-    rules = Rules(installed_backends() | {"vllm"}, installed_gpus(), cpu_for_gpu, auto_complete)
+    """Find every problem of the models under `paths`; the survey's `left_out` says what was not checked.
+
+    `checks` look into the files of the backends that they are named after.
+    """
+    backends = installed_backends() | checks.keys()
+    rules = Rules(backends, installed_gpus(), cpu_for_gpu, auto_complete, checks=checks)
     given = {}
     for path in paths:
         if path.is_file():
@@ -37,7 +48,7 @@ def audit(
                 read_candidate(path.parent, path.absolute().parent.name, rules) if alone else read_file(path, rules)
             )
             given[str(path)] = candidate
-        elif _is_model(path):
+        elif path.is_dir() and _is_model(path):
             given[str(path)] = read_candidate(path, path.absolute().name, rules)
     found = survey([path for path in paths if str(path) not in given], rules)
     found.candidates |= given
@@ -47,7 +58,9 @@ def audit(
 
 
 def _is_model(folder: Path) -> bool:
-    return (folder / "config.pbtxt").exists() or any(is_version(entry.name) for entry in folder.iterdir())
+    """Tell whether the folder is checked as one model, also one whose versions are empty."""
+    named = (folder / "config.pbtxt").exists() or any(is_version(entry.name) for entry in folder.iterdir())
+    return named and not holds_models(model_folders(folder))
 
 
 async def _complete(found: Survey, rules: Rules, *, run_python: bool) -> None:

@@ -3,11 +3,12 @@
 folder -> parse -> backend and defaults -> Triton's rules -> Candidate
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tritium.backends.python.interpreter import ENVIRONMENT_PARAMETER
 from tritium.compat.config import messages
 from tritium.compat.config.bind import Places
 from tritium.compat.config.defaults import (
@@ -20,6 +21,7 @@ from tritium.compat.config.defaults import (
 )
 from tritium.compat.config.finding import Finding
 from tritium.compat.config.json import BadConfigJson, from_json
+from tritium.compat.config.model import from_proto
 from tritium.compat.config.parse import Parsed, parse_file, parse_text
 from tritium.compat.config.problem import Problem, Stage, problem_of
 from tritium.compat.config.tensors import check_tensors
@@ -27,6 +29,8 @@ from tritium.compat.config.unserved import check_served
 from tritium.compat.config.validate import check_config, check_load
 from tritium.repository.known_backends import advice
 from tritium.repository.layout import Layout, chosen_versions, read_layout
+from tritium.repository.loader import Check
+from tritium.repository.python_source import check_source
 
 COMPLETING = frozenset({"onnxruntime", "openvino", "python", "tensorrt", "tensorflow", "vllm"})
 """Backends that learn inputs and outputs from the model itself; for the others the file must have them."""
@@ -37,6 +41,7 @@ class Rules:
     """What the server allows and has, as far as it decides whether a model can be loaded.
 
     `gpus` are the devices of this machine; where there is none, `cpu_for_gpu` runs KIND_GPU groups on the CPU.
+    `checks` are by backend what its loader finds in the files of a version without loading it.
     """
 
     backends: Collection[str] = ()
@@ -44,6 +49,7 @@ class Rules:
     cpu_for_gpu: bool = False
     auto_complete: bool = True
     config_name: str = ""
+    checks: Mapping[str, Check] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -128,6 +134,7 @@ def read_candidate(folder: Path, name: str, rules: Rules, override: str = "") ->
     _choose_versions(candidate, layout)
     if sound:
         _check_files(candidate, rules)
+        _check_contents(candidate, rules)
     return candidate
 
 
@@ -227,6 +234,28 @@ def _check_files(candidate: Candidate, rules: Rules) -> None:
         if not (candidate.folder / version / name).exists():
             message = f"version {version} of model '{candidate.name}' has no {name}"
             candidate.note(message, f"put it at {candidate.folder}/{version}/{name}", Stage.LOAD)
+        elif candidate.backend == "python" and not candidate.fatal:
+            _check_python(candidate, candidate.folder / version / name)
+
+
+def _check_python(candidate: Candidate, file: Path) -> None:
+    """Look for mistakes in a model's source, unless another Python runs it, whose grammar may differ."""
+    config = from_proto(candidate.config)
+    if not config.parameter(ENVIRONMENT_PARAMETER) and file.is_file() and (problem := check_source(file)):
+        candidate.problems.append(problem)
+
+
+def _check_contents(candidate: Candidate, rules: Rules) -> None:
+    """Let the backend's loader look into the files of every version, where it can without loading them."""
+    check = rules.checks.get(candidate.backend)
+    if check is None or candidate.fatal:
+        return
+    config = from_proto(candidate.config)
+    for version in candidate.versions:
+        for found in check(config, candidate.folder, version):
+            problem = found if isinstance(found, Problem) else candidate.places.problem(found)
+            if problem not in candidate.problems:
+                candidate.problems.append(problem)
 
 
 def _choose_versions(candidate: Candidate, layout: Layout) -> None:

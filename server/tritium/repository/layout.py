@@ -47,6 +47,16 @@ def is_version(name: str) -> bool:
     return name.isascii() and name.isdigit() and (name == "0" or name[0] != "0")
 
 
+def is_model(folder: Path) -> bool:
+    """Tell whether a folder is that of one model: it has a config.pbtxt, or a version with the file of a model."""
+    try:
+        if (folder / "config.pbtxt").is_file():
+            return True
+        return any(_has_model_file(Path(entry.path)) for entry in _entries(folder) if is_version(entry.name))
+    except OSError:
+        return False
+
+
 def model_folders(repository: Path) -> list[Path]:
     """Return the model folders of a repository by name; hidden ones and lost+found are none.
 
@@ -83,6 +93,14 @@ def fingerprint(folder: Path) -> Fingerprint:
                 continue
             found.append((str(path), status.st_size, status.st_mtime_ns))
     return tuple(found)
+
+
+def _has_model_file(version: Path) -> bool:
+    """Tell so by its name; a folder that has a configuration is a model of that name, not a version."""
+    if not version.is_dir():
+        return False
+    names = [entry.name for entry in _entries(version)]
+    return "config.pbtxt" not in names and any(name.startswith("model.") for name in names)
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:

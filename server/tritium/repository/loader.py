@@ -1,11 +1,17 @@
 """How a model directory becomes a Model; one loader a kind of backend, composed by the command line."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tritium.backends.contract import ModelSource
+from tritium.compat.config.finding import Finding
 from tritium.compat.config.model import ModelConfig
+from tritium.compat.config.problem import Problem
 from tritium.core.model import Model
+
+Check = Callable[[ModelConfig, Path, str], Sequence[Finding | Problem]]
+"""Finds what is wrong with a version by its files alone: configuration, folder of the model, version."""
 
 
 class Loader(Protocol):
@@ -25,4 +31,13 @@ class Loader(Protocol):
         Raises:
             InferenceError: the model cannot be loaded; the message is what the repository index will show.
         """
+        ...
+
+
+@runtime_checkable
+class CheckingLoader(Protocol):
+    """A loader that can also tell, within milliseconds and without loading, what would make a load fail."""
+
+    def check(self, config: ModelConfig, folder: Path, version: str) -> Sequence[Finding | Problem]:
+        """Return what is wrong in the configuration (findings) and in the version's files (problems)."""
         ...

@@ -66,7 +66,7 @@ async def open_version(
 
 async def _complete(candidate: Candidate, version: str, loaders: Mapping[str, Loader], rules: Rules) -> ModelConfig:
     if problem := candidate.first(Stage.LOAD):
-        raise _ERRORS[problem.status](problem.message, problem.hint)
+        raise _ERRORS[problem.status](problem.reason or problem.message, problem.hint)
     proto = type(candidate.config)()
     proto.CopyFrom(candidate.config)
     config = from_proto(proto)

@@ -24,12 +24,13 @@ from tritium.repository.candidate import Candidate, Rules, read_candidate
 from tritium.repository.ensembles import EnsembleLoader
 from tritium.repository.events import ModelEvent, ignore_event
 from tritium.repository.layout import Fingerprint, fingerprint
-from tritium.repository.loader import Loader
+from tritium.repository.loader import CheckingLoader, Loader
 from tritium.repository.loading import Loading
 from tritium.repository.overlay import Overlay
+from tritium.repository.places import find_places
 from tritium.repository.settings import ControlMode, RegistrySettings
 from tritium.repository.shelf import Shelf
-from tritium.repository.survey import Survey, find_folders, survey
+from tritium.repository.survey import Survey, survey
 
 log = structlog.get_logger("tritium")
 
@@ -51,6 +52,7 @@ class Registry:
             cpu_for_gpu=settings.cpu_for_gpu,
             auto_complete=settings.auto_complete,
             config_name=settings.config_name,
+            checks={name: one.check for name, one in loaders.items() if isinstance(one, CheckingLoader)},
         )
         self._shelf = Shelf()
         everything = {ENSEMBLE: EnsembleLoader(self._shelf.model), **loaders}
@@ -77,7 +79,8 @@ class Registry:
             self._failed[name] = messages.DUPLICATE
             self._on_event(ModelEvent(name, "", "", State.UNAVAILABLE, reason=messages.DUPLICATE))
         for problem in found.general:
-            self._failed.setdefault(problem.path, problem.message)
+            if problem.fatal:
+                self._failed.setdefault(problem.path, problem.message)
         explicit = self._settings.control is ControlMode.EXPLICIT and "*" not in self._settings.load_models
         named = self._settings.load_models if explicit else set(found.candidates)
         async with self._hold(found.candidates):
@@ -125,7 +128,7 @@ class Registry:
     def index(self, *, ready_only: bool = False) -> Sequence[IndexEntry]:
         """Return the repository index; the folders are listed as they are now."""
         lines: list[IndexEntry] = []
-        for name, places in find_folders(self._settings.repositories).items():
+        for name, places in find_places(self._settings.repositories).folders.items():
             if len(places) > 1:
                 lines.append(IndexEntry(name, "", State.UNAVAILABLE, messages.DUPLICATE))
             else:
@@ -230,7 +233,7 @@ class Registry:
                 )
             given[name] = read_candidate(overlay.folder, name, self._rules, config)
         elif config:
-            places = find_folders(self._settings.repositories).get(name, [])
+            places = find_places(self._settings.repositories).folders.get(name, [])
             if len(places) == 1:
                 given[name] = read_candidate(places[0], name, self._rules, config)
         return survey(self._settings.repositories, self._rules, [name], given)
@@ -238,7 +241,7 @@ class Registry:
     @staticmethod
     def _refuse_unusable(name: str, found: Survey) -> None:
         candidate = found.candidates.get(name)
-        problem = candidate.first(Stage.POLL) if candidate else next(iter(found.general), None)
+        problem = candidate.first(Stage.POLL) if candidate else next((p for p in found.general if p.fatal), None)
         if candidate is None or problem:
             raise Internal(messages.poll_failed(name), hint=problem.message if problem else "")
 

@@ -14,7 +14,7 @@ from tritium.compat.config.ensemble import check_members
 from tritium.compat.config.finding import Finding
 from tritium.compat.config.problem import Problem, Stage, problem_of, render
 from tritium.repository.candidate import Candidate, Rules, read_candidate
-from tritium.repository.layout import model_folders
+from tritium.repository.places import find_places
 
 
 @dataclass(slots=True)
@@ -42,11 +42,19 @@ class Survey:
         return "\n".join(line for line in (render(self.problems), self.summary(ending)) if line)
 
     def summary(self, ending: str = "") -> str:
-        """Count the problems: `2 problems in 2 of 5 models.` and then `ending`."""
+        """Count the problems: `2 problems in 2 of 5 models.` and then `ending`.
+
+        Those of the repositories themselves are in none of the models: `1 problem.`
+        """
         models = len(self.candidates) + len(self.duplicates)
         fatal = [p for p in self.problems if p.fatal]
         broken = len(self.duplicates) + sum(c.fatal for c in self.candidates.values())
-        counted = f"{_count(len(fatal), 'problem')} in {broken} of {_count(models, 'model')}."
+        counted = _count(len(fatal), "problem")
+        if broken or not fatal:
+            counted += f" in {broken} of {_count(models, 'model')}"
+        elif models:
+            counted += f", none in the {_count(models, 'model')}"
+        counted += "."
         return f"{counted} {ending}".rstrip()
 
 
@@ -61,32 +69,19 @@ def survey(
     `only` names the models to read (their members are read as well); `given` are candidates that stand for folders.
     """
     found = Survey(candidates=dict(given or {}))
-    folders = find_folders(repositories, found)
+    places = find_places(repositories)
+    folders = places.folders
+    found.general += places.problems
     if only is None:
-        for name, places in folders.items():
-            if len(places) > 1:
-                _duplicate(found, name, places)
+        for name, here in folders.items():
+            if len(here) > 1:
+                _duplicate(found, name, here)
             else:
-                found.candidates[name] = read_candidate(places[0], name, rules)
+                found.candidates[name] = read_candidate(here[0], name, rules)
     else:
         _read_named(found, folders, list(only), rules)
     check_ensembles(found.candidates, found.candidates)
     return found
-
-
-def find_folders(repositories: Sequence[Path], found: Survey | None = None) -> dict[str, list[Path]]:
-    """Return the model folders of all repositories by name; what cannot be read goes to `found`."""
-    folders: dict[str, list[Path]] = {}
-    for repository in repositories:
-        try:
-            here = model_folders(repository)
-        except OSError as error:
-            if found is not None:
-                found.general.append(problem_of(str(repository), f"cannot be read: {error.strerror}"))
-            continue
-        for folder in here:
-            folders.setdefault(folder.name, []).append(folder)
-    return dict(sorted(folders.items()))
 
 
 def _duplicate(found: Survey, name: str, places: Sequence[Path]) -> None:

@@ -1,0 +1,50 @@
+"""Which folders are repositories, as a server sees them; `tritium check` has the same in qa/golden/broken."""
+
+from pathlib import Path
+
+import pytest
+
+from tritium.repository.places import find_places
+
+
+@pytest.mark.parametrize("layout", ["config.pbtxt", "1/model.py", "2/model.json"])
+def test_the_folder_of_one_model_is_no_repository(tmp_path, layout):
+    """What one model's folder holds is not taken for models; its parent is what is to be served."""
+    file = tmp_path / "models" / "scale" / layout
+    file.parent.mkdir(parents=True)
+    file.touch()
+    places = find_places([tmp_path / "models" / "scale"])
+    assert places.folders == {}
+    [problem] = places.problems
+    assert problem.fatal
+    assert problem.message == "is the folder of one model, not a repository"
+    assert problem.hint == f"serve its parent {tmp_path / 'models'}"
+    assert find_places([tmp_path / "models"]).problems == []
+
+
+def test_the_parent_of_the_current_folder_has_a_name(tmp_path, monkeypatch):
+    """Serving `.` inside a model's folder names the parent in full."""
+    (tmp_path / "config.pbtxt").touch()
+    monkeypatch.chdir(tmp_path)
+    assert find_places([Path()]).problems[0].hint == f"serve its parent {tmp_path.parent}"
+
+
+def test_a_repository_may_be_reached_by_two_ways(tmp_path, house):
+    """A link to a repository that is served already adds nothing but a warning."""
+    house.write("m")
+    link = tmp_path / "again"
+    link.symlink_to(house.path, target_is_directory=True)
+    found = house.registry(repositories=(house.path, link)).survey()
+    assert list(found.candidates) == ["m"]
+    assert found.duplicates == set()
+    assert [(problem.path, problem.fatal) for problem in found.problems] == [(str(link), False)]
+
+
+async def test_an_empty_repository_is_served(house):
+    """Without a model a server is ready, all it has is loaded, and a model that is asked for is not found."""
+    registry = house.registry()
+    found = registry.survey()
+    assert [(problem.message, problem.fatal) for problem in found.problems] == [(f"no models in {house.path}", False)]
+    await registry.start(found)
+    assert registry.ready
+    assert registry.all_loaded
