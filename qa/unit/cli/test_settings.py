@@ -1,5 +1,6 @@
 """Settings come from the line, the environment and a file, in that order of weight, and say where they came from."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -43,9 +44,52 @@ def test_a_bad_value_names_itself_and_its_source(line: dict, environment: dict, 
 def test_engines_are_those_that_are_installed() -> None:
     """An engine that no package offers is refused before anything is loaded, with those that there are."""
     with pytest.raises(SettingsError, match=r"engine is one of auto, embedded, mock, vllm, not 'magic'"):
-        assemble(ServeOptions(engine="magic"), ignore_event)
+        assemble(ServeOptions(engine="magic", control_mode="explicit"), ignore_event)
     for name in ("auto", "embedded", "my_package.engine:MyEngine"):
-        assemble(ServeOptions(engine=name), ignore_event)
+        assemble(ServeOptions(engine=name, control_mode="explicit"), ignore_event)
+
+
+def test_something_must_be_served() -> None:
+    """Without a repository nothing could ever be loaded, except by clients that bring their models."""
+    with pytest.raises(SettingsError, match=r"no model repository to serve\n  hint: tritium serve FOLDER"):
+        assemble(ServeOptions(), ignore_event)
+    assemble(ServeOptions(control_mode="explicit"), ignore_event)
+
+
+@pytest.mark.parametrize(
+    ("fleet", "message"),
+    [
+        ("tiny_cat=workers=2", "the model 'tiny_cat', which is in no repository\n  hint: did you mean tiny_chat?"),
+        ("nope=workers=2", "the model 'nope', which is in no repository\n  hint: there are: accumulate, add_sub"),
+        ("tiny_chat=worker=2", "unknown option 'worker' in --fleet tiny_chat=worker=2\n  hint: did you mean workers?"),
+    ],
+)
+def test_a_fleet_that_nobody_would_get_is_refused(fleet: str, message: str) -> None:
+    """A misspelt model or option is refused at start, with what may have been meant."""
+    options = ServeOptions(repositories=(str(ROOT / "model_repository"),), fleet=(fleet,))
+    with pytest.raises(SettingsError) as caught:
+        assemble(options, ignore_event)
+    assert message in str(caught.value)
+    if "worker=" not in fleet:
+        # In this mode the model may come later.
+        assemble(dataclasses.replace(options, control_mode="explicit"), ignore_event)
+
+
+def test_variables_that_set_nothing_are_named() -> None:
+    """A misspelt variable of the environment is told, and does not stop the start: it may be another program's."""
+    environment = {"TRITIUM_HTP_PORT": "1", "TRITIUM_ZZZ": "1", "TRITIUM_HTTP_PORT": "2", "OTHER": "3"}
+    loaded = load({}, None, {**environment, "TRITIUM_WORKER_PID": "4"})
+    assert loaded.options.http_port == 2
+    assert list(loaded.notes) == [
+        "environment: TRITIUM_HTP_PORT is no setting. Did you mean TRITIUM_HTTP_PORT?",
+        "environment: TRITIUM_ZZZ is no setting. See tritium serve --help.",
+    ]
+
+
+def test_repositories_in_the_environment() -> None:
+    """Colons separate repositories, but not the scheme of an address from its rest."""
+    loaded = load({}, None, {"TRITIUM_REPOSITORIES": "/a:s3://bucket/models:b"})
+    assert loaded.options.repositories == ("/a", "s3://bucket/models", "b")
 
 
 def test_a_broken_file_is_reported_with_its_line(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tritium.cluster.fleet import Fleet
 from tritium.cluster.local import start_fleet
 from tritium.cluster.samples import FLEET_HELP
 from tritium.cluster.spec import parse_fleet
+from tritium.core.errors import InvalidArgument
 from tritium.core.serving import ServerState
 from tritium.grpc.methods import methods
 from tritium.http.routes import handler
@@ -27,6 +29,7 @@ from tritium.openai.options import OpenAIOptions
 from tritium.repository.devices import installed_gpus
 from tritium.repository.events import ModelEvent
 from tritium.repository.loader import Loader
+from tritium.repository.places import find_places
 from tritium.repository.registry import Registry
 from tritium.repository.settings import ControlMode, RegistrySettings
 from tritium.repository.tensor_loader import tensor_loaders
@@ -49,15 +52,20 @@ def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> A
     """Compose the registry with a loader for every installed backend, language models included.
 
     Raises:
-        SettingsError, InferenceError: `engine` names none that is installed; `backend_config` or `fleet` cannot be
-            read.
+        SettingsError: there is nothing to serve; `engine` names none that is installed, `fleet` no model;
+            `backend_config` or `fleet` cannot be read.
     """
+    if not options.repositories and options.control_mode != ControlMode.EXPLICIT:
+        raise SettingsError(
+            "no model repository to serve\n  hint: tritium serve FOLDER, a folder of model folders; "
+            "--control-mode explicit starts without one"
+        )
     metrics = CustomMetrics()
 
     async def start(fleet: str, *, name: str, engine: str, folder: Path, arguments: Mapping[str, Any]) -> Fleet:
         return await start_fleet(parse_fleet(fleet), name=name, engine=engine, folder=folder, arguments=arguments)
 
-    language = LanguageSettings(engine=_engine(options.engine), fleets=_fleets(options.fleet))
+    language = LanguageSettings(engine=_engine(options.engine), fleets=_fleets(options))
 
     def host() -> BackendHost:
         return BackendHost(submit=registry.submit, catalog=registry, metrics=metrics)
@@ -150,14 +158,26 @@ def _engine(name: str) -> str:
     return name
 
 
-def _fleets(pairs: tuple[str, ...]) -> dict[str, str]:
+def _fleets(options: ServeOptions) -> dict[str, str]:
+    """Return the fleet settings by model; each must be one of the repositories, unless it may come later."""
     fleets: dict[str, str] = {}
-    for pair in pairs:
+    for pair in options.fleet:
         model, equals, spec = pair.partition("=")
         if not equals or not spec:
             raise SettingsError(f"fleet takes MODEL=workers=N or MODEL=prefill=X,decode=Y, not '{pair}'")
-        parse_fleet(spec)
+        try:
+            parse_fleet(spec)
+        except InvalidArgument as error:
+            hint = f"\n  hint: {error.hint}" if error.hint else ""
+            raise SettingsError(f"{error.message} in --fleet {pair}{hint}") from None
         fleets[model] = spec
+    models = find_places([Path(r) for r in options.repositories]).folders if fleets else {}
+    for model in fleets:
+        # Without any model, what is wrong with the repositories is what has to be said.
+        if options.control_mode == ControlMode.NONE and models and model not in models:
+            near = get_close_matches(model, models, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(models)}"
+            raise SettingsError(f"fleet names the model '{model}', which is in no repository\n  hint: {hint}")
     return fleets
 
 

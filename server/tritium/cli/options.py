@@ -8,6 +8,7 @@ where each value came from.
 
 import dataclasses
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -89,13 +90,21 @@ class ServeOptions:
 
 SECRETS = frozenset({"openai_key"})
 
+PREFIX = "TRITIUM_"
+INTERNAL = frozenset({"TRITIUM_KV_TRANSFER", "TRITIUM_WORKER_PID"})
+"""Variables by which a server tells its own workers something."""
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The options, and for each field that is not its default, where its value came from."""
+    """The options, and for each field that is not its default, where its value came from.
+
+    `notes` say which variables of the environment look like settings and are none.
+    """
 
     options: ServeOptions
     origin: Mapping[str, str]
+    notes: Sequence[str] = ()
 
 
 def load(command_line: Mapping[str, Any], file: Path | None, environment: Mapping[str, str] = os.environ) -> Loaded:
@@ -117,7 +126,7 @@ def load(command_line: Mapping[str, Any], file: Path | None, environment: Mappin
                 raise SettingsError(f"{source}: unknown setting '{name}'. {_suggest(name, fields)}")
             values[name] = _convert(fields[name], value, source)
             origin[name] = source
-    return Loaded(ServeOptions(**values), origin)
+    return Loaded(ServeOptions(**values), origin, _unknown_variables(environment, fields))
 
 
 def describe(loaded: Loaded) -> str:
@@ -149,10 +158,22 @@ def _read_file(path: Path) -> dict[str, Any]:
 def _read_environment(environment: Mapping[str, str], fields: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, f in fields.items():
-        raw = environment.get(f"TRITIUM_{name.upper()}")
+        raw = environment.get(f"{PREFIX}{name.upper()}")
         if raw is not None:
-            found[name] = raw.split(":" if name == "repositories" else ";") if get_origin(f.type) is tuple else raw
+            # The colon of s3:// separates nothing.
+            pattern = ":(?!//)" if name == "repositories" else ";"
+            found[name] = re.split(pattern, raw) if get_origin(f.type) is tuple else raw
     return found
+
+
+def _unknown_variables(environment: Mapping[str, str], fields: Mapping[str, Any]) -> list[str]:
+    """Name the variables that set nothing; they may be misspelt, or belong to something else."""
+    notes = []
+    for variable in sorted(name for name in environment if name.startswith(PREFIX) and name not in INTERNAL):
+        name = variable.removeprefix(PREFIX).lower()
+        if name not in fields:
+            notes.append(f"environment: {variable} is no setting. {_suggest(name, fields, PREFIX)}")
+    return notes
 
 
 def _convert(f: "dataclasses.Field[Any]", value: Any, source: str) -> Any:
@@ -183,8 +204,10 @@ def _convert_one(f: "dataclasses.Field[Any]", kind: type, value: Any, source: st
     return converted
 
 
-def _suggest(name: str, fields: Mapping[str, Any]) -> str:
+def _suggest(name: str, fields: Mapping[str, Any], prefix: str = "") -> str:
     from difflib import get_close_matches  # noqa: PLC0415  (not paid by --help)
 
     close = get_close_matches(name, fields, n=1)
-    return f"Did you mean {close[0]}?" if close else "See tritium serve --help."
+    if not close:
+        return "See tritium serve --help."
+    return f"Did you mean {prefix}{close[0].upper() if prefix else close[0]}?"

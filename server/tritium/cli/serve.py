@@ -49,6 +49,8 @@ def _serve(repositories: tuple[str, ...], config: Path | None, *, print_config: 
         loaded = load(_given({"repositories": repositories, **values}), config)
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
+    for note in loaded.notes:
+        click.echo(f"tritium: {note}", err=True)
     if print_config:
         click.echo(describe(loaded))
         return
