@@ -4,9 +4,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from tritium.migration.ensembles import check_ensembles
 from tritium.migration.finding import Audit
+from tritium.migration.folder import CONFIG, holds_a_model
+from tritium.migration.language import language_models
 from tritium.migration.launch import read_launch
-from tritium.migration.models import is_config, read_model
+from tritium.migration.models import is_config, read_bare, read_model, report
 
 _SKIPPED_FOLDERS = {".git", "node_modules", ".venv", "venv", "__pycache__", ".terraform"}
 _LARGEST_BYTES = 2 << 20
@@ -27,8 +30,10 @@ def audit(root: Path) -> Audit:
         what = "is a file" if root.exists() else "does not exist"
         raise AuditError(f"{root} {what}; name the folder that holds the deployment or its model repository")
     models, launches, skipped = [], [], []
-    for path in _files(root):
-        if is_config(path):
+    for path in _paths(root):
+        if path.is_dir() and not path.is_symlink():
+            models.append(read_bare(path, root))
+        elif is_config(path):
             model = read_model(path, root)
             if model is None:
                 skipped.append(path.relative_to(root))
@@ -36,13 +41,18 @@ def audit(root: Path) -> Audit:
                 models.append(model)
         elif launch := read_launch(path, root):
             launches.append(launch)
-    return Audit(root, tuple(models), tuple(launches), tuple(skipped))
+    check_ensembles(models)
+    reports = tuple(report(model) for model in models)
+    return Audit(root, reports, tuple(launches), tuple(language_models(models)), tuple(skipped))
 
 
-def _files(root: Path) -> Iterator[Path]:
+def _paths(root: Path) -> Iterator[Path]:
+    """Yield the files that may say something, and the folders that are models without a configuration."""
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(f for f in folders if f not in _SKIPPED_FOLDERS)
+        if not any(name.startswith(CONFIG) for name in files) and holds_a_model(Path(folder), folders):
+            yield Path(folder)
         for name in sorted(files):
             path = Path(folder, name)
-            if path.is_file() and path.stat().st_size <= _LARGEST_BYTES:
+            if name == CONFIG or (path.is_file() and path.stat().st_size <= _LARGEST_BYTES):
                 yield path

@@ -63,12 +63,25 @@ class LaunchReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """Models that are one language model together: its parts by name, and what that means here."""
+
+    name: str
+    path: Path
+    members: tuple[str, ...]
+    rule: str
+    message: str
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
 class Audit:
     """Everything found below one folder."""
 
     root: Path
     models: tuple[ModelReport, ...] = ()
     launches: tuple[LaunchReport, ...] = ()
+    groups: tuple[Group, ...] = ()
     skipped: tuple[Path, ...] = field(default=())
     """Files that look like model configurations and are not."""
 

@@ -33,14 +33,14 @@ KINDS: tuple[Kind, ...] = (
         "onnxruntime",
         "onnxruntime_onnx",
         verdict=Verdict.SERVES,
-        because="onnxruntime runs it (pip install tritium[onnx])",
+        because="onnxruntime runs it (install Tritium with the extra onnx; make serve does)",
     ),
     _kind("ensemble", verdict=Verdict.SERVES, because="the graph is run step by step, by the same tensor names"),
     _kind("identity", verdict=Verdict.SERVES, because="built in"),
     _kind(
         "vllm",
         verdict=Verdict.SERVES,
-        because="1/model.json goes to vLLM as it is (pip install tritium[vllm])",
+        because="1/model.json goes to vLLM as it is (install Tritium with the extra vllm; make serve ENGINE=vllm does)",
         advice="it gains the OpenAI API on port 9000 under the same model name",
     ),
     _instead("tensorrtllm", "tensorrt_llm", verdict=Verdict.CONVERT),
@@ -63,8 +63,14 @@ KINDS: tuple[Kind, ...] = (
 
 BY_NAME: dict[str, Kind] = {name: kind for kind in KINDS for name in kind.names}
 
+# What a model of a kind that is served is, where its configuration names no other file; Triton knows no file of vllm's.
+FILES: dict[str, str] = {family.backend: family.filename for family in reversed(FAMILIES)} | {"vllm": "model.json"}
+
 # Triton picks the backend by the file where a configuration names none; two more tell theirs to a reader as well.
 BY_FILE: dict[str, str] = {family.filename: family.backend for family in FAMILIES} | {
     "model.json": "vllm",
     "model.dali": "dali",
 }
+
+EXPLICIT = frozenset({"identity", "pytorch", "torch_aoti"})
+"""Kinds whose configuration must have inputs and outputs in full: nothing completes them from the model."""

@@ -144,7 +144,7 @@ def _following(lines: list[str], number: int) -> int:
 
 def _is_passed_over(line: str) -> bool:
     code = code_of(line).strip()
-    return not code or re.fullmatch(r"\{\{-?\s*(if|else|end|range|with)\b.*\}\}", code) is not None
+    return code in ("", "[") or re.fullmatch(r"\{\{-?\s*(if|else|end|range|with)\b.*\}\}", code) is not None
 
 
 def _command_findings(command: Command, path: Path) -> Iterator[Finding]:

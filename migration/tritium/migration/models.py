@@ -1,19 +1,29 @@
-"""Model configurations found in a deployment: which they are, of what kind, and how each fares.
+"""Models found in a deployment: which they are, of what kind, and how each fares.
 
-A configuration is read twice: with the parser that the server uses, and, where that refuses it (templates filled at
-deployment time are common), by its `backend:` and `platform:` lines alone.
+file or folder -> parse -> backend and defaults -> Triton's rules -> files -> Found; `report` settles the verdict once
+the models around it are known (ensembles stand and fall with their members).
+
+Where the files of a model are here, the rules are the server's. A template, whose values are filled in when it is
+deployed, is judged by its `backend:` and `platform:` lines and by what stands in it.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tritium.compat.config.parse import Parsed, parse_text
+from tritium.compat.config import messages
+from tritium.compat.config.defaults import ENSEMBLE, UnknownBackend, complete_backend, complete_instances, normalize
+from tritium.compat.config.finding import Finding as Broken
+from tritium.compat.config.parse import Parsed, parse_file, parse_text
 from tritium.compat.config.problem import Problem, Stage
 from tritium.compat.config.unserved import check_served
+from tritium.compat.config.validate import check_config, check_load
 from tritium.migration.finding import Finding, ModelReport, Severity, Verdict
-from tritium.migration.kinds import BY_FILE, BY_NAME, Kind
+from tritium.migration.folder import CONFIG, Folder, read_folder
+from tritium.migration.kinds import BY_FILE, BY_NAME, EXPLICIT, FILES, Kind
+from tritium.migration.words import PLACEHOLDER
 
 # A field that only a model configuration has, at the beginning of a line.
 _TELLTALE = re.compile(
@@ -22,8 +32,57 @@ _TELLTALE = re.compile(
     re.MULTILINE,
 )
 _LINE = re.compile(r"""^\s*(backend|platform|name)\s*:\s*["']([^"']*)["']""", re.MULTILINE)
-_PLACEHOLDER = re.compile(r"\$\{?\w+\}?|<[A-Z_]+>")
+# A bare word in capitals where a value is due is filled in by a script; enum values and special numbers are not.
+_CAPITALS = re.compile(r"(?<=[:\[,])\s*(?!TYPE_|KIND_|FORMAT_|MODEL_|INF\b|NAN\b|TRUE\b)([A-Z][A-Z0-9_]{2,})\b")
 _NAMES = (".pbtxt", ".pbtxt.template", ".pbtxt.in", ".pbtxt.j2")
+_LARGEST_BYTES = 2 << 20
+"""No configuration is larger."""
+
+
+@dataclass(slots=True)
+class Found:
+    """A model as it was read. `config` is completed as far as the files tell."""
+
+    name: str
+    place: Path
+    folder: Folder
+    parsed: Parsed
+    backend: str
+    repository: Path | None
+    """The folder that the model's folder lies in; None for a configuration that lies by itself."""
+    findings: list[Finding] = field(default_factory=list)
+    broken: bool = False
+    template: bool = False
+
+    @property
+    def config(self) -> Any:
+        """Return the configuration's message."""
+        return self.parsed.message
+
+    @property
+    def kind(self) -> Kind | None:
+        """Return what is known of the model's backend."""
+        return BY_NAME.get(self.backend)
+
+    @property
+    def members(self) -> list[str]:
+        """Return the models that an ensemble is made of, each once."""
+        return list(dict.fromkeys(step.model_name for step in self.config.ensemble_scheduling.step))
+
+    @property
+    def sound(self) -> bool:
+        """Tell whether the configuration can be held against others."""
+        return not self.broken and not self.template
+
+    def add(self, rule: str, severity: Severity, message: str, advice: str = "", at: Problem | None = None) -> None:
+        """Keep a finding; a blocker of what Triton refuses too is told by `refuse`."""
+        line, column = (at.line, at.column) if at else (0, 0)
+        self.findings.append(Finding(rule, severity, self.place, line, column, message, advice))
+
+    def refuse(self, rule: str, message: str, advice: str = "", at: Problem | None = None) -> None:
+        """Keep a finding that stops the model on Triton as well."""
+        self.add(rule, Severity.BLOCKER, message, advice, at)
+        self.broken = True
 
 
 def is_config(path: Path) -> bool:
@@ -31,45 +90,208 @@ def is_config(path: Path) -> bool:
     return path.name.endswith(_NAMES)
 
 
-def read_model(path: Path, root: Path) -> ModelReport | None:
+def read_model(path: Path, root: Path) -> Found | None:
     """Read one configuration; None when the file is no model configuration (a label map, a graph)."""
-    text = path.read_bytes().decode("utf-8-sig", errors="replace")
-    if path.name != "config.pbtxt" and not _TELLTALE.search(text):
-        return None
     place = path.relative_to(root)
+    proper = path.name == CONFIG
+    text = _text(path)
+    if not proper and (text is None or not _TELLTALE.search(text)):
+        return None
+    parsed = parse_file(path, str(place)) if text is not None else _oversized(path, place)
     lines: dict[str, str] = {}
-    for match in _LINE.finditer(text):
+    for match in _LINE.finditer(text or ""):
         lines.setdefault(match[1], match[2])
-    in_repository = path.name == "config.pbtxt"
-    name = path.parent.name if in_repository else lines.get("name", path.stem)
-    versions = tuple(sorted(p.name for p in path.parent.iterdir() if p.is_dir() and p.name.isdigit()))
-    parsed = parse_text(text, str(place))
-    findings = list(_problems(parsed.problems, place))
-    backend = lines.get("backend") or lines.get("platform") or _by_files(path.parent)
-    broken = any(f.rule == "M20" for f in findings)
-    if in_repository and parsed.message.name not in ("", name):
-        findings.append(_misnamed(parsed.message.name, name, place, text))
-        broken = True
-    parsed.message.name = name
-    findings += [*_unserved(parsed, place), *_pinned(parsed.message, place)]
-    kind = BY_NAME.get(backend)
-    verdict, because = _judge(kind, backend, broken=broken, findings=findings)
-    return ModelReport(
-        name=name,
-        kind=kind.name if kind else backend or "unknown",
-        verdict=verdict,
-        path=place,
-        because=because,
-        advice=kind.advice if kind is not None and not broken else "",
-        versions=versions,
-        findings=tuple(findings),
+    in_folder = path.name.startswith(CONFIG)
+    name = path.parent.name if in_folder else lines.get("name", path.stem)
+    folder = read_folder(path.parent) if in_folder else Folder(path.parent, {})
+    backend = lines.get("backend") or lines.get("platform") or ""
+    found = Found(name, place, folder, parsed, backend, path.parent.parent if in_folder else None)
+    _problems(found, parsed.problems)
+    if proper:
+        _check_name(found)
+    _check(found, proper=proper)
+    return found
+
+
+def read_bare(path: Path, root: Path) -> Found:
+    """Read a model folder that has no configuration: the server completes one from the model's file."""
+    place = path.relative_to(root)
+    found = Found(path.name, place, read_folder(path), parse_text("", str(place)), "", path.parent)
+    _check(found, proper=True)
+    return found
+
+
+def _text(path: Path) -> str | None:
+    """Return a file's text as far as it is one; None for what is too large to be a configuration."""
+    try:
+        if path.stat().st_size > _LARGEST_BYTES:
+            return None
+        return path.read_bytes().decode("utf-8-sig", errors="replace")
+    except OSError:
+        return ""
+
+
+def _oversized(path: Path, place: Path) -> Parsed:
+    parsed = parse_text("", str(place))
+    size = path.stat().st_size >> 20
+    parsed.problems.append(Problem(str(place), 0, 0, 0, f"is no configuration: it has {size} MiB"))
+    return parsed
+
+
+def _problems(found: Found, problems: Iterable[Problem]) -> None:
+    for problem in problems:
+        if problem.stage is Stage.WARNING:
+            continue
+        placeholder = PLACEHOLDER.search(problem.source_line) or _CAPITALS.search(problem.source_line)
+        if placeholder:
+            found.template = True
+            message = f"{placeholder.group().strip()} is filled in at deployment time"
+            found.add("M04", Severity.CHANGE, message, "audit the filled-in repository to be certain", problem)
+        else:
+            found.refuse("M20", problem.message, problem.hint, problem)
+
+
+def _check_name(found: Found) -> None:
+    named = found.config.name
+    if named in ("", found.name):
+        return
+    at = found.parsed.places.problem(Broken(("name",), ""))
+    message = f"the model is named '{named}' in a folder named '{found.name}'; Triton refuses that"
+    advice = f"name the folder {named}, or take the name line out"
+    if PLACEHOLDER.search(named):
+        found.template = True
+        found.add("M04", Severity.CHANGE, f"{named} is filled in at deployment time", "", at)
+    elif found.folder.is_empty and not _is_in_repository(found.folder.path):
+        # A sample by itself is copied into a repository under its right name.
+        found.add("M21", Severity.CHANGE, message, advice, at)
+    else:
+        found.refuse("M21", message, advice, at)
+
+
+def _is_in_repository(folder: Path) -> bool:
+    """Tell whether a folder lies among models, or in a folder that is called so."""
+    return "model" in folder.parent.name.lower() or any(
+        other.parent != folder for other in folder.parent.glob(f"*/{CONFIG}")
     )
 
 
-def _judge(kind: Kind | None, backend: str, *, broken: bool, findings: list[Finding]) -> tuple[Verdict, str]:
-    if broken:
-        return Verdict.BROKEN, "its configuration has errors that Triton refuses too"
-    if _PLACEHOLDER.search(backend):
+def _check(found: Found, *, proper: bool) -> None:
+    """Hold a configuration and its folder against the server's rules, and see what is served of it."""
+    config = found.config
+    config.name = found.name
+    pinned = any(group.gpus for group in config.instance_group)
+    if found.sound:
+        known = _complete(found)
+        _problems(found, (found.parsed.places.problem(f) for f in check_config(config, backend_known=known)))
+        gpus = sorted({0, *(gpu for group in config.instance_group for gpu in group.gpus)})
+        complete_instances(config, gpus)
+        if found.sound:
+            complete = found.kind is not None and found.kind.name in EXPLICIT
+            _problems(found, (found.parsed.places.problem(f) for f in check_load(config, gpus, complete=complete)))
+    _unserved(found)
+    if pinned:
+        message = "instances are pinned to GPUs; language workers choose theirs by CUDA_VISIBLE_DEVICES"
+        found.add("M24", Severity.INFO, message)
+    if proper and not found.template and not found.parsed.problems:
+        _check_files(found)
+
+
+def _complete(found: Found) -> bool:
+    """Fill in what Triton does before it checks; tell whether the backend is known."""
+    config, files = found.config, found.folder.first_files
+    known = True
+    try:
+        complete_backend(config, found.name, files)
+    except UnknownBackend as error:
+        known = False
+        likely = next((BY_FILE[file] for file in BY_FILE if file in files), "")
+        if files:
+            found.backend = likely
+            advice = f'write backend: "{likely}" into {CONFIG}' if likely else f"name the backend in {CONFIG}"
+            found.refuse("M20", str(error), advice)
+    else:
+        found.backend = ENSEMBLE if config.platform == ENSEMBLE else config.backend or found.backend
+    normalize(config)
+    return known
+
+
+def _unserved(found: Found) -> None:
+    """Keep the fields that Tritium reads and does not serve, as the server itself says when it loads the model."""
+    for unserved in check_served(found.config):
+        severity = Severity.INFO if unserved.stage is Stage.WARNING else Severity.BLOCKER
+        found.add("M23", severity, unserved.message, unserved.hint, found.parsed.places.problem(unserved))
+
+
+def _check_files(found: Found) -> None:
+    """Look for versions, and for the file that the model is, in every version that would be loaded."""
+    folder, kind = found.folder, found.kind
+    if found.backend == ENSEMBLE:
+        return
+    served = kind is not None and kind.verdict is Verdict.SERVES
+    file = found.config.default_model_filename or FILES.get(kind.name if kind else "", "")
+    if not folder.versions and folder.misnumbered:
+        odd = folder.misnumbered[0]
+        number = odd.lstrip("vV0") or "0"
+        advice = f"mv {found.place.parent / odd} {found.place.parent / number}"
+        found.refuse("M36", f"no version folder: '{odd}' is no version, a version is a plain number", advice)
+    elif not folder.versions and folder.lying:
+        advice = f"mkdir {folder.path.name}/1 && mv {folder.path.name}/{folder.lying} {folder.path.name}/1/"
+        found.refuse("M36", f"no version folder: {folder.lying} lies beside {CONFIG}", advice)
+    elif folder.is_empty:
+        if served:
+            expected = f"expected: VERSION/{file}" if file else "expected: a version folder"
+            message = f"the model's files are not here ({expected})"
+            found.add("M22", Severity.INFO, message, "audit the repository that is deployed to have them checked too")
+    else:
+        _check_versions(found, file if served else "")
+        _check_labels(found)
+
+
+def _check_versions(found: Found, file: str) -> None:
+    folder = found.folder
+    chosen = folder.chosen(found.config.version_policy)
+    if not chosen:
+        at = found.parsed.places.problem(Broken(("version_policy",), ""))
+        advice = f"the folders are {', '.join(folder.versions)}"
+        found.refuse("M36", messages.no_version(found.name), advice, at)
+    for version in chosen:
+        if not file or file in folder.versions[version]:
+            continue
+        where = f"{folder.path.name}/{version}/{file}"
+        if (folder.path / version / file).exists():
+            found.add("M22", Severity.INFO, f"version {version} has a pointer for {file}, which is kept elsewhere")
+        else:
+            found.refuse("M36", f"version {version} of model '{found.name}' has no {file}", f"put it at {where}")
+
+
+def _check_labels(found: Found) -> None:
+    for index, output in enumerate(found.config.output):
+        if output.label_filename and not (found.folder.path / output.label_filename).is_file():
+            at = found.parsed.places.problem(Broken(("output", index, "label_filename"), ""))
+            found.refuse("M36", f"the label file {output.label_filename} is not in the model's folder", "", at)
+
+
+def report(found: Found) -> ModelReport:
+    """Settle what becomes of a model."""
+    kind = found.kind
+    verdict, because = _judge(found)
+    return ModelReport(
+        name=found.name,
+        kind=kind.name if kind else found.backend or "unknown",
+        verdict=verdict,
+        path=found.place,
+        because=because,
+        advice=kind.advice if kind is not None and not found.broken else "",
+        versions=tuple(found.folder.versions),
+        findings=tuple(found.findings),
+    )
+
+
+def _judge(found: Found) -> tuple[Verdict, str]:
+    kind, backend = found.kind, found.backend
+    if found.broken:
+        return Verdict.BROKEN, "Triton refuses it too"
+    if PLACEHOLDER.search(backend):
         return Verdict.CHANGE, f"which backend it uses is filled in at deployment time ({backend})"
     if kind is None:
         if not backend:
@@ -78,65 +300,6 @@ def _judge(kind: Kind | None, backend: str, *, broken: bool, findings: list[Find
             Verdict.UNSUPPORTED,
             f"backend '{backend}' is not known here, and custom backends in C++ cannot be loaded",
         )
-    if kind.verdict is Verdict.SERVES and any(f.severity is not Severity.INFO for f in findings):
+    if kind.verdict is Verdict.SERVES and any(f.severity is not Severity.INFO for f in found.findings):
         return Verdict.CHANGE, f"{kind.because}, once the findings are settled"
     return kind.verdict, kind.because
-
-
-def _problems(problems: Sequence[Problem], path: Path) -> Iterator[Finding]:
-    for problem in problems:
-        line, column = problem.line, problem.column
-        placeholder = _PLACEHOLDER.search(problem.source_line)
-        if placeholder:
-            yield Finding(
-                "M04",
-                Severity.CHANGE,
-                path,
-                line,
-                column,
-                f"{placeholder.group()} is filled in at deployment time",
-                "audit the filled-in repository to be certain",
-            )
-        else:
-            yield Finding("M20", Severity.BLOCKER, path, line, column, problem.message, problem.hint)
-
-
-def _misnamed(name: str, folder: str, path: Path, text: str) -> Finding:
-    number = next((i for i, line in enumerate(text.splitlines(), 1) if re.match(r"\s*name\s*:", line)), 0)
-    return Finding(
-        "M21",
-        Severity.BLOCKER,
-        path,
-        number,
-        1,
-        f"the model is named '{name}' in a folder named '{folder}'; Triton refuses that",
-        f"name the folder {name}, or take the name line out",
-    )
-
-
-def _unserved(parsed: Parsed, path: Path) -> Iterator[Finding]:
-    """Yield the fields that Tritium reads and does not serve, as the server itself says when it loads the model."""
-    for unserved in check_served(parsed.message):
-        severity = Severity.INFO if unserved.stage is Stage.WARNING else Severity.BLOCKER
-        place = parsed.places.problem(unserved)
-        yield Finding("M23", severity, path, place.line, place.column, unserved.message, unserved.hint)
-
-
-def _pinned(config: Any, path: Path) -> Iterator[Finding]:
-    if any(group.gpus for group in config.instance_group):
-        yield Finding(
-            "M24",
-            Severity.INFO,
-            path,
-            0,
-            0,
-            "instances are pinned to GPUs; language workers choose theirs by CUDA_VISIBLE_DEVICES",
-        )
-
-
-def _by_files(folder: Path) -> str:
-    for version in sorted(p for p in folder.iterdir() if p.is_dir() and p.name.isdigit()):
-        for file, backend in BY_FILE.items():
-            if (version / file).exists():
-                return backend
-    return ""

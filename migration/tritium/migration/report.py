@@ -1,10 +1,11 @@
 """An audit as a person reads it, and as JSON."""
 
 import json
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tritium.migration.finding import Audit, Finding, LaunchReport, ModelReport, Severity, Verdict
+from tritium.migration.finding import Audit, Finding, Group, LaunchReport, ModelReport, Severity, Verdict
 
 _MARK = {
     Verdict.SERVES: "+",
@@ -16,8 +17,12 @@ _MARK = {
 }
 
 
+_WIDTH = 110
+_SHOWN_PLACES = 4
+
+
 def as_text(audit: Audit) -> str:
-    """Write the report: models, launch files, then the sum."""
+    """Write the report: models, language models, launch files, then the sum; what is said of several is said once."""
     if not audit.is_deployment:
         return f"{audit.root}: no Triton deployment found (no model configuration, nothing that starts tritonserver).\n"
     return "\n".join(_lines(audit)) + "\n"
@@ -26,51 +31,96 @@ def as_text(audit: Audit) -> str:
 def _lines(audit: Audit) -> Iterator[str]:
     if audit.models:
         yield "Models"
-        width = max(len(model.name) for model in audit.models)
-        kinds = max(len(model.kind) for model in audit.models)
+        alike: dict[tuple[Verdict, str, str, str], list[ModelReport]] = {}
         for model in audit.models:
-            about = f"{model.kind:{kinds}}  {model.verdict}: {model.because}"
-            yield f"  {_MARK[model.verdict]} {model.name:{width}}  {about}"
-            indent = " " * (width + 6)
-            yield indent + str(model.path)
-            if model.advice:
-                yield indent + model.advice
-            yield from (indent + line for finding in model.findings for line in _finding(finding))
+            alike.setdefault((model.verdict, model.kind, model.because, model.advice), []).append(model)
+        for verdict in Verdict:
+            for key, models in alike.items():
+                if key[0] is verdict:
+                    yield from _models(models)
+        yield ""
+    if audit.groups:
+        yield "Language models"
+        for group in audit.groups:
+            yield from _wrapped(f"{group.path}  {group.rule}: {group.message}", "  ", "      ")
+            yield from _wrapped(group.advice, "      ")
         yield ""
     if audit.launches:
         yield "Launch files"
         for launch in audit.launches:
             yield f"  {launch.path}  ({launch.kind})"
-            yield from (f"      $ {command}" for command in launch.commands)
-            yield from (f"      {line}" for finding in launch.findings for line in _finding(finding))
+            for command in launch.commands:
+                yield from _wrapped(command, "      $ ", "          ")
+        yield from _findings([finding for launch in audit.launches for finding in launch.findings], "  ")
         yield ""
-    yield _summary(audit)
+    yield from _wrapped(_summary(audit), "")
 
 
-def _finding(finding: Finding) -> Iterator[str]:
-    place = f"{finding.path}:{finding.line}:{finding.column}  " if finding.line else ""
-    yield f"{place}{finding.severity} {finding.rule}: {finding.message}"
-    if finding.advice:
-        yield f"    {finding.advice}"
+def _models(models: Sequence[ModelReport]) -> Iterator[str]:
+    """Write the models that fare alike: what becomes of them, which they are, and what was found."""
+    first = models[0]
+    yield from _wrapped(f"{_MARK[first.verdict]} {first.kind}, {first.verdict}: {first.because}", "  ", "      ")
+    if first.advice:
+        yield from _wrapped(first.advice, "      ")
+    width = max(len(model.name) for model in models)
+    for model in models:
+        yield f"        {model.name:{width}}  {model.path}"
+    yield from _findings([finding for model in models for finding in model.findings], "      ")
+
+
+def _findings(findings: Sequence[Finding], indent: str) -> Iterator[str]:
+    """Write findings, each text once with the places it is meant for, the gravest first."""
+    places: dict[tuple[Severity, str, str, str], list[str]] = {}
+    for finding in findings:
+        place = f"{finding.path}:{finding.line}:{finding.column}" if finding.line else str(finding.path)
+        said = (finding.severity, finding.rule, finding.message, finding.advice)
+        places.setdefault(said, []).append(place)
+    grave = list(Severity)
+    for said, where in sorted(places.items(), key=lambda item: -grave.index(item[0][0])):
+        severity, rule, message, advice = said
+        yield from _wrapped(f"{severity} {rule}: {message}", indent, indent + "    ")
+        if advice:
+            yield from _wrapped(advice, indent + "    ")
+        yield from (f"{indent}    at {place}" for place in where[:_SHOWN_PLACES])
+        if len(where) > _SHOWN_PLACES:
+            yield f"{indent}    and {len(where) - _SHOWN_PLACES} more"
+
+
+def _wrapped(text: str, first: str, rest: str | None = None) -> list[str]:
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=first,
+        subsequent_indent=first if rest is None else rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _summary(audit: Audit) -> str:
     total = len(audit.models)
     parts = [f"{count} {verdict}" for verdict, count in audit.counts.items()]
-    models = f"{total} model{'s' * (total != 1)}" + (f": {', '.join(parts)}." if parts else " found.")
-    count = len(audit.launches)
-    blockers = sum(f.severity is Severity.BLOCKER for launch in audit.launches for f in launch.findings)
-    launches = f"{count} launch file{'s' * (count != 1)}" + (f", {blockers} with a blocker" if blockers else "")
+    models = f"{_count(total, 'model')}: {', '.join(parts)}." if parts else "No models found."
+    absent = sum(any(f.rule == "M22" for f in m.findings) for m in audit.models)
+    if absent:
+        models += f" The files of {absent} are not here, and were not checked."
+    blocked = sum(any(f.severity is Severity.BLOCKER for f in launch.findings) for launch in audit.launches)
+    launches = _count(len(audit.launches), "launch file") + (f", {blocked} with a blocker" if blocked else "")
     return f"{models} {launches}. Nothing was changed."
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def as_json(audit: Audit) -> str:
-    """Write the report as one JSON object: `models`, `launches`, `summary`."""
+    """Write the report as one JSON object: as docs/migrate.md describes it."""
     return json.dumps(
         {
             "root": str(audit.root),
             "deployment": audit.is_deployment,
             "models": [_model(model) for model in audit.models],
+            "groups": [_group(group) for group in audit.groups],
             "launches": [_launch(launch) for launch in audit.launches],
             "summary": {verdict.name.lower(): count for verdict, count in audit.counts.items()},
         },
@@ -88,6 +138,17 @@ def _model(model: ModelReport) -> dict[str, Any]:
         "path": str(model.path),
         "versions": list(model.versions),
         "findings": [_as_object(f) for f in model.findings],
+    }
+
+
+def _group(group: Group) -> dict[str, Any]:
+    return {
+        "name": group.name,
+        "path": str(group.path),
+        "members": list(group.members),
+        "rule": group.rule,
+        "message": group.message,
+        "advice": group.advice,
     }
 
 

@@ -72,11 +72,11 @@ def test_fields_that_are_not_served_are_told_with_their_place(tmp_path: Path) ->
         "state": Verdict.CHANGE,
         "steps": Verdict.SERVES,
     }
-    (remark,), (blocker,) = models["resnet"].findings, models["state"].findings
+    (remark,), (blocker,) = ([f for f in models[n].findings if f.rule != "M22"] for n in ("resnet", "state"))
     assert (remark.rule, remark.severity, remark.line) == ("M23", Severity.INFO, 6)
     assert (blocker.rule, blocker.severity, blocker.line) == ("M23", Severity.BLOCKER, 6)
     assert "implicit state" in blocker.message
-    assert models["steps"].findings == ()
+    assert [f.rule for f in models["steps"].findings] == ["M22"]
 
 
 def test_what_is_served_is_installed() -> None:

@@ -1,0 +1,46 @@
+"""Several models that are one language model: TensorRT-LLM's and FasterTransformer's layouts, told by what they are.
+
+ensemble -> preprocessing, tensorrt_llm, postprocessing   and beside them tensorrt_llm_bls, which calls the three
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from tritium.compat.config.defaults import ENSEMBLE
+from tritium.migration.finding import Group
+from tritium.migration.models import Found
+
+_ENGINES = {"tensorrtllm", "tensorrt_llm", "fastertransformer"}
+_ENGINE_PARAMETERS = re.compile(
+    r"""["'](gpt_model_path|gpt_model_type|engine_dir|encoder_model_path|decoder_layers|model_checkpoint_path)["']"""
+)
+_ADVICE = (
+    'one model with backend "vllm" and the checkpoint in 1/model.json takes the place of all of them; it tokenizes '
+    "itself, and clients of text_input and text_output stay"
+)
+
+
+def language_models(models: Sequence[Found]) -> Iterator[Group]:
+    """Find the ensembles around a language model's engine, each with the models of its repository that belong to it."""
+    for ensemble in models:
+        around = {m.name: m for m in models if m.repository is not None and m.repository == ensemble.repository}
+        parts = [around[name] for name in ensemble.members if name in around]
+        engines = [part.name for part in parts if _is_engine(part)]
+        if ensemble.backend != ENSEMBLE or not engines or len(parts) < 2:
+            continue
+        callers = [m for m in around.values() if _calls(m, engines, parts) and m is not ensemble]
+        members = tuple(dict.fromkeys(m.name for m in (ensemble, *parts, *callers)))
+        message = f"{', '.join(members)} are one language model around {' and '.join(engines)}"
+        yield Group(ensemble.name, ensemble.place.parent.parent, members, "M03", message, _ADVICE)
+
+
+def _is_engine(model: Found) -> bool:
+    return model.backend in _ENGINES or bool(_ENGINE_PARAMETERS.search(model.parsed.places.source.text))
+
+
+def _calls(model: Found, engines: Sequence[str], parts: Sequence[Found]) -> bool:
+    """Tell whether a model is the engine's business logic: by its name, or since it names the engine's model."""
+    if model in parts or model.backend == ENSEMBLE:
+        return False
+    text = model.parsed.places.source.text
+    return model.name.endswith("_bls") or any(f'"{engine}"' in text or f"'{engine}'" in text for engine in engines)
