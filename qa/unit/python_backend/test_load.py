@@ -33,8 +33,17 @@ RAISES = {
         """,
         "RuntimeError: boom in constructor\n\nAt:\n  {file}(3): __init__\n",
     ),
-    "syntax": ("class TritonPythonModel\n  def\n", "SyntaxError: expected ':' (model.py, line 1)"),
-    "no class": ("x = 1\n", "AttributeError: module '1.model' has no attribute 'TritonPythonModel'"),
+    "syntax": (
+        "class TritonPythonModel\n  def\n",
+        "SyntaxError: expected ':' (model.py, line 1)\n\nAt:\n  {file}(1): <module>\n",
+    ),
+    "no class": (
+        "x = 1\n",
+        (
+            "AttributeError: module '1.model' has no attribute 'TritonPythonModel'\n\n"
+            "Write class TritonPythonModel: with def execute(self, requests) in {file}"
+        ),
+    ),
 }
 
 

@@ -13,6 +13,9 @@ def describe(error: BaseException) -> str:
     """Return `Type: text`, and below `At:` one line a frame, down to where the model was entered."""
     text = f"{type(error).__name__}: {_text(error)}"
     frames = _frames(error.__traceback__)
+    if isinstance(error, SyntaxError) and error.filename:
+        # Its text has no folder, and no frame is in a file that could not be compiled.
+        frames.insert(0, f"  {error.filename}({error.lineno or 0}): <module>\n")
     if len(frames) > MOST_FRAMES:
         half = MOST_FRAMES // 2
         frames[half:-half] = [f"  ... {len(frames) - 2 * half} more ...\n"]

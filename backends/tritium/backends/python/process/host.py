@@ -22,6 +22,8 @@ from tritium.backends.python.process.pump import Pump
 from tritium.backends.python.process.tensors import TensorCodec
 from tritium.compat import pb_utils
 
+_MODEL_CLASS = "TritonPythonModel"
+
 
 class Host:
     """One model instance and its way to the server."""
@@ -80,8 +82,7 @@ class Host:
         self._link.output_names = frozenset(load.outputs)
         sys.path += [*load.import_paths, pb_utils.IMPORTABLE]
         try:
-            module = __import__(load.import_name, fromlist=["TritonPythonModel"])
-            model_class = module.TritonPythonModel
+            model_class = _import_class(load)
             if load.complete:
                 return frames.Loaded(config=_complete(model_class, load.arguments))
             self._model = model_class()
@@ -127,6 +128,16 @@ class Host:
     def _extras(self) -> list[frames.Up]:
         freed = self._inbound.take_freed()
         return [frames.Freed(freed)] if freed else []
+
+
+def _import_class(load: frames.Load) -> Any:
+    module = __import__(load.import_name, fromlist=[_MODEL_CLASS])
+    if not hasattr(module, _MODEL_CLASS):
+        raise Misuse(
+            f"AttributeError: module '{load.import_name}' has no attribute '{_MODEL_CLASS}'\n\n"
+            f"Write class {_MODEL_CLASS}: with def execute(self, requests) in {load.model_file}"
+        )
+    return getattr(module, _MODEL_CLASS)
 
 
 def _complete(model_class: Any, arguments: dict[str, str]) -> str:
