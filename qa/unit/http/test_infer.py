@@ -145,7 +145,6 @@ async def test_bodies_that_are_not_what_they_say_are_refused(client, body, encod
     [
         ("nope", BOTH, 404, "Request for unknown model: 'nope' is not found"),
         ("add_sub/versions/9", BOTH, 404, "Request for unknown model: 'add_sub' version 9 is not found"),
-        ("repeat", BOTH, 501, "HTTP end point doesn't support models with decoupled transaction policy"),
         ("add_sub", {}, 500, "Unable to parse 'inputs': attempt to access non-existing object member 'inputs'"),
         (
             "add_sub",
@@ -171,6 +170,16 @@ async def test_errors_have_tritons_status_and_words(client, model, document, sta
     answer = await infer(client, model, document)
     assert (answer.status_code, answer.json()) == (status, {"error": words})
     assert answer.headers["content-type"] == "application/json"
+
+
+async def test_a_decoupled_model_says_where_its_answers_can_be_had(client):
+    """One answer cannot be many: Triton's words, and beside them the ways that can."""
+    answer = await infer(client, "repeat", BOTH)
+    assert answer.status_code == 501
+    assert answer.json() == {
+        "error": "HTTP end point doesn't support models with decoupled transaction policy",
+        "hint": "POST /v2/models/repeat/generate_stream, or use gRPC's ModelStreamInfer",
+    }
 
 
 @pytest.mark.parametrize(("code", "status"), list(enumerate([400, 500, 404, 400, 503, 501, 400, 400])))

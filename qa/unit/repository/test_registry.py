@@ -93,6 +93,25 @@ async def test_failures_are_in_the_index(house, index_of):
         registry.model("good", "7")
 
 
+async def test_a_misspelt_name_is_told_the_one_that_was_meant(house):
+    """Triton's words stay as they are; the hint beside them names a loaded model, or the versions there are."""
+    house.write("scale")
+    house.write("broken", content="broken")
+    registry = house.registry()
+    await registry.start()
+    hints = {}
+    for name, version in [("scael", ""), ("brokn", ""), ("x" * 100_000, ""), ("scale", "3")]:
+        with pytest.raises(NotFound, match=r"^Request for unknown model: .* is not found$") as caught:
+            registry.model(name, version)
+        hints[name[:9], version] = caught.value.hint
+    assert hints == {
+        ("scael", ""): "did you mean scale?",
+        ("brokn", ""): "",
+        ("xxxxxxxxx", ""): "",
+        ("scale", "3"): "its versions are 1",
+    }
+
+
 async def test_what_the_backend_completes_is_checked_and_normalized(house, index_of):
     """Tensors and batching that come from the model are held against the same rules, and get the same defaults."""
 

@@ -21,7 +21,10 @@ async def infer(request: Request, server: ServerState, target: Target) -> Respon
     """Answer one inference with one response."""
     model = server.catalog.model(target.name, target.version)
     if model.decoupled:
-        raise Unsupported("HTTP end point doesn't support models with decoupled transaction policy")
+        raise Unsupported(
+            "HTTP end point doesn't support models with decoupled transaction policy",
+            hint=f"POST /v2/models/{model.name}/generate_stream, or use gRPC's ModelStreamInfer",
+        )
     call = await decode(request, model, server.max_input_bytes)
     response = await run(request, model, call)
     return await encode(request, server, model, call, response)

@@ -5,12 +5,16 @@ The registry changes it; every reader is on the same event loop and sees either 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 from tritium.compat.config import messages
 from tritium.core.catalog import IndexEntry
 from tritium.core.errors import NotFound, Unavailable
 from tritium.core.model import Model, State
 from tritium.repository.candidate import Candidate
+
+_LONGEST_NAME = 200
+"""Characters of a name that is compared with those of the models."""
 
 
 @dataclass(slots=True)
@@ -73,11 +77,12 @@ class Shelf:
             return found
         record = self.records.get(name)
         if record is None or not record.reached:
-            raise NotFound(messages.unknown_model(name))
+            raise NotFound(messages.unknown_model(name), hint=self._near(name))
         if not version:
             raise NotFound(messages.no_versions(name), hint=self._reason(record))
         if version not in record.versions:
-            raise NotFound(messages.unknown_model(name, version))
+            there = ", ".join(self.versions(name))
+            raise NotFound(messages.unknown_model(name, version), hint=f"its versions are {there}" if there else "")
         raise Unavailable(messages.not_ready(name, version), hint=record.versions[version].reason)
 
     def models(self) -> list[Model]:
@@ -130,6 +135,11 @@ class Shelf:
             if state is State.READY or not ready_only:
                 lines.append(IndexEntry(name, shelved.version, state, reason))
         return lines
+
+    def _near(self, name: str) -> str:
+        """Ask for the loaded model whose name is nearly this one; a name as long as a text is no slip."""
+        near = get_close_matches(name, self._newest, n=1) if len(name) <= _LONGEST_NAME else []
+        return f"did you mean {near[0]}?" if near else ""
 
     @staticmethod
     def _reason(record: Record) -> str:
