@@ -123,6 +123,45 @@ def test_a_request_that_never_ends_does_not_hold_up_an_exit(start: Start, tmp_pa
     assert alive(children) == set()
 
 
+@pytest.mark.parametrize("closing", ["<&- >&- 2>&-", ">&-", "2>/dev/full", "2>&1 | true", "--log-file=/dev/full"])
+def test_a_server_that_cannot_write_serves(tmp_path: Path, closing: str) -> None:
+    """Closed streams, a full disk and a reader that has left cost words, not requests."""
+    repository = write(tmp_path, {"crasher/config.pbtxt": CRASHER_CONFIG, "crasher/1/model.py": CRASHER})
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    line = f"exec {TRITIUM} serve {repository} --no-grpc --no-metrics --no-openai --http-port={port} {closing}"
+    shell = subprocess.Popen(["bash", "-c", line], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}/v2/models/crasher/"
+    ones = b'{"inputs": [{"name": "IN", "datatype": "FP32", "shape": [1], "data": [%d]}]}'
+
+    def answer(path: str, body: bytes | None = None) -> int:
+        try:
+            with urllib.request.urlopen(url + path, body, timeout=10) as response:
+                return response.status
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code
+        except OSError:
+            return 0
+
+    def wait_ready() -> None:
+        deadline = time.monotonic() + 15
+        while answer("ready") != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    try:
+        wait_ready()
+        # What is logged when a process dies cannot be written, and the instance comes back all the same.
+        assert answer("infer", ones % -1) == 500
+        wait_ready()
+        assert answer("infer", ones % 1) == 200
+    finally:
+        for pid in descendants(shell.pid) | {shell.pid}:
+            os.kill(pid, signal.SIGKILL)
+        shell.wait()
+
+
 def test_an_impatient_end_takes_hanging_workers_along(start: Start) -> None:
     """A second signal ends the server at once, and with it a worker that does nothing any more."""
     product = start(SAMPLE, "--engine=mock", "--control-mode=explicit", "--load-model=tiny_chat")
@@ -209,7 +248,7 @@ def test_a_model_that_fails_to_load_ends_the_start(tmp_path: Path) -> None:
 
 def test_without_exit_on_error_the_rest_is_served(start: Start, tmp_path: Path) -> None:
     """Live but not ready, the good model answers, and the index has the reason of the other."""
-    broken = "import no_such_module\n"
+    broken = "import no_such_module\n\n\nclass TritonPythonModel:\n    pass\n"
     repository = write(
         tmp_path,
         {

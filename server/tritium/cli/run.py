@@ -18,6 +18,7 @@ from tritium.cli.assembly import assemble, listen
 from tritium.cli.endpoints import endpoints
 from tritium.cli.options import ServeOptions, SettingsError
 from tritium.cli.screen import Display, LogDisplay, Row, Screen
+from tritium.cli.streams import complete_streams
 from tritium.compat.config import messages
 from tritium.core.errors import InferenceError
 from tritium.core.model import State
@@ -38,6 +39,7 @@ log = structlog.get_logger("tritium")
 
 def run(options: ServeOptions) -> int:
     """Serve until told to stop; return the exit status."""
+    complete_streams()
     screen = Screen(sys.stderr)
     try:
         configure(LogSettings(options.log_format, options.log_level, options.log_file), screen)

@@ -4,6 +4,7 @@ On a terminal the line being worked on is rewritten in place; in a pipe each eve
 and TERM=dumb are obeyed.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -134,25 +135,29 @@ class Screen:
 
     def write(self, text: str) -> int:
         """Write whole lines above the line that is rewritten in place; this is what log lines go through."""
-        if self._live:
-            self._out.write("\r\033[K")
-        self._out.write(text)
-        self._rewrite() if self._live else self._out.flush()
+        # Nobody may be left to read, or no room: no reason to stop serving.
+        with contextlib.suppress(OSError):
+            if self._live:
+                self._out.write("\r\033[K")
+            self._out.write(text)
+            self._rewrite() if self._live else self._out.flush()
         return len(text)
 
     def flush(self) -> None:
         """Do nothing: every write is flushed."""
 
     def _rewrite(self) -> None:
-        if self._loading:
-            now = time.monotonic()
-            names = ", ".join(f"{model} {now - began:.0f} s" for model, began in self._loading.items())
-            self._out.write(f"\r\033[K  {self._paint('loading', _DIM)} {names[:100]}")
-        self._out.flush()
+        with contextlib.suppress(OSError):
+            if self._loading:
+                now = time.monotonic()
+                names = ", ".join(f"{model} {now - began:.0f} s" for model, began in self._loading.items())
+                self._out.write(f"\r\033[K  {self._paint('loading', _DIM)} {names[:100]}")
+            self._out.flush()
 
     def _line(self, text: str) -> None:
-        self._out.write(text + "\n")
-        self._out.flush()
+        with contextlib.suppress(OSError):
+            self._out.write(text + "\n")
+            self._out.flush()
 
     def _paint(self, text: str, code: str) -> str:
         return f"{code}{text}{_RESET}" if self._color else text

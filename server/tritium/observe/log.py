@@ -7,6 +7,7 @@
 Loggers may be made before `configure` is called. What libraries log the standard way comes out in the same form.
 """
 
+import contextlib
 import io
 import logging
 import sys
@@ -86,8 +87,10 @@ class _Line:
         self.name = name
 
     def msg(self, line: str) -> None:
-        self._out.write(line + "\n")
-        self._out.flush()
+        # A full disk or a closed terminal must not cost a request its answer.
+        with contextlib.suppress(OSError):
+            self._out.write(line + "\n")
+            self._out.flush()
 
     debug = info = warning = error = critical = exception = msg
 
