@@ -10,6 +10,8 @@ from tritium.core.errors import InvalidArgument, ModelFailed
 from tritium.llm.loader import LanguageLoader
 from tritium.llm.model_files import read_model_files
 from tritium.llm.settings import LanguageSettings
+from tritium.repository.registry import Registry
+from tritium.repository.settings import RegistrySettings
 
 
 class Starter:
@@ -172,6 +174,42 @@ async def test_broken_model_json(folder, starter, content, words):
     with pytest.raises(InvalidArgument, match=words):
         await _load(starter, _source(folder))
     assert not starter.asked
+
+
+@pytest.mark.parametrize(
+    ("content", "fleet", "place", "words"),
+    [
+        (b'{"model": "weights"}', "workers=2", None, ""),
+        (b'{\n "model" "x"}', "", ("1/model.json", 2, 10), "not JSON: Expecting ':' delimiter"),
+        (b'{"model": "nowhere"}', "", ("1/model.json", 0, 0), "names the model 'nowhere'"),
+        (b'{"model": "weights", "enable_lora": true}', "", ("1/multi_lora.json", 0, 0), "is missing"),
+        (b'{"model": "weights"}', "decod=2", ("config.pbtxt", 2, 49), "fleet: unknown option 'decod'"),
+    ],
+)
+async def test_what_would_fail_is_found_before(folder, starter, content, fleet, place, words):
+    """A survey with this loader puts the problem at its place, and a load fails for the same reason."""
+    (folder / "1" / "model.json").write_bytes(content)
+    parameter = f'parameters {{ key: "fleet" value {{ string_value: "{fleet}" }} }}\n' if fleet else ""
+    (folder / "config.pbtxt").write_text(f'backend: "vllm"\n{parameter}')
+    loader = LanguageLoader(LanguageSettings("embedded"), starter)
+    registry = Registry(RegistrySettings((folder.parent,)), {"vllm": loader})
+    problems = registry.survey().problems
+    assert [(p.path, p.line, p.column) for p in problems] == ([(str(folder / place[0]), *place[1:])] if place else [])
+    await registry.start()
+    reasons = [entry.reason for entry in registry.index() if entry.reason]
+    assert len(reasons) == len(problems)
+    for problem, reason in zip(problems, reasons, strict=True):
+        assert words in problem.message
+        assert problem.message in reason
+    await registry.close()
+
+
+def test_a_fleet_that_is_overruled_does_no_harm(folder, starter):
+    """Where a setting gives the model its fleet, the one in its configuration is not read."""
+    source = _source(folder, fleet="decod=2")
+    loader = LanguageLoader(LanguageSettings("embedded", {"story": "workers=1"}), starter)
+    assert loader.check(source.config, folder, "1") == []
+    assert len(LanguageLoader(LanguageSettings("embedded"), starter).check(source.config, folder, "1")) == 1
 
 
 async def test_missing_tokenizer(folder, starter):
