@@ -74,6 +74,12 @@ def test_places(groups, gpus, places):
     assert places_of(source(groups, gpus).config) == places
 
 
+def test_a_count_without_measure_is_refused():
+    """A number that was mistyped, or meant badly, must not fill the memory before anything can be told."""
+    with pytest.raises(InvalidArgument, match="model 'm' asks for 2147483648 instances; up to 4096"):
+        places_of(source("instance_group [ { count: 2147483647 }, {} ]").config)
+
+
 async def test_instances_are_opened_and_closed_with_the_model():
     """The model is ready with its instances, which are closed when it is."""
     backend = FakeBackend()

@@ -19,6 +19,9 @@ from tritium.core.model import Model
 from tritium.core.tensor_model import TensorModel
 from tritium.repository.known_backends import GROUP
 
+MOST_INSTANCES = 4096
+"""Of one version."""
+
 
 class TensorLoader:
     """Loads the models of one backend; its code is imported when the first model needs it."""
@@ -81,9 +84,20 @@ async def _close_opened(opening: Sequence["asyncio.Future[Instance]"]) -> None:
 
 
 def places_of(config: ModelConfig) -> list[InstancePlace]:
-    """Return the instances that the groups of a configuration ask for, by Triton's names: GROUP_0, GROUP_1, ..."""
+    """Return the instances that the groups of a configuration ask for, by Triton's names: GROUP_0, GROUP_1, ...
+
+    Raises:
+        InvalidArgument: there are more than any machine runs.
+    """
+    groups = config.proto.instance_group
+    asked = sum(group.count * max(1, len(group.gpus)) for group in groups)
+    if asked > MOST_INSTANCES:
+        raise InvalidArgument(
+            f"instance_group of model '{config.name}' asks for {asked} instances; up to {MOST_INSTANCES} can be",
+            hint="each instance is a process, a thread or a copy of the model",
+        )
     places: list[InstancePlace] = []
-    for group in config.proto.instance_group:
+    for group in groups:
         kind = group.Kind.Name(group.kind).removeprefix("KIND_")
         index = 0
         for device in group.gpus or (0,):
