@@ -1,5 +1,6 @@
 """The kinds of models Triton serves, and how each fares on Tritium: one table, read by the audit and its tests."""
 
+import re
 from dataclasses import dataclass
 
 from tritium.compat.alternatives import ALTERNATIVES
@@ -74,3 +75,8 @@ BY_FILE: dict[str, str] = {family.filename: family.backend for family in FAMILIE
 
 EXPLICIT = frozenset({"identity", "pytorch", "torch_aoti"})
 """Kinds whose configuration must have inputs and outputs in full: nothing completes them from the model."""
+
+ENGINE_PARAMETERS = re.compile(
+    r"""["'](gpt_model_path|gpt_model_type|engine_dir|encoder_model_path|model_checkpoint_path)["']"""
+)
+"""Parameters that only an engine of TensorRT-LLM or FasterTransformer has, whatever backend its template names."""

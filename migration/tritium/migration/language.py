@@ -3,17 +3,14 @@
 ensemble -> preprocessing, tensorrt_llm, postprocessing   and beside them tensorrt_llm_bls, which calls the three
 """
 
-import re
 from collections.abc import Iterator, Sequence
 
 from tritium.compat.config.defaults import ENSEMBLE
 from tritium.migration.finding import Group
+from tritium.migration.kinds import ENGINE_PARAMETERS
 from tritium.migration.models import Found
 
 _ENGINES = {"tensorrtllm", "tensorrt_llm", "fastertransformer"}
-_ENGINE_PARAMETERS = re.compile(
-    r"""["'](gpt_model_path|gpt_model_type|engine_dir|encoder_model_path|decoder_layers|model_checkpoint_path)["']"""
-)
 _ADVICE = (
     'one model with backend "vllm" and the checkpoint in 1/model.json takes the place of all of them; it tokenizes '
     "itself, and clients of text_input and text_output stay"
@@ -25,7 +22,8 @@ def language_models(models: Sequence[Found]) -> Iterator[Group]:
     for ensemble in models:
         around = {m.name: m for m in models if m.repository is not None and m.repository == ensemble.repository}
         parts = [around[name] for name in ensemble.members if name in around]
-        engines = [part.name for part in parts if _is_engine(part)]
+        engines = [part.name for part in parts if part.backend in _ENGINES]
+        engines = engines or [part.name for part in parts if _has_engine(part)]
         if ensemble.backend != ENSEMBLE or not engines or len(parts) < 2:
             continue
         callers = [m for m in around.values() if _calls(m, engines, parts) and m is not ensemble]
@@ -34,8 +32,8 @@ def language_models(models: Sequence[Found]) -> Iterator[Group]:
         yield Group(ensemble.name, ensemble.place.parent.parent, members, "M03", message, _ADVICE)
 
 
-def _is_engine(model: Found) -> bool:
-    return model.backend in _ENGINES or bool(_ENGINE_PARAMETERS.search(model.parsed.places.source.text))
+def _has_engine(model: Found) -> bool:
+    return bool(ENGINE_PARAMETERS.search(model.parsed.places.source.text))
 
 
 def _calls(model: Found, engines: Sequence[str], parts: Sequence[Found]) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tritium.migration.finding import Finding, LaunchReport, Severity
 from tritium.migration.flags import flag_findings
-from tritium.migration.words import Word, code_of, split, whole_string
+from tritium.migration.words import PLACEHOLDER, Word, code_of, split, whole_string
 
 _IMAGE = re.compile(r"[\w.\-/:${}]*\b(?:tritonserver|tritonserver-sdk|tensorrtserver)[\w.\-]*(?::[\w.\-<>${}]+)?")
 _SERVER = re.compile(r"(?<![\w/.:-])(?:/opt/tritonserver/bin/)?tritonserver(?![\w:.\-/])|launch_triton_server\.py")
@@ -117,7 +117,7 @@ def _commands(lines: list[str]) -> Iterator[Command]:
                 more, ended = split(code_of(lines[number]), number + 1)
                 words += more
         # Words without any flag are a sentence about the server, not a command.
-        if not words or any(word.text.startswith("-") for word in words):
+        if not words or any(w.text.startswith("-") or PLACEHOLDER.search(w.text) for w in words):
             yield Command(program, tuple(words))
         number += 1
 

@@ -22,7 +22,7 @@ from tritium.compat.config.unserved import check_served
 from tritium.compat.config.validate import check_config, check_load
 from tritium.migration.finding import Finding, ModelReport, Severity, Verdict
 from tritium.migration.folder import CONFIG, Folder, read_folder
-from tritium.migration.kinds import BY_FILE, BY_NAME, EXPLICIT, FILES, Kind
+from tritium.migration.kinds import BY_FILE, BY_NAME, ENGINE_PARAMETERS, EXPLICIT, FILES, Kind
 from tritium.migration.words import PLACEHOLDER
 
 # A field that only a model configuration has, at the beginning of a line.
@@ -105,6 +105,8 @@ def read_model(path: Path, root: Path) -> Found | None:
     name = path.parent.name if in_folder else lines.get("name", path.stem)
     folder = read_folder(path.parent) if in_folder else Folder(path.parent, {})
     backend = lines.get("backend") or lines.get("platform") or ""
+    if PLACEHOLDER.search(backend) and ENGINE_PARAMETERS.search(text or ""):
+        backend = "tensorrtllm"
     found = Found(name, place, folder, parsed, backend, path.parent.parent if in_folder else None)
     _problems(found, parsed.problems)
     if proper:
@@ -238,7 +240,7 @@ def _check_files(found: Found) -> None:
         advice = f"mkdir {folder.path.name}/1 && mv {folder.path.name}/{folder.lying} {folder.path.name}/1/"
         found.refuse("M36", f"no version folder: {folder.lying} lies beside {CONFIG}", advice)
     elif folder.is_empty:
-        if served:
+        if served and (file or not folder.versions):
             expected = f"expected: VERSION/{file}" if file else "expected: a version folder"
             message = f"the model's files are not here ({expected})"
             found.add("M22", Severity.INFO, message, "audit the repository that is deployed to have them checked too")
@@ -290,7 +292,7 @@ def report(found: Found) -> ModelReport:
 def _judge(found: Found) -> tuple[Verdict, str]:
     kind, backend = found.kind, found.backend
     if found.broken:
-        return Verdict.BROKEN, "Triton refuses it too"
+        return Verdict.BROKEN, "what stops it is told below"
     if PLACEHOLDER.search(backend):
         return Verdict.CHANGE, f"which backend it uses is filled in at deployment time ({backend})"
     if kind is None:

@@ -2,7 +2,7 @@
 
 import json
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from tritium.migration.finding import Audit, Finding, Group, LaunchReport, ModelReport, Severity, Verdict
@@ -19,6 +19,7 @@ _MARK = {
 
 _WIDTH = 110
 _SHOWN_PLACES = 4
+_GRAVITY = list(Severity)
 
 
 def as_text(audit: Audit) -> str:
@@ -43,7 +44,7 @@ def _lines(audit: Audit) -> Iterator[str]:
         yield "Language models"
         for group in audit.groups:
             yield from _wrapped(f"{group.path}  {group.rule}: {group.message}", "  ", "      ")
-            yield from _wrapped(group.advice, "      ")
+            yield from _wrapped(f"-> {group.advice}", "      ")
         yield ""
     if audit.launches:
         yield "Launch files"
@@ -61,29 +62,34 @@ def _models(models: Sequence[ModelReport]) -> Iterator[str]:
     first = models[0]
     yield from _wrapped(f"{_MARK[first.verdict]} {first.kind}, {first.verdict}: {first.because}", "  ", "      ")
     if first.advice:
-        yield from _wrapped(first.advice, "      ")
+        yield from _wrapped(f"-> {first.advice}", "      ")
     width = max(len(model.name) for model in models)
     for model in models:
         yield f"        {model.name:{width}}  {model.path}"
-    yield from _findings([finding for model in models for finding in model.findings], "      ")
+    yield from _findings([f for m in models for f in m.findings], "      ", {str(m.path) for m in models})
 
 
-def _findings(findings: Sequence[Finding], indent: str) -> Iterator[str]:
-    """Write findings, each text once with the places it is meant for, the gravest first."""
-    places: dict[tuple[Severity, str, str, str], list[str]] = {}
+def _findings(findings: Sequence[Finding], indent: str, listed: Collection[str] = ()) -> Iterator[str]:
+    """Write findings, the gravest first, each text once with the places it is meant for.
+
+    Places are left out where they are just the files `listed` above; an advice stands after the last text it is for.
+    """
+    places: dict[tuple[int, str, str, str], list[str]] = {}
     for finding in findings:
         place = f"{finding.path}:{finding.line}:{finding.column}" if finding.line else str(finding.path)
-        said = (finding.severity, finding.rule, finding.message, finding.advice)
+        said = (-_GRAVITY.index(finding.severity), finding.rule, finding.advice, finding.message)
         places.setdefault(said, []).append(place)
-    grave = list(Severity)
-    for said, where in sorted(places.items(), key=lambda item: -grave.index(item[0][0])):
-        severity, rule, message, advice = said
-        yield from _wrapped(f"{severity} {rule}: {message}", indent, indent + "    ")
-        if advice:
-            yield from _wrapped(advice, indent + "    ")
-        yield from (f"{indent}    at {place}" for place in where[:_SHOWN_PLACES])
-        if len(where) > _SHOWN_PLACES:
+    ordered = sorted(places, key=lambda said: said[:3])
+    for index, said in enumerate(ordered):
+        gravity, rule, advice, message = said
+        where = places[said]
+        yield from _wrapped(f"{_GRAVITY[-gravity]} {rule}: {message}", indent, indent + "    ")
+        if set(where) != listed:
+            yield from (f"{indent}    at {place}" for place in where[:_SHOWN_PLACES])
+        if len(where) > _SHOWN_PLACES and set(where) != listed:
             yield f"{indent}    and {len(where) - _SHOWN_PLACES} more"
+        if advice and all(following[:3] != said[:3] for following in ordered[index + 1 : index + 2]):
+            yield from _wrapped(f"-> {advice}", indent + "    ")
 
 
 def _wrapped(text: str, first: str, rest: str | None = None) -> list[str]:
