@@ -1,0 +1,221 @@
+"""What the audit says of models agrees with what the server does with them."""
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tritium.cli.check import check
+from tritium.migration.audit import audit
+from tritium.migration.finding import Finding, ModelReport, Severity, Verdict
+
+PYTHON = """backend: "python"
+max_batch_size: 4
+input [ { name: "x" data_type: TYPE_FP32 dims: [ 3 ] } ]
+output [ { name: "y" data_type: TYPE_FP32 dims: [ 3 ] } ]
+"""
+ENSEMBLE = """platform: "ensemble"
+max_batch_size: 4
+input [ { name: "a" data_type: TYPE_FP32 dims: [ 3 ] } ]
+output [ { name: "c" data_type: TYPE_FP32 dims: [ 3 ] } ]
+ensemble_scheduling { step [
+  { model_name: "one" model_version: -1 input_map { key: "x" value: "a" } output_map { key: "y" value: "b" } },
+  { model_name: "two" model_version: -1 input_map { key: "x" value: "b" } output_map { key: "y" value: "c" } }
+] }
+"""
+MODEL = "class TritonPythonModel:\n    pass\n"
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+MEMBERS = {
+    "one/config.pbtxt": PYTHON,
+    "one/1/model.py": MODEL,
+    "two/config.pbtxt": PYTHON,
+    "two/1/model.py": MODEL,
+}
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    """Write a repository."""
+    for name, text in files.items():
+        path = root / "models" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def model(root: Path, name: str) -> ModelReport:
+    """Audit a folder and return one of its models."""
+    return next(m for m in audit(root).models if m.name == name)
+
+
+def of(report: ModelReport, rule: str) -> list[Finding]:
+    """Return the findings of one rule."""
+    return [finding for finding in report.findings if finding.rule == rule]
+
+
+AGREEMENT: dict[str, dict[str, str]] = {
+    "served": {"m/config.pbtxt": PYTHON, "m/1/model.py": MODEL},
+    "no model.py": {"m/config.pbtxt": PYTHON, "m/1/other.py": MODEL},
+    "the wrong version": {"m/config.pbtxt": PYTHON, "m/1/model.py": MODEL, "m/2/other.py": MODEL},
+    "an older version is enough": {
+        "m/config.pbtxt": PYTHON + "version_policy { specific { versions: [ 1 ] } }\n",
+        "m/1/model.py": MODEL,
+        "m/2/other.py": MODEL,
+    },
+    "no version of the policy": {
+        "m/config.pbtxt": PYTHON + "version_policy { specific { versions: [ 3 ] } }\n",
+        "m/1/model.py": MODEL,
+    },
+    "v1": {"m/config.pbtxt": PYTHON, "m/v1/model.py": MODEL},
+    "beside": {"m/config.pbtxt": PYTHON, "m/model.py": MODEL},
+    "misnamed": {"m/config.pbtxt": PYTHON + 'name: "n"\n', "m/1/model.py": MODEL},
+    "bad tensor": {"m/config.pbtxt": PYTHON.replace("[ 3 ]", "[ 0 ]"), "m/1/model.py": MODEL},
+    "bad pair": {"m/config.pbtxt": PYTHON + 'platform: "onnxruntime_onnx"\n', "m/1/model.py": MODEL},
+    "unknown field": {"m/config.pbtxt": PYTHON + "strict_model_config: true\n", "m/1/model.py": MODEL},
+    "labels": {"m/config.pbtxt": PYTHON.replace('"y"', '"y" label_filename: "l.txt"'), "m/1/model.py": MODEL},
+    "renamed file": {"m/config.pbtxt": PYTHON + 'default_model_filename: "a.py"\n', "m/1/a.py": MODEL},
+    "vllm without its file": {"m/config.pbtxt": 'backend: "vllm"\n', "m/1/weights.bin": "0"},
+    "bare python": {"m/1/model.py": MODEL},
+    "bare vllm": {"m/1/model.json": "{}"},
+    "state": {
+        "m/config.pbtxt": PYTHON + "sequence_batching { iterative_sequence: true }\n",
+        "m/1/model.py": MODEL,
+    },
+    "ensemble": {"m/config.pbtxt": ENSEMBLE, **MEMBERS},
+    "ensemble without a member": {
+        "m/config.pbtxt": ENSEMBLE,
+        "one/config.pbtxt": PYTHON,
+        "one/1/model.py": MODEL,
+    },
+    "ensemble of another datatype": {
+        "m/config.pbtxt": ENSEMBLE,
+        **MEMBERS,
+        "two/config.pbtxt": PYTHON.replace('"x" data_type: TYPE_FP32', '"x" data_type: TYPE_INT32'),
+    },
+    "ensemble of another shape": {"m/config.pbtxt": ENSEMBLE, **MEMBERS, "two/config.pbtxt": PYTHON.replace("3", "4")},
+    "ensemble of a smaller batch": {
+        "m/config.pbtxt": ENSEMBLE,
+        **MEMBERS,
+        "two/config.pbtxt": PYTHON.replace("size: 4", "size: 2"),
+    },
+    "ensemble of another tensor": {"m/config.pbtxt": ENSEMBLE.replace('key: "x"', 'key: "z"'), **MEMBERS},
+    "ensemble of itself": {"m/config.pbtxt": ENSEMBLE.replace('"two"', '"m"'), **MEMBERS},
+}
+
+
+@pytest.mark.parametrize("case", AGREEMENT)
+def test_the_verdict_agrees_with_the_server(tmp_path: Path, case: str) -> None:
+    """A repository whose files are all here serves as it is exactly when `tritium check` finds nothing fatal."""
+    root = write(tmp_path, AGREEMENT[case])
+    serves = all(m.verdict is Verdict.SERVES for m in audit(root).models)
+    checked = CliRunner().invoke(check, [str(root / "models")])
+    assert checked.exit_code in (0, 2), checked.output
+    assert serves == (checked.exit_code == 0), checked.output
+    assert model(root, "m").findings or serves
+
+
+def test_a_misnumbered_version_is_renamed(tmp_path: Path) -> None:
+    """A folder `v1` is told with the command that mends it."""
+    report = model(write(tmp_path, {"m/config.pbtxt": PYTHON, "m/v1/model.py": MODEL}), "m")
+    (finding,) = of(report, "M36")
+    assert report.verdict is Verdict.BROKEN
+    assert finding.advice == "mv models/m/v1 models/m/1"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"m/1/.gitkeep": ""},
+        {"m/1/README.md": "fetch it"},
+        {"m/1/model.py": POINTER},
+        {"m/1/model.py": POINTER, "m/1/vocabulary.json": "{}"},
+    ],
+)
+def test_weights_that_are_elsewhere_are_no_error(tmp_path: Path, files: dict[str, str]) -> None:
+    """A configuration alone, an empty version and a git-lfs pointer are a remark: nobody commits weights."""
+    report = model(write(tmp_path, {"m/config.pbtxt": PYTHON, **files}), "m")
+    assert report.verdict is Verdict.SERVES
+    assert [(f.rule, f.severity) for f in report.findings] == [("M22", Severity.INFO)]
+
+
+def test_models_without_configuration_are_listed(tmp_path: Path) -> None:
+    """A version with a model's file makes a folder a model; Triton's other formats are recognized too."""
+    files = {
+        "net/1/model.onnx": "0",
+        "code/1/model.py": MODEL,
+        "plan/3/model.plan": "0",
+        "script/1/model.pt": "0",
+        "docs/1/notes.md": "no model",
+    }
+    kinds = {m.name: (m.kind, m.verdict, m.path) for m in audit(write(tmp_path, files)).models}
+    assert kinds == {
+        "code": ("python", Verdict.SERVES, Path("models/code")),
+        "net": ("onnxruntime", Verdict.SERVES, Path("models/net")),
+        "plan": ("tensorrt", Verdict.CONVERT, Path("models/plan")),
+        "script": ("pytorch", Verdict.UNSUPPORTED, Path("models/script")),
+    }
+
+
+def test_a_configuration_that_cannot_be_read_is_broken(tmp_path: Path) -> None:
+    """Garbage, a link to nowhere, and what is far too large are listed, not passed over."""
+    root = write(tmp_path, {"large/config.pbtxt": "#" * (3 << 20), "words/config.pbtxt": "this is { not [ a config"})
+    for name in ("bytes", "nowhere"):
+        (root / "models" / name).mkdir()
+    (root / "models/bytes/config.pbtxt").write_bytes(b"\xff\xfe\x00\x80\x81")
+    (root / "models/nowhere/config.pbtxt").symlink_to(root / "gone")
+    models = audit(root).models
+    assert {m.name: m.verdict for m in models} == dict.fromkeys(("bytes", "large", "nowhere", "words"), Verdict.BROKEN)
+    assert all(of(m, "M20") for m in models)
+
+
+def test_an_ensemble_fares_as_its_members(tmp_path: Path) -> None:
+    """An ensemble of a model that must be converted does not serve as it is, and says which step it is."""
+    plan = PYTHON.replace('backend: "python"', 'platform: "tensorrt_plan"')
+    root = write(tmp_path, {"m/config.pbtxt": ENSEMBLE, **MEMBERS, "two/config.pbtxt": plan})
+    report = model(root, "m")
+    (finding,) = of(report, "M08")
+    assert report.verdict is Verdict.CHANGE
+    assert "step 'two' must be converted" in finding.message
+    assert finding.line == 7
+
+
+def test_a_member_in_another_repository_is_pointed_at(tmp_path: Path) -> None:
+    """A step whose model lies in a second repository needs both served, which is no mistake."""
+    files = {name: text for name, text in MEMBERS.items() if name.startswith("one")}
+    root = write(tmp_path, {"m/config.pbtxt": ENSEMBLE, **files})
+    (root / "more/two/1").mkdir(parents=True)
+    (root / "more/two/config.pbtxt").write_text(PYTHON)
+    (root / "more/two/1/model.py").write_text(MODEL)
+    report = model(root, "m")
+    assert report.verdict is Verdict.CHANGE
+    assert "more/two/config.pbtxt" in of(report, "M08")[0].advice
+
+
+def test_a_language_model_in_five_is_recognized(tmp_path: Path) -> None:
+    """TensorRT-LLM's layout is one language model, told by what its models are, not by what they are called."""
+    ensemble = ENSEMBLE.replace('"one"', '"before"').replace('"two"', '"engine"')
+    engine = PYTHON.replace('"python"', '"tensorrtllm"')
+    caller = PYTHON + 'parameters { key: "model" value { string_value: "engine" } }\n'
+    root = write(
+        tmp_path,
+        {
+            "all/config.pbtxt": ensemble,
+            "before/config.pbtxt": PYTHON,
+            "engine/config.pbtxt": engine,
+            "calls/config.pbtxt": caller,
+            "other/config.pbtxt": PYTHON,
+        },
+    )
+    (group,) = audit(root).groups
+    assert group.members == ("all", "before", "engine", "calls")
+    assert group.path == Path("models")
+
+
+def test_every_rule_is_documented() -> None:
+    """The table in docs/migrate.md has exactly the rules that the code gives."""
+    home = Path(__file__).parents[3]
+    code = "".join(file.read_text() for file in (home / "migration/tritium/migration").glob("*.py"))
+    given = set(re.findall(r'"([A-Z]\d\d)"', code))
+    documented = set(re.findall(r"^\| ([A-Z]\d\d) \|", (home / "docs/migrate.md").read_text(), re.MULTILINE))
+    assert given == documented
