@@ -61,6 +61,7 @@ def run(command, folder):
 def test_script(script, tmp_path, monkeypatch):
     """Every scene prints exactly what its script says, on a machine without a GPU."""
     monkeypatch.setattr("tritium.repository.audit.installed_gpus", lambda: ())
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     written = []
     for number, (setup, command, expected) in enumerate(scenes(script)):
         folder = tmp_path / str(number)

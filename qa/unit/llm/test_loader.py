@@ -212,6 +212,27 @@ def test_a_fleet_that_is_overruled_does_no_harm(folder, starter):
     assert len(LanguageLoader(LanguageSettings("embedded"), starter).check(source.config, folder, "1")) == 1
 
 
+def test_a_hub_name_cannot_be_fetched_offline(folder, starter, monkeypatch):
+    """vLLM fetches what is not on the machine, which is a warning; told to be offline, it could not."""
+    _arguments(folder, model="tales/story")
+    loader = LanguageLoader(LanguageSettings("vllm"), starter)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    [problem] = loader.check(_source(folder).config, folder, "1")
+    assert (problem.fatal, "is fetched from the Hugging Face hub" in problem.message) == (False, True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    [problem] = loader.check(_source(folder).config, folder, "1")
+    assert (problem.fatal, "not in the Hugging Face cache" in problem.message) == (True, True)
+
+
+@pytest.mark.parametrize(("model", "found"), [("s3://bucket/story", 0), ("{folder}/story.gguf", 0), ("/no/such", 1)])
+def test_vllm_may_find_what_is_no_folder(folder, starter, model, found):
+    """Addresses and single files are vLLM's to judge; a path that is not there helps no engine."""
+    (folder / "story.gguf").touch()
+    _arguments(folder, model=model.format(folder=folder))
+    loader = LanguageLoader(LanguageSettings("vllm"), starter)
+    assert len(loader.check(_source(folder).config, folder, "1")) == found
+
+
 async def test_missing_tokenizer(folder, starter):
     """A model folder without a tokenizer is refused before any worker starts."""
     (folder / "1" / "weights" / "tokenizer.json").unlink()

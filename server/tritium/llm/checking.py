@@ -4,20 +4,25 @@ Left to loading: whether an engine knows the architecture, whether weights and t
 fetched from a hub.
 """
 
+import os
 import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from tritium.cluster.spec import parse_fleet
 from tritium.compat.config.finding import Finding
 from tritium.compat.config.model import ModelConfig
-from tritium.compat.config.problem import Problem, Stage
+from tritium.compat.config.problem import Problem, Stage, problem_of
 from tritium.core.errors import InvalidArgument
 from tritium.llm.model_files import WEIGHTS, BrokenFile, ModelFiles, find_folder, read_model_files
 from tritium.llm.settings import LanguageSettings
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 """What can be the name of a hub repository: `gpt2`, `openai/whisper-large-v3`."""
+
+_LOCAL = ("/", "./", "../")
+"""How a name begins that can only be a path."""
 
 
 def check_version(
@@ -33,7 +38,10 @@ def check_version(
             found.append(Finding(("parameters", "fleet", "string_value"), error.message, error.hint, Stage.LOAD))
     try:
         files = read_model_files(folder / version)
-        find_model(files, settings.engine_of(config))
+        absent = find_model(files, settings.engine_of(config)) is None
+        if absent and _HUB_NAME.fullmatch(files.model) and not find_folder(files, files.model, needs="*"):
+            message = f"the model '{files.model}' is not on this machine; it is fetched from the Hugging Face hub"
+            found.append(problem_of(str(files.path), message, _beside(files), Stage.WARNING))
     except BrokenFile as broken:
         found.append(
             Problem(
@@ -58,14 +66,33 @@ def find_model(files: ModelFiles, engine: str) -> Path | None:
         BrokenFile: model.json names something that is neither here nor can be fetched.
     """
     folder = find_folder(files, files.model, needs=WEIGHTS)
-    if folder is None and not (engine == "vllm" and _HUB_NAME.fullmatch(files.model)):
-        hint = f"the {engine} engine downloads nothing: put the folder beside model.json"
+    if folder is None and not (engine == "vllm" and _vllm_may_find(files)):
+        otherwise = f"the {engine} engine downloads nothing: put the folder beside model.json"
         if engine == "vllm":
-            hint = "put the folder beside model.json, or write the name of a hub repository"
+            otherwise = "put the folder beside model.json, or write the name of a hub repository"
         raise BrokenFile(
             files.path,
             f"names the model '{files.model}', which is no folder in {files.version_folder}, no path, "
             "and not in the Hugging Face cache",
-            hint,
+            _beside(files) or otherwise,
         )
     return folder
+
+
+def _vllm_may_find(files: ModelFiles) -> bool:
+    """Tell whether vLLM could have the model from elsewhere: a file, a hub, a store that it streams from."""
+    if Path(files.model).exists() or find_folder(files, files.model, needs="*"):
+        return True
+    return not files.model.startswith(_LOCAL) and not (_offline() and _HUB_NAME.fullmatch(files.model))
+
+
+def _beside(files: ModelFiles) -> str:
+    """Ask for the folder beside model.json that may have been meant."""
+    folders = [entry.name for entry in files.version_folder.iterdir() if entry.is_dir()]
+    near = get_close_matches(files.model, folders, n=1)
+    return f"did you mean {near[0]}?" if near else ""
+
+
+def _offline() -> bool:
+    """Tell whether huggingface_hub is told to fetch nothing, by its own variable and words."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
