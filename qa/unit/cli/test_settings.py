@@ -86,6 +86,13 @@ def test_variables_that_set_nothing_are_named() -> None:
     ]
 
 
+def test_tritonserver_names_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The drop-in command reads the same environment, and says the same of it."""
+    monkeypatch.setenv("TRITIUM_OPENAI_PROT", "0")
+    _, parsed = read(["--model-repository=/a"])
+    assert parsed.notes == ["environment: TRITIUM_OPENAI_PROT is no setting. Did you mean TRITIUM_OPENAI_PORT?"]
+
+
 def test_repositories_in_the_environment() -> None:
     """Colons separate repositories, but not the scheme of an address from its rest."""
     loaded = load({}, None, {"TRITIUM_REPOSITORIES": "/a:s3://bucket/models:b"})

@@ -36,7 +36,9 @@ def read(arguments: Sequence[str]) -> tuple[ServeOptions, Parsed]:
     parsed = parse(arguments)
     if not parsed.help and not parsed.settings.get("repositories"):
         raise FlagError("--model-repository must be specified")
-    return load({"host": "0.0.0.0", "server_id": "triton", **parsed.settings}, None).options, parsed  # noqa: S104  as Triton
+    loaded = load({"host": "0.0.0.0", "server_id": "triton", **parsed.settings}, None)  # noqa: S104  as Triton
+    parsed.notes += loaded.notes
+    return loaded.options, parsed
 
 
 def usage() -> str:
