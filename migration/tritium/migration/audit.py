@@ -30,6 +30,8 @@ def audit(root: Path) -> Audit:
         what = "is a file" if root.exists() else "does not exist"
         raise AuditError(f"{root} {what}; name the folder that holds the deployment or its model repository")
     models, launches, skipped = [], [], []
+    # A model is called like its folder, which "." does not tell.
+    given, root = root, Path(os.path.abspath(root))  # noqa: PTH100  (resolve() would follow links, and rename models)
     for path in _paths(root):
         if path.is_dir() and not path.is_symlink():
             models.append(read_bare(path, root))
@@ -43,7 +45,7 @@ def audit(root: Path) -> Audit:
             launches.append(launch)
     check_ensembles(models)
     reports = tuple(report(model) for model in models)
-    return Audit(root, reports, tuple(launches), tuple(language_models(models)), tuple(skipped))
+    return Audit(given, reports, tuple(launches), tuple(language_models(models)), tuple(skipped))
 
 
 def _paths(root: Path) -> Iterator[Path]:
@@ -54,5 +56,7 @@ def _paths(root: Path) -> Iterator[Path]:
             yield Path(folder)
         for name in sorted(files):
             path = Path(folder, name)
-            if name == CONFIG or (path.is_file() and path.stat().st_size <= _LARGEST_BYTES):
+            small = path.is_file() and path.stat().st_size <= _LARGEST_BYTES
+            # A configuration that is too large, or a link to nowhere, is a broken one; a pipe is none.
+            if small or (name == CONFIG and (path.is_file() or not path.exists())):
                 yield path

@@ -19,7 +19,7 @@ def main() -> None:
 def audit(path: Path, form: str) -> None:
     """Say what a Triton deployment below PATH holds, and whether Tritium serves it as it is.
 
-    Finds model configurations and the files that start Triton (Dockerfile, compose, Kubernetes YAML, shell). Changes
+    Finds models and the files that start Triton (Dockerfile, compose, Kubernetes YAML, shell). Changes
     nothing. Exits with 0 when everything serves as it is, 1 when something needs work, 2 when PATH cannot be audited.
     """
     from tritium.migration.audit import AuditError  # noqa: PLC0415  (not paid by --help)

@@ -10,7 +10,8 @@ from tritium.compat.config.ensemble import check_members
 from tritium.compat.config.finding import Finding as Broken
 from tritium.compat.config.problem import Problem
 from tritium.migration.finding import Severity, Verdict
-from tritium.migration.models import Found, report
+from tritium.migration.found import Found
+from tritium.migration.models import report
 
 
 def check_ensembles(models: Sequence[Found]) -> None:

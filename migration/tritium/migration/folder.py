@@ -94,8 +94,11 @@ def _holds(version: Path) -> frozenset[str]:
 
 
 def _is_pointer(file: Path) -> bool:
+    """Tell whether a file only stands for one that is kept elsewhere: git-lfs's text, or a link to nowhere."""
+    if not file.is_file():
+        return not file.exists()
     try:
         with file.open("rb") as stream:
             return stream.read(len(_POINTER)) == _POINTER
     except OSError:
-        return not file.is_dir()
+        return False

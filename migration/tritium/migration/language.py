@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from tritium.compat.config.defaults import ENSEMBLE
 from tritium.migration.finding import Group
+from tritium.migration.found import Found
 from tritium.migration.kinds import ENGINE_PARAMETERS
-from tritium.migration.models import Found
 
 _ENGINES = {"tensorrtllm", "tensorrt_llm", "fastertransformer"}
 _ADVICE = (

@@ -9,20 +9,19 @@ deployed, is judged by its `backend:` and `platform:` lines and by what stands i
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from tritium.compat.config import messages
 from tritium.compat.config.defaults import ENSEMBLE, UnknownBackend, complete_backend, complete_instances, normalize
 from tritium.compat.config.finding import Finding as Broken
 from tritium.compat.config.parse import Parsed, parse_file, parse_text
 from tritium.compat.config.problem import Problem, Stage
 from tritium.compat.config.unserved import check_served
 from tritium.compat.config.validate import check_config, check_load
-from tritium.migration.finding import Finding, ModelReport, Severity, Verdict
+from tritium.migration.files import check_files
+from tritium.migration.finding import ModelReport, Severity, Verdict
 from tritium.migration.folder import CONFIG, Folder, read_folder
-from tritium.migration.kinds import BY_FILE, BY_NAME, ENGINE_PARAMETERS, EXPLICIT, FILES, Kind
+from tritium.migration.found import Found
+from tritium.migration.kinds import BY_FILE, ENGINE_PARAMETERS, EXPLICIT
 from tritium.migration.words import PLACEHOLDER
 
 # A field that only a model configuration has, at the beginning of a line.
@@ -33,56 +32,12 @@ _TELLTALE = re.compile(
 )
 _LINE = re.compile(r"""^\s*(backend|platform|name)\s*:\s*["']([^"']*)["']""", re.MULTILINE)
 # A bare word in capitals where a value is due is filled in by a script; enum values and special numbers are not.
-_CAPITALS = re.compile(r"(?<=[:\[,])\s*(?!TYPE_|KIND_|FORMAT_|MODEL_|INF\b|NAN\b|TRUE\b)([A-Z][A-Z0-9_]{2,})\b")
+_CAPITALS = re.compile(
+    r"(?!TYPE_|KIND_|FORMAT_|MODEL_|CONTROL_|PRIORITY_|INF\b|NAN\b|TRUE\b|FALSE\b)[A-Z][A-Z0-9_]{2,}\b"
+)
 _NAMES = (".pbtxt", ".pbtxt.template", ".pbtxt.in", ".pbtxt.j2")
 _LARGEST_BYTES = 2 << 20
 """No configuration is larger."""
-
-
-@dataclass(slots=True)
-class Found:
-    """A model as it was read. `config` is completed as far as the files tell."""
-
-    name: str
-    place: Path
-    folder: Folder
-    parsed: Parsed
-    backend: str
-    repository: Path | None
-    """The folder that the model's folder lies in; None for a configuration that lies by itself."""
-    findings: list[Finding] = field(default_factory=list)
-    broken: bool = False
-    template: bool = False
-
-    @property
-    def config(self) -> Any:
-        """Return the configuration's message."""
-        return self.parsed.message
-
-    @property
-    def kind(self) -> Kind | None:
-        """Return what is known of the model's backend."""
-        return BY_NAME.get(self.backend)
-
-    @property
-    def members(self) -> list[str]:
-        """Return the models that an ensemble is made of, each once."""
-        return list(dict.fromkeys(step.model_name for step in self.config.ensemble_scheduling.step))
-
-    @property
-    def sound(self) -> bool:
-        """Tell whether the configuration can be held against others."""
-        return not self.broken and not self.template
-
-    def add(self, rule: str, severity: Severity, message: str, advice: str = "", at: Problem | None = None) -> None:
-        """Keep a finding; a blocker of what Triton refuses too is told by `refuse`."""
-        line, column = (at.line, at.column) if at else (0, 0)
-        self.findings.append(Finding(rule, severity, self.place, line, column, message, advice))
-
-    def refuse(self, rule: str, message: str, advice: str = "", at: Problem | None = None) -> None:
-        """Keep a finding that stops the model on Triton as well."""
-        self.add(rule, Severity.BLOCKER, message, advice, at)
-        self.broken = True
 
 
 def is_config(path: Path) -> bool:
@@ -144,10 +99,11 @@ def _problems(found: Found, problems: Iterable[Problem]) -> None:
     for problem in problems:
         if problem.stage is Stage.WARNING:
             continue
-        placeholder = PLACEHOLDER.search(problem.source_line) or _CAPITALS.search(problem.source_line)
+        placeholder = PLACEHOLDER.search(problem.source_line)
+        placeholder = placeholder or _CAPITALS.match(problem.source_line, max(0, problem.column - 1))
         if placeholder:
             found.template = True
-            message = f"{placeholder.group().strip()} is filled in at deployment time"
+            message = f"{placeholder.group()} is filled in at deployment time"
             found.add("M04", Severity.CHANGE, message, "audit the filled-in repository to be certain", problem)
         else:
             found.refuse("M20", problem.message, problem.hint, problem)
@@ -195,7 +151,7 @@ def _check(found: Found, *, proper: bool) -> None:
         message = "instances are pinned to GPUs; language workers choose theirs by CUDA_VISIBLE_DEVICES"
         found.add("M24", Severity.INFO, message)
     if proper and not found.template and not found.parsed.problems:
-        _check_files(found)
+        check_files(found)
 
 
 def _complete(found: Found) -> bool:
@@ -212,7 +168,8 @@ def _complete(found: Found) -> bool:
             advice = f'write backend: "{likely}" into {CONFIG}' if likely else f"name the backend in {CONFIG}"
             found.refuse("M20", str(error), advice)
     else:
-        found.backend = ENSEMBLE if config.platform == ENSEMBLE else config.backend or found.backend
+        told = "" if PLACEHOLDER.search(config.backend) else config.backend
+        found.backend = ENSEMBLE if config.platform == ENSEMBLE else told or found.backend
     normalize(config)
     return known
 
@@ -222,55 +179,6 @@ def _unserved(found: Found) -> None:
     for unserved in check_served(found.config):
         severity = Severity.INFO if unserved.stage is Stage.WARNING else Severity.BLOCKER
         found.add("M23", severity, unserved.message, unserved.hint, found.parsed.places.problem(unserved))
-
-
-def _check_files(found: Found) -> None:
-    """Look for versions, and for the file that the model is, in every version that would be loaded."""
-    folder, kind = found.folder, found.kind
-    if found.backend == ENSEMBLE:
-        return
-    served = kind is not None and kind.verdict is Verdict.SERVES
-    file = found.config.default_model_filename or FILES.get(kind.name if kind else "", "")
-    if not folder.versions and folder.misnumbered:
-        odd = folder.misnumbered[0]
-        number = odd.lstrip("vV0") or "0"
-        advice = f"mv {found.place.parent / odd} {found.place.parent / number}"
-        found.refuse("M36", f"no version folder: '{odd}' is no version, a version is a plain number", advice)
-    elif not folder.versions and folder.lying:
-        advice = f"mkdir {folder.path.name}/1 && mv {folder.path.name}/{folder.lying} {folder.path.name}/1/"
-        found.refuse("M36", f"no version folder: {folder.lying} lies beside {CONFIG}", advice)
-    elif folder.is_empty:
-        if served and (file or not folder.versions):
-            expected = f"expected: VERSION/{file}" if file else "expected: a version folder"
-            message = f"the model's files are not here ({expected})"
-            found.add("M22", Severity.INFO, message, "audit the repository that is deployed to have them checked too")
-    else:
-        _check_versions(found, file if served else "")
-        _check_labels(found)
-
-
-def _check_versions(found: Found, file: str) -> None:
-    folder = found.folder
-    chosen = folder.chosen(found.config.version_policy)
-    if not chosen:
-        at = found.parsed.places.problem(Broken(("version_policy",), ""))
-        advice = f"the folders are {', '.join(folder.versions)}"
-        found.refuse("M36", messages.no_version(found.name), advice, at)
-    for version in chosen:
-        if not file or file in folder.versions[version]:
-            continue
-        where = f"{folder.path.name}/{version}/{file}"
-        if (folder.path / version / file).exists():
-            found.add("M22", Severity.INFO, f"version {version} has a pointer for {file}, which is kept elsewhere")
-        else:
-            found.refuse("M36", f"version {version} of model '{found.name}' has no {file}", f"put it at {where}")
-
-
-def _check_labels(found: Found) -> None:
-    for index, output in enumerate(found.config.output):
-        if output.label_filename and not (found.folder.path / output.label_filename).is_file():
-            at = found.parsed.places.problem(Broken(("output", index, "label_filename"), ""))
-            found.refuse("M36", f"the label file {output.label_filename} is not in the model's folder", "", at)
 
 
 def report(found: Found) -> ModelReport:

@@ -1,5 +1,6 @@
 """What the audit says of models agrees with what the server does with them."""
 
+import os
 import re
 from pathlib import Path
 
@@ -167,6 +168,55 @@ def test_a_configuration_that_cannot_be_read_is_broken(tmp_path: Path) -> None:
     models = audit(root).models
     assert {m.name: m.verdict for m in models} == dict.fromkeys(("bytes", "large", "nowhere", "words"), Verdict.BROKEN)
     assert all(of(m, "M20") for m in models)
+
+
+def test_pipes_are_not_read(tmp_path: Path) -> None:
+    """A named pipe, which would wait for a writer for ever, is passed over wherever it lies."""
+    root = write(tmp_path, {"m/config.pbtxt": PYTHON, "m/1/model.py": MODEL})
+    os.mkfifo(root / "models/m/1/pipe")
+    (root / "models/pipe").mkdir()
+    os.mkfifo(root / "models/pipe/config.pbtxt")
+    assert [(m.name, m.verdict) for m in audit(root).models] == [("m", Verdict.SERVES)]
+
+
+def test_a_model_folder_is_called_by_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Auditing "." within a model's folder knows what the folder is called."""
+    root = write(tmp_path, {"m/config.pbtxt": PYTHON + 'name: "m"\n', "m/1/model.py": MODEL})
+    monkeypatch.chdir(root / "models/m")
+    (report,) = audit(Path()).models
+    assert (report.name, report.verdict, report.path) == ("m", Verdict.SERVES, Path("config.pbtxt"))
+
+
+def test_a_sample_by_itself_may_be_called_otherwise(tmp_path: Path) -> None:
+    """A configuration that lies alone is copied under its right name; one among models is refused by Triton."""
+    named = PYTHON + 'name: "resnet"\n'
+    (tmp_path / "guide/start").mkdir(parents=True)
+    (tmp_path / "guide/start/config.pbtxt").write_text(named)
+    assert model(tmp_path, "start").verdict is Verdict.CHANGE
+    write(tmp_path, {"m/config.pbtxt": named, "o/config.pbtxt": PYTHON})
+    assert model(tmp_path, "m").verdict is Verdict.BROKEN
+
+
+def test_values_filled_in_later_are_no_mistakes(tmp_path: Path) -> None:
+    """A template of any dialect is told as one; what its engine is shows in its parameters."""
+    engine = 'backend: "${b}"\nparameters { key: "gpt_model_path" value { string_value: "${p}" } }\n'
+    files = {
+        "dollar/config.pbtxt": PYTHON.replace("size: 4", "size: ${size}"),
+        "capitals/config.pbtxt": PYTHON.replace("[ 3 ]", "[ TOPK ]"),
+        "braces/config.pbtxt": PYTHON.replace("size: 4", "size: {{ size }}"),
+        "engine/config.pbtxt": engine,
+        "typing/config.pbtxt": PYTHON.replace("TYPE_FP32", "TYPE_FP23"),
+        "field/config.pbtxt": PYTHON + "speed: FAST\n",
+    }
+    verdicts = {m.name: m.verdict for m in audit(write(tmp_path, files)).models}
+    assert verdicts == {
+        "dollar": Verdict.CHANGE,
+        "capitals": Verdict.CHANGE,
+        "braces": Verdict.CHANGE,
+        "engine": Verdict.CONVERT,
+        "typing": Verdict.BROKEN,
+        "field": Verdict.BROKEN,
+    }
 
 
 def test_an_ensemble_fares_as_its_members(tmp_path: Path) -> None:
