@@ -200,7 +200,7 @@ def report(found: Found) -> ModelReport:
 def _judge(found: Found) -> tuple[Verdict, str]:
     kind, backend = found.kind, found.backend
     if found.broken:
-        return Verdict.BROKEN, "what stops it is told below"
+        return Verdict.BROKEN, "its findings say why"
     if PLACEHOLDER.search(backend):
         return Verdict.CHANGE, f"which backend it uses is filled in at deployment time ({backend})"
     if kind is None:
