@@ -22,6 +22,22 @@ def test_the_folder_of_one_model_is_no_repository(tmp_path, layout):
     assert find_places([tmp_path / "models"]).problems == []
 
 
+def test_a_version_is_no_repository(tmp_path):
+    """Two levels too deep, the repository is two levels up; a model may be called like a version all the same."""
+    (tmp_path / "models" / "scale" / "1" / "weights").mkdir(parents=True)
+    (tmp_path / "models" / "scale" / "1" / "model.json").touch()
+    [problem] = find_places([tmp_path / "models" / "scale" / "1"]).problems
+    assert problem.message == "is a version of one model, not a repository"
+    assert problem.hint == f"serve {tmp_path / 'models'}"
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "1").symlink_to(tmp_path / "models" / "scale" / "1", target_is_directory=True)
+    assert find_places([tmp_path / "linked"]).problems[0].message == "is the folder of one model, not a repository"
+    (tmp_path / "numbers" / "7" / "1").mkdir(parents=True)
+    (tmp_path / "numbers" / "7" / "1" / "model.py").touch()
+    (tmp_path / "numbers" / "7" / "config.pbtxt").touch()
+    assert list(find_places([tmp_path / "numbers"]).folders) == ["7"]
+
+
 def test_the_parent_of_the_current_folder_has_a_name(tmp_path, monkeypatch):
     """Serving `.` inside a model's folder names the parent in full."""
     (tmp_path / "config.pbtxt").touch()

@@ -52,9 +52,20 @@ def is_model(folder: Path) -> bool:
     try:
         if (folder / "config.pbtxt").is_file():
             return True
-        return any(_has_model_file(Path(entry.path)) for entry in _entries(folder) if is_version(entry.name))
+        return any(is_model_version(Path(entry.path)) for entry in _entries(folder))
     except OSError:
         return False
+
+
+def is_model_version(folder: Path) -> bool:
+    """Tell whether a folder is a version of a model: a number, with the file of a model in it.
+
+    One that has a configuration is a model whose name is a number.
+    """
+    if not is_version(folder.name) or not folder.is_dir():
+        return False
+    names = [entry.name for entry in _entries(folder)]
+    return "config.pbtxt" not in names and any(name.startswith("model.") for name in names)
 
 
 def model_folders(repository: Path) -> list[Path]:
@@ -93,14 +104,6 @@ def fingerprint(folder: Path) -> Fingerprint:
                 continue
             found.append((str(path), status.st_size, status.st_mtime_ns))
     return tuple(found)
-
-
-def _has_model_file(version: Path) -> bool:
-    """Tell so by its name; a folder that has a configuration is a model of that name, not a version."""
-    if not version.is_dir():
-        return False
-    names = [entry.name for entry in _entries(version)]
-    return "config.pbtxt" not in names and any(name.startswith("model.") for name in names)
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:

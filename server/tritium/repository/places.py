@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tritium.compat.config.problem import Problem, Stage, problem_of
-from tritium.repository.layout import is_model, model_folders
+from tritium.repository.layout import is_model, is_model_version, model_folders
 
 _CLOUD = re.compile(r"(s3|gs|as):/")
 _MOST_SUGGESTED = 3
@@ -60,10 +60,12 @@ def find_places(repositories: Sequence[Path]) -> Places:
 def _problem(repository: Path, folders: Sequence[Path]) -> Problem | None:
     """Tell what is wrong with a folder that can be listed, if it is no repository or an empty one."""
     if is_model(repository) and not holds_models(folders):
-        parent = repository.parent if repository.name not in ("", "..") else repository.resolve().parent
         return problem_of(
-            f"{repository}/", "is the folder of one model, not a repository", f"serve its parent {parent}"
+            f"{repository}/", "is the folder of one model, not a repository", f"serve its parent {_above(repository)}"
         )
+    if is_model_version(repository.absolute()):
+        above = _above(_above(repository))
+        return problem_of(f"{repository}/", "is a version of one model, not a repository", f"serve {above}")
     if not folders:
         hint = f"a model is a folder in it: {repository}/NAME/1/model.py"
         return problem_of(f"{repository}/", f"no models in {repository}", hint, Stage.WARNING)
@@ -72,6 +74,11 @@ def _problem(repository: Path, folders: Sequence[Path]) -> Problem | None:
         hint = f"did you mean {' or '.join(str(folder) for folder in inner[:_MOST_SUGGESTED])}?"
         return problem_of(f"{repository}/", "holds repositories, and no models of its own", hint)
     return None
+
+
+def _above(folder: Path) -> Path:
+    """Return the parent, in full where the path as given does not show it."""
+    return folder.parent if folder.name not in ("", "..") else folder.resolve().parent
 
 
 def holds_models(folders: Sequence[Path]) -> bool:
