@@ -8,7 +8,10 @@ from tritium.compat.alternatives import ALTERNATIVES
 
 GROUP = "tritium.backends"
 
-_INSTALL = {"onnxruntime": "pip install 'tritium[onnx]'", "vllm": "pip install 'tritium[vllm]'"}
+_INSTALL = {
+    "onnxruntime": "install Tritium with the extra onnx, as make serve does",
+    "vllm": "install Tritium with the extra vllm, as make serve ENGINE=vllm does",
+}
 
 
 @cache

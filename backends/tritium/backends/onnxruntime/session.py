@@ -28,7 +28,7 @@ def runtime() -> Any:
         return importlib.import_module("onnxruntime")
     except ImportError as error:
         raise Unavailable(
-            f"the onnxruntime backend needs the package onnxruntime: pip install 'tritium[onnx]' ({error})"
+            f"the onnxruntime backend needs the package onnxruntime: pip install onnxruntime ({error})"
         ) from None
 
 

@@ -66,7 +66,7 @@ class VllmEngine:
         try:
             import torch  # noqa: PLC0415  a worker alone imports it, when it loads
         except ImportError as error:
-            raise Unavailable(f"vLLM is not installed ({error})", hint="pip install 'tritium[vllm]'") from error
+            raise Unavailable(f"vLLM is not installed ({error})", hint="pip install vllm") from error
         settings = self._settle(gpus=torch.cuda.device_count())
         os.environ.update(settings.environment)
         from vllm import __version__  # noqa: PLC0415  reads the environment just set
