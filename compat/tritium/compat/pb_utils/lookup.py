@@ -10,12 +10,18 @@ if TYPE_CHECKING:
 
 def get_input_tensor_by_name(inference_request: "InferenceRequest", name: str) -> "Tensor | None":
     """Return an input of a request, None where it has no such input."""
-    return next((tensor for tensor in inference_request.inputs() if tensor.name() == name), None)
+    for tensor in inference_request.inputs():
+        if tensor.name() == name:
+            return tensor
+    return None
 
 
 def get_output_tensor_by_name(inference_response: "InferenceResponse", name: str) -> "Tensor | None":
     """Return an output of a response, None where it has no such output."""
-    return next((tensor for tensor in inference_response.output_tensors() if tensor.name() == name), None)
+    for tensor in inference_response.output_tensors():
+        if tensor.name() == name:
+            return tensor
+    return None
 
 
 def get_input_config_by_name(model_config: dict[str, Any], name: str) -> dict[str, Any] | None:

@@ -103,10 +103,11 @@ class Link:
         wanted = self._requested.get(key, self.output_names)
         outputs = []
         for tensor in response.output_tensors():
-            if tensor.name() in wanted:
+            name, datatype = tensor.name(), tensor.datatype.name
+            if name in wanted:
                 outputs.append(self._codec.encode(tensor, lend=lend))
-            if self.output_types.get(tensor.name()) != tensor.datatype.name:
-                self._warn_unlike_configured(tensor.name(), tensor.datatype.name)
+            if self.output_types.get(name) != datatype:
+                self._warn_unlike_configured(name, datatype)
         return frames.ResponseFrame(outputs, parameters=parameters)
 
     def send(self, key: int, response: InferenceResponse | None, *, final: bool) -> None:
