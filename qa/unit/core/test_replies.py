@@ -28,6 +28,38 @@ async def test_single_reply_waits_for_the_final_response() -> None:
         await failed.future
 
 
+async def test_single_reply_is_awaited_in_a_task_and_without_one() -> None:
+    """Who drives a coroutine by hand is called back; an error is raised where the reply is awaited, in either case."""
+    loop = asyncio.get_running_loop()
+
+    async def waiting(reply: SingleReply) -> InferResponse:
+        return await reply
+
+    inside = SingleReply(loop)
+    task = loop.create_task(waiting(inside))
+    await asyncio.sleep(0)
+    inside.send(ONE, final=True)
+    assert await task is ONE
+    ended: list[object] = []
+
+    def drive(outcome: InferResponse | ModelFailed) -> None:
+        reply = SingleReply(loop)
+        coroutine = waiting(reply)
+        assert coroutine.send(None) is reply
+        reply.on_ready(lambda: ended.append(outcome))
+        reply.send(outcome, final=True)
+        try:
+            coroutine.send(None)
+        except (StopIteration, ModelFailed) as end:
+            ended.append(end.value if isinstance(end, StopIteration) else end)
+
+    failed = ModelFailed("boom")
+    loop.call_soon(drive, ONE)
+    loop.call_soon(drive, failed)
+    await asyncio.sleep(0)
+    assert ended == [ONE, ONE, failed, failed]
+
+
 @pytest.mark.parametrize("responses", [[], [ONE, TWO]])
 async def test_single_reply_takes_exactly_one(responses: list[InferResponse]) -> None:
     """No response, or two, is an error of the model's kind."""

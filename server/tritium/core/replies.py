@@ -3,8 +3,8 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Generator
+from typing import Any, Final
 
 from tritium.core.errors import InferenceError, Overloaded, Unsupported
 from tritium.core.request import InferResponse
@@ -19,33 +19,88 @@ ITEM_BYTES: Final = 1024
 
 
 class SingleReply:
-    """A reply that is one response; await `future`. More than one response is the caller's to refuse."""
+    """A reply that is one response: await it, or its `future`. More than one response is the caller's to refuse.
 
-    __slots__ = ("_response", "future")
+    Awaited outside of a task it yields itself: whoever drives the coroutine is called back by `on_ready`.
+    """
+
+    __slots__ = ("_future", "_loop", "_on_ready", "_outcome", "_response", "_settled")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.future: asyncio.Future[InferResponse] = loop.create_future()
+        self._loop = loop
+        self._future: asyncio.Future[InferResponse] | None = None
+        self._on_ready: Callable[[], None] | None = None
         self._response: InferResponse | None = None
+        self._outcome: InferResponse | InferenceError | None = None
+        self._settled = False
 
     def send(self, response: InferResponse | InferenceError | None, *, final: bool) -> None:
-        """Resolve the future at the final response; an error resolves it at once."""
-        if self.future.done():
+        """Settle at the final response; an error settles it at once."""
+        if self._settled:
             return
         if isinstance(response, InferenceError):
-            self.future.set_exception(response)
+            self._settle(response)
             return
         if response is not None:
             if self._response is not None:
-                self.future.set_exception(
-                    Unsupported("the model produced more than one response to a request that takes one")
-                )
+                self._settle(Unsupported("the model produced more than one response to a request that takes one"))
                 return
             self._response = response
-        if final:
-            if self._response is None:
-                self.future.set_exception(Unsupported("the model produced no response to a request that takes one"))
-            else:
-                self.future.set_result(self._response)
+        if not final:
+            return
+        if self._response is None:
+            self._settle(Unsupported("the model produced no response to a request that takes one"))
+        else:
+            self._settle(self._response)
+
+    def _settle(self, outcome: InferResponse | InferenceError) -> None:
+        self._settled = True
+        self._outcome = outcome
+        if self._future is not None:
+            _resolve(self._future, outcome)
+        if self._on_ready is not None:
+            self._on_ready()
+
+    @property
+    def future(self) -> "asyncio.Future[InferResponse]":
+        """Return a future of the response."""
+        if self._future is None:
+            self._future = self._loop.create_future()
+            if self._outcome is not None:
+                _resolve(self._future, self._outcome)
+        return self._future
+
+    def on_ready(self, callback: Callable[[], None]) -> None:
+        """Call back once when there is an outcome."""
+        self._on_ready = callback
+
+    def __await__(self) -> Generator[Any, None, InferResponse]:
+        """Wait for the response.
+
+        Raises:
+            InferenceError: it came in the response's place.
+        """
+        if not self._settled:
+            if asyncio.current_task() is not None:
+                return (yield from self.future)
+            yield self
+        outcome, self._outcome = self._outcome, None
+        if isinstance(outcome, InferResponse):
+            return outcome
+        assert outcome is not None
+        try:
+            raise outcome
+        finally:
+            del outcome  # its traceback holds this frame
+
+
+def _resolve(future: "asyncio.Future[InferResponse]", outcome: InferResponse | InferenceError) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, InferenceError):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
 
 class Backlog:

@@ -31,7 +31,7 @@ async def _run(call: Call, model: Model, decoded: InferCall[Tensor]) -> InferRes
     reply = SingleReply(asyncio.get_running_loop())
     call.on_cancel(inference.cancel)
     model.submit(inference, reply)
-    return await reply.future
+    return await reply
 
 
 def encode(

@@ -47,6 +47,7 @@ def methods(server: ServerState) -> Methods:
             **{_SERVICE + name: _bound(action, server) for name, action in _UNARY.items()},
         },
         bidi={_SERVICE + "ModelStreamInfer": model_stream_infer},
+        prompt=frozenset((_SERVICE + "ModelInfer",)),
     )
 
 

@@ -48,7 +48,7 @@ async def run(request: Request, model: Model, call: InferCall[Tensor]) -> InferR
     reply = SingleReply(asyncio.get_running_loop())
     request.on_disconnect(inference.cancel)
     model.submit(inference, reply)
-    return await reply.future
+    return await reply
 
 
 async def encode(

@@ -18,6 +18,7 @@ from tritium.core.serving import ServerState, error_of
 from tritium.http import answer, generate, health, infer, metadata, repository, settings
 from tritium.http.target import Target
 from tritium.wire.http import Handler, Request, Response
+from tritium.wire.prompt import in_task, prompt
 
 Action = Callable[[Request, ServerState, Target], Awaitable[Response | None]]
 
@@ -78,6 +79,7 @@ def find(path: str) -> tuple[Route, Target] | None:
 def handler(server: ServerState) -> Handler:
     """Make the handler of a server's v2 HTTP port."""
 
+    @prompt
     async def handle(request: Request) -> Response | None:
         found = find(request.path)
         if found is None:
@@ -86,6 +88,8 @@ def handler(server: ServerState) -> Handler:
         action = {"GET": route.get, "POST": route.post}.get(request.method)
         if action is None:
             return answer.METHOD_NOT_ALLOWED
+        if action is not infer.infer:
+            await in_task()
         try:
             return await action(request, server, target)
         except Refusal as refusal:

@@ -71,6 +71,8 @@ class Methods:
 
     unary: Mapping[str, Unary] = field(default_factory=dict)
     bidi: Mapping[str, Bidi] = field(default_factory=dict)
+    prompt: frozenset[str] = frozenset()
+    """Unary methods that may run without a task (see `wire.prompt`)."""
 
 
 @dataclass(frozen=True, slots=True)

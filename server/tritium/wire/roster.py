@@ -5,7 +5,10 @@ asked every so often whether its client has taken too long (`expire`); an idle l
 """
 
 import asyncio
-from typing import Protocol
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
+
+from tritium.wire.prompt import Prompt, Running
 
 SWEEP_S = 1.0
 RECEIVE_BYTES = 64 << 10
@@ -37,7 +40,7 @@ class Roster:
     """The connections and running handlers of one listener.
 
     All connections read into `scratch`: the loop fills it and the parser empties it before anybody else has a turn.
-    `running` holds the only strong reference to a handler's task, keyed by what it answers.
+    `running` holds the only strong reference to a handler under way, keyed by what it answers.
     """
 
     def __init__(self, *, secure: bool, sweep_s: float = SWEEP_S, scratch_bytes: int = RECEIVE_BYTES) -> None:
@@ -45,7 +48,7 @@ class Roster:
         self.secure = secure
         self.closing = False
         self.scratch = memoryview(bytearray(scratch_bytes))
-        self.running: dict[object, asyncio.Task[None]] = {}
+        self.running: Running = {}
         self._connections: set[Connection] = set()
         self._sweep_s = sweep_s
         self._timer: asyncio.TimerHandle | None = None
@@ -77,6 +80,18 @@ class Roster:
         if self._connections:
             self._timer = self.loop.call_later(self._sweep_s, self._sweep)
 
+    def start(self, key: object, handling: Coroutine[Any, Any, None]) -> None:
+        """Run a handler, which takes itself out of `running` at its end, in a task."""
+        self.running[key] = self.loop.create_task(handling)
+
+    def begin(self, key: object, handling: Coroutine[Any, Any, None]) -> None:
+        """Run a handler that needs no task, at once."""
+        prompt = self.running[key] = Prompt(handling, self.running, key)
+        prompt.go_on()
+
+    def _tasks(self) -> Sequence[asyncio.Task[None]]:
+        return [run.task() if isinstance(run, Prompt) else run for run in tuple(self.running.values())]
+
     async def close(self, grace_s: float) -> None:
         """Let calls in flight finish for up to `grace_s`, then drop every connection and cancel every handler."""
         self.closing = True
@@ -86,12 +101,12 @@ class Roster:
             async with asyncio.timeout(grace_s):
                 await self._empty.wait()
                 while self.running:
-                    await asyncio.wait(tuple(self.running.values()))
+                    await asyncio.wait(self._tasks())
         except TimeoutError:
             pass
         for connection in tuple(self._connections):
             connection.abort()
-        orphans = tuple(self.running.values())
+        orphans = self._tasks()
         for task in orphans:
             task.cancel()
         if orphans:

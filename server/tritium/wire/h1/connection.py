@@ -15,6 +15,7 @@ from tritium.wire.h1.encode import BODILESS, CONTINUE, encode_head, error_respon
 from tritium.wire.h1.exchange import Exchange
 from tritium.wire.h1.reader import Reading, RequestReader
 from tritium.wire.http import Handler, Headers, HttpLimits, Response
+from tritium.wire.prompt import is_prompt
 from tritium.wire.roster import Roster, was_cancelled
 
 JOIN_BYTES = 32 << 10
@@ -36,6 +37,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._handler = handler
         self._limits = limits
         self._roster = roster
+        self._run = roster.begin if is_prompt(handler) else roster.start
         self._reader = RequestReader(self, limits, roster.scratch)
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set before any other call
         self._peer = ""
@@ -153,7 +155,7 @@ class HttpConnection(asyncio.BufferedProtocol):
     def _start(self, exchange: Exchange, refusal: Response | None) -> None:
         self._current = exchange
         if refusal is None:
-            self._roster.running[exchange] = self._roster.loop.create_task(self._handle(exchange))
+            self._run(exchange, self._handle(exchange))
         else:
             self._answer(exchange, refusal)
 
@@ -229,7 +231,11 @@ class HttpConnection(asyncio.BufferedProtocol):
         else:
             if self._reader.reading is Reading.IDLE:
                 self._since = self._roster.loop.time()
-            self._next()
+            if self._waiting:
+                # Not from here: a prompt handler may be calling, and a thousand requests may be waiting.
+                self._roster.loop.call_soon(self._next)
+            else:
+                self._next()
 
     # ending
 

@@ -1,8 +1,6 @@
 """Runs the handlers of a connection's calls, and turns how each ends into the status of its call."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
 
 import structlog
 
@@ -29,15 +27,16 @@ class Handling:
 
     def start_unary(self, stream: Stream, message: Message) -> None:
         """Run the handler of a unary call and send its reply."""
-        self._start(stream, self._unary(stream, message))
+        self.running += 1
+        if stream.method in self._methods.prompt:
+            self._roster.begin(stream, self._unary(stream, message))
+        else:
+            self._roster.start(stream, self._unary(stream, message))
 
     def start_bidi(self, stream: Stream) -> None:
         """Run a streaming handler, which writes its replies itself, and end the call."""
-        self._start(stream, self._bidi(stream))
-
-    def _start(self, stream: Stream, work: Coroutine[Any, Any, None]) -> None:
         self.running += 1
-        self._roster.running[stream] = self._roster.loop.create_task(work)
+        self._roster.start(stream, self._bidi(stream))
 
     async def _unary(self, stream: Stream, message: Message) -> None:
         try:
