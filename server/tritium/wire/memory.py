@@ -1,7 +1,8 @@
-"""Has malloc keep the megabytes that bodies and messages leave behind, instead of giving them back to the kernel.
+"""Settles memory before a port opens: malloc keeps what bodies and messages free, the collector passes over the rest.
 
 glibc returns a freed megabyte at once, and the next one is faulted in again page by page: that alone doubled the CPU
-time of a 1 MiB request at eight connections (780 against 350 µs, echo over HTTP).
+time of a 1 MiB request at eight connections (780 against 350 µs, echo over HTTP). The collector's passes over the
+objects of 30 small requests under way were 5 % of their CPU.
 """
 
 import ctypes
