@@ -78,7 +78,7 @@ async def test_repository_index_and_metadata(served: Product, client: openai.Asy
 
 async def test_seed_repeats_and_completions_differ(client: openai.AsyncOpenAI) -> None:
     """A seed gives the same texts again; the completions of one request are not each other's copies."""
-    asked = {"model": "tiny_chat", "messages": QUESTION, "temperature": 1.5, "seed": 11, "n": 3, "max_tokens": 24}
+    asked = {"model": "tiny_chat", "messages": QUESTION, "temperature": 2, "seed": 11, "n": 4, "max_tokens": 48}
     once = await client.chat.completions.create(**asked)
     again = await client.chat.completions.create(**asked)
     texts = [choice.message.content for choice in once.choices]
