@@ -12,7 +12,8 @@ HEAD = """# Settings
 Every setting of `tritium serve` can be given on the command line (`--http-port 8000`), in the environment
 (`TRITIUM_HTTP_PORT=8000`; lists are separated by `;`, repositories by `:`) or in a TOML file named by `--config`
 (`http_port = 8000`). The command line wins over the environment, the environment over the file.
-`tritium serve --print-config` shows each value and where it came from.
+`tritium serve --print-config` shows each value and where it came from. A variable that begins with
+`TRITIUM_` and names no setting is warned of at start.
 """
 FLAGS_HEAD = """
 ## tritonserver's flags
