@@ -5,8 +5,8 @@
       `--awaits anything else, or `task()`--> goes on in a task, and ends there
 
 That saves a task and two turns of the loop: 5 of 82 µs of CPU for an add_sub over HTTP at 8 at a time, 5 of 99 and 10
-of 195 over gRPC at 8 and at one; nothing that could be told from noise elsewhere. It is for handlers that say so, for until they are in a task they have neither asyncio.current_task
-(asyncio.timeout needs it) nor context variables of their own.
+of 195 over gRPC at 8 and at one; nothing that could be told from noise elsewhere. It is for handlers that say so, for
+until they are in a task they have neither asyncio.current_task (asyncio.timeout needs it) nor context variables.
 """
 
 import asyncio
