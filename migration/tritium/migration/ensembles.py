@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tritium.compat.config import messages
 from tritium.compat.config.defaults import ENSEMBLE
-from tritium.compat.config.ensemble import check_members
+from tritium.compat.config.ensemble import check_members, cycle_through
 from tritium.compat.config.finding import Finding as Broken
 from tritium.compat.config.problem import Problem
 from tritium.migration.finding import Severity, Verdict
@@ -39,7 +39,7 @@ def _check(found: Found, known: Mapping[str, Found], everywhere: Sequence[Found]
     missing = [name for name in found.members if name not in known]
     for name in missing:
         _missing(found, name, known, everywhere)
-    if not missing and (last := _circle(found.name, known)):
+    if not missing and (last := cycle_through(found.name, lambda name: known[name].members if name in known else ())):
         found.refuse("M08", messages.circular(found.name, last), "take one of the steps out")
     if missing or not found.sound:
         return
@@ -89,17 +89,3 @@ def _step(found: Found, name: str) -> Problem:
     steps = found.config.ensemble_scheduling.step
     index = next(i for i, step in enumerate(steps) if step.model_name == name)
     return found.parsed.places.problem(Broken(("ensemble_scheduling", "step", index, "model_name"), ""))
-
-
-def _circle(start: str, known: Mapping[str, Found]) -> str:
-    """Return the model whose step leads back to `start`, or nothing."""
-    waiting, seen = [start], {start}
-    while waiting:
-        name = waiting.pop()
-        for member in known[name].members if name in known else ():
-            if member == start:
-                return name
-            if member not in seen:
-                seen.add(member)
-                waiting.append(member)
-    return ""

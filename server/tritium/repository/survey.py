@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tritium.compat.config import messages
 from tritium.compat.config.defaults import ENSEMBLE
-from tritium.compat.config.ensemble import check_members
+from tritium.compat.config.ensemble import check_members, cycle_through
 from tritium.compat.config.finding import Finding
 from tritium.compat.config.problem import Problem, Stage, problem_of, render
 from tritium.repository.candidate import Candidate, Rules, read_candidate
@@ -120,7 +120,7 @@ def check_ensembles(candidates: Mapping[str, Candidate], known: Mapping[str, Can
         missing = sorted(member for member in candidate.members if member not in known)
         if missing:
             _missing_members(candidate, missing, known)
-        elif last := _cycle(candidate.name, known):
+        elif last := cycle_through(candidate.name, lambda name: known[name].members if name in known else ()):
             candidate.find(Finding(("ensemble_scheduling",), messages.circular(candidate.name, last), "", Stage.GRAPH))
         else:
             members = {name: known[name] for name in candidate.members}
@@ -137,20 +137,6 @@ def _missing_members(candidate: Candidate, missing: Sequence[str], known: Mappin
             near = difflib.get_close_matches(step.model_name, known, n=1)
             candidate.find(Finding(where, message, f"did you mean {near[0]}?" if near else "", Stage.GRAPH))
             return
-
-
-def _cycle(start: str, known: Mapping[str, Candidate]) -> str:
-    """Return the model whose step closes a cycle through `start`, or nothing."""
-    waiting, seen = [start], {start}
-    while waiting:
-        name = waiting.pop()
-        for member in known[name].members if name in known else ():
-            if member == start:
-                return name
-            if member not in seen:
-                seen.add(member)
-                waiting.append(member)
-    return ""
 
 
 def _count(number: int, noun: str) -> str:

@@ -4,7 +4,7 @@ Source: ValidateEnsembleSchedulingConfig in core/src/model_config_utils.cc and V
 core/src/ensemble_scheduler/ensemble_utils.cc.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -207,3 +207,17 @@ def _dims(dims: Sequence[int]) -> str:
 
 def _type_name(value: int) -> str:
     return BY_CONFIG_VALUE[value].config_name if value in BY_CONFIG_VALUE else "TYPE_INVALID"
+
+
+def cycle_through(start: str, members_of: Callable[[str], Iterable[str]]) -> str:
+    """Return the model whose step leads back to the ensemble `start`, or nothing where there is no such circle."""
+    waiting, seen = [start], {start}
+    while waiting:
+        name = waiting.pop()
+        for member in members_of(name):
+            if member == start:
+                return name
+            if member not in seen:
+                seen.add(member)
+                waiting.append(member)
+    return ""
