@@ -147,11 +147,15 @@ class Started(msgspec.Struct, array_like=True, gc=False, tag="started"):
 
 
 class Loaded(msgspec.Struct, array_like=True, gc=False, tag="loaded"):
-    """How loading ended: `error` is empty where it went well; `config` is the completed configuration in JSON."""
+    """How loading ended: `error` is empty where it went well; `config` is the completed configuration in JSON.
+
+    `code` is a TRITONSERVER_Error_Code, -1 where the model said none.
+    """
 
     error: str = ""
     config: str = ""
     asks_ready: bool = False
+    code: int = -1
 
 
 class Executed(msgspec.Struct, array_like=True, gc=False, tag="executed"):

@@ -50,6 +50,8 @@ class Starter:
     place: InstancePlace
     host: BackendHost
     timeouts: Timeouts
+    runtime: str = ""
+    """The module of ours whose class runs the model, where the model's file is not itself Python."""
     owner: str = field(default_factory=lambda: f"starter {next(_numbers)}")
     """Whose the model's metrics are. Not the instance's name: a reload has two of that name for a while."""
 
@@ -93,7 +95,7 @@ class Starter:
             calls.abandon()
             on_lost(worker, said)
 
-        load = load_message(self.source, self.place)
+        load = load_message(self.source, self.place, runtime=self.runtime)
         interpreter = interpreter_of(self.source)
         try:
             worker = Worker(self.place.name, interpreter, take, lost)
@@ -107,8 +109,10 @@ class Starter:
         self.host.metrics.disown(self.owner)
 
 
-def load_message(source: ModelSource, place: InstancePlace, *, complete: bool = False) -> frames.Load:
-    """Make the message that loads a model, with Triton's arguments of `initialize`.
+def load_message(
+    source: ModelSource, place: InstancePlace, *, complete: bool = False, runtime: str = ""
+) -> frames.Load:
+    """Make the message that loads a model, with Triton's arguments of `initialize`; `runtime` as in Starter.
 
     Raises:
         ModelFailed: there is no such file.
@@ -116,7 +120,7 @@ def load_message(source: ModelSource, place: InstancePlace, *, complete: bool = 
     config = source.config
     filename = config.proto.default_model_filename or "model.py"
     file = source.version_folder / filename
-    if not file.is_file():
+    if not runtime and not file.is_file():
         raise ModelFailed(
             f"Python model file not found in '{file}'",
             hint=f"put {filename} there, with a class TritonPythonModel",
@@ -124,8 +128,8 @@ def load_message(source: ModelSource, place: InstancePlace, *, complete: bool = 
     folder = os.fspath(source.folder)
     return frames.Load(
         model_file=os.fspath(file),
-        import_name=f"{source.version}.{filename.removesuffix('.py')}",
-        import_paths=[os.fspath(source.version_folder), folder],
+        import_name=runtime or f"{source.version}.{filename.removesuffix('.py')}",
+        import_paths=[] if runtime else [os.fspath(source.version_folder), folder],
         arguments={
             "model_config": to_json(config.proto).decode(),
             "model_instance_kind": place.kind,

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from tritium.backends.python import arena, frames
 from tritium.backends.python.channel import Channel
 from tritium.backends.python.interpreter import command, environment
+from tritium.backends.python.outcomes import error_of
 from tritium.core.errors import ModelFailed
 from tritium.core.tensor import Tensor
 
@@ -100,7 +101,7 @@ class Worker:
         """Load the model.
 
         Raises:
-            ModelFailed: it cannot be loaded, in Triton's words where the model raised; the process is ended.
+            InferenceError: it cannot be loaded, in Triton's words where the model raised; the process is ended.
         """
         try:
             await self._answer(timeouts.start_s, "started")
@@ -112,7 +113,7 @@ class Worker:
         assert isinstance(loaded, frames.Loaded)
         if loaded.error:
             await self.kill()
-            raise ModelFailed(loaded.error)
+            raise ModelFailed(loaded.error) if loaded.code < 0 else error_of(loaded.code, loaded.error)
         if not message.complete:
             if self.ended.is_set():
                 raise ModelFailed(self._said)

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 class Misuse(Exception):
     """The model broke the contract of its class; told without a traceback, for the fault is in what it returned."""
 
+    def __init__(self, said: str, code: int = -1) -> None:
+        super().__init__(said)
+        self.code = code
+
 
 class Executor:
     """Runs executions of a loaded model, one at a time."""

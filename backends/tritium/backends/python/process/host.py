@@ -89,7 +89,7 @@ class Host:
             if hasattr(self._model, "initialize"):
                 self._model.initialize(load.arguments)
         except Misuse as error:
-            return frames.Loaded(error=str(error))
+            return frames.Loaded(error=str(error), code=error.code)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001  # whatever the model raises is the answer
