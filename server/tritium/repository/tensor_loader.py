@@ -18,6 +18,7 @@ from tritium.core.instance import Instance
 from tritium.core.model import Model
 from tritium.core.tensor_model import TensorModel
 from tritium.repository.known_backends import GROUP
+from tritium.repository.warmup import warm_up
 
 MOST_INSTANCES = 4096
 """Of one version."""
@@ -50,12 +51,13 @@ class TensorLoader:
         return await self.backend.complete(config, folder, version)
 
     async def load(self, source: ModelSource) -> Model:
-        """Open every instance of a version, side by side; if one fails, the others are closed again."""
+        """Open every instance of a version, side by side, and warm it up; if one fails, the others are closed again."""
         health = _Health()
         host = dataclasses.replace(self._host(), changed=health.changed)
         opening = [asyncio.ensure_future(self.backend.open(source, place, host)) for place in places_of(source.config)]
         try:
             instances = await asyncio.gather(*opening)
+            await warm_up(source, instances)
             model = TensorModel(source.config, source.version, instances)
         except BaseException:
             await _close_opened(opening)

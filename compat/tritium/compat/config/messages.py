@@ -3,6 +3,8 @@
 Source: core/src/model_repository_manager/model_repository_manager.cc and model_lifecycle.cc.
 """
 
+from collections.abc import Sequence
+
 STATUS_NAMES = {
     1: "Cancelled",
     2: "Unknown",
@@ -106,3 +108,19 @@ def member_invalid(ensemble: str, member: str, reason: str) -> str:
 def member_version_missing(ensemble: str, member: str, version: int) -> str:
     """Say that an ensemble asks for a version of a model that is not loaded."""
     return f"ensemble '{ensemble}' depends on '{member}' whose required version {version} is not loaded."
+
+
+def warming_up(model: str, instance: str, sample: str, iteration: int) -> str:
+    """Say that a warm-up sample runs; in the log, at its most verbose."""
+    return f"model '{model}' instance {instance} is running warmup sample '{sample}' for iteration {iteration}"
+
+
+def warmup_failed(sample: str, errors: Sequence[str]) -> str:
+    """Say why a warm-up sample failed."""
+    return f"failed to run warmup sample '{sample}': {''.join(f'{error}; ' for error in errors)}"
+
+
+def warmup_too_short(wanted_bytes: int, file: str, given_bytes: int) -> str:
+    """Say that the file of a warm-up input holds less than its shape needs."""
+    # The missing space is Triton's.
+    return f"warmup setting expects {wanted_bytes} bytes, but the data provided from {file}only has {given_bytes} bytes"

@@ -13,6 +13,7 @@ from tritium.compat.config.ensemble import check_graph
 from tritium.compat.config.finding import Finding
 from tritium.compat.config.instances import check_instances
 from tritium.compat.config.tensors import check_tensors
+from tritium.compat.config.warmup import check_warmup
 
 _PLATFORM_BACKENDS = {platform: family.backend for family in FAMILIES for platform in family.platforms}
 _PAIRED = {family.backend for family in FAMILIES if family.platforms}
@@ -40,6 +41,7 @@ def check_load(config: Any, gpus: Sequence[int] = (), *, complete: bool = True) 
     """Find what stops the model from being loaded; `complete` False where its backend may still add tensors."""
     yield from check_tensors(config, complete=complete)
     yield from check_instances(config, gpus)
+    yield from check_warmup(config)
 
 
 def _identity(config: Any) -> Iterator[Finding]:
