@@ -24,9 +24,11 @@ from tritium.core.errors import (
     Unknown,
     Unsupported,
 )
+from tritium.core.log_settings import LogSettingsBook, LogSettingsControl
 from tritium.core.model import Model
 from tritium.core.request import NO_SEQUENCE, InferRequest, InferResponse, RequestedOutput, SequenceStep
 from tritium.core.tensor import Tensor
+from tritium.core.trace_settings import TraceSettingsBook, TraceSettingsControl
 
 EXTENSIONS = (
     "classification",
@@ -96,6 +98,8 @@ class ServerState:
     live: Callable[[], bool] = _always
     labels: Callable[[Model, str], Sequence[str]] = _no_labels
     max_input_bytes: int = 64 << 20
+    log_settings: LogSettingsControl = field(default_factory=LogSettingsBook)
+    trace_settings: TraceSettingsControl = field(default_factory=TraceSettingsBook)
 
 
 def request_of(call: InferCall[Tensor], model: Model) -> InferRequest:
