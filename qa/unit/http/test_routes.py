@@ -205,7 +205,7 @@ async def test_loading_can_be_forbidden(client, house):
 
 @pytest.mark.parametrize(
     "path",
-    ["logging", "trace/setting", "models/add_sub/trace/setting", "systemsharedmemory/region/r/register"],
+    ["logging", "trace/setting", "models/add_sub/trace/setting"],
 )
 async def test_what_is_not_served_yet_says_so(client, path):
     """501, and what it is."""

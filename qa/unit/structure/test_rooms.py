@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "compat": set(),
     "core": {"compat"},
     "wire": set(),
+    "memory": {"core", "compat"},
     "kv": {"core"},
     "backends": {"core", "compat"},
     "repository": {"core", "compat", "backends"},

@@ -15,6 +15,7 @@ from tritium.cluster.local import start_fleet
 from tritium.cluster.samples import FLEET_HELP
 from tritium.cluster.spec import parse_fleet
 from tritium.core.errors import InvalidArgument
+from tritium.core.regions import NoRegions
 from tritium.core.serving import ServerState
 from tritium.grpc.methods import methods
 from tritium.http.routes import handler
@@ -22,6 +23,7 @@ from tritium.llm.loader import LanguageLoader
 from tritium.llm.model import LanguageModel
 from tritium.llm.models import CatalogModels
 from tritium.llm.settings import LanguageSettings
+from tritium.memory.registry import RegionRegistry
 from tritium.observe.custom import custom_metrics
 from tritium.observe.metrics import metrics_handler, plain_metrics
 from tritium.openai.front import openai_handler
@@ -86,7 +88,11 @@ async def listen(options: ServeOptions, assembly: Assembly) -> dict[str, Listene
     """
     registry = assembly.registry
     state = ServerState(
-        registry, name=options.server_id, labels=registry.labels, max_input_bytes=options.http_body_bytes
+        registry,
+        name=options.server_id,
+        labels=registry.labels,
+        max_input_bytes=options.http_body_bytes,
+        regions=RegionRegistry() if options.client_shm else NoRegions(),
     )
     limits = HttpLimits(body_bytes=options.http_body_bytes)
     listeners: dict[str, Listener] = {}

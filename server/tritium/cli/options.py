@@ -52,6 +52,7 @@ class ServeOptions:
     http_host: str = _setting("", "Address of KServe v2 over HTTP, where it is not --host.", group="protocols")
     http_port: int = _setting(8000, "Port of KServe v2 over HTTP.", group="protocols")
     http_body_bytes: int = _setting(64 << 20, "Largest HTTP request body (0: any).", group="protocols")
+    client_shm: bool = _setting(False, "Let clients register shared memory regions.", group="protocols")
     grpc: bool = _setting(True, "Serve KServe v2 over gRPC.", group="protocols")
     grpc_host: str = _setting("", "Address of KServe v2 over gRPC, where it is not --host.", group="protocols")
     grpc_port: int = _setting(8001, "Port of KServe v2 over gRPC.", group="protocols")

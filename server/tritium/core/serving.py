@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from tritium.compat.config.model import TensorSpec
-from tritium.compat.v2.call import InferCall
+from tritium.compat.v2 import regions
+from tritium.compat.v2.call import Form, InferCall
 from tritium.compat.v2.classification import classify
 from tritium.compat.v2.refusal import Code, Refusal
 from tritium.core.catalog import Catalog
@@ -26,6 +27,7 @@ from tritium.core.errors import (
 )
 from tritium.core.log_settings import LogSettingsBook, LogSettingsControl
 from tritium.core.model import Model
+from tritium.core.regions import NoRegions, Regions
 from tritium.core.request import NO_SEQUENCE, InferRequest, InferResponse, RequestedOutput, SequenceStep
 from tritium.core.tensor import Tensor
 from tritium.core.trace_settings import TraceSettingsBook, TraceSettingsControl
@@ -37,6 +39,8 @@ EXTENSIONS = (
     "model_repository(unload_dependents)",
     "schedule_policy",
     "model_configuration",
+    "system_shared_memory",
+    "cuda_shared_memory",
     "binary_tensor_data",
     "parameters",
     "statistics",
@@ -98,6 +102,7 @@ class ServerState:
     live: Callable[[], bool] = _always
     labels: Callable[[Model, str], Sequence[str]] = _no_labels
     max_input_bytes: int = 64 << 20
+    regions: Regions = field(default_factory=NoRegions)
     log_settings: LogSettingsControl = field(default_factory=LogSettingsBook)
     trace_settings: TraceSettingsControl = field(default_factory=TraceSettingsBook)
 
@@ -123,22 +128,38 @@ def request_of(call: InferCall[Tensor], model: Model) -> InferRequest:
 
 def chosen_outputs(
     server: ServerState, model: Model, call: InferCall[Tensor], response: InferResponse
-) -> Iterator[tuple[Tensor, bool]]:
-    """Pick the outputs that were asked for, in the model's order, each with whether it goes as bytes.
+) -> Iterator[tuple[Tensor, Form]]:
+    """Pick the outputs that were asked for, in the model's order, each with the form in which it goes.
+
+    What goes through shared memory is written there on the way.
 
     Raises:
-        Refusal: classes are asked of an output that has none.
+        Refusal: classes are asked of an output that has none; the memory that is given is too small.
     """
     wanted = {output.name: output for output in call.outputs}
     for tensor in response.outputs:
         output = wanted.get(tensor.name)
         if output is None:
             if not wanted:
-                yield tensor, call.binary_output
+                yield tensor, _form(binary=call.binary_output)
+        elif output.memory is not None:
+            _write(tensor, output.memory)
+            yield tensor, Form.MEMORY
         elif output.classification:
-            yield _classified(server, model, tensor, output.classification), output.binary
+            yield _classified(server, model, tensor, output.classification), _form(binary=output.binary)
         else:
-            yield tensor, output.binary
+            yield tensor, _form(binary=output.binary)
+
+
+def _form(*, binary: bool) -> Form:
+    return Form.BYTES if binary else Form.JSON
+
+
+def _write(tensor: Tensor, memory: memoryview) -> None:
+    size = tensor.size_bytes
+    if size > len(memory):
+        raise regions.too_small(tensor.name, len(memory), size)
+    memory[:size] = tensor.data
 
 
 def _classified(server: ServerState, model: Model, tensor: Tensor, classes: int) -> Tensor:

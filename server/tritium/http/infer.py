@@ -25,19 +25,19 @@ async def infer(request: Request, server: ServerState, target: Target) -> Respon
             "HTTP end point doesn't support models with decoupled transaction policy",
             hint=f"POST /v2/models/{model.name}/generate_stream, or use gRPC's ModelStreamInfer",
         )
-    call = await decode(request, model, server.max_input_bytes)
+    call = await decode(request, server, model)
     response = await run(request, model, call)
     return await encode(request, server, model, call, response)
 
 
-async def decode(request: Request, model: Model, most: int) -> InferCall[Tensor]:
+async def decode(request: Request, server: ServerState, model: Model) -> InferCall[Tensor]:
     """Read the body: JSON, JSON and tensors, or one raw tensor."""
     body = request.body
     if encoding := request.header(b"content-encoding"):
-        body = await compression.unpack(body, encoding, most)
+        body = await compression.unpack(body, encoding, server.max_input_bytes)
     json_size = infer_request.header_size(request.header(b"inference-header-content-length"), len(body))
     if json_size:
-        return infer_request.decode(body, json_size, model.name, Tensor)
+        return infer_request.decode(body, json_size, model.name, Tensor, server.regions.view)
     inputs = [(spec.name, spec.datatype, full_shape(model, spec, batch=1)) for spec in model.config.inputs.values()]
     return infer_request.decode_raw(body, model.name, inputs, Tensor)
 

@@ -15,7 +15,7 @@ from tritium.compat.v2 import version
 from tritium.compat.v2.refusal import Refusal
 from tritium.core.errors import InferenceError
 from tritium.core.serving import ServerState, error_of
-from tritium.http import answer, generate, health, infer, metadata, repository, settings
+from tritium.http import answer, generate, health, infer, memory, metadata, repository, settings
 from tritium.http.target import Target
 from tritium.wire.http import Handler, Request, Response
 from tritium.wire.prompt import in_task, prompt
@@ -38,7 +38,8 @@ def _route(pattern: str, *, get: Action | None = None, post: Action | None = Non
 
 _MODEL = r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[0-9]+))?"
 _REPOSITORY = r"/v2/repository(?:/(?P<repository>[^/]+))?"
-_REGION = r"/v2/(?P<memory>system|cuda)sharedmemory(?:/region/(?P<region>[^/]+))?"
+_SYSTEM_MEMORY = r"/v2/systemsharedmemory(?:/region/(?P<region>[^/]+))?"
+_CUDA_MEMORY = r"/v2/cudasharedmemory(?:/region/(?P<region>[^/]+))?"
 
 ROUTES = (
     _route(r"/v2/models/stats", get=metadata.statistics),
@@ -58,9 +59,12 @@ ROUTES = (
     _route(_REPOSITORY + r"/models/(?P<name>[^/]+)/unload", post=repository.unload),
     _route(r"/v2/logging", get=settings.logging, post=settings.set_logging),
     _route(r"/v2/trace/setting", get=settings.tracing, post=settings.set_tracing),
-    _route(_REGION + r"/status", get=settings.no_regions),
-    _route(_REGION + r"/register", post=settings.register),
-    _route(_REGION + r"/unregister", post=settings.unregister),
+    _route(_SYSTEM_MEMORY + r"/status", get=memory.system_status),
+    _route(_SYSTEM_MEMORY + r"/register", post=memory.register_system),
+    _route(_SYSTEM_MEMORY + r"/unregister", post=memory.unregister_system),
+    _route(_CUDA_MEMORY + r"/status", get=memory.cuda_status),
+    _route(_CUDA_MEMORY + r"/register", post=memory.register_cuda),
+    _route(_CUDA_MEMORY + r"/unregister", post=memory.unregister_cuda),
 )
 
 

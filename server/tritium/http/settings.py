@@ -1,4 +1,4 @@
-"""Log and trace settings, which can be read, and what is not served yet: setting them, and shared memory."""
+"""Log and trace settings, which can be read and not yet set."""
 
 from tritium.core.serving import (
     LOG_SETTINGS,
@@ -7,8 +7,6 @@ from tritium.core.serving import (
     check_traced,
     fixed_log_settings,
     fixed_trace_settings,
-    unknown_region,
-    unserved_region,
 )
 from tritium.http import answer
 from tritium.http.target import Target
@@ -37,20 +35,3 @@ async def set_tracing(_request: Request, server: ServerState, target: Target) ->
     if target.name:
         check_traced(server.catalog, target.name)
     raise fixed_trace_settings()
-
-
-async def no_regions(_request: Request, _server: ServerState, target: Target) -> Response:
-    """GET /v2/systemsharedmemory/status, /v2/cudasharedmemory/status, of all regions or of one."""
-    if target.region:
-        raise unknown_region(target.memory, target.region)
-    return answer.json([])
-
-
-async def register(_request: Request, _server: ServerState, _target: Target) -> Response:
-    """POST .../region/{region}/register."""
-    raise unserved_region()
-
-
-async def unregister(_request: Request, _server: ServerState, _target: Target) -> Response:
-    """POST .../unregister: nothing can be registered, so nothing is left to do."""
-    return answer.DONE

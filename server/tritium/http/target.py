@@ -10,5 +10,4 @@ class Target:
     name: str = ""
     version: str = ""
     repository: str = ""
-    memory: str = ""
     region: str = ""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Generic, TypeVar
 
 from tritium.compat.v2.elements import Buffer
@@ -12,13 +13,25 @@ MakeTensor = Callable[[str, str, tuple[int, ...], Buffer], T]
 """What the server makes of an input's name, datatype, shape and data."""
 
 
+class Form(Enum):
+    """How an output goes to the client: in the JSON, as bytes behind it, or through memory that the client shares."""
+
+    JSON = "json"
+    BYTES = "bytes"
+    MEMORY = "memory"
+
+
 @dataclass(slots=True)
 class OutputRequest:
-    """An output the client names; `classification` 0 asks for the tensor itself."""
+    """An output the client names; `classification` 0 asks for the tensor itself.
+
+    With `memory` its data is written there and nowhere else.
+    """
 
     name: str
     binary: bool = False
     classification: int = 0
+    memory: memoryview | None = None
 
 
 @dataclass(slots=True)

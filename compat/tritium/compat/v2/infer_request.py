@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from tritium.compat.datatypes import BY_NAME
-from tritium.compat.v2 import json_text, plain_json
+from tritium.compat.v2 import json_text, plain_json, regions
 from tritium.compat.v2.call import InferCall, MakeTensor, OutputRequest, Parameter
 from tritium.compat.v2.elements import from_json, join_bytes
-from tritium.compat.v2.refusal import Code, Refusal, member, missing, not_a, unparsable
+from tritium.compat.v2.refusal import Refusal, member, missing, not_a, unparsable
+from tritium.compat.v2.regions import View
 
 T = TypeVar("T")
 
@@ -45,18 +46,33 @@ def header_size(header: bytes, body_size: int) -> int:
     return size
 
 
-def decode(body: bytes | memoryview, json_size: int, model: str, tensor: MakeTensor[T]) -> InferCall[T]:
+def no_memory(name: str, _offset: int, _byte_size: int) -> memoryview:
+    """Find no region: the `view` of a server without shared memory.
+
+    Raises:
+        Refusal: always.
+    """
+    raise regions.unknown(name)
+
+
+def decode(
+    body: bytes | memoryview, json_size: int, model: str, tensor: MakeTensor[T], region: View = no_memory
+) -> InferCall[T]:
     """Read a body whose first `json_size` bytes are JSON; binary tensors are views into the body, not copies.
+
+    Tensors in shared memory are views into their region, which `region` finds.
 
     Raises:
         Refusal: in Triton's words.
     """
     view = memoryview(body)
     plain = plain_json.decode(view, json_size, tensor)
-    return plain if plain is not None else decode_carefully(view, json_size, model, tensor)
+    return plain if plain is not None else decode_carefully(view, json_size, model, tensor, region)
 
 
-def decode_carefully(view: memoryview, json_size: int, model: str, tensor: MakeTensor[T]) -> InferCall[T]:
+def decode_carefully(
+    view: memoryview, json_size: int, model: str, tensor: MakeTensor[T], region: View = no_memory
+) -> InferCall[T]:
     """Read a body in any of its forms, or say what is wrong with it; as `decode`.
 
     Raises:
@@ -91,6 +107,9 @@ def decode_carefully(view: memoryview, json_size: int, model: str, tensor: MakeT
             )
             continue
         _check_sources(parameters, json_data=False)
+        if SHARED_MEMORY in parameters:
+            call.inputs.append(tensor(name, datatype, shape, _memory(parameters, region).toreadonly()))
+            continue
         if type(size) is not int or size < 0:
             raise member("binary_data_size", _UNSIGNED)
         if at + size > len(view):
@@ -103,7 +122,7 @@ def decode_carefully(view: memoryview, json_size: int, model: str, tensor: MakeT
     if at != len(view):
         raise Refusal(f"unexpected additional input data for model '{model}'")
     if "outputs" in document:
-        call.outputs = [_output(entry, binary=call.binary_output) for entry in _array(document, "outputs")]
+        call.outputs = [_output(entry, region, binary=call.binary_output) for entry in _array(document, "outputs")]
     return call
 
 
@@ -162,13 +181,20 @@ def _check_sources(parameters: Any, *, json_data: bool) -> None:
     if len(given) != 1:
         found = f"set {' '.join(given)}" if given else "no field is set"
         raise Refusal(f"Input must set only one of the following fields: {_SOURCES}. But {found}")
-    if given == [f"'{SHARED_MEMORY}'"]:
-        raise no_region(parameters[SHARED_MEMORY])
 
 
-def no_region(name: object) -> Refusal:
-    """Refuse a shared memory region; none can be registered yet, so none is known."""
-    return Refusal(f"Unable to find shared memory region: '{name}'", Code.NOT_FOUND)
+no_region = regions.unknown
+
+
+def _memory(parameters: dict[str, Any], region: View) -> memoryview:
+    """Find the memory that a tensor's parameters name."""
+    name = parameters[SHARED_MEMORY]
+    if type(name) is not str:
+        raise member(SHARED_MEMORY, _STRING)
+    offset, size = (
+        _unsigned(key, parameters.get(key, 0)) for key in ("shared_memory_offset", "shared_memory_byte_size")
+    )
+    return region(name, offset, size)
 
 
 def _read_parameters(parameters: Any, call: InferCall[Any]) -> None:
@@ -203,7 +229,7 @@ def custom_parameter(key: str, value: Any) -> Parameter:
     return value  # type: ignore[no-any-return]  # the line above has narrowed it in all but name
 
 
-def _output(entry: Any, *, binary: bool) -> OutputRequest:
+def _output(entry: Any, region: View, *, binary: bool) -> OutputRequest:
     output = OutputRequest(_text(entry, "name"), binary)
     parameters = entry.get("parameters")
     if not parameters:
@@ -214,7 +240,8 @@ def _output(entry: Any, *, binary: bool) -> OutputRequest:
         for other in ("binary_data", "classification"):
             if parameters.get(other):
                 raise Refusal(f"Output can't set both '{SHARED_MEMORY}' and '{other}'")
-        raise no_region(parameters[SHARED_MEMORY])
+        output.memory = _memory(parameters, region)
+        return output
     if "binary_data" in parameters:
         output.binary = _boolean("binary_data", parameters["binary_data"])
     if "classification" in parameters:

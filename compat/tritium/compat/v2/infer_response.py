@@ -9,7 +9,7 @@ from typing import Protocol
 
 import orjson
 
-from tritium.compat.v2.call import Parameter
+from tritium.compat.v2.call import Form, Parameter
 from tritium.compat.v2.elements import Buffer, to_json
 
 
@@ -27,9 +27,11 @@ def encode(
     version: str,
     request_id: str,
     parameters: Mapping[str, Parameter],
-    outputs: Iterable[tuple[TensorLike, bool]],
+    outputs: Iterable[tuple[TensorLike, Form]],
 ) -> tuple[bytes, list[Buffer]]:
-    """Write a response whose outputs go as bytes (True) or as JSON; return the JSON and the tensors after it.
+    """Write a response whose outputs go in their forms; return the JSON and the tensors after it.
+
+    An output whose data is in shared memory already has its name, datatype and shape written, as Triton does.
 
     Raises:
         Refusal: an output has no JSON form.
@@ -40,14 +42,16 @@ def encode(
     parts.append(b',"outputs":[')
     blobs: list[Buffer] = []
     comma = b""
-    for tensor, binary in outputs:
+    for tensor, form in outputs:
         data = tensor.data
         parts += [comma, _output_head(tensor.name, tensor.datatype, tensor.shape)]
         comma = b","
-        if binary:
+        if form is Form.BYTES:
             size = data.nbytes if isinstance(data, memoryview) else len(data)
             parts.append(b',"parameters":{"binary_data_size":%d}}' % size)
             blobs.append(data)
+        elif form is Form.MEMORY:
+            parts.append(b"}")
         else:
             parts += [b',"data":', to_json(tensor.datatype, data), b"}"]
     parts.append(b"]}")
