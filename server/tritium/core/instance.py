@@ -12,7 +12,8 @@ class Job:
     """A request on its way through a scheduler, with where its responses go and its moments (ns, monotonic).
 
     `priority` is the level it waits at (1 comes first; 0 where the model has no levels); from `deadline_ns` on
-    its queue policy has given it up (0: never).
+    its queue policy has given it up (0: never). An instance that wants to execute the request once more (Triton's
+    TRITONSERVER_REQUEST_RELEASE_RESCHEDULE) sets `again` before its execution ends, and sends no final response.
     """
 
     request: InferRequest
@@ -22,6 +23,7 @@ class Job:
     started_ns: int = 0
     priority: int = 0
     deadline_ns: int = 0
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
