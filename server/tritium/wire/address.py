@@ -9,8 +9,10 @@ from tritium.wire.errors import ListenError
 BACKLOG = 1024
 
 
-async def bind(host: str, port: int) -> list[socket.socket]:
+async def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
     """Bind every address of `host` to one port; "" means every address of this machine.
+
+    The kernel spreads new connections over all processes that bound the port as `shared`.
 
     Raises:
         ListenError: See there.
@@ -30,6 +32,8 @@ async def bind(host: str, port: int) -> list[socket.socket]:
             sockets.append(sock)
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             _prepare(sock)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

@@ -6,6 +6,7 @@ Two transports run the same table of methods: our own HTTP/2 protocol (`wire.h2`
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from tritium.wire.status import Status
@@ -65,6 +66,15 @@ Unary = Callable[[bytes | memoryview, Call], Awaitable[Reply]]
 Bidi = Callable[[AsyncIterator[bytes | memoryview], Call], Awaitable[None]]
 
 
+class Effort(StrEnum):
+    """How much time goes into compressing an answer."""
+
+    NONE = "none"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
 @dataclass(frozen=True, slots=True)
 class Methods:
     """The methods of a server by full path, e.g. /inference.GRPCInferenceService/ModelInfer."""
@@ -73,6 +83,32 @@ class Methods:
     bidi: Mapping[str, Bidi] = field(default_factory=dict)
     prompt: frozenset[str] = frozenset()
     """Unary methods that may run without a task (see `wire.prompt`)."""
+    compressed: frozenset[str] = frozenset()
+    """Methods whose answers are compressed where the client takes it and it makes them smaller."""
+    effort: Effort = Effort.NONE
+    """What is spent on `compressed` methods; NONE compresses nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keepalive:
+    """Who pings whom, and how old a connection gets: gRPC's channel arguments of the same meaning; 0 is no bound."""
+
+    ping_s: float = 0.0
+    """After so long a silence the client is asked whether it is there."""
+    answer_s: float = 20.0
+    """A client that has not answered by then is given up."""
+    without_calls: bool = False
+    """Whether pings go both ways on a connection that has no call under way."""
+    pings_without_data: int = 2
+    """How many pings are sent before the next message; more would trouble proxies."""
+    client_ping_s: float = 300.0
+    """A client that pings sooner than this, with nothing sent to it in between, earns a strike."""
+    strikes: int = 0
+    """How many are forgiven before the connection is closed."""
+    age_s: float = 0.0
+    """At this age, give or take a tenth, a connection takes no new calls, so that clients go to look for servers."""
+    age_grace_s: float = 0.0
+    """How long calls under way may go on after that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +126,4 @@ class GrpcLimits:
     """From the accepted socket to the client's first SETTINGS."""
     stall_s: float = 60.0
     """How long a finished answer may wait for a client that takes nothing."""
+    keepalive: Keepalive = Keepalive()

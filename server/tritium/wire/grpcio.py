@@ -5,7 +5,7 @@ report a cancelled stream of requests as one that ended well, when the news of t
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, Never, TypeVar
 
 import grpc  # type: ignore[import-untyped]  # grpcio ships no types
@@ -15,7 +15,7 @@ import structlog
 from tritium.wire.address import bind
 from tritium.wire.errors import TlsError
 from tritium.wire.gate import Gate
-from tritium.wire.grpc import Bidi, Call, GrpcError, GrpcLimits, Methods, Reply, Unary
+from tritium.wire.grpc import Bidi, Call, Effort, GrpcError, GrpcLimits, Keepalive, Methods, Reply, Unary
 from tritium.wire.status import Status
 from tritium.wire.tls import Tls
 
@@ -23,6 +23,12 @@ UNREAD_MESSAGES = 16
 """Requests that wait for a streaming handler; grpcio's flow control holds back more."""
 
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+_COMPRESSION = {
+    Effort.NONE: None,
+    Effort.LOW: grpc.Compression.Gzip,
+    Effort.MEDIUM: grpc.Compression.Deflate,
+    Effort.HIGH: grpc.Compression.Deflate,
+}
 _END = object()
 T = TypeVar("T")
 
@@ -39,7 +45,7 @@ class GrpcioListener:
 
     @classmethod
     async def start(
-        cls, methods: Methods, *, host: str, port: int, limits: GrpcLimits, tls: Tls | None
+        cls, methods: Methods, *, host: str, port: int, limits: GrpcLimits, tls: Tls | None, shared: bool
     ) -> "GrpcioListener":
         """Open the port; `limits` gives the size of messages and the number of calls.
 
@@ -48,14 +54,17 @@ class GrpcioListener:
             TlsError: The certificates cannot be used.
         """
         # grpcio reports every failure to bind in the same words; ours tell them apart.
-        sockets = await bind(host, port)
+        sockets = await bind(host, port, shared=shared)
         port = sockets[0].getsockname()[1]
         for sock in sockets:
             sock.close()
         server = grpc.aio.server(
             handlers=(_Table(methods),),
+            # Its asyncio server cannot compress by method, so here the small answers are compressed as well.
+            compression=_COMPRESSION[methods.effort] if methods.compressed else None,
             options=(
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(shared)),
+                *_channel_arguments(limits.keepalive),
                 ("grpc.max_receive_message_length", limits.message_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_metadata_size", limits.header_bytes),
@@ -73,6 +82,23 @@ class GrpcioListener:
     async def close(self, grace_s: float) -> None:
         """Stop accepting, let calls in flight finish for up to `grace_s` seconds, then end what is left."""
         await self._server.stop(grace_s)
+
+
+def _channel_arguments(keepalive: Keepalive) -> Iterator[tuple[str, int]]:
+    """Name what is asked for; what is not keeps grpcio's own value."""
+    strikes = keepalive.strikes
+    for name, seconds in (
+        ("grpc.keepalive_time_ms", keepalive.ping_s),
+        ("grpc.keepalive_timeout_ms", keepalive.answer_s),
+        ("grpc.http2.min_ping_interval_without_data_ms", keepalive.client_ping_s if strikes else 0),
+        ("grpc.max_connection_age_ms", keepalive.age_s),
+        ("grpc.max_connection_age_grace_ms", keepalive.age_grace_s),
+    ):
+        if seconds:
+            yield name, round(seconds * 1000)
+    yield "grpc.keepalive_permit_without_calls", int(keepalive.without_calls)
+    yield "grpc.http2.max_pings_without_data", keepalive.pings_without_data
+    yield "grpc.http2.max_ping_strikes", strikes
 
 
 class _Table(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types
@@ -203,7 +229,7 @@ def _bidi(path: str, handler: Bidi) -> Callable[[AsyncIterator[bytes], Any], Awa
 
 
 async def _unimplemented(requests: AsyncIterator[bytes | memoryview], call: Call) -> None:  # noqa: ARG001  # a Bidi
-    raise GrpcError(Status.UNIMPLEMENTED, f"unknown method {call.method}")
+    raise GrpcError(Status.UNIMPLEMENTED, "")
 
 
 def _start(work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":

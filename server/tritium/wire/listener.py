@@ -6,13 +6,14 @@ await listener.close(grace_s=30)
 """
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
 from tritium.wire.address import BACKLOG, bind
-from tritium.wire.grpc import GrpcLimits, Methods
+from tritium.wire.grpc import GrpcLimits, Keepalive, Methods
 from tritium.wire.h1.connection import HttpConnection
 from tritium.wire.h2.connection import GrpcConnection, scratch_bytes
 from tritium.wire.http import Handler, HttpLimits
@@ -49,9 +50,15 @@ class _SocketListener:
 
 
 async def listen_http(
-    handler: Handler, *, host: str, port: int, limits: HttpLimits | None = None, tls: Tls | None = None
+    handler: Handler,
+    *,
+    host: str,
+    port: int,
+    limits: HttpLimits | None = None,
+    tls: Tls | None = None,
+    shared: bool = False,
 ) -> Listener:
-    """Serve HTTP/1.1 on `host`:`port` (0 takes a free one).
+    """Serve HTTP/1.1 on `host`:`port` (0 takes a free one), `shared` with other processes that share it as well.
 
     Raises:
         ListenError: The address is taken, forbidden or not this machine's.
@@ -61,42 +68,54 @@ async def listen_http(
     roster = Roster(secure=tls is not None, sweep_s=_sweep_s(limits.idle_s, limits.header_s))
     context = tls.context("http/1.1") if tls is not None else None
     connection = partial(HttpConnection, handler, limits, roster)
-    return await _listen(connection, roster, host, port, context, limits.header_s)
+    return await _listen(connection, roster, await bind(host, port, shared=shared), host, context, limits.header_s)
 
 
 async def listen_grpc(
-    methods: Methods, *, host: str, port: int, limits: GrpcLimits | None = None, tls: Tls | None = None
+    methods: Methods,
+    *,
+    host: str,
+    port: int,
+    limits: GrpcLimits | None = None,
+    tls: Tls | None = None,
+    shared: bool = False,
 ) -> Listener:
     """Serve gRPC on our own HTTP/2; same errors as `listen_http`."""
     limits = limits or GrpcLimits()
     roster = Roster(
         secure=tls is not None,
-        sweep_s=_sweep_s(limits.handshake_s, limits.stall_s),
+        sweep_s=_sweep_s(limits.handshake_s, limits.stall_s, *_durations_s(limits.keepalive)),
         scratch_bytes=scratch_bytes(limits),
     )
     context = tls.context("h2") if tls is not None else None
     connection = partial(GrpcConnection, methods, limits, roster)
-    return await _listen(connection, roster, host, port, context, limits.handshake_s)
+    return await _listen(connection, roster, await bind(host, port, shared=shared), host, context, limits.handshake_s)
 
 
 async def listen_grpcio(
-    methods: Methods, *, host: str, port: int, limits: GrpcLimits | None = None, tls: Tls | None = None
+    methods: Methods,
+    *,
+    host: str,
+    port: int,
+    limits: GrpcLimits | None = None,
+    tls: Tls | None = None,
+    shared: bool = False,
 ) -> Listener:
     """Serve the same methods on grpcio's server, the reference transport; same errors as `listen_http`."""
     from tritium.wire.grpcio import GrpcioListener  # noqa: PLC0415  # grpcio takes 0.1 s to import; few need it
 
-    return await GrpcioListener.start(methods, host=host, port=port, limits=limits or GrpcLimits(), tls=tls)
+    limits = limits or GrpcLimits()
+    return await GrpcioListener.start(methods, host=host, port=port, limits=limits, tls=tls, shared=shared)
 
 
 async def _listen(
     connection: Callable[[], asyncio.BaseProtocol],
     roster: Roster,
+    sockets: list[socket.socket],
     host: str,
-    port: int,
     context: ssl.SSLContext | None,
     handshake_s: float,
 ) -> Listener:
-    sockets = await bind(host, port)
     keep_freed_memory()
     look_for_circles_less()
     timeout_s = handshake_s if context is not None and handshake_s else None
@@ -107,6 +126,10 @@ async def _listen(
         for each in sockets
     ]
     return _SocketListener(host, sockets[0].getsockname()[1], servers, roster)
+
+
+def _durations_s(keepalive: Keepalive) -> tuple[float, ...]:
+    return keepalive.ping_s, keepalive.answer_s, keepalive.age_s, keepalive.age_grace_s
 
 
 def _sweep_s(*limits_s: float) -> float:

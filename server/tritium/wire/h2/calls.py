@@ -1,7 +1,10 @@
 """The calls of one connection: which streams are open, what comes for them, and how each ends."""
 
-from tritium.wire.grpc import GrpcError, GrpcLimits, Methods
+from functools import partial
+
+from tritium.wire.grpc import Effort, GrpcError, GrpcLimits, Methods
 from tritium.wire.h2 import replies
+from tritium.wire.h2.compressed import CompressedStream
 from tritium.wire.h2.flow import Credit
 from tritium.wire.h2.frames import Code, ConnectionFault, StreamFault, pack_reset, pack_window_update
 from tritium.wire.h2.guard import RAPID_S, RESET_BURST, RESET_PER_S, Budget
@@ -32,6 +35,7 @@ class Calls:
         self._methods = methods
         self._limits = limits
         self._handling = Handling(methods, roster, outbox)
+        self._stream = partial(CompressedStream, methods) if methods.effort is not Effort.NONE else Stream
         self._streams: dict[int, Stream] = {}
         self._forgiven: dict[int, bool] = {}
         """The streams that we ended first, and whether the peer was told to stop sending."""
@@ -63,7 +67,7 @@ class Calls:
         ):
             raise StreamFault(stream_id, Code.REFUSED_STREAM, "too many calls at once")
         assembler = Assembler(head.encoding, limits.message_bytes)
-        stream = Stream(self, stream_id, head, assembler, Credit(limits.stream_window))
+        stream = self._stream(self, stream_id, head, assembler, Credit(limits.stream_window))
         self._streams[stream_id] = stream
         stream.half_closed = half_closed
         if head.http_status != 200:
@@ -77,7 +81,7 @@ class Calls:
             stream.streaming = True
             self._handling.start_bidi(stream)
         elif head.path not in self._methods.unary:
-            stream.fail(Status.UNIMPLEMENTED, f"unknown method {head.path}")
+            stream.fail(Status.UNIMPLEMENTED, "")  # as grpc's core says it: with nothing
         elif half_closed:
             self._half_close(stream)
 

@@ -6,6 +6,7 @@ GREETING --preface, SETTINGS--> OPEN --wind_down, GOAWAY--> DRAINING --last call
 """
 
 import asyncio
+import random
 
 import structlog
 
@@ -30,6 +31,7 @@ from tritium.wire.h2.frames import (
 )
 from tritium.wire.h2.guard import CONTROL_BURST, CONTROL_PER_S, Budget
 from tritium.wire.h2.headers import HeadDecoder
+from tritium.wire.h2.keepalive import Pings
 from tritium.wire.h2.outbox import TURN_BYTES, Outbox
 from tritium.wire.h2.reader import DIRECT_BYTES, FrameReader
 from tritium.wire.h2.settings import DATA_FRAME_BYTES, pack_hello, unpack_settings
@@ -37,8 +39,10 @@ from tritium.wire.roster import Roster
 
 LINGER_S = 2.0
 """How long a peer that was given up on may take to read why."""
+NEVER = float("inf")
 FAREWELL = b"farewell"
 """The PING behind the first GOAWAY: once it is answered, no call can be on its way any more."""
+ARE_YOU_THERE = b"keepaliv"
 NOT_HTTP2 = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: 54\r\nconnection: close\r\n\r\n"
     b'{"error":"this port speaks gRPC, which needs HTTP/2"}\n'
@@ -71,7 +75,12 @@ class GrpcConnection(asyncio.BufferedProtocol):
         self._decoder = HeadDecoder(list_bytes=limits.header_bytes)
         self._credit = Credit(limits.connection_window)
         self._controls = Budget("control frames", CONTROL_BURST, CONTROL_PER_S, roster.loop.time)
-        self._since = roster.loop.time()
+        self._since = now = roster.loop.time()
+        self._pings = Pings(limits.keepalive, now)
+        self._heard = False
+        self._retires_at = retirement(limits.keepalive.age_s, now)
+        self._ends_at = NEVER
+        self._leaving = ""
         self._unsent = 0
         self._greeted = False
         self._closed = False
@@ -114,6 +123,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
         """Take what was read."""
         if self._closed:
             return
+        self._heard = True
         try:
             self._reader.advance(nbytes)
         except ConnectionFault as fault:
@@ -205,6 +215,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
 
     def _on_window_update(self, stream_id: int, payload: bytes) -> None:
         _expect(payload, 4)
+        self._pings.forgive()
         credit = int.from_bytes(payload, "big") & STREAM_MASK
         if not credit:
             if stream_id:
@@ -239,10 +250,15 @@ class GrpcConnection(asyncio.BufferedProtocol):
         _expect(payload, 8)
         if not flags & ACK:
             self._outbox.control(pack_frame(Kind.PING, ACK, 0, payload))
-        elif payload == FAREWELL and self._roster.closing:
+            self._pings.received(self._roster.loop.time(), self._sent(), idle=not self._calls)
+        elif payload == FAREWELL and self._leaving:
             self._calls.refuse_above = self._calls.last_id
-            self._outbox.control(pack_goaway(self._calls.last_id, Code.NO_ERROR, "the server is shutting down"))
+            self._outbox.control(pack_goaway(self._calls.last_id, Code.NO_ERROR, self._leaving))
             self._close_if_done()
+
+    def _sent(self) -> tuple[int, int]:
+        """Return what changes whenever headers or messages leave."""
+        return self._outbox.window, self._calls.last_id
 
     def _account(self, stream_id: int, held: int) -> None:
         """Count DATA against the connection's window, whatever becomes of it, and give the window back."""
@@ -292,12 +308,16 @@ class GrpcConnection(asyncio.BufferedProtocol):
             self._transport.close()
 
     def wind_down(self) -> None:
-        """Ask the client to go, and close when the calls under way have ended; called once."""
+        """Ask the client to go, and close when the calls under way have ended."""
         if not self._greeted or self._closed:
             self._transport.abort()
-        else:
-            goaway = pack_goaway(STREAM_MASK, Code.NO_ERROR, "the server is shutting down")
-            self._outbox.control(goaway + pack_frame(Kind.PING, 0, 0, FAREWELL))
+        elif not self._leaving:
+            self._leave("the server is shutting down")
+
+    def _leave(self, reason: str) -> None:
+        self._leaving = reason
+        goaway = pack_goaway(STREAM_MASK, Code.NO_ERROR, reason)
+        self._outbox.control(goaway + pack_frame(Kind.PING, 0, 0, FAREWELL))
 
     def abort(self) -> None:
         """Drop the connection at once."""
@@ -312,9 +332,29 @@ class GrpcConnection(asyncio.BufferedProtocol):
             if unsent == 0 or unsent < self._unsent:
                 self._since = now
             self._calls.expire(now)
+            self._keep_alive(now)
         self._unsent = unsent
         if limit and now - self._since > limit:
             self._transport.abort()
+
+    def _keep_alive(self, now: float) -> None:
+        """Ask a silent client whether it is there, and send one away whose connection is old."""
+        keepalive = self._limits.keepalive
+        heard, self._heard = self._heard, False
+        if self._pings.due(now, self._sent(), heard=heard, idle=not self._calls):
+            self._outbox.control(pack_frame(Kind.PING, 0, 0, ARE_YOU_THERE))
+        elif self._pings.lost(now) or now > self._ends_at:
+            log.info("grpc_connection_ended", peer=self._calls.peer, why="age" if now > self._ends_at else "silence")
+            self._transport.abort()
+        elif now > self._retires_at and not self._leaving:
+            self._leave("max_age")
+            if keepalive.age_grace_s:
+                self._ends_at = now + keepalive.age_grace_s
+
+
+def retirement(age_s: float, now: float) -> float:
+    """Return when a connection made now is too old; not all that were made together go together."""
+    return now + age_s * random.uniform(0.9, 1.1) if age_s else NEVER  # noqa: S311  # no secret
 
 
 def _expect(payload: bytes, size: int, stream_id: int = 1, *, on_stream: bool = False) -> None:

@@ -53,6 +53,7 @@ class Head(NamedTuple):
     metadata: tuple[Field, ...]
     timeout_s: float | None = None
     encoding: bytes = b"identity"
+    accepts: bytes = b""
     content_length: int | None = None
     http_status: int = 200
     malformed: str = ""
@@ -139,6 +140,7 @@ def read_head(fields: list[Field]) -> Head:
         metadata=tuple(metadata),
         timeout_s=read_timeout(special.get(b"grpc-timeout", b"")),
         encoding=special.get(b"grpc-encoding", b"identity"),
+        accepts=special.get(b"grpc-accept-encoding", b""),
         content_length=None if length is None else int(length),
         http_status=status,
     )

@@ -24,7 +24,7 @@ from tritium.wire.h2.frames import (
     pack_head,
 )
 from tritium.wire.h2.outlet import Outlet
-from tritium.wire.h2.replies import INITIAL
+from tritium.wire.h2.replies import INITIAL, literal
 from tritium.wire.http import Buffer
 
 TURN_BYTES = 128 << 10
@@ -72,14 +72,21 @@ class Outbox:
         """Do not wait for the end of the turn."""
         self._batch.flush()
 
-    def send(self, outlet: Outlet, message: Reply, trailers: bytes | None = None) -> None:
-        """Send a message; `trailers`, when given, end the stream after it."""
+    def announce(self, outlet: Outlet, encoding: bytes) -> None:
+        """Send response headers that name the encoding of what follows, unless headers have left."""
+        if not outlet.begun:
+            outlet.begun = True
+            block = INITIAL + literal(b"grpc-encoding", encoding)
+            self.control(pack_head(len(block), _HEADERS, END_HEADERS, outlet.stream_id) + block)
+
+    def send(self, outlet: Outlet, message: Reply, trailers: bytes | None = None, *, flag: bytes = b"\0") -> None:
+        """Send a message; `trailers`, when given, end the stream after it; `flag` tells whether it is compressed."""
         parts: Sequence[Buffer] = (message,) if isinstance(message, (bytes, memoryview)) else message
         size = 0
         for part in parts:
             size += part.nbytes if isinstance(part, memoryview) else len(part)
         framed = size + 5
-        prefix = b"\0" + size.to_bytes(4, "big")
+        prefix = flag + size.to_bytes(4, "big")
         if (
             framed <= self.frame_bytes
             and framed <= outlet.window
