@@ -158,8 +158,12 @@ async def serve(write_model):
     """Open instances of models given as code; they are closed, and looked after for what they leave, at the end."""
     served = []
 
-    async def open_one(code: str, config: str = ANY_FP32, name: str = "m", **host) -> Served:
+    async def open_one(
+        code: str, config: str = ANY_FP32, name: str = "m", files: dict[str, str] | None = None, **host
+    ) -> Served:
         source = write_model(code, config, name)
+        for path, text in (files or {}).items():
+            (source.version_folder / path).write_text(text)
         place = InstancePlace(f"{name}_0_0")
         instance = await asyncio.wait_for(PythonBackend().open(source, place, BackendHost(**host)), PATIENCE_S)
         served.append(Served(instance, name))

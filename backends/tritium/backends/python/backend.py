@@ -6,8 +6,9 @@ from pathlib import Path
 from tritium.backends.contract import BackendHost, InstancePlace, ModelSource
 from tritium.backends.python.instance import PythonInstance
 from tritium.backends.python.interpreter import interpreter_of
+from tritium.backends.python.process_worker import ProcessWorker
 from tritium.backends.python.starter import Starter, load_message, timeouts_of
-from tritium.backends.python.worker import Timeouts, Worker
+from tritium.backends.python.worker import Timeouts
 from tritium.compat.config.json import BadConfigJson, from_json
 from tritium.compat.config.model import ModelConfig, from_proto
 from tritium.core.errors import ModelFailed
@@ -32,7 +33,7 @@ class PythonBackend:
             return config
         interpreter = interpreter_of(source)
         try:
-            worker = Worker(config.name, interpreter, lambda _: None, lambda _: None)
+            worker = ProcessWorker(config.name, interpreter, lambda _: None, lambda _: None)
         except OSError as error:
             raise ModelFailed(f"cannot start a process to complete model '{config.name}': {error}") from None
         try:

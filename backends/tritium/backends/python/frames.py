@@ -243,7 +243,9 @@ class Finalized(msgspec.Struct, array_like=True, gc=False, tag="finalized"):
     """The last message of a process."""
 
 
-Down = Load | Execute | Cancel | Grown | Freed | Answer | Outcome | AskReady | Finalize
+Task = Load | Execute | AskReady | Finalize
+"""What a model does one after the other."""
+Down = Task | Cancel | Grown | Freed | Answer | Outcome
 Up = (
     Started
     | Loaded

@@ -164,12 +164,10 @@ class PythonInstance:
             self._open[key] = job
             job.request.on_cancel(partial(self._cancel, key))
         message = frames.Execute(number, requests)
-        if self._running:
-            worker.post(message)
-        else:
-            # An idle process begins at once; what comes while it works is gathered.
-            worker.post_now(message)
+        # An idle process begins at once; what comes while it works is gathered.
+        post = worker.post if self._running else worker.post_now
         self._running[number] = execution
+        post(message)
 
     def _cancel(self, key: int) -> None:
         if key in self._open and self._worker is not None:

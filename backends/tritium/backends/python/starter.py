@@ -9,6 +9,9 @@ from tritium.backends.contract import BackendHost, InstancePlace, ModelSource
 from tritium.backends.python import frames
 from tritium.backends.python.calls import Calls
 from tritium.backends.python.interpreter import interpreter_of
+from tritium.backends.python.local.worker import LocalWorker
+from tritium.backends.python.mode import ExecutionMode, execution_mode
+from tritium.backends.python.process_worker import ProcessWorker
 from tritium.backends.python.worker import Timeouts, Worker
 from tritium.compat.config.json import to_json
 from tritium.core.errors import InvalidArgument, ModelFailed
@@ -96,13 +99,19 @@ class Starter:
             on_lost(worker, said)
 
         load = load_message(self.source, self.place, runtime=self.runtime)
-        interpreter = interpreter_of(self.source)
-        try:
-            worker = Worker(self.place.name, interpreter, take, lost)
-        except OSError as error:
-            raise ModelFailed(f"cannot start the process of model instance '{self.place.name}': {error}") from None
+        worker = self._worker(take, lost)
         await worker.load(load, self.timeouts)
         return worker
+
+    def _worker(self, take: Callable[[frames.Up], None], lost: Callable[[str], None]) -> Worker:
+        mode = ExecutionMode.PROCESS if self.runtime else execution_mode(self.source.config)
+        if mode is not ExecutionMode.PROCESS:
+            return LocalWorker(self.place.name, take, lost, inline=mode is ExecutionMode.INLINE)
+        interpreter = interpreter_of(self.source)
+        try:
+            return ProcessWorker(self.place.name, interpreter, take, lost)
+        except OSError as error:
+            raise ModelFailed(f"cannot start the process of model instance '{self.place.name}': {error}") from None
 
     def forget(self) -> None:
         """Drop what the model leaves with the server: its metrics."""

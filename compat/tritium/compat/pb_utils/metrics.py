@@ -23,7 +23,8 @@ class Metric:
         self._kind = family.kind
         self._value = 0.0
         self._lock = threading.Lock()
-        self._number = runtime().define_metric(family.name, family.description, family.kind.value, labels, buckets)
+        self._runtime = runtime()
+        self._number = self._runtime.define_metric(family.name, family.description, family.kind.value, labels, buckets)
 
     def increment(self, value: float) -> None:
         """Add to a counter or gauge."""
@@ -32,7 +33,7 @@ class Metric:
             raise TritonModelException("Failed to increment metric value: counters can only go up")
         with self._lock:
             self._value += value
-            runtime().change_metric(self._number, "increment", float(value))
+            self._runtime.change_metric(self._number, "increment", float(value))
 
     def set(self, value: float) -> None:
         """Set a gauge."""
@@ -40,13 +41,13 @@ class Metric:
         self._refuse(MetricKind.COUNTER, "set")
         with self._lock:
             self._value = float(value)
-            runtime().change_metric(self._number, "set", float(value))
+            self._runtime.change_metric(self._number, "set", float(value))
 
     def observe(self, value: float) -> None:
         """Count a value into a histogram."""
         if self._kind is not MetricKind.HISTOGRAM:
             raise TritonModelException(f"Failed to observe metric value: a {self._kind.value} has no observe()")
-        runtime().change_metric(self._number, "observe", float(value))
+        self._runtime.change_metric(self._number, "observe", float(value))
 
     def value(self) -> float:
         """Return what this model has reported of a counter or gauge."""

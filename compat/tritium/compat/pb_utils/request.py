@@ -18,6 +18,8 @@ from tritium.compat.pb_utils.tensor import Tensor
 if TYPE_CHECKING:
     import asyncio
 
+    from tritium.compat.pb_utils.runtime import Runtime
+
 
 class InferenceTrace:
     """The trace that a request belongs to; hand it to requests of other models to keep them in it."""
@@ -49,10 +51,14 @@ class InferenceRequest:
         "_outputs",
         "_parameters",
         "_request_id",
+        "_runtime",
         "_sender",
         "_timeout",
         "_trace",
     )
+
+    _runtime: "Runtime"
+    """Of a request that came to the model."""
 
     def __init__(  # Triton's own parameters, in Triton's order
         self,
@@ -174,12 +180,12 @@ class InferenceRequest:
         if self._sender is None:
             if self._key == NOT_OURS:
                 raise TritonModelException("a request that the model made itself has no response sender")
-            self._sender = InferenceResponseSender(self._key)
+            self._sender = InferenceResponseSender(self._key, self._runtime)
         return self._sender
 
     def is_cancelled(self) -> bool:
         """Tell whether the client took the request back."""
-        return self._key != NOT_OURS and runtime().cancelled(self._key)
+        return self._key != NOT_OURS and self._runtime.cancelled(self._key)
 
     def exec(self, decoupled: bool = False) -> InferenceResponse | ResponseIterator:  # noqa: FBT001, FBT002  # Triton's
         """Run the request on its model and wait; `decoupled` returns an iterator of responses."""
@@ -232,8 +238,10 @@ class ReceivedRequest(InferenceRequest):
         flags: int,
         timeout: int,
         parameters: dict[str, Any] | None,
+        runtime: "Runtime",
     ) -> None:
         self._key = key
+        self._runtime = runtime
         self._inputs = inputs
         self._outputs = outputs
         self._request_id = request_id
@@ -249,4 +257,4 @@ class ReceivedRequest(InferenceRequest):
     def __del__(self) -> None:
         # With a sender, the sender notices.
         if self._sender is None:
-            runtime().dropped(self._key)
+            self._runtime.dropped(self._key)

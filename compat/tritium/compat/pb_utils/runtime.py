@@ -1,6 +1,11 @@
-"""What a model's process lends these classes: the way to the server. Bound once, before the model is imported."""
+"""What a model's process lends these classes: the way to the server.
 
+Bound once where a process is one model's; where models share one, lent to the module of each.
+"""
+
+import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -70,19 +75,44 @@ class Runtime(Protocol):
 
 
 _bound: list[Runtime] = []
+_lent: dict[str, Runtime] = {}
+"""By the names of modules, where models share a process."""
 
 
 def bind(runtime: Runtime) -> None:
-    """Let these classes speak through `runtime`."""
+    """Let these classes speak through `runtime`: this process is one model's."""
     _bound[:] = [runtime]
 
 
+def lend(module: str, runtime: Runtime) -> None:
+    """Let these classes speak through `runtime` where the module of that name calls them, directly or not."""
+    _lent[module] = runtime
+
+
+def take_back(module: str) -> None:
+    """Undo `lend`."""
+    _lent.pop(module, None)
+
+
 def runtime() -> Runtime:
-    """Return the bound runtime.
+    """Return the runtime of the model that calls.
 
     Raises:
-        RuntimeError: outside a model's process.
+        RuntimeError: outside a model, or on a thread that nothing in the model's own module started.
     """
-    if not _bound:
-        raise RuntimeError("triton_python_backend_utils can reach the server only inside a model's process")
-    return _bound[0]
+    if _bound:
+        return _bound[0]
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # the documented way to ask who calls
+    while frame is not None:
+        found = _lent.get(frame.f_globals.get("__name__", ""))
+        if found is not None:
+            return found
+        frame = frame.f_back
+    if len(_lent) == 1:
+        return next(iter(_lent.values()))
+    if _lent:
+        raise RuntimeError(
+            "several models share this process, and which of them calls triton_python_backend_utils cannot be told "
+            "on this thread: start it with a function of model.py, or let the model have a process of its own"
+        )
+    raise RuntimeError("triton_python_backend_utils can reach the server only inside a model's process")

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from tritium.compat.pb_utils.errors import TritonModelException
 from tritium.compat.pb_utils.response import InferenceResponse
-from tritium.compat.pb_utils.runtime import runtime
 
 if TYPE_CHECKING:
     from tritium.compat.pb_utils.runtime import Runtime
@@ -25,9 +24,9 @@ class InferenceResponseSender:
 
     __slots__ = ("_closed", "_key", "_lock", "_runtime", "_sent")
 
-    def __init__(self, key: int) -> None:
+    def __init__(self, key: int, runtime: "Runtime") -> None:
         self._key = key
-        self._runtime: Runtime = runtime()
+        self._runtime = runtime
         self._closed = False
         self._sent = 0
         self._lock = threading.Lock()

@@ -35,7 +35,7 @@ def main() -> None:
     tritium.__path__ = portions
     sys.modules["tritium"] = tritium
     try:
-        from tritium.backends.python.process.host import Host  # noqa: PLC0415  # importable only from here on
+        from tritium.backends.python.process.service import Service  # noqa: PLC0415  # importable only from here on
     except ImportError as error:
         text = (
             f"the interpreter {sys.executable} (Python {sys.version.split()[0]}) cannot run models: {error}. "
@@ -43,7 +43,7 @@ def main() -> None:
         ).encode()
         sock.sendall(struct.pack("<I", len(text) + 1) + b"!" + text)
         sys.exit(1)
-    Host(sock, inbound, outbound).run()
+    Service(sock, inbound, outbound).run()
 
 
 if __name__ == "__main__":

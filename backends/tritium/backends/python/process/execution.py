@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from tritium.backends.python import frames
 from tritium.backends.python.process.blame import describe
 from tritium.backends.python.process.link import Link
-from tritium.backends.python.process.tensors import TensorCodec
 from tritium.compat.pb_utils import InferenceResponse, TritonError, TritonModelException
 from tritium.compat.pb_utils.request import ReceivedRequest
 
@@ -27,11 +26,11 @@ class Misuse(Exception):
 class Executor:
     """Runs executions of a loaded model, one at a time."""
 
-    def __init__(self, model: Any, name: str, link: Link, codec: TensorCodec) -> None:
+    def __init__(self, model: Any, name: str, link: Link) -> None:
         self._model = model
         self._name = name
         self._link = link
-        self._codec = codec
+        self._codec = link.codec
         self._all_outputs = list(link.output_types)
         self._coroutines: Coroutines | None = None
 
@@ -101,6 +100,7 @@ class Executor:
             frame.flags,
             frame.timeout_us,
             frame.parameters,
+            self._link,
         )
 
     def _call(self, requests: list[ReceivedRequest]) -> Any:

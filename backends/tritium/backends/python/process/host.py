@@ -1,74 +1,50 @@
-"""The main thread of a model's process: load the model, then execute what comes, in order.
+"""A model and the tasks it is given, in order; which thread does them is the caller's affair.
 
     STARTED --Load--> LOADED --Execute ...--> LOADED --Finalize--> ENDED
        |
        +--error: Loaded(error)--> ENDED
 
-The server sees the end of the process; what it says before that is all that counts.
+What it says goes through the link, and is heard at the next flush of its pump.
 """
 
 import json
 import os
-import socket
-import sys
+from collections.abc import Callable
 from typing import Any
 
 from tritium.backends.python import frames
-from tritium.backends.python.arena import InArena, OutArena
 from tritium.backends.python.process.blame import describe
 from tritium.backends.python.process.execution import Executor, Misuse
 from tritium.backends.python.process.link import Link
-from tritium.backends.python.process.pump import Pump
-from tritium.backends.python.process.tensors import TensorCodec
 from tritium.compat import pb_utils
 
 _MODEL_CLASS = "TritonPythonModel"
 
 
 class Host:
-    """One model instance and its way to the server."""
+    """One model instance; `importing` gives the module of a Load, `begun` is told the number of each execution."""
 
-    def __init__(self, sock: socket.socket, inbound: int, outbound: int) -> None:
-        self._pump = Pump(sock, self._take, self._extras)
-        self._inbound = InArena(inbound, self._pump.flush)
-        self._outbound = OutArena(outbound, lambda offset, size: self._pump.add(frames.Grown(offset, size)))
-        self._codec = TensorCodec(self._inbound, self._outbound)
-        self._link = Link(self._pump, self._codec)
+    def __init__(self, link: Link, importing: Callable[[frames.Load], Any], begun: Callable[[int], None]) -> None:
+        self._link = link
+        self._importing = importing
+        self._begun = begun
         self._model: Any = None
         self._executor: Executor | None = None
 
-    def run(self) -> None:
-        """Serve until told to finalize."""
-        pb_utils.install()
-        pb_utils.bind(self._link)
-        self._pump.post(frames.Started())
-        try:
-            while self._serve(self._pump.next()):
-                # At once, although sharing a frame would be cheaper: what is finished neither waits for the next
-                # execution nor is lost with it.
-                self._pump.flush()
-        except BaseException:  # noqa: BLE001  # sys.exit or the like: as sudden for the server as a crash
-            self._pump.flush()
-            sys.excepthook(*sys.exc_info())
-            sys.stdout.flush()
-            sys.stderr.flush()
-            # No thread of the model may keep a process alive that nobody serves.
-            os._exit(1)
-
-    def _serve(self, task: frames.Load | frames.Execute | frames.AskReady | frames.Finalize) -> bool:
+    def serve(self, task: frames.Task) -> bool:
+        """Do one task, and tell whether there can be another; what it says is left for the next flush."""
         match task:
             case frames.Execute():
                 assert self._executor is not None
-                frames.BEGUN.pack_into(self._outbound.control, 0, task.number)
+                self._begun(task.number)
                 self._link.busy = True
-                self._pump.add(self._executor.run(task))
+                self._link.pump.add(self._executor.run(task))
                 self._link.busy = False
             case frames.Load():
-                loaded = self._load(task)
-                self._pump.post(loaded)
+                self._link.pump.add(self._load(task))
                 return self._executor is not None
             case frames.AskReady():
-                self._pump.post(self._ask_ready())
+                self._link.pump.add(self._ask_ready())
             case frames.Finalize():
                 self._finalize()
                 return False
@@ -80,9 +56,8 @@ class Host:
         self._link.decoupled = load.decoupled
         self._link.output_types = load.outputs
         self._link.output_names = frozenset(load.outputs)
-        sys.path += [*load.import_paths, pb_utils.IMPORTABLE]
         try:
-            model_class = _import_class(load)
+            model_class = _class_of(self._importing(load), load)
             if load.complete:
                 return frames.Loaded(config=_complete(model_class, load.arguments))
             self._model = model_class()
@@ -94,7 +69,7 @@ class Host:
             raise
         except BaseException as error:  # noqa: BLE001  # whatever the model raises is the answer
             return frames.Loaded(error=describe(error))
-        self._executor = Executor(self._model, load.arguments["model_instance_name"], self._link, self._codec)
+        self._executor = Executor(self._model, load.arguments["model_instance_name"], self._link)
         return frames.Loaded(asks_ready=hasattr(self._model, "is_ready"))
 
     def _ask_ready(self) -> frames.ReadyAnswer:
@@ -114,24 +89,10 @@ class Host:
                 self._model.finalize()
             except Exception as error:  # noqa: BLE001  # too late to be anyone's answer
                 self._link.log("error", f"finalize failed: {describe(error)}")
-        self._pump.post(frames.Finalized())
-
-    def _take(self, message: frames.Answer | frames.Outcome | frames.Cancel | frames.Grown | frames.Freed) -> None:
-        match message:
-            case frames.Grown(offset, size):
-                self._inbound.grow(offset, size)
-            case frames.Freed(starts):
-                self._outbound.give_back(starts)
-            case _:
-                self._link.take(message)
-
-    def _extras(self) -> list[frames.Up]:
-        freed = self._inbound.take_freed()
-        return [frames.Freed(freed)] if freed else []
+        self._link.pump.add(frames.Finalized())
 
 
-def _import_class(load: frames.Load) -> Any:
-    module = __import__(load.import_name, fromlist=[_MODEL_CLASS])
+def _class_of(module: Any, load: frames.Load) -> Any:
     if not hasattr(module, _MODEL_CLASS):
         raise Misuse(
             f"AttributeError: module '{load.import_name}' has no attribute '{_MODEL_CLASS}'\n\n"

@@ -3,13 +3,63 @@
 from collections import deque
 from collections.abc import Callable
 from itertools import count
-from typing import Any
+from typing import Any, Protocol
 
 from tritium.backends.python import frames
-from tritium.backends.python.process.pump import Pump
-from tritium.backends.python.process.tensors import TensorCodec
 from tritium.backends.python.process.unsendable import clean, fault
-from tritium.compat.pb_utils import InferenceRequest, InferenceResponse, TritonError, TritonModelException
+from tritium.compat.pb_utils import InferenceRequest, InferenceResponse, Tensor, TritonError, TritonModelException
+
+
+class Pump(Protocol):
+    """The way to the server and back; `process.pump` goes by a socket, `local.pump` calls."""
+
+    def wait(self, done: Callable[[], bool]) -> None:
+        """Wait until `done()`, which is asked after every arrival."""
+        ...
+
+    def poll(self) -> None:
+        """Take what has arrived, without waiting."""
+        ...
+
+    def watch(self, what: object) -> None:
+        """See that messages arrive until `unwatch(what)`, even when no thread of the model waits."""
+        ...
+
+    def unwatch(self, what: object) -> None:
+        """Undo `watch`."""
+        ...
+
+    def add(self, message: frames.Up) -> None:
+        """Queue a message until the next `flush`."""
+        ...
+
+    def post(self, message: frames.Up) -> None:
+        """Send a message now."""
+        ...
+
+    def flush(self) -> None:
+        """Send what is queued."""
+        ...
+
+
+class Codec(Protocol):
+    """How tensors get into frames and out of them."""
+
+    def decode(self, frame: frames.TensorFrame) -> Tensor:
+        """Make the model's tensor; its memory may be written to."""
+        ...
+
+    def encode(self, tensor: Tensor, *, lend: bool = False) -> frames.TensorFrame:
+        """Make the frame of a tensor; see `process.tensors` for `lend`."""
+        ...
+
+    def settle(self, response: frames.ResponseFrame) -> None:
+        """Copy what was lent and is still referred to."""
+        ...
+
+    def discard(self, response: frames.ResponseFrame) -> None:
+        """Take back what was stored for a response that will not be sent."""
+        ...
 
 
 class PendingCall:
@@ -59,7 +109,7 @@ class PendingCall:
 class Link:
     """One for the process: what is open, and the messages it takes to answer it."""
 
-    def __init__(self, pump: Pump, codec: TensorCodec) -> None:
+    def __init__(self, pump: Pump, codec: Codec) -> None:
         self.pump = pump
         self.model_folder = ""
         self.decoupled = False
@@ -69,7 +119,7 @@ class Link:
         """Set while the main thread executes; it flushes afterwards."""
         self.open: set[int] = set()
         """Keys of requests that are not answered yet."""
-        self._codec = codec
+        self.codec = codec
         self._last = 0
         """The newest request that began; keys rise."""
         self._cancelled: set[int] = set()
@@ -105,7 +155,7 @@ class Link:
         for tensor in response.output_tensors():
             name, datatype = tensor.name(), tensor.datatype.name
             if name in wanted:
-                outputs.append(self._codec.encode(tensor, lend=lend))
+                outputs.append(self.codec.encode(tensor, lend=lend))
             if self.output_types.get(name) != datatype:
                 self._warn_unlike_configured(name, datatype)
         return frames.ResponseFrame(outputs, parameters=parameters)
@@ -135,7 +185,7 @@ class Link:
         pending = self._calls[number] = PendingCall(self, number)
         frame = frames.RequestFrame(
             number,
-            [self._codec.encode(tensor) for tensor in request.inputs()],
+            [self.codec.encode(tensor) for tensor in request.inputs()],
             request.request_id(),
             request.requested_output_names(),
             request.correlation_id(),
@@ -192,7 +242,7 @@ class Link:
     def _decode(self, frame: frames.ResponseFrame) -> InferenceResponse:
         if frame.code >= 0:
             return InferenceResponse(error=TritonError(frame.error, frame.code))
-        return InferenceResponse([self._codec.decode(tensor) for tensor in frame.outputs], None, frame.parameters)
+        return InferenceResponse([self.codec.decode(tensor) for tensor in frame.outputs], None, frame.parameters)
 
     def _warn_unlike_configured(self, name: str, datatype: str) -> None:
         if name in self._warned or not self.output_types:

@@ -17,8 +17,6 @@ from tritium.backends.python import frames
 from tritium.backends.python.process.unsendable import fault, refusal, replacement
 from tritium.backends.python.stream import FrameReader
 
-Tasks = frames.Load | frames.Execute | frames.AskReady | frames.Finalize
-
 
 class Pump:
     """Reads and writes messages.
@@ -38,7 +36,7 @@ class Pump:
         self._reader = FrameReader(sock, msgspec.msgpack.Decoder(list[frames.Down]))
         self._changed = threading.Condition()
         self._reading = False
-        self._tasks: deque[Tasks] = deque()
+        self._tasks: deque[frames.Task] = deque()
         self._encoder = msgspec.msgpack.Encoder()
         self._frame = bytearray()
         self._outbox: deque[frames.Up] = deque()
@@ -49,7 +47,7 @@ class Pump:
         self._forked = False
         os.register_at_fork(after_in_child=self._disown)
 
-    def next(self) -> Tasks:
+    def next(self) -> frames.Task:
         """Wait for the next task of the main thread."""
         if not self._tasks:
             self.wait(lambda: bool(self._tasks))
@@ -151,7 +149,7 @@ class Pump:
             # The server is gone, and with it everyone who would want an answer.
             os._exit(1)
         for message in arrived:
-            if isinstance(message, Tasks):
+            if isinstance(message, frames.Task):
                 self._tasks.append(message)
             else:
                 self._dispatch(message)
