@@ -325,3 +325,71 @@ async def test_events_tell_the_story(house):
         ("a", "1", "fake", "UNLOADING", "", ""),
         ("a", "1", "fake", "UNAVAILABLE", "", "unloaded"),
     ]
+
+
+async def test_a_new_version_leaves_the_others_alone(house, index_of):
+    """What is added to a model is loaded; versions that would be what they are go on as they are."""
+    policy = "version_policy { all { } }"
+    house.write("a", policy, versions=("1", "2"))
+    registry = house.registry(EXPLICIT, load_models=("a",))
+    await registry.start()
+    first, second = registry.model("a", "1"), registry.model("a", "2")
+    house.write("a", policy, versions=("3",))
+    await registry.load("a", NOTHING)
+    assert (registry.model("a", "1"), registry.model("a", "2")) == (first, second)
+    assert len(house.loader.loaded) == 3
+    house.write("a", policy, versions=("2",), content="second")
+    await registry.load("a", NOTHING)
+    assert registry.model("a", "1") is first
+    assert registry.model("a", "2").content == "second"
+    assert index_of(registry) == {"a": {"1": READY, "2": READY, "3": READY}}
+
+
+async def test_another_version_policy_loads_and_unloads_what_it_says(house, index_of):
+    """A version that is chosen no more is unloaded, one that is chosen now is loaded, one chosen still goes on."""
+    house.write("a", "version_policy { specific { versions: [1, 2] } }", versions=("1", "2", "3"))
+    registry = house.registry(EXPLICIT, load_models=("a",))
+    await registry.start()
+    second = registry.model("a", "2")
+    house.write("a", "version_policy { specific { versions: [2, 3] } }", versions=())
+    await registry.load("a", NOTHING)
+    await registry.poll()
+    assert registry.model("a", "2") is second
+    assert list(second.config.proto.version_policy.specific.versions) == [2, 3]
+    assert index_of(registry) == {"a": {"1": UNLOADED, "2": READY, "3": READY}}
+
+
+@pytest.mark.parametrize("changed", ["labels.txt", "1/model.fake", "config.pbtxt"])
+async def test_every_file_of_a_model_counts(house, changed):
+    """Labels, data beside the versions and a configuration that says something else all reload the version."""
+    folder = house.write("a")
+    registry = house.registry(POLL, poll_s=3600)
+    await registry.start()
+    old = registry.model("a")
+    await registry.poll()
+    assert registry.model("a") is old
+    text = (folder / "config.pbtxt").read_text() + "parameters { key: 'k' value { string_value: 'v' } }"
+    (folder / changed).write_text(text if changed == "config.pbtxt" else "other")
+    await registry.poll()
+    assert registry.model("a") is not old
+
+
+async def test_a_load_that_fails_is_tried_again(house):
+    """--model-load-retry-count is how often more; the first success ends it."""
+    folder = house.write("a", content="broken")
+    tries = []
+
+    async def load(source):
+        tries.append(source.version)
+        if len(tries) == 3:
+            (folder / "1" / "model.fake").write_text("sound")
+        return await type(house.loader).load(house.loader, source)
+
+    house.loader.load = load
+    registry = house.registry(EXPLICIT, load_retries=1)
+    await registry.start()
+    with pytest.raises(InvalidArgument, match="the model is broken"):
+        await registry.load("a", NOTHING)
+    assert len(tries) == 2
+    await registry.load("a", NOTHING)
+    assert len(tries) == 3

@@ -10,7 +10,8 @@ from tritium.compat.config.defaults import complete_instances
 from tritium.compat.config.model import from_proto
 from tritium.compat.config.parse import parse_text
 from tritium.core.errors import InvalidArgument, ModelFailed
-from tritium.repository.tensor_loader import TensorLoader, places_of, tensor_loaders
+from tritium.repository.seats import seats_of
+from tritium.repository.tensor_loader import TensorLoader, tensor_loaders
 
 
 class FakeInstance:
@@ -71,13 +72,13 @@ def source(groups, gpus=()):
 )
 def test_places(groups, gpus, places):
     """Instances are named as Triton names them, and stand on the devices of their group, one after the other."""
-    assert places_of(source(groups, gpus).config) == places
+    assert [seat.place for seat in seats_of(source(groups, gpus).config)] == places
 
 
 def test_a_count_without_measure_is_refused():
     """A number that was mistyped, or meant badly, must not fill the memory before anything can be told."""
     with pytest.raises(InvalidArgument, match="model 'm' asks for 2147483648 instances; up to 4096"):
-        places_of(source("instance_group [ { count: 2147483647 }, {} ]").config)
+        seats_of(source("instance_group [ { count: 2147483647 }, {} ]").config)
 
 
 async def test_instances_are_opened_and_closed_with_the_model():

@@ -20,6 +20,7 @@ from tritium.repository.known_backends import installed_backends
 from tritium.repository.layout import is_version, model_folders
 from tritium.repository.loader import Check
 from tritium.repository.places import holds_models
+from tritium.repository.reading import Reader
 from tritium.repository.survey import Survey, check_ensembles, survey
 from tritium.repository.tensor_loader import tensor_loaders
 
@@ -50,7 +51,7 @@ def audit(
             given[str(path)] = candidate
         elif path.is_dir() and _is_model(path):
             given[str(path)] = read_candidate(path, path.absolute().name, rules)
-    found = survey([path for path in paths if str(path) not in given], rules)
+    found = survey([path for path in paths if str(path) not in given], Reader(rules))
     found.candidates |= given
     if auto_complete:
         asyncio.run(_complete(found, rules, run_python=run_python))

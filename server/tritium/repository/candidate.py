@@ -28,7 +28,7 @@ from tritium.compat.config.tensors import check_tensors
 from tritium.compat.config.unserved import check_served
 from tritium.compat.config.validate import check_config, check_load
 from tritium.repository.known_backends import advice
-from tritium.repository.layout import Layout, chosen_versions, read_layout
+from tritium.repository.layout import Fingerprint, Layout, chosen_versions, fingerprint, of_version, read_layout
 from tritium.repository.loader import Check
 from tritium.repository.python_source import check_source
 
@@ -54,7 +54,10 @@ class Rules:
 
 @dataclass(slots=True)
 class Candidate:
-    """A model that might be loaded. `config` is the proto, completed as far as the files tell."""
+    """A model that might be loaded. `config` is the proto, completed as far as the files tell.
+
+    `printed` are the files as they were when they were read; `overridden` models come from a load request.
+    """
 
     name: str
     folder: Path
@@ -62,6 +65,8 @@ class Candidate:
     places: Places
     versions: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    printed: Fingerprint = ()
+    overridden: bool = False
 
     @property
     def backend(self) -> str:
@@ -87,6 +92,20 @@ class Candidate:
         """Return the first problem of a stage."""
         return next((p for p in self.problems if p.stage is stage), None)
 
+    def same_files(self, other: "Candidate") -> bool:
+        """Tell whether nothing was written between the two."""
+        return (self.folder, self.printed) == (other.folder, other.printed)
+
+    def same_version(self, other: "Candidate", version: str) -> bool:
+        """Tell whether a version of the one would do what it does in the other."""
+        if self.folder != other.folder or of_version(self.printed, version) != of_version(other.printed, version):
+            return False
+        mine, theirs = type(self.config)(), type(self.config)()
+        for copy, candidate in ((mine, self), (theirs, other)):
+            copy.CopyFrom(candidate.config)
+            copy.ClearField("version_policy")
+        return bool(mine == theirs)
+
     def again(self) -> "Candidate":
         """Return the candidate without what was found of its members, which may have changed since."""
         return replace(self, problems=[p for p in self.problems if p.stage is not Stage.GRAPH])
@@ -102,6 +121,7 @@ class Candidate:
 
 def read_candidate(folder: Path, name: str, rules: Rules, override: str = "") -> Candidate:
     """Read and check one model folder; `override` is a configuration in JSON that takes the file's place."""
+    printed = fingerprint(folder)
     try:
         layout = read_layout(folder)
     except OSError as error:
@@ -110,7 +130,9 @@ def read_candidate(folder: Path, name: str, rules: Rules, override: str = "") ->
         candidate.note(f"cannot be read: {error.strerror}")
         return candidate
     parsed, given = _configuration(layout, rules, override)
-    candidate = Candidate(name, folder, parsed.message, parsed.places, [], list(parsed.problems))
+    candidate = Candidate(
+        name, folder, parsed.message, parsed.places, [], list(parsed.problems), printed, overridden=bool(override)
+    )
     if not given and not rules.auto_complete:
         candidate.note("no config.pbtxt", "write one, or allow auto-completion")
     sound = not candidate.problems

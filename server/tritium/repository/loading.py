@@ -15,9 +15,9 @@ from tritium.repository.candidate import Candidate, Rules
 from tritium.repository.draining import Draining, Retired
 from tritium.repository.ensembles import fit_members
 from tritium.repository.events import ModelEvent, describe_instances
-from tritium.repository.layout import Fingerprint, fingerprint
 from tritium.repository.loader import Loader
 from tritium.repository.opening import Failed, Opened, open_version
+from tritium.repository.settings import RegistrySettings
 from tritium.repository.shelf import Record, Shelf, Shelved
 
 
@@ -29,16 +29,15 @@ class Loading:
         shelf: Shelf,
         loaders: Mapping[str, Loader],
         rules: Rules,
-        threads: int,
+        settings: RegistrySettings,
         on_event: Callable[[ModelEvent], None],
     ) -> None:
         self._shelf = shelf
         self._loaders = loaders
         self._rules = rules
-        self._slots = asyncio.Semaphore(max(1, threads))
+        self._slots = asyncio.Semaphore(max(1, settings.load_threads))
+        self._retries = settings.load_retries
         self._on_event = on_event
-        self.prints: dict[str, Fingerprint] = {}
-        """The files of every model as they were when it was loaded."""
         self.draining = Draining(self._closed)
 
     async def load(self, candidates: Mapping[str, Candidate], explicit: Collection[str]) -> dict[str, str]:
@@ -111,41 +110,75 @@ class Loading:
         record.reached = True
         if not candidate.versions:
             return self._refuse(candidate, messages.no_version(name))
+        kept = self._kept(record, candidate)
         for version in candidate.versions:
-            if version not in record.versions or record.versions[version].state is not State.READY:
-                record.versions[version] = Shelved(version, State.LOADING)
-            self._tell(candidate, State.LOADING, version)
-        return await self._open_all(record, candidate, retired)
+            if version not in kept:
+                if version not in record.versions or record.versions[version].state is not State.READY:
+                    record.versions[version] = Shelved(version, State.LOADING)
+                self._tell(candidate, State.LOADING, version)
+        return await self._open_all(record, candidate, kept, retired)
 
-    async def _open_all(self, record: Record, candidate: Candidate, retired: list[Retired]) -> str:
-        printed = await asyncio.to_thread(fingerprint, candidate.folder)
+    @staticmethod
+    def _kept(record: Record, candidate: Candidate) -> dict[str, Shelved]:
+        """Return the versions that serve already what loading them again would."""
+        loaded = record.loaded
+        if loaded is None or candidate.backend == ENSEMBLE:
+            return {}
+        return {
+            shelved.version: shelved
+            for shelved in record.ready
+            if shelved.version in candidate.versions and candidate.same_version(loaded, shelved.version)
+        }
+
+    async def _open_all(
+        self, record: Record, candidate: Candidate, kept: Mapping[str, Shelved], retired: list[Retired]
+    ) -> str:
         opened: list[Opened | Failed] = []
 
         async def one(version: str) -> None:
             async with self._slots:
-                opened.append(await open_version(candidate, version, self._loaders, self._rules))
+                opened.append(await self._open(candidate, version))
 
         try:
             async with asyncio.TaskGroup() as group:
                 for version in candidate.versions:
-                    group.create_task(one(version))
+                    if version not in kept:
+                        group.create_task(one(version))
         except BaseException:
-            self._keep_old(record, candidate, [o for o in opened if isinstance(o, Opened)])
+            self._keep_old(record, candidate, kept, [o for o in opened if isinstance(o, Opened)])
             raise
         failed = [o for o in opened if isinstance(o, Failed)]
         if failed:
-            self._keep_old(record, candidate, opened)
+            self._keep_old(record, candidate, kept, opened)
             return "".join(messages.version_failed(one.version, one.reason) for one in failed)
-        self._swap(record, candidate, [o for o in opened if isinstance(o, Opened)], retired)
-        self.prints[candidate.name] = printed
+        self._swap(record, candidate, kept, [o for o in opened if isinstance(o, Opened)], retired)
         return ""
 
-    def _swap(self, record: Record, candidate: Candidate, opened: Sequence[Opened], retired: list[Retired]) -> None:
+    async def _open(self, candidate: Candidate, version: str) -> Opened | Failed:
+        """Open one version, again as often as --model-load-retry-count says where it fails."""
+        for _ in range(self._retries):
+            opened = await open_version(candidate, version, self._loaders, self._rules)
+            if isinstance(opened, Opened):
+                return opened
+        return await open_version(candidate, version, self._loaders, self._rules)
+
+    def _swap(
+        self,
+        record: Record,
+        candidate: Candidate,
+        kept: Mapping[str, Shelved],
+        opened: Sequence[Opened],
+        retired: list[Retired],
+    ) -> None:
         """Put new versions in the place of the old ones, which finish what they have."""
         old = record.versions
-        self._retire(candidate.name, retired, replaced=candidate.versions)
-        record.candidate = candidate
+        self._retire(candidate.name, retired, kept=kept, replaced=candidate.versions)
+        record.candidate = record.loaded = candidate
         record.versions = {version: shelved for version, shelved in old.items() if version not in candidate.versions}
+        for version, shelved in kept.items():
+            record.versions[version] = shelved
+            assert shelved.model is not None
+            shelved.model.config.proto.version_policy.CopyFrom(candidate.config.version_policy)
         for one in opened:
             record.versions[one.version] = Shelved(one.version, State.READY, "", one.model, one.labels)
         self._shelf.refresh(candidate.name)
@@ -153,10 +186,14 @@ class Loading:
             instances = describe_instances(one.config)
             self._tell(candidate, State.READY, one.version, instances=instances, seconds=one.seconds)
 
-    def _keep_old(self, record: Record, candidate: Candidate, opened: Sequence[Opened | Failed]) -> None:
+    def _keep_old(
+        self, record: Record, candidate: Candidate, kept: Mapping[str, Shelved], opened: Sequence[Opened | Failed]
+    ) -> None:
         """Drop the new versions, all of them if one failed; what served before goes on serving."""
         reasons = {one.version: one for one in opened}
         for version in candidate.versions:
+            if version in kept:
+                continue
             shelved, one = record.versions[version], reasons.get(version)
             reason = one.reason if isinstance(one, Failed) else messages.UNLOADED
             if isinstance(one, Opened):
@@ -166,10 +203,14 @@ class Loading:
             seconds, hint = one.seconds if one else 0.0, one.hint if isinstance(one, Failed) else ""
             self._tell(candidate, State.UNAVAILABLE, version, seconds=seconds, reason=reason, hint=hint)
 
-    def _retire(self, name: str, retired: list[Retired], replaced: Collection[str] = ()) -> None:
-        """Take every version of a model off the shelf; nothing is told of those replaced, which go on being READY."""
+    def _retire(
+        self, name: str, retired: list[Retired], *, kept: Collection[str] = (), replaced: Collection[str] = ()
+    ) -> None:
+        """Take a model's versions off the shelf but for those kept; of those replaced, still READY, nothing is told."""
         record = self._shelf.records[name]
         for shelved in record.ready:
+            if shelved.version in kept:
+                continue
             shelved.state = State.UNLOADING
             retired.append(Retired(name, shelved, record.candidate.members))
             if shelved.version not in replaced:

@@ -23,11 +23,11 @@ from tritium.core.request import InferRequest, Reply
 from tritium.repository.candidate import Candidate, Rules, read_candidate
 from tritium.repository.ensembles import EnsembleLoader
 from tritium.repository.events import ModelEvent, ignore_event
-from tritium.repository.layout import Fingerprint, fingerprint
 from tritium.repository.loader import CheckingLoader, Loader
 from tritium.repository.loading import Loading
 from tritium.repository.overlay import Overlay
 from tritium.repository.places import find_places
+from tritium.repository.reading import Reader
 from tritium.repository.settings import ControlMode, RegistrySettings
 from tritium.repository.shelf import Shelf
 from tritium.repository.survey import Survey, survey
@@ -56,11 +56,12 @@ class Registry:
         )
         self._shelf = Shelf()
         everything = {ENSEMBLE: EnsembleLoader(self._shelf.model), **loaders}
-        self._loading = Loading(self._shelf, everything, self._rules, settings.load_threads, on_event)
+        self._loading = Loading(self._shelf, everything, self._rules, settings, on_event)
         self._locks: dict[str, asyncio.Lock] = {}
         self._operations: set[asyncio.Task[Any]] = set()
         self._overlays: dict[str, Overlay] = {}
-        self._polled: dict[str, Fingerprint] = {}
+        self._reader = Reader(self._rules)
+        self._polled: dict[str, Candidate] = {}
         self._failed: dict[str, str] = {}
         self._started = False
 
@@ -68,8 +69,8 @@ class Registry:
         """Read what is to be loaded at start and find every problem, without loading anything."""
         names = self._settings.load_models
         if self._settings.control is ControlMode.EXPLICIT and "*" not in names:
-            return survey(self._settings.repositories, self._rules, names)
-        return survey(self._settings.repositories, self._rules)
+            return survey(self._settings.repositories, self._reader, names)
+        return survey(self._settings.repositories, self._reader)
 
     async def start(self, found: Survey | None = None) -> None:
         """Load what the control mode says; models that fail are in the index, and `all_loaded` is False."""
@@ -87,7 +88,7 @@ class Registry:
             self._failed |= await self._loading.load(found.candidates, named)
         self._started = True
         if self._settings.control is ControlMode.POLL:
-            self._polled = await asyncio.to_thread(_fingerprints, found.candidates)
+            self._polled = found.candidates
             self._begin(self._poll_forever())
 
     @property
@@ -158,9 +159,13 @@ class Registry:
         for name, record in list(self._shelf.records.items()):
             if record.wanted and name not in found.candidates:
                 await self._unload(name, cascade=False)
-        printed = await asyncio.to_thread(_fingerprints, found.candidates)
-        changed = {name: c for name, c in found.candidates.items() if self._polled.get(name) != printed[name]}
-        self._polled = printed
+        before, self._polled = self._polled, found.candidates
+        self._reader.forget({candidate.folder for candidate in found.candidates.values()})
+        changed = {
+            name: candidate
+            for name, candidate in found.candidates.items()
+            if name not in before or not candidate.same_files(before[name])
+        }
         if changed:
             async with self._hold(changed):
                 await self._loading.load(changed, set(changed))
@@ -210,15 +215,12 @@ class Registry:
         try:
             found = await asyncio.to_thread(self._survey_named, name, parameters.config, overlay)
             self._refuse_unusable(name, found)
-            overridden = bool(parameters.config or parameters.files)
             async with self._hold(found.candidates):
-                stale = await self._stale(found.candidates, {name} if overridden else set())
+                stale = {key: one for key, one in found.candidates.items() if self._stale(one)}
                 reasons = await self._loading.load(stale, (name,))
                 self._shelf.records[name].explicit = True
                 if reason := reasons.get(name):
                     raise InvalidArgument(messages.load_failed(name, reason))
-                if overridden:
-                    self._loading.prints.pop(name, None)
                 overlay = self._exchange_overlay(name, overlay, reloaded=name in stale)
         finally:
             if overlay is not None:
@@ -236,7 +238,7 @@ class Registry:
             places = find_places(self._settings.repositories).folders.get(name, [])
             if len(places) == 1:
                 given[name] = read_candidate(places[0], name, self._rules, config)
-        return survey(self._settings.repositories, self._rules, [name], given)
+        return survey(self._settings.repositories, self._reader, [name], given)
 
     @staticmethod
     def _refuse_unusable(name: str, found: Survey) -> None:
@@ -254,16 +256,12 @@ class Registry:
             self._overlays[name] = new
         return old
 
-    async def _stale(self, candidates: Mapping[str, Candidate], overridden: Collection[str]) -> dict[str, Candidate]:
-        """Return those that are not loaded as they are now."""
-        printed = await asyncio.to_thread(_fingerprints, candidates)
-        stale = {}
-        for name, candidate in candidates.items():
-            record = self._shelf.records.get(name)
-            same = record is not None and record.ready and self._loading.prints.get(name) == printed[name]
-            if not same or name in overridden:
-                stale[name] = candidate
-        return stale
+    def _stale(self, candidate: Candidate) -> bool:
+        """Tell whether a model is not loaded as it is now."""
+        record = self._shelf.records.get(candidate.name)
+        if record is None or record.loaded is None or not record.ready:
+            return True
+        return candidate.overridden or record.loaded.overridden or not candidate.same_files(record.loaded)
 
     async def _unload(self, name: str, *, cascade: bool) -> None:
         record = self._shelf.records.get(name)
@@ -272,7 +270,6 @@ class Registry:
         async with self._hold([name]):
             users = self._loading.users([name])
             record.wanted = record.explicit = False
-            self._loading.prints.pop(name, None)
             self._loading.take_down([*users, name])
         await self._loading.draining.wait(self._settings.unload_wait_s)
         if name in self._overlays and all(shelved.model is None for shelved in record.versions.values()):
@@ -289,7 +286,3 @@ class Registry:
                 await self.poll()
             except Exception:
                 log.exception("poll_failed")
-
-
-def _fingerprints(candidates: Mapping[str, Candidate]) -> dict[str, Fingerprint]:
-    return {name: fingerprint(candidate.folder) for name, candidate in candidates.items()}

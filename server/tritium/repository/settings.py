@@ -20,7 +20,7 @@ class RegistrySettings:
     `load_models` are loaded at start in explicit mode, "*" meaning all. `config_name` chooses configs/NAME.pbtxt
     over config.pbtxt. `gpus` are the devices of this machine; where there is none, `cpu_for_gpu` runs KIND_GPU
     groups on the CPU instead of refusing them. An unload is answered when the model has drained, or after
-    `unload_wait_s`.
+    `unload_wait_s`; a version that fails to load is tried `load_retries` times more.
     """
 
     repositories: tuple[Path, ...]
@@ -30,6 +30,7 @@ class RegistrySettings:
     config_name: str = ""
     strict_readiness: bool = True
     load_threads: int = 4
+    load_retries: int = 0
     poll_s: float = 15.0
     unload_wait_s: float = 1.0
     gpus: tuple[int, ...] = ()

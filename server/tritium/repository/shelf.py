@@ -32,13 +32,15 @@ class Shelved:
 class Record:
     """One model. `wanted` until it is unloaded; `explicit` when it was asked for by its own name.
 
-    `reached` once a load got as far as the model; before, an ensemble may be waiting for its members.
+    `reached` once a load got as far as the model; before, an ensemble may be waiting for its members. `loaded` is the
+    candidate that the versions on the shelf were made of.
     """
 
     candidate: Candidate
     wanted: bool = True
     explicit: bool = False
     reached: bool = False
+    loaded: Candidate | None = None
     versions: dict[str, Shelved] = field(default_factory=dict)
 
     @property

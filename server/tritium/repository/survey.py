@@ -4,6 +4,7 @@ repositories -> folders -> candidates -> ensembles against their members -> Surv
 """
 
 import difflib
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,9 @@ from tritium.compat.config.defaults import ENSEMBLE
 from tritium.compat.config.ensemble import check_members, cycle_through
 from tritium.compat.config.finding import Finding
 from tritium.compat.config.problem import Problem, Stage, problem_of, render
-from tritium.repository.candidate import Candidate, Rules, read_candidate
+from tritium.repository.candidate import Candidate
 from tritium.repository.places import find_places
+from tritium.repository.reading import Reader
 
 
 @dataclass(slots=True)
@@ -60,7 +62,7 @@ class Survey:
 
 def survey(
     repositories: Sequence[Path],
-    rules: Rules,
+    reader: Reader,
     only: Iterable[str] | None = None,
     given: Mapping[str, Candidate] | None = None,
 ) -> Survey:
@@ -77,9 +79,9 @@ def survey(
             if len(here) > 1:
                 _duplicate(found, name, here)
             else:
-                found.candidates[name] = read_candidate(here[0], name, rules)
+                found.candidates[name] = reader.read(here[0], name)
     else:
-        _read_named(found, folders, list(only), rules)
+        _read_named(found, folders, list(only), reader)
     check_ensembles(found.candidates, found.candidates)
     return found
 
@@ -92,19 +94,20 @@ def _duplicate(found: Survey, name: str, places: Sequence[Path]) -> None:
     )
 
 
-def _read_named(found: Survey, folders: Mapping[str, list[Path]], names: list[str], rules: Rules) -> None:
-    waiting = [*names, *(member for candidate in found.candidates.values() for member in candidate.members)]
+def _read_named(found: Survey, folders: Mapping[str, list[Path]], names: list[str], reader: Reader) -> None:
+    asked = set(names)
+    waiting = deque([*names, *(member for candidate in found.candidates.values() for member in candidate.members)])
     while waiting:
-        name = waiting.pop(0)
+        name = waiting.popleft()
         if name in found.candidates or name in found.duplicates:
             continue
         places = folders.get(name, [])
         if len(places) > 1:
             _duplicate(found, name, places)
         elif places:
-            found.candidates[name] = read_candidate(places[0], name, rules)
+            found.candidates[name] = reader.read(places[0], name)
             waiting += found.candidates[name].members
-        elif name in names:
+        elif name in asked:
             have = ", ".join(folders) or "none"
             found.general.append(problem_of(name, "model not found in any model repository", f"there are: {have}"))
 
