@@ -90,6 +90,8 @@ FLAGS: tuple[Flag, ...] = (
     _set("log-file", "str", "log_file"),
     Flag("log-verbose", "int", Fate.SET, "log_verbose", note="above 0 sets `log_level` to debug"),
     _set("backend-config", "str", "backend_config", many=True),
+    _set("rate-limit", "str", "rate_limit"),
+    _set("rate-limit-resource", "str", "rate_limit_resource", many=True),
     Flag("strict-model-config", "bool", Fate.SET, "strict_model_config", note="true turns `auto_complete` off"),
     *_noted("bool", "TLS is on where --grpc-server-cert is given", "grpc-use-ssl", "grpc-use-ssl-mutual"),
     *_noted("bool", _GPU, "enable-peer-access", "allow-gpu-metrics"),
@@ -133,7 +135,6 @@ FLAGS: tuple[Flag, ...] = (
     *_refused("int", "tracing", "trace-rate", "trace-count", "trace-log-frequency"),
     *_refused("str", "the response cache", "cache-config"),
     *_refused("int", "the response cache", "response-cache-byte-size"),
-    *_refused("str", "the rate limiter", "rate-limit", "rate-limit-resource"),
 )
 BY_NAME = {flag.name: flag for flag in FLAGS}
 

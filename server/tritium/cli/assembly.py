@@ -9,6 +9,7 @@ from typing import Any
 
 from tritium.backends.contract import BackendHost
 from tritium.backends.metrics import CustomMetrics
+from tritium.cli.facilities import facilities_of
 from tritium.cli.options import ServeOptions, SettingsError
 from tritium.cluster.fleet import Fleet
 from tritium.cluster.local import start_fleet
@@ -73,7 +74,7 @@ def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> A
         return BackendHost(submit=registry.submit, catalog=registry, metrics=metrics)
 
     loaders: dict[str, Loader] = {
-        **tensor_loaders(host, _backend_settings(options.backend_config)),
+        **tensor_loaders(host, _backend_settings(options.backend_config), facilities_of(options)),
         "vllm": LanguageLoader(language, start),
     }
     registry = Registry(_registry_settings(options), loaders, on_model)
@@ -146,12 +147,13 @@ def _registry_settings(options: ServeOptions) -> RegistrySettings:
 
 
 def _backend_settings(pairs: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """Read NAME,key=value by backend; key=value, without a name, is for every backend."""
     settings: dict[str, dict[str, str]] = {}
     for pair in pairs:
-        backend, comma, rest = pair.partition(",")
-        key, equals, value = rest.partition("=")
-        if not comma or not equals or not key:
-            raise SettingsError(f"backend_config takes NAME,key=value, not '{pair}'")
+        head, equals, value = pair.partition("=")
+        backend, comma, key = head.rpartition(",")
+        if not equals or not key or not value or (comma and not backend):
+            raise SettingsError(f"backend_config takes NAME,key=value or key=value, not '{pair}'")
         settings.setdefault(backend, {})[key] = value
     return settings
 

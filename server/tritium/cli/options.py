@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 CONTROL_MODES = ("none", "explicit", "poll")
+RATE_LIMITS = ("off", "execution_count")
 LOG_FORMATS = ("console", "json")
 TRANSPORTS = ("h2", "grpcio")
 
@@ -46,6 +47,13 @@ class ServeOptions:
     load_threads: int = _setting(4, "How many models are loaded at the same time.", group="models")
     cpu_for_gpu: bool = _setting(False, "Run KIND_GPU instances on the CPU where there is no GPU.", group="models")
     backend_config: tuple[str, ...] = _setting((), "Settings of a backend, as NAME,key=value.", group="models")
+
+    rate_limit: str = _setting(
+        "off", "Whether instances wait for resources before they run.", group="models", choices=RATE_LIMITS
+    )
+    rate_limit_resource: tuple[str, ...] = _setting(
+        (), "How many of a resource there are, as NAME:COUNT or NAME:COUNT:DEVICE.", group="models"
+    )
 
     host: str = _setting("127.0.0.1", "Address that every protocol binds (0.0.0.0: all).", group="protocols")
     http: bool = _setting(True, "Serve KServe v2 over HTTP.", group="protocols")

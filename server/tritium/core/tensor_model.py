@@ -14,6 +14,7 @@ from tritium.core.answer import Answer, Desk
 from tritium.core.check import RequestCheck
 from tritium.core.clock import SYSTEM_CLOCK, Clock
 from tritium.core.errors import InferenceError, InvalidArgument, Unavailable
+from tritium.core.facilities import NO_FACILITIES, Facilities
 from tritium.core.instance import ExecutionTimes, Instance, Job
 from tritium.core.ledger import Ledger
 from tritium.core.model import Model
@@ -21,6 +22,7 @@ from tritium.core.request import InferRequest, Reply
 from tritium.core.reshape import Reshape
 from tritium.core.scheduler.batcher import BatchingPlan
 from tritium.core.scheduler.fifo import FifoPlan
+from tritium.core.scheduler.limiter import Ticket
 from tritium.core.scheduler.order import Turnstile
 from tritium.core.scheduler.plan import Cut, Plan, Reason
 from tritium.core.scheduler.policy import batching_policy
@@ -30,7 +32,10 @@ from tritium.core.statistics import Statistics
 
 
 class TensorModel(Model):
-    """One loaded version; made on the event loop that will serve it, with instances that are ready."""
+    """One loaded version; made on the event loop that will serve it, with instances that are ready.
+
+    `tickets` are the instances' places in the rate limiter, where there is one; `passive` instances get no requests.
+    """
 
     def __init__(
         self,
@@ -40,6 +45,9 @@ class TensorModel(Model):
         *,
         clock: Clock = SYSTEM_CLOCK,
         statistics: Statistics | None = None,
+        facilities: Facilities = NO_FACILITIES,
+        tickets: Sequence[Ticket] = (),
+        passive: Sequence[Instance] = (),
     ) -> None:
         self.name = config.name
         self.version = version
@@ -53,8 +61,10 @@ class TensorModel(Model):
         self._desk = Desk(self.name, version, self._ledger, clock, self._reshape)
         self._closing = False
         self._turnstile = Turnstile() if config.proto.dynamic_batching.preserve_ordering else None
-        plan = plan_for(config, len(instances))
-        self._runner = Runner(plan, instances, self, clock, pipelined=isinstance(plan, FifoPlan))
+        self._tickets = tickets
+        self._passive = passive
+        plan = plan_for(config, len(instances), facilities)
+        self._runner = Runner(plan, instances, self, clock, pipelined=isinstance(plan, FifoPlan), tickets=tickets)
 
     @property
     def ready(self) -> bool:
@@ -98,7 +108,9 @@ class TensorModel(Model):
         """Refuse new requests, finish those that wait or run, then free the instances."""
         self._closing = True
         await self._runner.drain()
-        await asyncio.gather(*(instance.close() for instance in self._instances))
+        for ticket in self._tickets:
+            ticket.withdraw()
+        await asyncio.gather(*(instance.close() for instance in (*self._instances, *self._passive)))
 
     def starting(self, cut: Cut, now_ns: int) -> None:
         """Take note that a batch leaves the queue (called by the runner)."""
@@ -130,12 +142,12 @@ class TensorModel(Model):
         return f"Request for unavailable model: '{self.name}' version {self.version} has no healthy instance"
 
 
-def plan_for(config: ModelConfig, instances: int) -> Plan:
+def plan_for(config: ModelConfig, instances: int, facilities: Facilities = NO_FACILITIES) -> Plan:
     """Return the scheduler that the configuration asks for."""
     if config.proto.HasField("sequence_batching"):
         return SequencePlan(config, instances)
     if config.proto.HasField("dynamic_batching"):
-        return BatchingPlan(batching_policy(config))
+        return BatchingPlan(batching_policy(config), facilities.hold_for)
     return FifoPlan()
 
 

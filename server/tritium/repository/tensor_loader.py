@@ -11,25 +11,31 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from tritium.backends.contract import BackendHost, InstancePlace, ModelSource, TensorBackend
+from tritium.backends.contract import BackendHost, ModelSource, TensorBackend
 from tritium.compat.config.model import ModelConfig
 from tritium.core.errors import InvalidArgument
+from tritium.core.facilities import NO_FACILITIES, Facilities
 from tritium.core.instance import Instance
 from tritium.core.model import Model
+from tritium.core.scheduler.limiter import Ticket
 from tritium.core.tensor_model import TensorModel
 from tritium.repository.known_backends import GROUP
+from tritium.repository.seats import Seat, seats_of
 from tritium.repository.warmup import warm_up
-
-MOST_INSTANCES = 4096
-"""Of one version."""
 
 
 class TensorLoader:
     """Loads the models of one backend; its code is imported when the first model needs it."""
 
-    def __init__(self, make: Callable[[], TensorBackend], host: Callable[[], BackendHost]) -> None:
+    def __init__(
+        self,
+        make: Callable[[], TensorBackend],
+        host: Callable[[], BackendHost],
+        facilities: Facilities = NO_FACILITIES,
+    ) -> None:
         self._make = make
         self._host = host
+        self._facilities = facilities
         self._backend: TensorBackend | None = None
 
     @property
@@ -54,16 +60,40 @@ class TensorLoader:
         """Open every instance of a version, side by side, and warm it up; if one fails, the others are closed again."""
         health = _Health()
         host = dataclasses.replace(self._host(), changed=health.changed)
-        opening = [asyncio.ensure_future(self.backend.open(source, place, host)) for place in places_of(source.config)]
+        seats = seats_of(source.config)
+        tickets = self._tickets(seats)
+        opening = [asyncio.ensure_future(self.backend.open(source, seat.place, host)) for seat in seats]
         try:
-            instances = await asyncio.gather(*opening)
-            await warm_up(source, instances)
-            model = TensorModel(source.config, source.version, instances)
+            opened = await asyncio.gather(*opening)
+            await warm_up(source, opened)
+            model = TensorModel(
+                source.config,
+                source.version,
+                [instance for instance, seat in zip(opened, seats, strict=True) if not seat.passive],
+                passive=[instance for instance, seat in zip(opened, seats, strict=True) if seat.passive],
+                facilities=self._facilities,
+                tickets=tickets,
+            )
         except BaseException:
+            for ticket in tickets:
+                ticket.withdraw()
             await _close_opened(opening)
             raise
         health.model = model
         return model
+
+    def _tickets(self, seats: Sequence[Seat]) -> list[Ticket]:
+        """Enter the instances at the rate limiter, where there is one; if one cannot be, none is."""
+        tickets: list[Ticket] = []
+        limiter = self._facilities.limiter
+        if limiter is not None:
+            try:
+                tickets.extend(limiter.register(seat.claim) for seat in seats if not seat.passive)
+            except InvalidArgument:
+                for ticket in tickets:
+                    ticket.withdraw()
+                raise
+        return tickets
 
 
 @dataclasses.dataclass(slots=True)
@@ -85,43 +115,22 @@ async def _close_opened(opening: Sequence["asyncio.Future[Instance]"]) -> None:
             await result.close()
 
 
-def places_of(config: ModelConfig) -> list[InstancePlace]:
-    """Return the instances that the groups of a configuration ask for, by Triton's names: GROUP_0, GROUP_1, ...
-
-    Raises:
-        InvalidArgument: there are more than any machine runs.
-    """
-    groups = config.proto.instance_group
-    asked = sum(group.count * max(1, len(group.gpus)) for group in groups)
-    if asked > MOST_INSTANCES:
-        raise InvalidArgument(
-            f"instance_group of model '{config.name}' asks for {asked} instances; up to {MOST_INSTANCES} can be",
-            hint="each instance is a process, a thread or a copy of the model",
-        )
-    places: list[InstancePlace] = []
-    for group in groups:
-        kind = group.Kind.Name(group.kind).removeprefix("KIND_")
-        index = 0
-        for device in group.gpus or (0,):
-            for _ in range(group.count):
-                places.append(InstancePlace(f"{group.name}_{index}", kind, device))
-                index += 1
-    return places
-
-
 def tensor_loaders(
-    host: Callable[[], BackendHost] = BackendHost, settings: Mapping[str, Mapping[str, str]] | None = None
+    host: Callable[[], BackendHost] = BackendHost,
+    settings: Mapping[str, Mapping[str, str]] | None = None,
+    facilities: Facilities = NO_FACILITIES,
 ) -> dict[str, TensorLoader]:
     """Return a loader for every installed backend by name.
 
     `host` is asked at each load, for it may lend the registry that these loaders go into; `settings` are the
-    --backend-config pairs by backend.
+    --backend-config pairs by backend, those of "" for every backend; `facilities` are what all models share.
     """
+    given = settings or {}
 
     def host_of(backend: str) -> BackendHost:
-        return dataclasses.replace(host(), settings=dict((settings or {}).get(backend, {})))
+        return dataclasses.replace(host(), settings={**given.get("", {}), **given.get(backend, {})})
 
-    return {p.name: TensorLoader(_maker(p), partial(host_of, p.name)) for p in entry_points(group=GROUP)}
+    return {p.name: TensorLoader(_maker(p), partial(host_of, p.name), facilities) for p in entry_points(group=GROUP)}
 
 
 def _maker(point: EntryPoint) -> Callable[[], TensorBackend]:

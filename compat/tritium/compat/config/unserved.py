@@ -34,10 +34,6 @@ def check_served(config: Any) -> Iterator[Finding]:
     for where, what in _IGNORED:
         if _given(config, where):
             yield Finding(where, what, "not in this version", Stage.WARNING)
-    for index, group in enumerate(config.instance_group):
-        if group.HasField("rate_limiter"):
-            message = "rate_limiter has no effect: instances run whenever they are free"
-            yield Finding(("instance_group", index, "rate_limiter"), message, "not in this version", Stage.WARNING)
 
 
 def _given(message: Any, where: Path) -> bool:

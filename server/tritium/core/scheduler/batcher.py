@@ -33,10 +33,15 @@ class _Pending:
 
 
 class BatchingPlan:
-    """Waiting jobs of a model with dynamic batching; see `plan.Plan`."""
+    """Waiting jobs of a model with dynamic batching; see `plan.Plan`.
 
-    def __init__(self, policy: BatchingPolicy) -> None:
+    Nothing runs before `hold_for` jobs wait for the first time: that is what TRITONSERVER_DELAY_SCHEDULER asks for,
+    with which tests see to it that requests come together.
+    """
+
+    def __init__(self, policy: BatchingPolicy, hold_for: int = 0) -> None:
         self._policy = policy
+        self._hold_for = hold_for
         self._queue = PriorityQueue(policy)
         self._largest_preferred = policy.largest_preferred
         self._delayed_until_ns = 0
@@ -52,6 +57,10 @@ class BatchingPlan:
     def take(self, now_ns: int, lane: int) -> Cut | None:  # noqa: ARG002 - every instance is as good
         """Return a batch if one is good enough to run now."""
         self._delayed_until_ns = 0
+        if self._hold_for:
+            if len(self._queue) < self._hold_for:
+                return None
+            self._hold_for = 0
         self._queue.expire(now_ns)
         if not len(self._queue):
             return None
@@ -103,11 +112,11 @@ class BatchingPlan:
     def _pending(self) -> _Pending:
         policy = self._policy
         pending = _Pending()
-        shapes: Signature | None = None
-        gone: list[Job] = []
+        shapes: Signature = frozenset()
+        cancelled = False
         for job in self._queue:
             if job.request.cancelled:
-                gone.append(job)
+                cancelled = True
                 continue
             grown = pending.size + job.batch_size
             if pending.count:
@@ -117,8 +126,8 @@ class BatchingPlan:
                 if grown > policy.max_size:
                     pending.closed = Reason.FULL
                     break
-                if policy.compares_shapes and self._shapes(job) != shapes:
-                    pending.closed = Reason.SHAPE
+                if policy.compares_shapes and (other := self._shapes(job)) != shapes:
+                    pending.closed = Reason.SHAPE if _names(other) == _names(shapes) else Reason.INPUTS
                     break
             elif policy.compares_shapes:
                 shapes = self._shapes(job)
@@ -129,8 +138,8 @@ class BatchingPlan:
             if grown in policy.preferred_sizes:
                 pending.preferred_count, pending.preferred_size = pending.count, grown
                 pending.preferred_because = Reason.PREFERRED
-        for job in gone:
-            self._queue.forget(job)
+        if cancelled:
+            self._queue.forget_cancelled()
         return pending
 
     def _shapes(self, job: Job) -> Signature:
@@ -139,3 +148,7 @@ class BatchingPlan:
         return frozenset(
             (tensor.name, () if tensor.name in ragged else tensor.shape[1:]) for tensor in job.request.inputs
         )
+
+
+def _names(signature: Signature) -> set[str]:
+    return {name for name, _ in signature}

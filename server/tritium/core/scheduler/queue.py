@@ -4,13 +4,18 @@ Jobs come out by level, 1 first, and within a level in the order of their arriva
 behind the others of their level (DELAY) or are given up (REJECT).
 """
 
+from bisect import insort
 from collections import deque
 from collections.abc import Iterator, Sequence
+from typing import Final
 
-from tritium.core.errors import Cancelled, DeadlineExceeded, InferenceError, Overloaded
+from tritium.core.errors import Cancelled, DeadlineExceeded, Overloaded
 from tritium.core.instance import Job
 from tritium.core.scheduler.plan import GONE, Dropped
 from tritium.core.scheduler.policy import BatchingPolicy, QueuePolicy
+
+KEPT_LEVELS: Final = 16
+"""From here on, empty levels are taken away: there may be 2^64, and clients choose among them."""
 
 
 class _Level:
@@ -26,14 +31,12 @@ class _Level:
 
 
 class PriorityQueue:
-    """Waiting jobs in the order in which they will run."""
+    """Waiting jobs in the order in which they will run; levels are made as jobs come for them."""
 
     def __init__(self, policy: BatchingPolicy) -> None:
         self._policy = policy
-        self._levels = {
-            priority: _Level(policy.queues.get(priority, policy.default_queue))
-            for priority in (range(1, policy.priority_levels + 1) if policy.priority_levels else (0,))
-        }
+        self._levels: dict[int, _Level] = {}
+        self._order: list[int] = []
         self._dropped: list[Dropped] = []
         self._count = 0
         self.soonest_ns = 0
@@ -49,11 +52,13 @@ class PriorityQueue:
         if levels:
             asked = job.request.priority
             job.priority = asked if 1 <= asked <= levels else self._policy.default_priority
-        level = self._levels[job.priority]
+        level = self._levels.get(job.priority)
+        if level is None:
+            level = self._new_level(job.priority)
         policy = level.policy
         if policy.max_size and len(level) >= policy.max_size:
             # Requests that nobody waits for any more must not keep others out.
-            self._drop(level, [waiting for waiting in level.jobs if waiting.request.cancelled], Cancelled(GONE))
+            self._drop_cancelled(level)
             if len(level) >= policy.max_size:
                 raise Overloaded(f"{job.request.about}Exceeds maximum queue size")
         level.jobs.append(job)
@@ -68,31 +73,42 @@ class PriorityQueue:
         """Give up, or put behind the others, every job whose deadline has passed."""
         if not self.soonest_ns or now_ns < self.soonest_ns:
             return
-        left: list[int] = []
+        soonest_ns = 0
         for level in self._levels.values():
-            late = [job for job in level.jobs if 0 < job.deadline_ns <= now_ns]
-            if level.policy.delays:
-                for job in late:
+            on_time: deque[Job] = deque()
+            for job in level.jobs:
+                deadline_ns = job.deadline_ns
+                if not deadline_ns or deadline_ns > now_ns:
+                    on_time.append(job)
+                    if deadline_ns and (not soonest_ns or deadline_ns < soonest_ns):
+                        soonest_ns = deadline_ns
+                elif level.policy.delays:
                     job.deadline_ns = 0
-                    level.jobs.remove(job)
                     level.delayed.append(job)
-            else:
-                self._drop(level, late, DeadlineExceeded("Request timeout expired"))
-            left += [job.deadline_ns for job in level.jobs if job.deadline_ns]
-        self.soonest_ns = min(left, default=0)
+                else:
+                    self._count -= 1
+                    self._dropped.append(Dropped(job, DeadlineExceeded("Request timeout expired")))
+            level.jobs = on_time
+        self.soonest_ns = soonest_ns
 
-    def forget(self, job: Job) -> None:
-        """Drop a job whose request was cancelled."""
-        self._drop(self._levels[job.priority], [job], Cancelled(GONE))
+    def forget_cancelled(self) -> None:
+        """Drop every job whose request was cancelled."""
+        for level in self._levels.values():
+            self._drop_cancelled(level)
 
     def take(self, count: int) -> list[Job]:
         """Remove and return the first `count` jobs."""
         taken: list[Job] = []
-        for level in self._levels.values():
+        for priority in self._order:
+            level = self._levels[priority]
             for jobs in (level.jobs, level.delayed):
                 while jobs and len(taken) < count:
                     taken.append(jobs.popleft())
+            if len(taken) == count:
+                break
         self._count -= len(taken)
+        if len(self._order) > KEPT_LEVELS:
+            self._prune()
         return taken
 
     def dropped(self) -> Sequence[Dropped]:
@@ -104,7 +120,8 @@ class PriorityQueue:
 
     def __iter__(self) -> Iterator[Job]:
         """Go through the jobs in the order in which `take` removes them."""
-        for level in self._levels.values():
+        for priority in self._order:
+            level = self._levels[priority]
             yield from level.jobs
             yield from level.delayed
 
@@ -112,8 +129,21 @@ class PriorityQueue:
         """Return how many jobs wait."""
         return self._count
 
-    def _drop(self, level: _Level, jobs: Sequence[Job], error: InferenceError) -> None:
-        for job in jobs:
-            (level.jobs if job in level.jobs else level.delayed).remove(job)
-            self._dropped.append(Dropped(job, error))
-        self._count -= len(jobs)
+    def _new_level(self, priority: int) -> _Level:
+        level = self._levels[priority] = _Level(self._policy.queues.get(priority, self._policy.default_queue))
+        insort(self._order, priority)
+        return level
+
+    def _prune(self) -> None:
+        self._levels = {priority: level for priority, level in self._levels.items() if len(level)}
+        self._order = sorted(self._levels)
+
+    def _drop_cancelled(self, level: _Level) -> None:
+        for jobs in (level.jobs, level.delayed):
+            gone = [job for job in jobs if job.request.cancelled]
+            if gone:
+                wanted = [job for job in jobs if not job.request.cancelled]
+                jobs.clear()
+                jobs.extend(wanted)
+                self._count -= len(gone)
+                self._dropped += [Dropped(job, Cancelled(GONE)) for job in gone]

@@ -8,16 +8,20 @@ its own: a waiting task is woken, asks the plan, and executes what it is given u
 An instance that can `begin` needs no tasks: its executions start where a request arrives, or where one ends.
 
     submit -> plan.add -> plan.take -> instance.begin ... done -> owner.executed -> plan.take -> instance.begin
+
+Under a rate limiter an instance asks the plan only while it holds its resources: it stages, is started, and releases.
 """
 
 import asyncio
 from collections.abc import Sequence
 from functools import partial
+from itertools import zip_longest
 from typing import Final, Protocol
 
 from tritium.core.clock import Alarm, Clock
 from tritium.core.errors import InferenceError, ModelFailed, Unavailable
 from tritium.core.instance import ExecutionTimes, Instance, Job, PromptInstance
+from tritium.core.scheduler.limiter import Ticket
 from tritium.core.scheduler.plan import Cut, Plan
 
 RECOVERY_S: Final = 30.0
@@ -43,12 +47,13 @@ class Owner(Protocol):
 class _Lane:
     """One instance, the executions it holds, and its tasks that wait for work, where it has tasks."""
 
-    __slots__ = ("depth", "index", "instance", "prompt", "running", "sleeping", "woken")
+    __slots__ = ("depth", "index", "instance", "prompt", "running", "sleeping", "ticket", "woken")
 
-    def __init__(self, index: int, instance: Instance, depth: int) -> None:
+    def __init__(self, index: int, instance: Instance, depth: int, ticket: Ticket | None) -> None:
         self.index = index
         self.instance = instance
         self.depth = depth
+        self.ticket = ticket
         self.prompt = instance if isinstance(instance, PromptInstance) else None
         self.running = 0
         self.sleeping: list[asyncio.Future[None]] = []
@@ -62,19 +67,30 @@ class _Lane:
 
 
 class Runner:
-    """Runs the jobs of one plan on the instances of one model; made on the event loop it works on."""
+    """Runs the jobs of one plan on the instances of one model; made on the event loop it works on.
+
+    `tickets` are the instances' places in the rate limiter, where there is one.
+    """
 
     def __init__(
-        self, plan: Plan, instances: Sequence[Instance], owner: Owner, clock: Clock, *, pipelined: bool
+        self,
+        plan: Plan,
+        instances: Sequence[Instance],
+        owner: Owner,
+        clock: Clock,
+        *,
+        pipelined: bool,
+        tickets: Sequence[Ticket] = (),
     ) -> None:
         self._plan = plan
         self._owner = owner
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._pipelined = pipelined
+        self._limited = bool(tickets)
+        self._pipelined = pipelined and not self._limited
         self._lanes = [
-            _Lane(index, instance, max(1, instance.depth) if pipelined else 1)
-            for index, instance in enumerate(instances)
+            _Lane(index, instance, max(1, instance.depth) if self._pipelined else 1, ticket)
+            for index, (instance, ticket) in enumerate(zip_longest(instances, tickets))
         ]
         self._alarm: Alarm | None = None
         self._alarm_ns = 0
@@ -84,6 +100,9 @@ class Runner:
         self._recovery: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         for lane in self._lanes:
+            if lane.ticket is not None:
+                lane.ticket.wanted = partial(self._wanted, lane)
+                lane.ticket.start = partial(self._rouse, lane)
             for _ in range(lane.depth if lane.prompt is None else 0):
                 self._start(lane)
 
@@ -136,12 +155,15 @@ class Runner:
         self._start(lane)
 
     async def _work(self, lane: _Lane) -> None:
-        plan, owner, clock, instance = self._plan, self._owner, self._clock, lane.instance
+        plan, owner, clock, instance, ticket = self._plan, self._owner, self._clock, lane.instance, lane.ticket
         while True:
             now_ns = clock.now_ns()
-            cut = plan.take(now_ns, lane.index) if instance.healthy else None
+            may_run = instance.healthy and (ticket is None or self._may_run(lane, ticket))
+            cut = plan.take(now_ns, lane.index) if may_run else None
             self._drop(now_ns)
             if cut is None:
+                if ticket is not None:
+                    ticket.release(ran=False)
                 self._set_alarm(now_ns)
                 if self._closing:
                     self._idle.set()
@@ -159,6 +181,8 @@ class Runner:
             finally:
                 lane.running -= 1
                 self._running -= 1
+                if ticket is not None:
+                    ticket.release(ran=True)
             plan.finished(cut, clock.now_ns())
             owner.executed(cut, times)
 
@@ -176,11 +200,14 @@ class Runner:
             self._idle.set()
 
     def _begin(self, lane: _Lane, instance: PromptInstance) -> None:
-        plan, now_ns = self._plan, self._clock.now_ns()
+        plan, ticket, now_ns = self._plan, lane.ticket, self._clock.now_ns()
         while True:
-            cut = plan.take(now_ns, lane.index) if instance.healthy else None
+            may_run = instance.healthy and (ticket is None or self._may_run(lane, ticket))
+            cut = plan.take(now_ns, lane.index) if may_run else None
             self._drop(now_ns)
             if cut is None:
+                if ticket is not None:
+                    ticket.release(ran=False)
                 self._set_alarm(now_ns)
                 return
             self._owner.starting(cut, now_ns)
@@ -197,6 +224,8 @@ class Runner:
         lane.running -= 1
         self._running -= 1
         self._plan.finished(cut, self._clock.now_ns())
+        if lane.ticket is not None:
+            lane.ticket.release(ran=True)
         try:
             self._owner.executed(cut, times)
         except Exception as error:  # noqa: BLE001 - likewise
@@ -227,6 +256,8 @@ class Runner:
 
     def _wake(self) -> bool:
         """Wake a task of the least busy instance that has something to do; tell whether there was one."""
+        if self._limited:
+            return self._stage()
         best: _Lane | None = None
         for lane in self._lanes:
             if (
@@ -247,6 +278,29 @@ class Runner:
             best.woken = True
             self._loop.call_soon(self._feed, best, best.prompt)
         return True
+
+    def _stage(self) -> bool:
+        """Let every idle instance that has something to do stand in line; tell whether one may run right away."""
+        started = False
+        for lane in self._lanes:
+            if lane.ticket is not None and lane.idle and self._wanted(lane):
+                started |= lane.ticket.stage()
+        return started
+
+    def _may_run(self, lane: _Lane, ticket: Ticket) -> bool:
+        return ticket.held or (self._wanted(lane) and ticket.stage())
+
+    def _wanted(self, lane: _Lane) -> bool:
+        return self._plan.waiting(lane.index) > 0 and lane.instance.healthy
+
+    def _rouse(self, lane: _Lane) -> None:
+        """Go on with an instance that has been given its resources; one that asks for them now goes on by itself."""
+        if lane.prompt is None:
+            if lane.sleeping:
+                lane.sleeping.pop().set_result(None)
+        elif not lane.woken:
+            lane.woken = True
+            self._loop.call_soon(self._feed, lane, lane.prompt)
 
     def _wake_all(self) -> bool:
         """Wake a task for every instance that has something to do; tell whether there was one."""
