@@ -27,12 +27,13 @@ from tritium.compat.config.problem import Problem, Stage, problem_of
 from tritium.compat.config.tensors import check_tensors
 from tritium.compat.config.unserved import check_served
 from tritium.compat.config.validate import check_config, check_load
+from tritium.repository.agents import check_agents
 from tritium.repository.known_backends import advice
 from tritium.repository.layout import Fingerprint, Layout, chosen_versions, fingerprint, of_version, read_layout
 from tritium.repository.loader import Check
 from tritium.repository.python_source import check_source
 
-COMPLETING = frozenset({"onnxruntime", "openvino", "python", "tensorrt", "tensorflow", "vllm"})
+COMPLETING = frozenset({"fil", "onnxruntime", "openvino", "python", "tensorrt", "tensorflow", "vllm"})
 """Backends that learn inputs and outputs from the model itself; for the others the file must have them."""
 
 
@@ -135,6 +136,9 @@ def read_candidate(folder: Path, name: str, rules: Rules, override: str = "") ->
     )
     if not given and not rules.auto_complete:
         candidate.note("no config.pbtxt", "write one, or allow auto-completion")
+    if not candidate.problems:
+        for finding in check_agents(candidate.config, folder):
+            candidate.find(finding)
     sound = not candidate.problems
     if sound and _complete(candidate, layout, rules):
         for finding in check_config(candidate.config):
@@ -249,7 +253,7 @@ def _check_load(candidate: Candidate, layout: Layout, rules: Rules) -> None:
 def _check_files(candidate: Candidate, rules: Rules) -> None:
     """Look for the file that the model is, in every version that would be loaded."""
     usual = {family.backend: family.filename for family in reversed(FAMILIES)} | {"vllm": "model.json"}
-    if candidate.backend not in usual or candidate.backend not in rules.backends:
+    if candidate.backend not in usual or candidate.backend not in rules.backends or candidate.config.runtime:
         return
     name = candidate.config.default_model_filename or usual[candidate.backend]
     for version in candidate.versions:

@@ -110,6 +110,11 @@ def member_version_missing(ensemble: str, member: str, version: int) -> str:
     return f"ensemble '{ensemble}' depends on '{member}' whose required version {version} is not loaded."
 
 
+def unknown_agent(agent: str) -> str:
+    """Say that there is no repository agent of that name."""
+    return f"unable to find 'libtritonrepoagent_{agent}.so' for repo agent '{agent}', searched: the agents built in"
+
+
 def warming_up(model: str, instance: str, sample: str, iteration: int) -> str:
     """Say that a warm-up sample runs; in the log, at its most verbose."""
     return f"model '{model}' instance {instance} is running warmup sample '{sample}' for iteration {iteration}"

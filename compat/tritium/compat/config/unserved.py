@@ -21,7 +21,6 @@ _REFUSED: tuple[tuple[Path, str], ...] = (
 )
 _IGNORED: tuple[tuple[Path, str], ...] = (
     (("response_cache", "enable"), "response_cache has no effect: every request is computed"),
-    (("model_repository_agents", "agents"), "model_repository_agents are not run: nothing is verified or decrypted"),
     (("model_metrics", "metric_control"), "model_metrics has no effect: histograms have their usual buckets"),
 )
 
