@@ -5,7 +5,7 @@ or refused, because ignoring it would serve something other than what was asked 
 Source: server/src/command_line_parser.cc, 2.73.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -20,7 +20,10 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One flag: `kind` is bool, int, float, str or none (takes no value); `setting` names ours where it is SET."""
+    """One flag: `setting` names ours where it is SET.
+
+    `kind` is bool, int, float, str, choice (a word in any case) or none (takes no value).
+    """
 
     name: str
     kind: str
@@ -68,11 +71,12 @@ FLAGS: tuple[Flag, ...] = (
     _set("exit-on-error", "bool", "exit_on_error"),
     Flag("disable-auto-complete-config", "none", Fate.SET, "auto_complete", note="turns `auto_complete` off"),
     _set("strict-readiness", "bool", "strict_readiness"),
-    _set("model-control-mode", "str", "control_mode"),
+    _set("model-control-mode", "choice", "control_mode"),
     _set("repository-poll-secs", "float", "poll_s"),
     _set("model-config-name", "str", "config_name"),
     _set("load-model", "str", "load_model", many=True),
     _set("model-load-thread-count", "int", "load_threads"),
+    _set("model-load-retry-count", "int", "load_retries"),
     _set("allow-http", "bool", "http"),
     _set("http-address", "str", "http_host"),
     _set("http-port", "int", "http_port"),
@@ -122,7 +126,6 @@ FLAGS: tuple[Flag, ...] = (
     *_refused("str", "restricting APIs", "http-restricted-api", "grpc-restricted-protocol"),
     *_refused("str", "response compression over gRPC", "grpc-infer-response-compression-level"),
     *_refused("int", "connection ages", "grpc-max-connection-age", "grpc-max-connection-age-grace"),
-    *_refused("int", "load retries", "model-load-retry-count"),
     *_refused("bool", "model namespacing", "model-namespacing"),
     *_refused("bool", "the SageMaker endpoint", "allow-sagemaker"),
     *_refused("int", "the SageMaker endpoint", "sagemaker-port", "sagemaker-thread-count"),
@@ -138,6 +141,8 @@ FLAGS: tuple[Flag, ...] = (
 )
 BY_NAME = {flag.name: flag for flag in FLAGS}
 
+_LARGEST = 2**63 - 1
+
 # What asking for nothing looks like: refusing these would break start scripts that spell out defaults.
 _OFF = {"false", "0", "off", "none", ""}
 _BOOL = {"true": True, "1": True, "on": True, "false": False, "0": False, "off": False}
@@ -147,6 +152,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "int": int,
     "float": float,
     "str": str,
+    "choice": str.lower,
 }
 
 
@@ -161,11 +167,11 @@ def parse(arguments: Sequence[str]) -> Parsed:
     while waiting:
         word = waiting.pop(0)
         if not word.startswith("--"):
-            raise FlagError(f"unexpected argument '{word}': flags begin with --")
+            raise FlagError(f"Unexpected argument: {word}\n  hint: flags begin with --")
         name, equals, value = word[2:].partition("=")
         flag = BY_NAME.get(name)
         if flag is None:
-            raise FlagError(f"unknown flag '--{name}'{_suggestion(name)}")
+            raise FlagError(f"unrecognized option '--{name}'{_suggestion(name)}")
         if flag.name == "help":
             return Parsed(help=True)
         if flag.kind != "none" and not equals:
@@ -175,7 +181,7 @@ def parse(arguments: Sequence[str]) -> Parsed:
             elif waiting:
                 value = waiting.pop(0)
             else:
-                raise FlagError(f"--{name} needs a value")
+                raise FlagError(f"option '--{name}' requires an argument")
         _take(flag, value, parsed)
     return _settle(parsed)
 
@@ -199,14 +205,21 @@ def _take(flag: Flag, raw: str, parsed: Parsed) -> None:
 
 def _value(flag: Flag, raw: str) -> object:
     try:
-        return _READERS[flag.kind](raw)
-    except (KeyError, ValueError):
-        raise FlagError(f"--{flag.name} takes {flag.kind}, not '{raw}'") from None
+        value = _READERS[flag.kind](raw)
+    except KeyError:
+        raise FlagError(f"invalid value for bool option: {raw}\n  hint: --{flag.name} is true or false") from None
+    except ValueError:
+        kind = {"int": "a whole number", "float": "a number"}[flag.kind]
+        raise FlagError(f"Invalid option value. Got {raw}\n  hint: --{flag.name} is {kind}") from None
+    if flag.kind == "int" and not -_LARGEST <= int(raw) <= _LARGEST:
+        raise FlagError(f"Provided option value is out of bound. Got {raw}\n  hint: of --{flag.name}")
+    return value
 
 
 def _settle(parsed: Parsed) -> Parsed:
     """Turn the flags that say the same thing in another way into their settings."""
     settings = parsed.settings
+    _check(settings)
     if "auto_complete" in settings:  # the flag *disables* it
         settings["auto_complete"] = False
     if settings.pop("strict_model_config", False):
@@ -216,8 +229,22 @@ def _settle(parsed: Parsed) -> Parsed:
     return parsed
 
 
+def _check(settings: Mapping[str, object]) -> None:
+    """Refuse what tritonserver refuses before it starts."""
+    mode = settings.get("control_mode", "none")
+    if mode not in ("none", "poll", "explicit"):
+        raise FlagError("invalid argument for --model-control-mode\n  hint: one of none, poll, explicit")
+    if settings.get("load_model") and mode != "explicit":
+        raise FlagError("Error: Use of '--load-model' requires setting '--model-control-mode=explicit' as well.")
+    if settings.get("config_name") == "":
+        raise FlagError("Error: empty argument for --model-config-name")
+    size = settings.get("http_body_bytes", 1)
+    if isinstance(size, int) and size <= 0:
+        raise FlagError("Error: --http-max-input-size must be greater than 0.")
+
+
 def _suggestion(name: str) -> str:
     from difflib import get_close_matches  # noqa: PLC0415  (only a mistake pays for it)
 
     close = get_close_matches(name, BY_NAME, n=1)
-    return f"; did you mean --{close[0]}?" if close else "; see --help"
+    return f"; did you mean --{close[0]}?" if close else "; see tritonserver --help"

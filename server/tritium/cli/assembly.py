@@ -140,6 +140,7 @@ def _registry_settings(options: ServeOptions) -> RegistrySettings:
         config_name=options.config_name,
         strict_readiness=options.strict_readiness,
         load_threads=options.load_threads,
+        load_retries=options.load_retries,
         poll_s=options.poll_s,
         gpus=installed_gpus(),
         cpu_for_gpu=options.cpu_for_gpu,

@@ -45,6 +45,7 @@ class ServeOptions:
     exit_on_error: bool = _setting(True, "Exit when any model fails to load at start.", group="models")
     strict_readiness: bool = _setting(True, "Be ready only when every model is.", group="models")
     load_threads: int = _setting(4, "How many models are loaded at the same time.", group="models")
+    load_retries: int = _setting(0, "How often a model that fails to load is tried again.", group="models")
     cpu_for_gpu: bool = _setting(False, "Run KIND_GPU instances on the CPU where there is no GPU.", group="models")
     backend_config: tuple[str, ...] = _setting((), "Settings of a backend, as NAME,key=value.", group="models")
 

@@ -4,7 +4,8 @@ import sys
 from collections.abc import Sequence
 
 from tritium.cli.options import ServeOptions, SettingsError, load
-from tritium.compat.flags import FLAGS, Fate, FlagError, Parsed, parse
+from tritium.compat.flag_help import GROUPS
+from tritium.compat.flags import BY_NAME, Fate, FlagError, Parsed, parse
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -42,18 +43,18 @@ def read(arguments: Sequence[str]) -> tuple[ServeOptions, Parsed]:
 
 
 def usage() -> str:
-    """Write the flags by what becomes of them."""
-    lines = ["Usage: tritonserver --model-repository=PATH [--flag=value]...", ""]
-    titles = {
-        Fate.SET: "Flags",
-        Fate.NOTED: "Accepted, without effect here",
-        Fate.REFUSED: "Not available in this version",
-    }
-    for fate, title in titles.items():
-        lines.append(f"{title}:")
-        for flag in FLAGS:
-            if flag.fate is fate:
-                value = "" if flag.kind == "none" else f"=<{flag.kind}>"
-                lines.append(f"  --{flag.name}{value}" + f"\n        {flag.note or 'sets ' + flag.setting}")
-        lines.append("")
-    return "\n".join(lines)
+    """Write every flag by group, with what becomes of it here."""
+    lines = ["Usage: tritonserver [options]"]
+    for group, rows in GROUPS.items():
+        lines += ["", f"{group}:"] if group else []
+        for row in rows:
+            flag = BY_NAME[row.name]
+            default = f"  [{row.default}]" if row.default else ""
+            lines.append(f"  --{row.name} {row.value}".rstrip())
+            lines.append(f"\t{row.text}{default}")
+            if flag.fate is Fate.NOTED:
+                lines.append(f"\tAccepted, without effect: {flag.note}.")
+            elif flag.fate is Fate.REFUSED:
+                lines.append(f"\tNot available in this version: {flag.note}.")
+    lines += ["", "What there is beyond Triton's flags is set in the environment: tritium serve --help names it all."]
+    return "\n".join(lines) + "\n"

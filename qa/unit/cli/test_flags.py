@@ -1,0 +1,45 @@
+"""The flags of tritonserver: each is in the table and in the help, with a fate that is true."""
+
+import dataclasses
+
+import pytest
+
+from tritium.cli.options import ServeOptions
+from tritium.cli.tritonserver import read, usage
+from tritium.compat.flag_help import GROUPS
+from tritium.compat.flags import BY_NAME, FLAGS, Fate
+
+OWN_RULES = {"help", "log_verbose", "strict_model_config"}
+"""Settings of flags that are turned into others."""
+
+
+def test_every_flag_is_explained_once():
+    """The table of fates and the help name the same flags, the 91 of tritonserver."""
+    explained = [row.name for rows in GROUPS.values() for row in rows]
+    assert len(explained) == len(set(explained)) == len(FLAGS) == len(BY_NAME) == 91
+    assert set(explained) == set(BY_NAME)
+
+
+def test_a_flag_that_sets_something_names_a_setting():
+    """What a flag sets can be set in the environment and in a file as well."""
+    settings = {field.name for field in dataclasses.fields(ServeOptions)}
+    assert {flag.setting for flag in FLAGS if flag.fate is Fate.SET} <= settings | OWN_RULES
+
+
+@pytest.mark.parametrize("flag", [flag for flag in FLAGS if flag.fate is not Fate.SET], ids=lambda flag: flag.name)
+def test_a_flag_without_effect_says_so(flag):
+    """A flag that changes nothing says why when it is given; one that cannot be honoured stops the start."""
+    value = {"bool": "true", "int": "7", "float": "7", "str": "x"}[flag.kind]
+    assert flag.note in usage()
+    if flag.fate is Fate.NOTED:
+        _, parsed = read(["--model-repository=/a", f"--{flag.name}={value}"])
+        assert parsed.notes == [f"--{flag.name} changes nothing: {flag.note}"]
+    else:
+        with pytest.raises(Exception, match="is not available in this version"):
+            read(["--model-repository=/a", f"--{flag.name}={value}"])
+
+
+def test_the_help_shows_what_a_flag_takes_and_its_default():
+    """As tritonserver lays it out: the flag and its value, then what it does."""
+    assert "  --http-port <integer>\n\tPort of HTTP.  [8000]\n" in usage()
+    assert "\nDEPRECATED:\n  --strict-model-config <boolean>\n" in usage()
