@@ -12,8 +12,6 @@ class Alternative:
     advice: str
 
 
-_PYTHON_MODEL = "export it to ONNX, or load it in a python model"
-
 ALTERNATIVES: Mapping[str, Alternative] = {
     "tensorrtllm": Alternative(
         "a compiled engine fits one version and GPU, and TensorRT-LLM dropped its engine-based Triton backend",
@@ -23,8 +21,6 @@ ALTERNATIVES: Mapping[str, Alternative] = {
         "a TensorRT plan is bound to one version and GPU and cannot be read here",
         'serve the ONNX file it was built from: backend "onnxruntime", file 1/model.onnx',
     ),
-    "pytorch": Alternative("there is no TorchScript backend in this version", f"{_PYTHON_MODEL} with torch.jit.load"),
-    "torch_aoti": Alternative("there is no PyTorch backend in this version", f"{_PYTHON_MODEL} with torch"),
     "openvino": Alternative(
         "there is no OpenVINO backend in this version",
         "serve the ONNX model it was made from, or run openvino in a python model",

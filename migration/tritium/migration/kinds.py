@@ -36,6 +36,13 @@ KINDS: tuple[Kind, ...] = (
         verdict=Verdict.SERVES,
         because="onnxruntime runs it (install Tritium with the extra onnx; make serve does)",
     ),
+    _kind(
+        "pytorch",
+        "pytorch_libtorch",
+        "torch_aoti",
+        verdict=Verdict.SERVES,
+        because="torch runs it in a process of its own (install Tritium with the extra torch)",
+    ),
     _kind("ensemble", verdict=Verdict.SERVES, because="the graph is run step by step, by the same tensor names"),
     _kind("identity", verdict=Verdict.SERVES, because="built in"),
     _kind(
@@ -48,8 +55,6 @@ KINDS: tuple[Kind, ...] = (
     _instead("tensorrt", "tensorrt_plan", verdict=Verdict.CONVERT),
     _instead("tensorflow", "tensorflow_savedmodel", "tensorflow_graphdef", verdict=Verdict.CONVERT),
     _instead("fastertransformer", verdict=Verdict.CONVERT),
-    _instead("pytorch", "pytorch_libtorch", verdict=Verdict.UNSUPPORTED),
-    _instead("torch_aoti", verdict=Verdict.UNSUPPORTED),
     _instead("openvino", verdict=Verdict.UNSUPPORTED),
     _instead("dali", verdict=Verdict.UNSUPPORTED),
     _instead("fil", verdict=Verdict.UNSUPPORTED),
@@ -73,7 +78,7 @@ BY_FILE: dict[str, str] = {family.filename: family.backend for family in FAMILIE
     "model.dali": "dali",
 }
 
-EXPLICIT = frozenset({"identity", "pytorch", "torch_aoti"})
+EXPLICIT = frozenset({"identity", "pytorch"})
 """Kinds whose configuration must have inputs and outputs in full: nothing completes them from the model."""
 
 ENGINE_PARAMETERS = re.compile(

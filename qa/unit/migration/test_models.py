@@ -154,7 +154,7 @@ def test_models_without_configuration_are_listed(tmp_path: Path) -> None:
         "code": ("python", Verdict.SERVES, Path("models/code")),
         "net": ("onnxruntime", Verdict.SERVES, Path("models/net")),
         "plan": ("tensorrt", Verdict.CONVERT, Path("models/plan")),
-        "script": ("pytorch", Verdict.UNSUPPORTED, Path("models/script")),
+        "script": ("pytorch", Verdict.SERVES, Path("models/script")),
     }
 
 

@@ -35,8 +35,8 @@ FAMILIES = (
     Family("tensorrt", "model.plan", ("tensorrt_plan",), "tensorrt_plan"),
     Family("onnxruntime", "model.onnx", ("onnxruntime_onnx",), "onnxruntime_onnx"),
     Family("openvino", "model.xml"),
-    Family("pytorch", "model.pt", ("pytorch_libtorch", "torch_libtorch"), "pytorch_libtorch"),
-    Family("torch_aoti", "model.pt2", ("torch_aoti",), "torch_aoti"),
+    Family("pytorch", "model.pt", ("pytorch_libtorch", "libtorch", "torch_libtorch"), "pytorch_libtorch"),
+    Family("pytorch", "model.pt2", ("torch_aoti",), "torch_aoti"),
     Family("python", "model.py"),
 )
 
@@ -61,10 +61,18 @@ def complete_backend(config: Any, model_name: str, files: Collection[str]) -> No
         return
     if not config.backend:
         config.backend = family.backend
+    names_file = _names_file(config, family)
     if not config.platform:
         config.platform = family.default_platform
-    if not config.default_model_filename:
+    if not config.default_model_filename and names_file:
         config.default_model_filename = family.filename
+
+
+def _names_file(config: Any, family: Family) -> bool:
+    """Tell whether the usual file is written out: not where a runtime looks for it, nor for a named LibTorch."""
+    if family.backend != "pytorch":
+        return True
+    return not config.runtime and config.platform in ("", "torch_aoti")
 
 
 def _family(config: Any, files: Collection[str]) -> Family | None:
@@ -73,7 +81,8 @@ def _family(config: Any, files: Collection[str]) -> Family | None:
     if config.backend:
         exact = [f for f in named if config.platform in f.platforms or config.default_model_filename == f.filename]
         present = [f for f in named if f.filename in files]
-        return next(iter(exact or present or named), None)
+        # TensorFlow has two kinds of files, and no default between them.
+        return next(iter(exact or present or [f for f in named if f.backend != "tensorflow"]), None)
     for family in FAMILIES:
         if config.platform in family.platforms or config.default_model_filename == family.filename:
             return family
