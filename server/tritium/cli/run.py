@@ -1,7 +1,9 @@
 """The life of a server process, from its options to its exit status.
 
-survey --problems--> exit 2          listen --port taken--> exit 1       load --failed--> exit 1
-  |                                    |                                   |
+port taken --> exit 1
+  |
+survey --problems--> exit 2                                              load --failed--> exit 1
+  |                                                                        |
   +----------------------------------> ports open, live, not ready ------> ready --SIGTERM--> draining --> exit 0
 """
 
@@ -17,6 +19,7 @@ import uvloop
 from tritium.cli.assembly import assemble, listen
 from tritium.cli.endpoints import endpoints
 from tritium.cli.options import ServeOptions, SettingsError
+from tritium.cli.ports import check_free, check_ports, explain
 from tritium.cli.screen import Display, LogDisplay, Row, Screen
 from tritium.cli.streams import complete_streams
 from tritium.compat.config import messages
@@ -62,20 +65,25 @@ class _Process:
     async def serve(self) -> int:
         """Survey, listen, load, serve, drain."""
         try:
+            check_ports(self._options)
             assembly = assemble(self._options, self._on_model)
         except (SettingsError, InferenceError) as error:
             self._display.say(f"tritium: {error}")
             return BAD_CONFIGURATION
         registry = assembly.registry
-        found = await asyncio.to_thread(registry.survey)
-        if found.problems:
-            serving = not (found.fatal and self._options.exit_on_error)
-            self._display.say(found.render("" if serving else "Nothing was loaded."))
-            if not serving:
-                return BAD_CONFIGURATION
         try:
+            await check_free(self._options)
+            found = await asyncio.to_thread(registry.survey)
+            if found.problems:
+                serving = not (found.fatal and self._options.exit_on_error)
+                self._display.say(found.render("" if serving else "Nothing was loaded."))
+                if not serving:
+                    return BAD_CONFIGURATION
             listeners = await listen(self._options, assembly)
-        except (ListenError, TlsError) as error:
+        except ListenError as error:
+            self._display.say(f"tritium: {explain(error, self._options)}")
+            return FAILED
+        except TlsError as error:
             self._display.say(f"tritium: {error}")
             return FAILED
         self._watch_signals()

@@ -23,6 +23,8 @@ class Places:
 
     folders: dict[str, list[Path]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    unreadable: list[Problem] = field(default_factory=list)
+    """Those of `problems` that are about repositories which are not there."""
 
 
 def find_places(repositories: Sequence[Path]) -> Places:
@@ -48,6 +50,7 @@ def find_places(repositories: Sequence[Path]) -> Places:
             problem = _problem(repository, folders)
         except OSError as error:
             folders, problem = [], _unreadable(repository, error)
+            places.unreadable.append(problem)
         if problem is not None:
             places.problems.append(problem)
         if problem is None or not problem.fatal:

@@ -63,7 +63,7 @@ class Registry:
         self._reader = Reader(self._rules)
         self._polled: dict[str, Candidate] = {}
         self._failed: dict[str, str] = {}
-        self._started = False
+        self._started = self._unreadable = False
 
     def survey(self) -> Survey:
         """Read what is to be loaded at start and find every problem, without loading anything."""
@@ -82,6 +82,9 @@ class Registry:
         for problem in found.general:
             if problem.fatal:
                 self._failed.setdefault(problem.path, problem.message)
+        if found.unreadable:
+            self._unreadable = self._started = True
+            return
         explicit = self._settings.control is ControlMode.EXPLICIT and "*" not in self._settings.load_models
         named = self._settings.load_models if explicit else set(found.candidates)
         async with self._hold(found.candidates):
@@ -97,9 +100,14 @@ class Registry:
         return self._started and not any(self._failed.values())
 
     @property
+    def live(self) -> bool:
+        """Tell whether the repositories could be read; as in Triton, a server that was given another serves nothing."""
+        return not self._unreadable
+
+    @property
     def ready(self) -> bool:
         """Tell whether the server as a whole is ready, by the rules of --strict-readiness."""
-        return self._started and (not self._settings.strict_readiness or self._shelf.healthy())
+        return self._started and self.live and (not self._settings.strict_readiness or self._shelf.healthy())
 
     def model(self, name: str, version: str = "") -> Model:
         """Return a loaded version, the newest where none is named."""

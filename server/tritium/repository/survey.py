@@ -26,6 +26,8 @@ class Survey:
     candidates: dict[str, Candidate] = field(default_factory=dict)
     duplicates: set[str] = field(default_factory=set)
     general: list[Problem] = field(default_factory=list)
+    unreadable: list[Problem] = field(default_factory=list)
+    """Those of `general` that are about repositories which are not there."""
     left_out: list[str] = field(default_factory=list)
     """What could not be checked without running the models."""
 
@@ -74,6 +76,7 @@ def survey(
     places = find_places(repositories)
     folders = places.folders
     found.general += places.problems
+    found.unreadable = places.unreadable
     if only is None:
         for name, here in folders.items():
             if len(here) > 1:

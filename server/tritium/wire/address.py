@@ -62,7 +62,7 @@ def _explain(error: OSError, host: str, port: int) -> ListenError:
     match error.errno:
         case errno.EADDRINUSE:
             hint = f"`ss -ltnp 'sport = :{port}'` shows who has it; stop that program or choose another port"
-            return ListenError(host, port, "the port is in use", hint=hint)
+            return ListenError(host, port, "the port is in use", hint=hint, taken=True)
         case errno.EACCES | errno.EPERM:
             return ListenError(host, port, "permission denied", hint="ports below 1024 need root; choose a higher one")
         case errno.EADDRNOTAVAIL:

@@ -16,12 +16,13 @@ class WireError(Exception):
 
 
 class ListenError(WireError):
-    """An address cannot be listened on."""
+    """An address cannot be listened on; `taken` where another program does."""
 
-    def __init__(self, host: str, port: int, reason: str, *, hint: str = "") -> None:
+    def __init__(self, host: str, port: int, reason: str, *, hint: str = "", taken: bool = False) -> None:
         super().__init__(f"cannot listen on {host}:{port}: {reason}", hint=hint)
         self.host = host
         self.port = port
+        self.taken = taken
 
 
 class TlsError(WireError):

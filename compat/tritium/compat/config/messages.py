@@ -110,6 +110,16 @@ def member_version_missing(ensemble: str, member: str, version: int) -> str:
     return f"ensemble '{ensemble}' depends on '{member}' whose required version {version} is not loaded."
 
 
+def same_port(first: str, second: str, address: str) -> str:
+    """Say that two protocols cannot share an address and port."""
+    return f"The server cannot listen to {first} requests and {second} requests at the same address and port {address}"
+
+
+def port_in_use(protocol: str, address: str) -> str:
+    """Say which service found its port taken."""
+    return f"failed to start {protocol} service: Unavailable - Socket '{address}' already in use "
+
+
 def unknown_agent(agent: str) -> str:
     """Say that there is no repository agent of that name."""
     return f"unable to find 'libtritonrepoagent_{agent}.so' for repo agent '{agent}', searched: the agents built in"

@@ -1,0 +1,63 @@
+"""The ports a server is to open: that no two are the same, and whose it is that cannot be opened."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tritium.cli.options import ServeOptions, SettingsError
+from tritium.compat.config import messages
+from tritium.wire.address import bind
+from tritium.wire.errors import ListenError
+
+_PROTOCOLS = (("HTTP", "http"), ("GRPC", "grpc"), ("metrics", "metrics"), ("OpenAI", "openai"))
+"""As Triton's messages name them, and as our settings begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """Where a protocol is served; port 0 takes a free one."""
+
+    protocol: str
+    host: str
+    port: int
+
+
+def ports(options: ServeOptions) -> Iterator[Port]:
+    """Return the ports of the protocols that are switched on."""
+    for protocol, prefix in _PROTOCOLS:
+        if getattr(options, prefix):
+            host = getattr(options, f"{prefix}_host") or options.host
+            yield Port(protocol, host, getattr(options, f"{prefix}_port"))
+
+
+def check_ports(options: ServeOptions) -> None:
+    """Find two protocols that are to be served at one address and port.
+
+    Raises:
+        SettingsError: there are such two.
+    """
+    seen: dict[tuple[str, int], str] = {}
+    for one in ports(options):
+        first = seen.setdefault((one.host, one.port), one.protocol)
+        if first != one.protocol and one.port:
+            raise SettingsError(messages.same_port(first, one.protocol, f"{one.host}:{one.port}"))
+
+
+async def check_free(options: ServeOptions) -> None:
+    """Find ports that are taken before the models are looked at, which may take long.
+
+    Raises:
+        ListenError: one of them cannot be opened.
+    """
+    for one in ports(options):
+        if one.port:
+            for opened in await bind(one.host, one.port):
+                opened.close()
+
+
+def explain(error: ListenError, options: ServeOptions) -> str:
+    """Say in Triton's words which service could not be started, and then why."""
+    at_fault = next((one for one in ports(options) if (one.host, one.port) == (error.host, error.port)), None)
+    if at_fault is None or not error.taken:
+        return str(error)
+    message = messages.port_in_use(at_fault.protocol, f"{error.host}:{error.port}")
+    return f"{message}\n  hint: {error.hint}" if error.hint else message
