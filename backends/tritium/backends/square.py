@@ -107,6 +107,7 @@ class SquareInstance:
             await asyncio.sleep(pace.infer_s)
             if index + pace.empty >= count:
                 continue
+            job.request.output_began_ns = time.monotonic_ns()
             if pace.output_s:
                 await asyncio.sleep(pace.output_s)
             if index + pace.failing + pace.empty >= count:

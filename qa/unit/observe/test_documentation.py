@@ -9,13 +9,15 @@ from google.protobuf import text_format
 from tritium.backends.contract import BackendHost, InstancePlace, ModelSource
 from tritium.compat.config.model import from_proto
 from tritium.compat.protobufs import model_config_pb2
+from tritium.core.model import Model
 from tritium.core.replies import SingleReply
 from tritium.core.request import InferRequest
 from tritium.core.scheduler.plan import Reason
 from tritium.core.statistics import Statistics
 from tritium.core.tensor import Tensor, join_bytes
 from tritium.core.tensor_model import TensorModel
-from tritium.observe.machine import Machine
+from tritium.observe.distributions import MetricsConfig, latency_distributions
+from tritium.observe.machine import Machine, pinned_memory, process
 from tritium.observe.models import REASONS, model_metrics
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -29,9 +31,22 @@ def documented(page: str) -> set[str]:
 
 async def test_every_metric_is_documented_and_every_documented_metric_exists() -> None:
     """The tables of docs/metrics.md hold the families that are served, no more and no fewer."""
-    proto = model_config_pb2.ModelConfig(name="m")
-    model = TensorModel(from_proto(proto), "1", [], statistics=Statistics(cuts={"idle": 1}))
-    served = {sample.family for source in (model_metrics(lambda: [model]), Machine()) for sample in source()}
+    config = MetricsConfig(histograms=True, summaries=True, cache=True)
+    models: list[Model] = []
+    for cached in (False, True):
+        proto = model_config_pb2.ModelConfig(name="m")
+        proto.response_cache.enable = cached
+        model = TensorModel(from_proto(proto), "1", [], statistics=Statistics(cuts={"idle": 1}))
+        model.statistics.latencies = config.latencies(model)
+        models.append(model)
+    sources = [
+        model_metrics(lambda: models, config),
+        latency_distributions(lambda: models, config),
+        Machine(),
+        process,
+        pinned_memory(0),
+    ]
+    served = {sample.family for source in sources for sample in source()}
     of_language_models = ("tritium_fleet_", "tritium_router_", "tritium_worker_", "tritium_engine_", "tritium_kv_")
     assert {name for name in documented("metrics.md") if not name.startswith(of_language_models)} == served
     text = (DOCS / "metrics.md").read_text()

@@ -14,8 +14,9 @@ from tritium.core.model import Model
 from tritium.core.request import InferRequest, Reply
 from tritium.core.statistics import Duration, Statistics
 from tritium.observe.custom import custom_metrics
-from tritium.observe.machine import Machine
+from tritium.observe.machine import Machine, pinned_memory, process
 from tritium.observe.metrics import metrics_handler, plain_metrics
+from tritium.observe.models import model_metrics
 from tritium.observe.samples import Kind, MetricSource, Sample, number, render
 from tritium.wire.http import Headers, Response, Stream
 
@@ -68,7 +69,7 @@ def scrape(models: list[Model], sources: Iterable[MetricSource] = (), request: G
 
 
 async def _answer(models: list[Model], sources: Iterable[MetricSource], request: Get) -> Response | None:
-    return await metrics_handler(lambda: models, sources)(request)
+    return await metrics_handler([model_metrics(lambda: models), *sources])(request)
 
 
 def lines(response: Response) -> list[str]:
@@ -90,6 +91,12 @@ BUSY = Statistics(
 )
 
 EXPECTED = """\
+# HELP nv_inference_request_failure Number of failed inference requests, all batch sizes
+# TYPE nv_inference_request_failure counter
+nv_inference_request_failure{model="prio",reason="REJECTED",version="1"} 0
+nv_inference_request_failure{model="prio",reason="CANCELED",version="1"} 0
+nv_inference_request_failure{model="prio",reason="BACKEND",version="1"} 2
+nv_inference_request_failure{model="prio",reason="OTHER",version="1"} 0
 # HELP nv_inference_request_success Number of successful inference requests, all batch sizes
 # TYPE nv_inference_request_success counter
 nv_inference_request_success{model="prio",version="1"} 10
@@ -123,15 +130,9 @@ nv_inference_pending_request_count{model="prio",version="1"} 3
 # HELP nv_model_load_duration_secs Model load time in seconds
 # TYPE nv_model_load_duration_secs gauge
 nv_model_load_duration_secs{model="prio",version="1"} 0.25
-# HELP nv_inference_request_failure Number of failed inference requests, all batch sizes
-# TYPE nv_inference_request_failure counter
-nv_inference_request_failure{model="prio",reason="REJECTED",version="1"} 0
-nv_inference_request_failure{model="prio",reason="CANCELED",version="1"} 0
-nv_inference_request_failure{model="prio",reason="BACKEND",version="1"} 2
-nv_inference_request_failure{model="prio",reason="OTHER",version="1"} 0
 # HELP tritium_batch_cut_total Batches of the dynamic batcher, by why they were not larger
 # TYPE tritium_batch_cut_total counter
-tritium_batch_cut_total{model="prio",version="1",reason="full"} 4
+tritium_batch_cut_total{model="prio",reason="full",version="1"} 4
 """
 
 
@@ -160,29 +161,65 @@ def test_metric_tags_become_labels() -> None:
 
 def test_machine_metrics() -> None:
     """CPU and memory of the machine are there, with Triton's names, and within their bounds."""
-    values = {line.split()[0]: float(line.split()[1]) for line in lines(scrape([])) if not line.startswith("#")}
+    values = {
+        line.split()[0]: float(line.split()[1]) for line in lines(scrape([], [Machine(), process])) if line[0] != "#"
+    }
     assert 0 <= values["nv_cpu_utilization"] <= 1
     assert 0 < values["nv_cpu_memory_used_bytes"] < values["nv_cpu_memory_total_bytes"]
     assert values["process_resident_memory_bytes"] > 1 << 20
     assert values["process_open_fds"] > 2
 
 
-def test_cpu_utilization_is_that_since_the_last_scrape(tmp_path: Path) -> None:
-    """Idle and waiting time count as free, everything else as used."""
-    (tmp_path / "self" / "fd").mkdir(parents=True)
-    (tmp_path / "self" / "statm").write_text("100 50 0 0 0 0 0\n")
+def test_the_pool_of_pinned_memory_is_as_large_as_asked_for_and_unused() -> None:
+    """Triton's two gauges, without labels."""
+    assert lines(scrape([], [pinned_memory(1024)]))[-6:] == [
+        "# HELP nv_pinned_memory_pool_total_bytes Pinned memory pool total memory size, in bytes",
+        "# TYPE nv_pinned_memory_pool_total_bytes gauge",
+        "nv_pinned_memory_pool_total_bytes 1024",
+        "# HELP nv_pinned_memory_pool_used_bytes Pinned memory pool used memory size, in bytes",
+        "# TYPE nv_pinned_memory_pool_used_bytes gauge",
+        "nv_pinned_memory_pool_used_bytes 0",
+    ]
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> Path:
+    """Return a /proc of a machine that has done nothing yet."""
     (tmp_path / "meminfo").write_text("MemTotal: 1000 kB\nMemAvailable: 400 kB\n")
     (tmp_path / "stat").write_text("cpu 10 0 10 80 0 0 0 0 0 0\n")
-    machine = Machine(tmp_path)
-    (tmp_path / "stat").write_text("cpu 30 0 10 130 10 0 0 20 0 0\n")
+    return tmp_path
+
+
+def test_cpu_utilization_is_that_since_the_last_scrape(proc: Path) -> None:
+    """Idle and waiting time count as free, everything else as used."""
+    machine = Machine(proc=proc)
+    (proc / "stat").write_text("cpu 30 0 10 130 10 0 0 20 0 0\n")
     values = {sample.family: sample.value for sample in machine()}
     assert values["nv_cpu_utilization"] == 0.4
     assert values["nv_cpu_memory_used_bytes"] == 600 * 1024
 
 
+def test_the_machine_is_looked_at_once_an_interval(proc: Path) -> None:
+    """Scrapes that follow each other closely give the same values."""
+    now = [100.0]
+    machine = Machine(2.0, proc=proc, now_s=lambda: now[0])
+
+    def utilization() -> float:
+        return next(sample.value for sample in machine() if sample.family == "nv_cpu_utilization")
+
+    (proc / "stat").write_text("cpu 20 0 10 80 0 0 0 0 0 0\n")
+    assert utilization() == 1.0
+    (proc / "stat").write_text("cpu 20 0 10 180 0 0 0 0 0 0\n")
+    now[0] = 101.9
+    assert utilization() == 1.0
+    now[0] = 102.0
+    assert utilization() == 0.0
+
+
 def test_no_proc_no_machine_metrics(tmp_path: Path) -> None:
     """A system without /proc still has the models' metrics."""
-    assert list(Machine(tmp_path)()) == []
+    assert list(Machine(proc=tmp_path)()) == []
+    assert list(process(tmp_path)) == []
 
 
 @pytest.mark.parametrize(("request_", "status"), [(Get("/"), 404), (Get("/v2"), 404), (Get(method="POST"), 405)])
@@ -197,7 +234,7 @@ def test_escapes_and_numbers() -> None:
         '# HELP f x\\ny\n# TYPE f gauge\nf{l="a\\"b\\\\c\\nd"} 1\n'
     )
     shown = [number(v) for v in (3.0, 0.5, 1e20, float("inf"), float("-inf"), float("nan"), -2)]
-    assert shown == ["3", "0.5", "100000000000000000000", "+Inf", "-Inf", "NaN", "-2"]
+    assert shown == ["3", "0.5", "100000000000000000000", "+Inf", "-Inf", "Nan", "-2"]
 
 
 @dataclass
@@ -223,8 +260,8 @@ def test_custom_metrics() -> None:
     assert text == (
         '# HELP hits d\n# TYPE hits counter\nhits{model="m"} 2\n'
         "# HELP wait d\n# TYPE wait histogram\n"
+        'wait_count{model="m"} 3\nwait_sum{model="m"} 7.5\n'
         'wait_bucket{model="m",le="0.1"} 1\nwait_bucket{model="m",le="1"} 1\nwait_bucket{model="m",le="+Inf"} 3\n'
-        'wait_sum{model="m"} 7.5\nwait_count{model="m"} 3\n'
     )
 
 

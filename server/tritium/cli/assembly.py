@@ -10,12 +10,14 @@ from typing import Any
 from tritium.backends.contract import BackendHost
 from tritium.backends.metrics import CustomMetrics
 from tritium.cli.facilities import facilities_of
+from tritium.cli.observability import metrics_config, server_metrics
 from tritium.cli.options import ServeOptions, SettingsError
 from tritium.cluster.fleet import Fleet
 from tritium.cluster.local import start_fleet
 from tritium.cluster.samples import FLEET_HELP
 from tritium.cluster.spec import parse_fleet
 from tritium.core.errors import InvalidArgument
+from tritium.core.model import State
 from tritium.core.regions import NoRegions
 from tritium.core.serving import ServerState
 from tritium.grpc.methods import methods
@@ -26,6 +28,7 @@ from tritium.llm.models import CatalogModels
 from tritium.llm.settings import LanguageSettings
 from tritium.memory.registry import RegionRegistry
 from tritium.observe.custom import custom_metrics
+from tritium.observe.distributions import MetricsConfig
 from tritium.observe.metrics import metrics_handler, plain_metrics
 from tritium.openai.front import openai_handler
 from tritium.openai.options import OpenAIOptions
@@ -49,6 +52,7 @@ class Assembly:
 
     registry: Registry
     metrics: CustomMetrics
+    metrics_config: MetricsConfig
 
 
 def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> Assembly:
@@ -77,8 +81,16 @@ def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> A
         **tensor_loaders(host, _backend_settings(options.backend_config), facilities_of(options)),
         "vllm": LanguageLoader(language, start),
     }
-    registry = Registry(_registry_settings(options), loaders, on_model)
-    return Assembly(registry, metrics)
+    config = metrics_config(options)
+
+    def tell(event: ModelEvent) -> None:
+        if event.state is State.READY:
+            model = registry.model(event.model, event.version)
+            model.statistics.latencies = config.latencies(model)
+        on_model(event)
+
+    registry = Registry(_registry_settings(options), loaders, tell)
+    return Assembly(registry, metrics, config)
 
 
 async def listen(options: ServeOptions, assembly: Assembly) -> dict[str, Listener]:
@@ -107,8 +119,12 @@ async def listen(options: ServeOptions, assembly: Assembly) -> dict[str, Listene
             listeners["grpc"] = await serve(methods(state), host=host, port=options.grpc_port, tls=_tls(options))
         if options.metrics:
             host = options.metrics_host or options.host
-            sources = (custom_metrics(assembly.metrics), plain_metrics(_fleet_readings(registry), FLEET_HELP))
-            page = metrics_handler(registry.models, sources)
+            sources = [
+                *server_metrics(options, assembly.metrics_config, registry.models),
+                custom_metrics(assembly.metrics),
+                plain_metrics(_fleet_readings(registry), FLEET_HELP),
+            ]
+            page = metrics_handler(sources)
             listeners["metrics"] = await listen_http(page, host=host, port=options.metrics_port)
         if options.openai:
             limited = OpenAIOptions(api_keys=options.openai_key, max_inflight=options.openai_inflight)

@@ -72,6 +72,14 @@ class ServeOptions:
     metrics: bool = _setting(True, "Serve Prometheus metrics.", group="protocols")
     metrics_host: str = _setting("", "Address of the metrics, where it is not --host.", group="protocols")
     metrics_port: int = _setting(8002, "Port of the metrics.", group="protocols")
+    metrics_config: tuple[str, ...] = _setting(
+        (), "Forms of latency metrics, as summary_latencies=true or histogram_latencies=true.", group="server"
+    )
+    metrics_interval_ms: float = _setting(2000.0, "How often CPU and memory are looked at, at most.", group="server")
+    cpu_metrics: bool = _setting(True, "Give metrics of the machine's CPU and memory.", group="server")
+    pinned_memory_bytes: int = _setting(
+        256 << 20, "Pinned memory pool that metrics report; nothing uses it here.", group="server"
+    )
     openai: bool = _setting(True, "Serve the OpenAI API.", group="protocols")
     openai_host: str = _setting("", "Address of the OpenAI API, where it is not --host.", group="protocols")
     openai_port: int = _setting(9000, "Port of the OpenAI API.", group="protocols")

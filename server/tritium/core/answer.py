@@ -107,7 +107,9 @@ class Answer:
 
     def _count_response(self, response: InferResponse | InferenceError | None) -> None:
         now_ns = self._desk.clock.now_ns()
-        self._desk.ledger.response(self._index, response, now_ns - self._last_ns)
+        began_ns, self._request.output_began_ns = self._request.output_began_ns, 0
+        output_ns = now_ns - began_ns if began_ns else 0
+        self._desk.ledger.response(self._index, response, now_ns - self._last_ns, output_ns)
         self._index += 1
         self._last_ns = now_ns
 

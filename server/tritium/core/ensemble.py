@@ -80,6 +80,8 @@ class EnsembleModel(Model):
             # Without its traceback, which would hold this frame, the request and the reply in a circle.
             reply.send(error.with_traceback(None), final=True)
             return
+        if self.statistics.latencies is not None:
+            reply = self.statistics.latencies.watch(reply)
         course = self._flow.course(
             frozenset(output.name for output in request.outputs),
             tuple(index for index, member in enumerate(members) if member.decoupled),

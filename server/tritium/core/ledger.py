@@ -40,6 +40,25 @@ class Ledger:
         duration.count += 1
         duration.ns += queue_ns
         _add(statistics, times)
+        if statistics.latencies is not None:
+            statistics.latencies.success(request_ns, queue_ns, times)
+
+    def cache_hit(self, request_ns: int, queue_ns: int, lookup_ns: int) -> None:
+        """Count one request that the response cache answered: a success, but no inference."""
+        statistics = self.statistics
+        statistics.success.add(request_ns)
+        statistics.queue.add(queue_ns)
+        statistics.cache_hit.add(lookup_ns)
+        if statistics.latencies is not None:
+            statistics.latencies.cache_hit(queue_ns, lookup_ns)
+
+    def cache_miss(self, took_ns: int) -> None:
+        """Count a look-up in vain and the insertion that followed; the request counts as a success on its own."""
+        statistics = self.statistics
+        statistics.success.ns += took_ns
+        statistics.cache_miss.add(took_ns)
+        if statistics.latencies is not None:
+            statistics.latencies.cache_miss(took_ns)
 
     def failure(self, reason: str, request_ns: int) -> None:
         """Count one request that failed, under one of the reasons of nv_inference_request_failure."""
@@ -52,19 +71,26 @@ class Ledger:
         cuts = self.statistics.cuts
         cuts[because] = cuts.get(because, 0) + 1
 
-    def response(self, index: int, response: InferResponse | InferenceError | None, took_ns: int) -> None:
-        """Count one response of a decoupled stream by its place in it."""
+    def response(
+        self, index: int, response: InferResponse | InferenceError | None, took_ns: int, output_ns: int = 0
+    ) -> None:
+        """Count one response of a decoupled stream by its place in it; `output_ns` of its time made its outputs."""
         statistics = self.statistics.responses.get(index)
         if statistics is None:
             statistics = self.statistics.responses[index] = ResponseStatistics()
+        if isinstance(response, InferenceError) and response.reason == "CANCELED":
+            statistics.cancel.add(took_ns)
+            return
+        statistics.compute_infer.add(took_ns - output_ns)
         if response is None:
             statistics.empty_response.add(took_ns)
         elif isinstance(response, InferenceError):
-            (statistics.cancel if response.reason == "CANCELED" else statistics.fail).add(took_ns)
+            statistics.fail.add(took_ns)
+            if output_ns:
+                statistics.compute_output.add(output_ns)
         else:
             statistics.success.add(took_ns)
-            statistics.compute_output.add(0)
-        statistics.compute_infer.add(took_ns)
+            statistics.compute_output.add(output_ns)
 
 
 def _add(counters: BatchStatistics | Statistics, times: ExecutionTimes) -> None:

@@ -51,8 +51,9 @@ class InferRequest:
     """A decoded request. `outputs` empty means all of them; `timeout_us` and `priority` 0 mean the default.
 
     `cancel()` may come from any layer at any time; `on_cancel` callbacks run once, at once when already cancelled.
-    `measured`, where set, is called once when a tensor model has run the request; that may be after its last
-    response.
+    An instance may set `output_began_ns` when it begins to make the outputs of its next response, to have that time
+    counted apart. `measured`, where set, is called once when a tensor model has run the request; that may be after
+    its last response.
     """
 
     model_name: str
@@ -66,6 +67,7 @@ class InferRequest:
     timeout_us: int = 0
     arrival_ns: int = 0
     cancelled: bool = False
+    output_began_ns: int = 0
     measured: Callable[[Spans], None] | None = None
     _watchers: list[Callable[[], None]] | None = None
 

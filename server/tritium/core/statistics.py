@@ -5,7 +5,10 @@ request pays for nothing but the additions.
 """
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from tritium.core.latencies import Latencies
 
 REQUEST_DURATIONS: Final = (
     "success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss",
@@ -76,3 +79,5 @@ class Statistics:
     responses: dict[int, ResponseStatistics] = field(default_factory=dict)
     cuts: dict[str, int] = field(default_factory=dict)
     """Batches of the dynamic batcher by why they were cut: see tritium.core.scheduler.plan.Reason."""
+    latencies: "Latencies | None" = None
+    """Distributions beside the sums, where the server was asked for them."""

@@ -85,6 +85,8 @@ class TensorModel(Model):
             return
         if self._reshape.changes_inputs:
             request.inputs = self._reshape.inputs(request.inputs)
+        if self.statistics.latencies is not None:
+            reply = self.statistics.latencies.watch(reply)
         now_ns = self._clock.now_ns()
         answer = Answer(self._desk, request, reply, batch_size, now_ns)
         job = Job(request, answer, batch_size, now_ns)

@@ -4,9 +4,11 @@ Backends keep them (tritium.backends.metrics); this file knows them only by thei
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from tritium.observe.samples import Kind, MetricSource, Sample, number
+from tritium.observe.histogram import histogram_samples
+from tritium.observe.samples import Kind, MetricSource, Sample
 
 
 class CustomMetric(Protocol):
@@ -34,22 +36,16 @@ def custom_metrics(metrics: Iterable[CustomMetric]) -> MetricSource:
     def samples() -> Iterator[Sample]:
         for metric in metrics:
             if metric.kind == Kind.HISTOGRAM:
-                yield from _histogram(metric)
+                histogram = _Histogram(metric.bounds, metric.counts, metric.value)
+                yield from histogram_samples(metric.family, metric.description, metric.labels, histogram)
             else:
                 yield Sample(metric.family, metric.value, metric.labels, Kind(metric.kind), metric.description)
 
     return samples
 
 
-def _histogram(metric: CustomMetric) -> Iterator[Sample]:
-    def sample(value: float, suffix: str, **labels: str) -> Sample:
-        return Sample(
-            metric.family, value, {**metric.labels, **labels}, Kind.HISTOGRAM, metric.description, suffix=suffix
-        )
-
-    seen = 0
-    for bound, count in zip((*metric.bounds, float("inf")), metric.counts, strict=True):
-        seen += count
-        yield sample(seen, "_bucket", le=number(bound))
-    yield sample(metric.value, "_sum")
-    yield sample(seen, "_count")
+@dataclass(frozen=True, slots=True)
+class _Histogram:
+    bounds: Sequence[float]
+    counts: Sequence[int]
+    sum: float

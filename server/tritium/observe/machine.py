@@ -1,14 +1,15 @@
 """The machine and this process, read from /proc when metrics are scraped.
 
-nv_cpu_* are Triton's; process_* are what Prometheus clients of every language call them.
+nv_cpu_* and nv_pinned_memory_pool_* are Triton's; process_* are what Prometheus clients of every language call them.
 """
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tritium.observe.samples import Kind, Sample
+from tritium.observe.samples import Kind, MetricSource, Sample
 
 _PROC = Path("/proc")
 
@@ -22,26 +23,38 @@ class _Ticks:
 
 
 class Machine:
-    """A source of samples; utilization is that since it was last asked, or since it was made."""
+    """A source of the machine's samples; utilization is that since it was last looked at, or since it was made.
 
-    def __init__(self, proc: Path = _PROC) -> None:
+    The machine is looked at when the metrics are asked for, but not before `interval_s` is over.
+    """
+
+    def __init__(
+        self, interval_s: float = 0.0, *, proc: Path = _PROC, now_s: Callable[[], float] = time.monotonic
+    ) -> None:
         self._proc = proc
+        self._interval_s = interval_s
+        self._now_s = now_s
         self._ticks = self._read_ticks()
+        self._seen: tuple[Sample, ...] = ()
+        self._next_s = now_s()
 
     def __call__(self) -> Iterator[Sample]:
         """Yield what /proc offers; nothing on a system that has none."""
-        if self._ticks is None:
-            return
-        yield Sample("nv_cpu_utilization", self._utilization(), help="CPU utilization rate [0.0 - 1.0]")
+        if self._ticks is not None and self._now_s() >= self._next_s:
+            self._next_s = self._now_s() + self._interval_s
+            self._seen = tuple(self._look(self._ticks))
+        yield from self._seen
+
+    def _look(self, before: _Ticks) -> Iterator[Sample]:
+        yield Sample("nv_cpu_utilization", self._utilization(before), help="CPU utilization rate [0.0 - 1.0]")
         memory = self._memory()
         total, available = memory.get("MemTotal", 0), memory.get("MemAvailable", 0)
         yield Sample("nv_cpu_memory_total_bytes", total, help="CPU total memory (RAM), in bytes")
         yield Sample("nv_cpu_memory_used_bytes", total - available, help="CPU used memory (RAM), in bytes")
-        yield from self._process()
 
-    def _utilization(self) -> float:
-        before, now = self._ticks, self._read_ticks()
-        if before is None or now is None or now.total <= before.total:
+    def _utilization(self, before: _Ticks) -> float:
+        now = self._read_ticks()
+        if now is None or now.total <= before.total:
             return 0.0
         self._ticks = now
         return round(1 - (now.idle - before.idle) / (now.total - before.total), 4)
@@ -59,22 +72,38 @@ class Machine:
         lines = (line.split() for line in (self._proc / "meminfo").read_text().splitlines())
         return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if len(words) > 1}
 
-    def _process(self) -> Iterator[Sample]:
-        resident_pages = int((self._proc / "self" / "statm").read_text().split()[1])
-        times = os.times()
-        yield Sample(
-            "process_resident_memory_bytes",
-            resident_pages * os.sysconf("SC_PAGE_SIZE"),
-            help="Resident memory of the server process in bytes",
-        )
-        yield Sample(
-            "process_cpu_seconds_total",
-            times.user + times.system,
-            kind=Kind.COUNTER,
-            help="User and system CPU time of the server process in seconds",
-        )
-        yield Sample(
-            "process_open_fds",
-            len(list((self._proc / "self" / "fd").iterdir())),
-            help="Open file descriptors of the server process",
-        )
+
+def process(proc: Path = _PROC) -> Iterator[Sample]:
+    """Yield what this process uses, its children apart; nothing on a system without /proc."""
+    try:
+        resident_pages = int((proc / "self" / "statm").read_text().split()[1])
+        descriptors = len(list((proc / "self" / "fd").iterdir()))
+    except OSError:
+        return
+    times = os.times()
+    yield Sample(
+        "process_resident_memory_bytes",
+        resident_pages * os.sysconf("SC_PAGE_SIZE"),
+        help="Resident memory of the server process in bytes",
+    )
+    yield Sample(
+        "process_cpu_seconds_total",
+        times.user + times.system,
+        kind=Kind.COUNTER,
+        help="User and system CPU time of the server process in seconds",
+    )
+    yield Sample("process_open_fds", descriptors, help="Open file descriptors of the server process")
+
+
+def pinned_memory(total_bytes: int) -> MetricSource:
+    """Return the source of what Triton says of its pool of pinned memory.
+
+    As in a Triton without a GPU, the pool is as large as was asked for, and nothing ever takes any of it.
+    """
+
+    def samples() -> Iterator[Sample]:
+        name = "nv_pinned_memory_pool"
+        yield Sample(f"{name}_total_bytes", total_bytes, help="Pinned memory pool total memory size, in bytes")
+        yield Sample(f"{name}_used_bytes", 0, help="Pinned memory pool used memory size, in bytes")
+
+    return samples

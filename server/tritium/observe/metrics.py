@@ -1,11 +1,8 @@
 """The metrics endpoint: GET /metrics asks every source and answers in Prometheus' text form."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from tritium.core.model import Model
-from tritium.observe.machine import Machine
-from tritium.observe.models import model_metrics
 from tritium.observe.samples import Kind, MetricSource, Sample, render
 from tritium.wire.http import Handler, Request, Response
 
@@ -15,9 +12,9 @@ _JSON = ((b"content-type", b"application/json"),)
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
-def metrics_handler(models: Callable[[], Sequence[Model]], sources: Iterable[MetricSource] = ()) -> Handler:
-    """Serve Triton's metrics of the loaded models, the machine's, and those of further sources."""
-    asked: tuple[MetricSource, ...] = (model_metrics(models), Machine(), *sources)
+def metrics_handler(sources: Iterable[MetricSource]) -> Handler:
+    """Serve the metrics of the sources, in their order."""
+    asked = tuple(sources)
 
     async def handle(request: Request) -> Response:
         if request.path != "/metrics":

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tritium.core.model import Model
 from tritium.core.statistics import Statistics
+from tritium.observe.distributions import MetricsConfig
+from tritium.observe.labels import model_labels
 from tritium.observe.samples import Kind, MetricSource, Sample
 
 REASONS = ("REJECTED", "CANCELED", "BACKEND", "OTHER")
 """Every value of the `reason` label, written out also while it is zero."""
 
-_COUNTERS: Mapping[str, tuple[str, Callable[[Statistics], float]]] = {
+_COUNTS: Mapping[str, tuple[str, Callable[[Statistics], float]]] = {
     "nv_inference_request_success": (
         "Number of successful inference requests, all batch sizes",
         lambda s: s.success.count,
@@ -26,6 +28,9 @@ _COUNTERS: Mapping[str, tuple[str, Callable[[Statistics], float]]] = {
         "Number of model executions performed (does not include cached requests)",
         lambda s: s.execution_count,
     ),
+}
+
+_LATENCIES: Mapping[str, tuple[str, Callable[[Statistics], float]]] = {
     "nv_inference_request_duration_us": (
         "Cumulative inference request duration in microseconds (includes cached requests)",
         lambda s: s.success.ns // 1000,
@@ -57,45 +62,65 @@ _GAUGES: Mapping[str, tuple[str, Callable[[Statistics], float]]] = {
 }
 
 
-def model_metrics(models: Callable[[], Sequence[Model]]) -> MetricSource:
-    """Return the source of the metrics of whatever models are loaded when it is asked."""
+_CACHE_COUNTERS: Mapping[str, tuple[str, Callable[[Statistics], float]]] = {
+    "nv_cache_num_hits_per_model": ("Number of cache hits per model", lambda s: s.cache_hit.count),
+    "nv_cache_hit_duration_per_model": (
+        "Total cache hit duration per model, in microseconds",
+        lambda s: s.cache_hit.ns // 1000,
+    ),
+    "nv_cache_num_misses_per_model": ("Number of cache misses per model", lambda s: s.cache_miss.count),
+    "nv_cache_miss_duration_per_model": (
+        "Total cache miss (insert+lookup) duration per model, in microseconds",
+        lambda s: s.cache_miss.ns // 1000,
+    ),
+}
+
+
+def model_metrics(models: Callable[[], Sequence[Model]], config: MetricsConfig | None = None) -> MetricSource:
+    """Return the source of the counters and gauges of whatever models are loaded when it is asked."""
+    config = config or MetricsConfig()
 
     def samples() -> Iterator[Sample]:
-        loaded = [(_labels(model), model.statistics) for model in models()]
-        for kind, families in ((Kind.COUNTER, _COUNTERS), (Kind.GAUGE, _GAUGES)):
-            for family, (text, read) in families.items():
-                for labels, statistics in loaded:
-                    yield Sample(family, read(statistics), labels, kind, text)
-        for labels, statistics in loaded:
-            yield from _failures(labels, statistics)
-        for labels, statistics in loaded:
-            yield from _cuts(labels, statistics)
+        loaded = models()
+        for model in loaded:
+            yield from _failures(model)
+        counted = {**_COUNTS, **_LATENCIES} if config.counters else _COUNTS
+        yield from _families(counted, Kind.COUNTER, loaded)
+        if config.counters:
+            yield from _families(_CACHE_COUNTERS, Kind.COUNTER, [model for model in loaded if config.caches(model)])
+        yield from _families(_GAUGES, Kind.GAUGE, loaded)
+        for model in loaded:
+            yield from _cuts(model)
 
     return samples
 
 
-def _failures(labels: Mapping[str, str], statistics: Statistics) -> Iterator[Sample]:
+def _families(
+    families: Mapping[str, tuple[str, Callable[[Statistics], float]]], kind: Kind, models: Sequence[Model]
+) -> Iterator[Sample]:
+    labels = [model_labels(model) for model in models]
+    for family, (text, read) in families.items():
+        for model, its_labels in zip(models, labels, strict=True):
+            yield Sample(family, read(model.statistics), its_labels, kind, text)
+
+
+def _failures(model: Model) -> Iterator[Sample]:
     for reason in REASONS:
         yield Sample(
             "nv_inference_request_failure",
-            statistics.failures.get(reason, 0),
-            dict(sorted({**labels, "reason": reason}.items())),
+            model.statistics.failures.get(reason, 0),
+            model_labels(model, reason=reason),
             Kind.COUNTER,
             "Number of failed inference requests, all batch sizes",
         )
 
 
-def _cuts(labels: Mapping[str, str], statistics: Statistics) -> Iterator[Sample]:
-    for reason, count in statistics.cuts.items():
+def _cuts(model: Model) -> Iterator[Sample]:
+    for reason, count in model.statistics.cuts.items():
         yield Sample(
             "tritium_batch_cut_total",
             count,
-            {**labels, "reason": reason},
+            model_labels(model, reason=reason),
             Kind.COUNTER,
             "Batches of the dynamic batcher, by why they were not larger",
         )
-
-
-def _labels(model: Model) -> dict[str, str]:
-    tags = {f"_{name}": value for name, value in model.config.proto.metric_tags.items()}
-    return dict(sorted({"model": model.name, "version": model.version, **tags}.items()))

@@ -15,11 +15,12 @@ class Kind(StrEnum):
     COUNTER = "counter"
     GAUGE = "gauge"
     HISTOGRAM = "histogram"
+    SUMMARY = "summary"
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One value. `suffix` is what a histogram adds to its family's name: _bucket, _sum, _count."""
+    """One value. `suffix` is what histograms and summaries add to their family's name: _bucket, _sum, _count."""
 
     family: str
     value: float
@@ -47,10 +48,10 @@ def render(samples: Iterable[Sample]) -> str:
 
 
 def number(value: float) -> str:
-    """Write a value as Prometheus reads it, whole numbers without a point."""
+    """Write a value as Triton does: whole numbers without a point, others to 16 digits."""
     if math.isfinite(value):
-        return str(int(value)) if value == int(value) else repr(value)
-    return "NaN" if math.isnan(value) else ("+Inf" if value > 0 else "-Inf")
+        return str(int(value)) if value == int(value) else f"{value:.16g}"
+    return "Nan" if math.isnan(value) else ("+Inf" if value > 0 else "-Inf")
 
 
 def _labels(labels: Mapping[str, str]) -> str:
