@@ -45,6 +45,8 @@ KINDS: tuple[Kind, ...] = (
     ),
     _kind("ensemble", verdict=Verdict.SERVES, because="the graph is run step by step, by the same tensor names"),
     _kind("identity", verdict=Verdict.SERVES, because="built in"),
+    _kind("repeat", verdict=Verdict.SERVES, because="built in"),
+    _kind("square", verdict=Verdict.SERVES, because="built in"),
     _kind(
         "vllm",
         verdict=Verdict.SERVES,
@@ -78,7 +80,7 @@ BY_FILE: dict[str, str] = {family.filename: family.backend for family in FAMILIE
     "model.dali": "dali",
 }
 
-EXPLICIT = frozenset({"identity", "pytorch"})
+EXPLICIT = frozenset({"identity", "pytorch", "repeat", "square"})
 """Kinds whose configuration must have inputs and outputs in full: nothing completes them from the model."""
 
 ENGINE_PARAMETERS = re.compile(

@@ -7,6 +7,7 @@ A script is prose (`#`), commands, and after each command what it must answer (l
     add NAME [key=value ...]  a request arrives: size= shape= priority= timeout_us= id= start end
     cancel NAME               its client takes it back
     take [LANE]               an idle instance asks; answers the batch and why it was cut, or what it waits for
+                              (_ is a null request that keeps a place)
     done [LANE]               the last batch that the instance took has run
 """
 
@@ -106,7 +107,7 @@ class Scene:
         answers = self._dropped()
         if cut is not None:
             self._cuts[lane] = cut
-            names = " ".join(self._jobs[id(job)] for job in cut.jobs)
+            names = " ".join(self._jobs.get(id(job), "_") for job in cut.batch)
             return [*answers, f"{names} (size {cut.size}, {cut.because})"]
         wake_ns = self._plan_().wake_ns()
         waiting = f"nothing until {(wake_ns - 1_000_000) // 1000}" if wake_ns else "nothing"

@@ -61,21 +61,21 @@ def test_fields_that_are_not_served_are_told_with_their_place(tmp_path: Path) ->
         tmp_path,
         {
             "m/resnet/config.pbtxt": ONNX + "response_cache { enable: true }\n",
-            "m/state/config.pbtxt": ONNX.replace("resnet", "state")
-            + "sequence_batching { state [ { input_name: 's' output_name: 't' data_type: TYPE_FP32 dims: 1 } ] }\n",
+            "m/scatter/config.pbtxt": ONNX.replace("resnet", "scatter")
+            + "batch_output [ { target_name: 'y' source_input: 'x' } ]\n",
             "m/steps/config.pbtxt": ONNX.replace("resnet", "steps") + sequences,
         },
     )
     models = {m.name: m for m in audit(root).models}
     assert {name: m.verdict for name, m in models.items()} == {
         "resnet": Verdict.SERVES,
-        "state": Verdict.CHANGE,
+        "scatter": Verdict.CHANGE,
         "steps": Verdict.SERVES,
     }
-    (remark,), (blocker,) = ([f for f in models[n].findings if f.rule != "M22"] for n in ("resnet", "state"))
+    (remark,), (blocker,) = ([f for f in models[n].findings if f.rule != "M22"] for n in ("resnet", "scatter"))
     assert (remark.rule, remark.severity, remark.line) == ("M23", Severity.INFO, 6)
     assert (blocker.rule, blocker.severity, blocker.line) == ("M23", Severity.BLOCKER, 6)
-    assert "implicit state" in blocker.message
+    assert "batch_output" in blocker.message
     assert [f.rule for f in models["steps"].findings] == ["M22"]
 
 

@@ -78,8 +78,8 @@ AGREEMENT: dict[str, dict[str, str]] = {
     "vllm without its file": {"m/config.pbtxt": 'backend: "vllm"\n', "m/1/weights.bin": "0"},
     "bare python": {"m/1/model.py": MODEL},
     "bare vllm": {"m/1/model.json": "{}"},
-    "state": {
-        "m/config.pbtxt": PYTHON + "sequence_batching { iterative_sequence: true }\n",
+    "scattered outputs": {
+        "m/config.pbtxt": PYTHON + 'batch_output [ { target_name: "y" source_input: "x" } ]\n',
         "m/1/model.py": MODEL,
     },
     "ensemble": {"m/config.pbtxt": ENSEMBLE, **MEMBERS},

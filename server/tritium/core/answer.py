@@ -9,6 +9,7 @@ from typing import Final
 
 from tritium.core.clock import Clock
 from tritium.core.errors import InferenceError, ModelFailed
+from tritium.core.implicit_state import SequenceState
 from tritium.core.instance import ExecutionTimes
 from tritium.core.ledger import Ledger
 from tritium.core.request import InferRequest, InferResponse, Reply, Spans
@@ -45,11 +46,14 @@ class Answer:
         "_started_ns",
         "_times",
         "reply",
+        "state",
     )
 
     def __init__(self, desk: Desk, request: InferRequest, reply: Reply, batch_size: int, queued_ns: int) -> None:
         self.reply = reply
         """Where the responses go from here."""
+        self.state: SequenceState | None = None
+        """What takes the sequence's state out of the responses, where the server keeps it."""
         self._desk = desk
         self._request = request
         self._batch_size = batch_size
@@ -99,6 +103,8 @@ class Answer:
         response.id = request.id
         response.model_name = desk.name
         response.model_version = desk.version
+        if self.state is not None:
+            response.outputs = self.state.keep(response.outputs, request)
         if request.outputs:
             wanted = {output.name for output in request.outputs}
             response.outputs = [tensor for tensor in response.outputs if tensor.name in wanted]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from tritium.core.implicit_state import SequenceState
 from tritium.core.request import InferRequest, Reply
 
 
@@ -14,6 +15,7 @@ class Job:
     `priority` is the level it waits at (1 comes first; 0 where the model has no levels); from `deadline_ns` on
     its queue policy has given it up (0: never). An instance that wants to execute the request once more (Triton's
     TRITONSERVER_REQUEST_RELEASE_RESCHEDULE) sets `again` before its execution ends, and sends no final response.
+    `state` takes what the server keeps of the responses for the sequence's next request.
     """
 
     request: InferRequest
@@ -24,6 +26,7 @@ class Job:
     priority: int = 0
     deadline_ns: int = 0
     again: bool = False
+    state: SequenceState | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ What waits and what runs together is decided by a plan (tritium.core.scheduler);
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tritium.compat.config import messages
 from tritium.compat.config.model import ModelConfig
@@ -18,7 +18,7 @@ from tritium.core.facilities import NO_FACILITIES, Facilities
 from tritium.core.instance import ExecutionTimes, Instance, Job
 from tritium.core.ledger import Ledger
 from tritium.core.model import Model
-from tritium.core.request import InferRequest, Reply
+from tritium.core.request import InferRequest, Reply, SequenceStep
 from tritium.core.reshape import Reshape
 from tritium.core.scheduler.batcher import BatchingPlan
 from tritium.core.scheduler.fifo import FifoPlan
@@ -27,7 +27,7 @@ from tritium.core.scheduler.order import Turnstile
 from tritium.core.scheduler.plan import Cut, Plan, Reason
 from tritium.core.scheduler.policy import batching_policy
 from tritium.core.scheduler.runner import Runner
-from tritium.core.scheduler.sequence import SequencePlan
+from tritium.core.scheduler.sequence import NO_DATA, SequencePlan
 from tritium.core.statistics import Statistics
 
 
@@ -35,6 +35,7 @@ class TensorModel(Model):
     """One loaded version; made on the event loop that will serve it, with instances that are ready.
 
     `tickets` are the instances' places in the rate limiter, where there is one; `passive` instances get no requests.
+    `initial_states` has the content of the files in which implicit states start out, by state input.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class TensorModel(Model):
         facilities: Facilities = NO_FACILITIES,
         tickets: Sequence[Ticket] = (),
         passive: Sequence[Instance] = (),
+        initial_states: Mapping[str, bytes] = NO_DATA,
     ) -> None:
         self.name = config.name
         self.version = version
@@ -60,10 +62,11 @@ class TensorModel(Model):
         self._ledger = Ledger(self.statistics, clock, decoupled=config.decoupled)
         self._desk = Desk(self.name, version, self._ledger, clock, self._reshape)
         self._closing = False
-        self._turnstile = Turnstile() if config.proto.dynamic_batching.preserve_ordering else None
+        self._turnstile = Turnstile() if _preserves_ordering(config) else None
+        self._iterative = config.proto.sequence_batching.iterative_sequence
         self._tickets = tickets
         self._passive = passive
-        plan = plan_for(config, len(instances), facilities)
+        plan = plan_for(config, len(instances), facilities, initial_states)
         self._runner = Runner(plan, instances, self, clock, pipelined=isinstance(plan, FifoPlan), tickets=tickets)
 
     @property
@@ -123,6 +126,8 @@ class TensorModel(Model):
             job.started_ns = now_ns
             answer = _answer(job)
             answer.starting(now_ns)
+            if job.state is not None:
+                answer.state = job.state
             if self._turnstile is not None:
                 answer.reply = self._turnstile.join(answer.reply)
 
@@ -131,12 +136,35 @@ class TensorModel(Model):
         if times is not None:
             self._ledger.execution(cut.size, times)
         for job in cut.jobs:
-            _answer(job).executed(times)
+            if job.again:
+                self._run_again(job)
+            else:
+                _answer(job).executed(times)
 
     def refuse(self, job: Job, error: InferenceError) -> None:
         """Answer a request that left the queue without running (called by the runner)."""
         self.statistics.pending -= 1
         _answer(job).refuse(error)
+
+    def _run_again(self, job: Job) -> None:
+        """Queue a request once more, as its instance has asked."""
+        now_ns = self._clock.now_ns()
+        job.again = False
+        job.queued_ns = now_ns
+        job.request.sequence = SequenceStep(job.request.sequence.correlation_id)
+        try:
+            if not self._iterative:
+                raise InvalidArgument(
+                    "Request is released with TRITONSERVER_REQUEST_RELEASE_RESCHEDULE, while the model is not "
+                    "configured to handle such a flag.",
+                    hint="set iterative_sequence in its sequence_batching",
+                )
+            self._runner.add(job, now_ns)
+        except InferenceError as error:
+            job.reply.send(error.with_traceback(None), final=True)
+            _answer(job).executed(None)
+        else:
+            self.statistics.pending += 1
 
     def _why_not_ready(self) -> str:
         if self._closing:
@@ -144,13 +172,29 @@ class TensorModel(Model):
         return f"Request for unavailable model: '{self.name}' version {self.version} has no healthy instance"
 
 
-def plan_for(config: ModelConfig, instances: int, facilities: Facilities = NO_FACILITIES) -> Plan:
+def plan_for(
+    config: ModelConfig,
+    instances: int,
+    facilities: Facilities = NO_FACILITIES,
+    initial_states: Mapping[str, bytes] = NO_DATA,
+) -> Plan:
     """Return the scheduler that the configuration asks for."""
     if config.proto.HasField("sequence_batching"):
-        return SequencePlan(config, instances)
+        return SequencePlan(
+            config,
+            instances,
+            initial=initial_states,
+            hold_for=facilities.hold_for,
+            hold_backlog_for=facilities.hold_backlog_for,
+        )
     if config.proto.HasField("dynamic_batching"):
         return BatchingPlan(batching_policy(config), facilities.hold_for)
     return FifoPlan()
+
+
+def _preserves_ordering(config: ModelConfig) -> bool:
+    proto = config.proto
+    return bool(proto.dynamic_batching.preserve_ordering or proto.sequence_batching.oldest.preserve_ordering)
 
 
 def _answer(job: Job) -> Answer:

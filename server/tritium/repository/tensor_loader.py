@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from tritium.backends.contract import BackendHost, ModelSource, TensorBackend
+from tritium.backends.contract import BackendHost, ConfiguredBackend, ModelSource, TensorBackend
 from tritium.compat.config.model import ModelConfig
 from tritium.core.errors import InvalidArgument
 from tritium.core.facilities import NO_FACILITIES, Facilities
@@ -19,6 +19,7 @@ from tritium.core.instance import Instance
 from tritium.core.model import Model
 from tritium.core.scheduler.limiter import Ticket
 from tritium.core.tensor_model import TensorModel
+from tritium.repository.initial_state import initial_states
 from tritium.repository.known_backends import GROUP
 from tritium.repository.seats import Seat, seats_of
 from tritium.repository.warmup import warm_up
@@ -40,16 +41,19 @@ class TensorLoader:
 
     @property
     def backend(self) -> TensorBackend:
-        """Return the backend, made on first use.
+        """Return the backend, made and configured on first use.
 
         Raises:
-            InvalidArgument: its package cannot be imported.
+            InferenceError: its package cannot be imported, or its settings cannot be.
         """
         if self._backend is None:
             try:
-                self._backend = self._make()
+                backend = self._make()
             except ImportError as error:
                 raise InvalidArgument(f"backend cannot be imported: {error}") from error
+            if isinstance(backend, ConfiguredBackend):
+                backend.configure(self._host().settings)
+            self._backend = backend
         return self._backend
 
     async def complete(self, config: ModelConfig, folder: Path, version: str) -> ModelConfig:
@@ -73,6 +77,7 @@ class TensorLoader:
                 passive=[instance for instance, seat in zip(opened, seats, strict=True) if seat.passive],
                 facilities=self._facilities,
                 tickets=tickets,
+                initial_states=initial_states(source),
             )
         except BaseException:
             for ticket in tickets:

@@ -13,11 +13,6 @@ from tritium.compat.config.problem import Stage
 _REFUSED: tuple[tuple[Path, str], ...] = (
     (("batch_input",), "tensors made of the batch (batch_input) are not served"),
     (("batch_output",), "outputs scattered over the batch (batch_output) are not served"),
-    (
-        ("sequence_batching", "state"),
-        "implicit state (sequence_batching.state) is not served: let the model keep it by correlation id",
-    ),
-    (("sequence_batching", "iterative_sequence"), "iterative sequences are not served"),
 )
 _IGNORED: tuple[tuple[Path, str], ...] = (
     (("response_cache", "enable"), "response_cache has no effect: every request is computed"),

@@ -11,6 +11,7 @@ from tritium.compat.config.batching import check_dynamic, check_sequence
 from tritium.compat.config.defaults import ENSEMBLE, FAMILIES
 from tritium.compat.config.ensemble import check_graph
 from tritium.compat.config.finding import Finding
+from tritium.compat.config.implicit_state import check_states
 from tritium.compat.config.instances import check_instances
 from tritium.compat.config.tensors import check_tensors
 from tritium.compat.config.warmup import check_warmup
@@ -42,6 +43,7 @@ def check_load(config: Any, gpus: Sequence[int] = (), *, complete: bool = True) 
     yield from check_tensors(config, complete=complete)
     yield from check_instances(config, gpus)
     yield from check_warmup(config)
+    yield from check_states(config)
 
 
 def _identity(config: Any) -> Iterator[Finding]:

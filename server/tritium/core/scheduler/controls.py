@@ -11,7 +11,8 @@ import numpy as np
 from tritium.compat.config.model import ModelConfig
 from tritium.compat.datatypes import BY_CONFIG_VALUE, BY_NAME
 from tritium.core.errors import InvalidArgument
-from tritium.core.request import SequenceStep
+from tritium.core.implicit_state import zeros
+from tritium.core.request import InferRequest, SequenceStep
 from tritium.core.tensor import Tensor, join_bytes
 
 
@@ -21,6 +22,7 @@ class Controls:
     def __init__(self, config: ModelConfig) -> None:
         self._model = config.name
         self._shape = (1, 1) if config.batches else (1,)
+        self._names: set[str] = set()
         self._correlation: tuple[str, str] | None = None
         self._flags: list[tuple[Callable[[SequenceStep], bool], Tensor, Tensor]] = []
         for control_input in config.proto.sequence_batching.control_input:
@@ -28,9 +30,9 @@ class Controls:
                 self._read(control_input.name, control)
 
     @property
-    def tells_sequences_apart(self) -> bool:
-        """Tell whether the model learns which sequence a request belongs to."""
-        return self._correlation is not None
+    def names(self) -> frozenset[str]:
+        """Return the names of the control tensors."""
+        return frozenset(self._names)
 
     def tensors(self, step: SequenceStep) -> list[Tensor]:
         """Return the control tensors of a request.
@@ -43,7 +45,14 @@ class Controls:
             tensors.append(self._correlation_tensor(*self._correlation, step.correlation_id))
         return tensors
 
+    def null(self, pattern: InferRequest) -> InferRequest:
+        """Return a request that only keeps a place in a batch: not ready, zeros in the shapes of the pattern."""
+        absent = {no.name: no for _, no, _ in self._flags}
+        inputs = [absent.get(tensor.name) or zeros(tensor) for tensor in pattern.inputs]
+        return InferRequest(pattern.model_name, pattern.model_version, inputs=inputs)
+
     def _read(self, name: str, control: Any) -> None:
+        self._names.add(name)
         kind = control.Kind.Name(control.kind).removeprefix("CONTROL_SEQUENCE_")
         if kind == "CORRID":
             self._correlation = (name, BY_CONFIG_VALUE[control.data_type].name)

@@ -37,11 +37,20 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """One batch to execute, and why it is not larger; `size` counts batch elements."""
+    """One batch to execute, and why it is not larger; `size` counts batch elements.
+
+    `padded` is what the instance is given where that is more than `jobs`: null requests, which nobody waits for.
+    """
 
     jobs: Sequence[Job]
     size: int
     because: Reason
+    padded: Sequence[Job] = ()
+
+    @property
+    def batch(self) -> Sequence[Job]:
+        """Return what the instance executes."""
+        return self.padded or self.jobs
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,7 +213,7 @@ class Runner:
             self._owner.starting(cut, now_ns)
             lane.running += 1
             self._running += 1
-            instance.begin(cut.jobs, partial(self._ended, lane, instance, cut))
+            instance.begin(cut.batch, partial(self._ended, lane, instance, cut))
             if lane.running >= lane.depth or not plan.waiting(lane.index):
                 break
         if len(plan) and not self._wake():
@@ -240,7 +240,7 @@ class Runner:
     async def _execute(self, instance: Instance, cut: Cut) -> ExecutionTimes | None:
         """Run one batch; what an instance raises against its contract becomes the answer of its jobs."""
         try:
-            return await instance.execute(cut.jobs)
+            return await instance.execute(cut.batch)
         except InferenceError as error:
             failure = error
         except asyncio.CancelledError:
