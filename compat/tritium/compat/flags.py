@@ -22,7 +22,8 @@ class Fate(StrEnum):
 class Flag:
     """One flag: `setting` names ours where it is SET.
 
-    `kind` is bool, int, float, str, choice (a word in any case) or none (takes no value).
+    `kind` is bool, int, milliseconds (a setting in seconds), float, str, choice (a word in any case) or none (takes no
+    value).
     """
 
     name: str
@@ -77,6 +78,7 @@ FLAGS: tuple[Flag, ...] = (
     _set("load-model", "str", "load_model", many=True),
     _set("model-load-thread-count", "int", "load_threads"),
     _set("model-load-retry-count", "int", "load_retries"),
+    _set("model-namespacing", "bool", "namespacing"),
     _set("allow-http", "bool", "http"),
     _set("http-address", "str", "http_host"),
     _set("http-port", "int", "http_port"),
@@ -85,9 +87,24 @@ FLAGS: tuple[Flag, ...] = (
     _set("allow-grpc", "bool", "grpc"),
     _set("grpc-address", "str", "grpc_host"),
     _set("grpc-port", "int", "grpc_port"),
+    _set("reuse-http-port", "bool", "http_port_shared"),
+    _set("reuse-grpc-port", "bool", "grpc_port_shared"),
+    _set("grpc-header-forward-pattern", "str", "grpc_forward_headers"),
+    _set("grpc-restricted-protocol", "str", "grpc_restricted", many=True),
+    _set("grpc-infer-response-compression-level", "choice", "grpc_compression"),
+    Flag("grpc-use-ssl", "bool", Fate.SET, "grpc_tls", note="serves the certificate that is given"),
+    Flag("grpc-use-ssl-mutual", "bool", Fate.SET, "grpc_mutual_tls", note="asks clients for a certificate as well"),
     _set("grpc-server-cert", "str", "grpc_cert"),
     _set("grpc-server-key", "str", "grpc_key"),
     _set("grpc-root-cert", "str", "grpc_client_ca"),
+    _set("grpc-keepalive-time", "milliseconds", "grpc_keepalive_s"),
+    _set("grpc-keepalive-timeout", "milliseconds", "grpc_keepalive_timeout_s"),
+    _set("grpc-keepalive-permit-without-calls", "bool", "grpc_keepalive_without_calls"),
+    _set("grpc-http2-max-pings-without-data", "int", "grpc_pings_without_data"),
+    _set("grpc-http2-min-recv-ping-interval-without-data", "milliseconds", "grpc_client_ping_s"),
+    _set("grpc-http2-max-ping-strikes", "int", "grpc_ping_strikes"),
+    _set("grpc-max-connection-age", "milliseconds", "grpc_connection_age_s"),
+    _set("grpc-max-connection-age-grace", "milliseconds", "grpc_connection_grace_s"),
     _set("allow-metrics", "bool", "metrics"),
     _set("metrics-address", "str", "metrics_host"),
     _set("metrics-port", "int", "metrics_port"),
@@ -101,7 +118,6 @@ FLAGS: tuple[Flag, ...] = (
     _set("rate-limit", "str", "rate_limit"),
     _set("rate-limit-resource", "str", "rate_limit_resource", many=True),
     Flag("strict-model-config", "bool", Fate.SET, "strict_model_config", note="true turns `auto_complete` off"),
-    *_noted("bool", "TLS is on where --grpc-server-cert is given", "grpc-use-ssl", "grpc-use-ssl-mutual"),
     *_noted("bool", _GPU, "enable-peer-access", "allow-gpu-metrics"),
     *_noted("bool", "log levels are set by --log-verbose", "log-info", "log-warning", "log-error"),
     *_noted("str", "log lines are key=value here", "log-format"),
@@ -113,21 +129,8 @@ FLAGS: tuple[Flag, ...] = (
     *_noted("str", "host policies name NUMA nodes and cores, which the operating system chooses here", "host-policy"),
     *_noted("str", "backends are Python packages here (docs/backends.md)", "backend-directory", "repoagent-directory"),
     *_noted("str", "there is no cache library to find", "cache-directory"),
-    *_noted("int", "keepalive is answered, and not asked for", "grpc-keepalive-time", "grpc-keepalive-timeout"),
-    *_noted("bool", "pings are always permitted", "grpc-keepalive-permit-without-calls"),
-    *_noted(
-        "int",
-        "pings are always permitted",
-        "grpc-http2-max-pings-without-data",
-        "grpc-http2-min-recv-ping-interval-without-data",
-        "grpc-http2-max-ping-strikes",
-    ),
-    *_refused("bool", "sharing a port", "reuse-http-port", "reuse-grpc-port"),
-    *_refused("str", "forwarding headers", "http-header-forward-pattern", "grpc-header-forward-pattern"),
-    *_refused("str", "restricting APIs", "http-restricted-api", "grpc-restricted-protocol"),
-    *_refused("str", "response compression over gRPC", "grpc-infer-response-compression-level"),
-    *_refused("int", "connection ages", "grpc-max-connection-age", "grpc-max-connection-age-grace"),
-    *_refused("bool", "model namespacing", "model-namespacing"),
+    *_refused("str", "forwarding headers", "http-header-forward-pattern"),
+    *_refused("str", "restricting APIs", "http-restricted-api"),
     *_refused("bool", "the SageMaker endpoint", "allow-sagemaker"),
     *_refused("int", "the SageMaker endpoint", "sagemaker-port", "sagemaker-thread-count"),
     *_refused("str", "the SageMaker endpoint", "sagemaker-safe-port-range"),
@@ -150,6 +153,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "none": lambda _: True,
     "bool": lambda raw: _BOOL[raw.lower()],
     "int": int,
+    "milliseconds": lambda raw: int(raw) / 1000,
     "float": float,
     "str": str,
     "choice": str.lower,
@@ -209,9 +213,9 @@ def _value(flag: Flag, raw: str) -> object:
     except KeyError:
         raise FlagError(f"invalid value for bool option: {raw}\n  hint: --{flag.name} is true or false") from None
     except ValueError:
-        kind = {"int": "a whole number", "float": "a number"}[flag.kind]
+        kind = {"float": "a number"}.get(flag.kind, "a whole number")
         raise FlagError(f"Invalid option value. Got {raw}\n  hint: --{flag.name} is {kind}") from None
-    if flag.kind == "int" and not -_LARGEST <= int(raw) <= _LARGEST:
+    if flag.kind in ("int", "milliseconds") and not -_LARGEST <= int(raw) <= _LARGEST:
         raise FlagError(f"Provided option value is out of bound. Got {raw}\n  hint: of --{flag.name}")
     return value
 
@@ -226,7 +230,27 @@ def _settle(parsed: Parsed) -> Parsed:
         settings["auto_complete"] = False
     if settings.pop("log_verbose", 0):
         settings["log_level"] = "debug"
+    _settle_tls(parsed)
     return parsed
+
+
+def _settle_tls(parsed: Parsed) -> None:
+    """Leave the certificates that are used: none without --grpc-use-ssl, the authority only with mutual TLS."""
+    settings = parsed.settings
+    mutual = settings.pop("grpc_mutual_tls", None)
+    # As in Triton, naming the mutual kind at all switches TLS on.
+    encrypted = settings.pop("grpc_tls", False) or mutual is not None
+    unused = {"grpc_client_ca": "grpc-root-cert"} if not mutual else {}
+    if not encrypted:
+        unused |= {"grpc_cert": "grpc-server-cert", "grpc_key": "grpc-server-key"}
+    elif not (settings.get("grpc_cert") and settings.get("grpc_key")):
+        raise FlagError("--grpc-use-ssl needs --grpc-server-cert and --grpc-server-key")
+    elif mutual and not settings.get("grpc_client_ca"):
+        raise FlagError("--grpc-use-ssl-mutual needs --grpc-root-cert, the authority of clients' certificates")
+    for setting, flag in unused.items():
+        if settings.pop(setting, ""):
+            wanted = "--grpc-use-ssl-mutual=true" if encrypted or setting == "grpc_client_ca" else "--grpc-use-ssl=true"
+            parsed.notes.append(f"--{flag} changes nothing: it takes {wanted}")
 
 
 def _check(settings: Mapping[str, object]) -> None:

@@ -9,7 +9,7 @@ from tritium.cli.tritonserver import read, usage
 from tritium.compat.flag_help import GROUPS
 from tritium.compat.flags import BY_NAME, FLAGS, Fate
 
-OWN_RULES = {"help", "log_verbose", "strict_model_config"}
+OWN_RULES = {"help", "log_verbose", "strict_model_config", "grpc_tls", "grpc_mutual_tls"}
 """Settings of flags that are turned into others."""
 
 
@@ -43,3 +43,38 @@ def test_the_help_shows_what_a_flag_takes_and_its_default():
     """As tritonserver lays it out: the flag and its value, then what it does."""
     assert "  --http-port <integer>\n\tPort of HTTP.  [8000]\n" in usage()
     assert "\nDEPRECATED:\n  --strict-model-config <boolean>\n" in usage()
+
+
+def test_durations_in_milliseconds_become_seconds():
+    """Triton's flags of gRPC count milliseconds, our settings count seconds."""
+    options, _ = read(["--model-repository=/a", "--grpc-keepalive-time=1500", "--grpc-max-connection-age", "250"])
+    assert (options.grpc_keepalive_s, options.grpc_connection_age_s) == (1.5, 0.25)
+
+
+PEM = ["--grpc-server-cert=c.pem", "--grpc-server-key=k.pem", "--grpc-root-cert=a.pem"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "used"),
+    [
+        ([], set()),
+        (["--grpc-use-ssl=false"], set()),
+        (["--grpc-use-ssl=true"], {"grpc_cert", "grpc_key"}),
+        (["--grpc-use-ssl-mutual=false"], {"grpc_cert", "grpc_key"}),
+        (["--grpc-use-ssl-mutual=true"], {"grpc_cert", "grpc_key", "grpc_client_ca"}),
+    ],
+)
+def test_certificates_are_used_where_tls_is_asked_for(flags, used):
+    """As in Triton: the certificate with either kind of TLS, the authority with the mutual one; others are noted."""
+    options, parsed = read(["--model-repository=/a", *PEM, *flags])
+    assert {name for name in ("grpc_cert", "grpc_key", "grpc_client_ca") if getattr(options, name)} == used
+    assert len(parsed.notes) == 3 - len(used)
+
+
+@pytest.mark.parametrize(
+    "flags", [["--grpc-use-ssl=true"], ["--grpc-use-ssl=true", PEM[0]], ["--grpc-use-ssl-mutual=true", *PEM[:2]]]
+)
+def test_tls_without_its_files_is_refused(flags):
+    """A server that was asked for TLS does not start without."""
+    with pytest.raises(Exception, match="needs --grpc-"):
+        read(["--model-repository=/a", *flags])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tritium.compat.protobufs import service_pb2
 from tritium.compat.v2 import grpc_large, grpc_response
+from tritium.compat.v2.call import Form
 from tritium.compat.v2.grpc_request import decode
 from tritium.compat.v2.refusal import Refusal
 
@@ -37,22 +38,23 @@ tensors = st.builds(
     st.lists(st.integers(0, 2**40), max_size=4).map(tuple),
     st.binary(max_size=300),
 )
+formed = st.tuples(tensors, st.sampled_from([Form.BYTES, Form.MEMORY]))
 
 
-@given(texts, texts, texts, parameters, st.lists(tensors, max_size=3), st.sampled_from([None, True, False]))
+@given(texts, texts, texts, parameters, st.lists(formed, max_size=3), st.sampled_from([None, True, False]))
 def test_responses_are_what_the_protobuf_library_would_write(
     model, version, request_id, given_parameters, outputs, final
 ):
-    """Whatever is in a response, the library reads the same message that it would have built."""
+    """Whatever is in a response, the library reads the same; what went through shared memory has no contents."""
     expected = Response(model_name=model, model_version=version, id=request_id)
     for key, value in given_parameters.items():
         kind = {bool: "bool_param", int: "int64_param", str: "string_param", float: "double_param"}[type(value)]
         setattr(expected.parameters[key], kind, value)
     if final is not None:
         expected.parameters["triton_final_response"].bool_param = final
-    for tensor in outputs:
+    for tensor, form in outputs:
         expected.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
-        expected.raw_output_contents.append(tensor.data)
+        expected.raw_output_contents.append(tensor.data if form is Form.BYTES else b"")
     written = b"".join(grpc_response.encode(model, version, request_id, given_parameters, outputs, final=final))
     assert Response.FromString(written) == expected
 
@@ -98,8 +100,9 @@ def test_nonsense_is_cut_or_refused(raw):
 def test_large_outputs_are_not_copied():
     """The bytes of a large response are the tensor's own; a small one is one piece."""
     large = Tensor("A", "UINT8", (1 << 20,), bytes(1 << 20))
-    assert grpc_response.encode("m", "1", "", {}, [large])[-1] is large.data
-    assert len(grpc_response.encode("m", "1", "", {}, [Tensor("A", "UINT8", (4,), b"abcd")])) == 1
+    small = Tensor("A", "UINT8", (4,), b"abcd")
+    assert grpc_response.encode("m", "1", "", {}, [(large, Form.BYTES)])[-1] is large.data
+    assert len(grpc_response.encode("m", "1", "", {}, [(small, Form.BYTES)])) == 1
 
 
 def test_a_parameter_keeps_its_type():
@@ -205,6 +208,17 @@ def test_typed_numbers_out_of_range_are_refused():
             request(**RAW, timeout=parameter(string_param="1")),
             "invalid value type for 'timeout' parameter, expected int64_param.",
         ),
+        (
+            request(**RAW, priority=parameter(int64_param=-1)),
+            "invalid value for 'priority', expected value >= 0.",
+        ),
+        (
+            request(**RAW, triton_final_response=parameter(bool_param=True)),
+            (
+                "parameter keys starting with 'triton_' are reserved for Triton usage. Only the following keys starting "
+                "with 'triton_' are allowed: triton_enable_empty_final_response"
+            ),
+        ),
     ],
 )
 def test_wrong_requests_are_refused_in_tritons_words(message, words):
@@ -212,3 +226,112 @@ def test_wrong_requests_are_refused_in_tritons_words(message, words):
     with pytest.raises(Refusal) as refused:
         decode(message, Tensor)
     assert refused.value.message == words
+
+
+def test_a_negative_timeout_is_as_good_as_none():
+    """Triton keeps it as an unsigned number, of half a million years."""
+    assert decode(request(**RAW, timeout=parameter(int64_param=-1)), Tensor).timeout_us == 2**64 - 1
+
+
+def test_contents_of_nothing_are_no_elements():
+    """A tensor of no elements may come with contents in which no list is written."""
+    message = Request(model_name="m")
+    message.inputs.add(name="A", datatype="FP32", shape=[0]).contents.SetInParent()
+    assert decode(message, Tensor).inputs[0].data == b""
+
+
+def test_contents_in_two_lists_are_refused():
+    """The first list is taken, the second is one too many."""
+    message = Request(model_name="m")
+    contents = message.inputs.add(name="A", datatype="INT32", shape=[1]).contents
+    contents.int_contents.append(1)
+    contents.fp32_contents.append(1)
+    with pytest.raises(Refusal, match="'A' for model 'm', binary data was already supplied"):
+        decode(message, Tensor)
+
+
+MEMORY = memoryview(bytearray(range(64)))
+
+
+def region(name, offset, byte_size):
+    """A server's registry of one region, "r"."""
+    assert name == "r"
+    return MEMORY[offset : offset + byte_size]
+
+
+def shared(tensor, **place):
+    for key, value in place.items():
+        kind = "string_param" if isinstance(value, str) else "int64_param"
+        setattr(tensor.parameters[f"shared_memory_{key}"], kind, value)
+
+
+def test_tensors_in_shared_memory():
+    """An input is a view of its region that cannot be written to, an output one that can; raw inputs skip neither."""
+    message = Request(model_name="m", raw_input_contents=[b"raw!"])
+    shared(message.inputs.add(name="A", datatype="UINT8", shape=[4]), region="r", offset=8, byte_size=4)
+    message.inputs.add(name="B", datatype="UINT8", shape=[4])
+    shared(message.outputs.add(name="C"), region="r", byte_size=16)
+    call = decode(message, Tensor, region=region)
+    (first, second), (output,) = call.inputs, call.outputs
+    assert (bytes(first.data), first.data.readonly, second.data) == (bytes(range(8, 12)), True, b"raw!")
+    assert (len(output.memory), output.memory.readonly) == (16, False)
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (
+            {"region": 5, "byte_size": 4},
+            "invalid value type for 'shared_memory_region' parameter for tensor 'A', expected string_param.",
+        ),
+        (
+            {"region": "r", "byte_size": "4"},
+            "invalid value type for 'shared_memory_byte_size' parameter for tensor 'A', expected int64_param.",
+        ),
+        (
+            {"region": "r"},
+            "'shared_memory_byte_size' must be specified along with 'shared_memory_region' parameter for tensor 'A'",
+        ),
+        (
+            {"offset": 4},
+            "'shared_memory_offset' can not be specified without 'shared_memory_region' parameter for tensor 'A'",
+        ),
+        (
+            {"byte_size": 4},
+            "'shared_memory_byte_size' can not be specified without 'shared_memory_region' parameter for tensor 'A'",
+        ),
+    ],
+)
+@pytest.mark.parametrize("side", ["inputs", "outputs"])
+def test_wrong_places_are_refused_in_tritons_words(side, place, words):
+    """For inputs and outputs alike."""
+    message = Request(model_name="m", raw_input_contents=[b"1234"])
+    shared(getattr(message, side).add(name="A"), **place)
+    with pytest.raises(Refusal) as refused:
+        decode(message, Tensor, region=region)
+    assert refused.value.message == words
+
+
+def test_shared_memory_excludes_contents_and_classes():
+    """An input has one source, and classes are not written to memory."""
+    message = Request(model_name="m")
+    entry = message.inputs.add(name="A", datatype="UINT8", shape=[1])
+    entry.contents.uint_contents.append(1)
+    shared(entry, region="r", byte_size=1)
+    with pytest.raises(Refusal, match="unexpected 'content' provided when using shared memory for input tensor 'A'"):
+        decode(message, Tensor, region=region)
+    message = Request(model_name="m")
+    output = message.outputs.add(name="B")
+    output.parameters["classification"].int64_param = 1
+    shared(output, region="r", byte_size=1)
+    with pytest.raises(Refusal, match="output can't set both 'shared_memory_region' and 'classification'"):
+        decode(message, Tensor, region=region)
+
+
+@pytest.mark.parametrize("classes", [0, -1])
+def test_classes_are_counted_from_one(classes):
+    """No classes are no answer; the text is Triton's."""
+    message = request(**RAW)
+    message.outputs.add(name="B").parameters["classification"].int64_param = classes
+    with pytest.raises(Refusal, match="invalid value for 'classification' parameter, expected >= 0"):
+        decode(message, Tensor)

@@ -8,6 +8,7 @@ import pytest
 from tritonclient.grpc import service_pb2_grpc
 
 from tritium.core.serving import ServerState
+from tritium.grpc.front import Front
 from tritium.grpc.methods import methods
 from tritium.wire.listener import listen_grpc, listen_grpcio
 
@@ -33,12 +34,24 @@ async def house(houses):
 
 
 @pytest.fixture(params=[listen_grpc, listen_grpcio], ids=["own", "grpcio"])
-async def port(request, house, houses):
-    """A real gRPC port over the house of models, on either transport."""
-    server = ServerState(house, name="triton", version="2.51.0", labels=houses.labels)
-    listener = await request.param(methods(server), host="127.0.0.1", port=0)
-    yield listener.port
-    await listener.close(grace_s=1)
+async def serve(request, house, houses):
+    """Open a real gRPC port over the house of models, on either transport, with the options given."""
+    listeners = []
+
+    async def start(state=(), **rules):
+        server = ServerState(house, name="triton", version="2.51.0", labels=houses.labels, **dict(state))
+        listeners.append(await request.param(methods(Front(server, **rules)), host="127.0.0.1", port=0))
+        return listeners[-1].port
+
+    yield start
+    for listener in listeners:
+        await listener.close(grace_s=1)
+
+
+@pytest.fixture
+async def port(serve):
+    """A port without any options."""
+    return await serve()
 
 
 @pytest.fixture

@@ -226,29 +226,37 @@ async def test_settings_can_be_read(stub):
     assert log.settings["log_info"].bool_param
     trace = await stub.TraceSetting(pb.TraceSettingRequest())
     assert list(trace.settings["trace_level"].value) == ["OFF"]
-    change = pb.TraceSettingRequest()
-    change.settings["trace_rate"].value.append("7")
-    assert (await refused(stub.TraceSetting(change)))[0] is CODE.UNIMPLEMENTED
     assert await refused(stub.TraceSetting(pb.TraceSettingRequest(model_name="nope"))) == (
         CODE.INVALID_ARGUMENT,
         "Request for unknown model : nope",
     )
 
 
-async def test_shared_memory_is_not_there_yet(stub):
-    """No region, none to register, none to use."""
-    assert not (await stub.SystemSharedMemoryStatus(pb.SystemSharedMemoryStatusRequest())).regions
-    assert await refused(stub.CudaSharedMemoryStatus(pb.CudaSharedMemoryStatusRequest(name="r"))) == (
-        CODE.NOT_FOUND,
-        "Unable to find cuda shared memory region: 'r'",
-    )
-    register = pb.SystemSharedMemoryRegisterRequest(name="r", key="/r", byte_size=4)
-    assert (await refused(stub.SystemSharedMemoryRegister(register)))[0] is CODE.UNIMPLEMENTED
-    request = add_sub()
-    request.inputs[0].parameters["shared_memory_region"].string_param = "r"
-    assert await refused(stub.ModelInfer(request)) == (
-        CODE.NOT_FOUND,
-        "Unable to find shared memory region: 'r'",
+async def test_settings_can_be_changed(stub):
+    """What is named changes and is answered at once; a model's trace settings are its own."""
+    change = pb.LogSettingsRequest()
+    change.settings["log_verbose_level"].uint32_param = 2
+    change.settings["log_info"].bool_param = False
+    await stub.LogSettings(change)
+    log = await stub.LogSettings(pb.LogSettingsRequest())
+    assert (log.settings["log_verbose_level"].uint32_param, log.settings["log_info"].bool_param) == (2, False)
+    change = pb.TraceSettingRequest(model_name="add_sub")
+    change.settings["trace_rate"].value.append("7")
+    trace = await stub.TraceSetting(change)
+    assert list(trace.settings["trace_rate"].value) == ["7"]
+    assert list((await stub.TraceSetting(pb.TraceSettingRequest())).settings["trace_rate"].value) == ["1000"]
+
+
+async def test_wrong_settings_are_refused(stub):
+    """In Triton's words."""
+    change = pb.LogSettingsRequest()
+    change.settings["log_info"].string_param = "x"
+    assert await refused(stub.LogSettings(change)) == (CODE.INVALID_ARGUMENT, "expect boolean for 'log_info'")
+    change = pb.TraceSettingRequest()
+    change.settings["trace_file"].value.append("x")
+    assert await refused(stub.TraceSetting(change)) == (
+        CODE.UNIMPLEMENTED,
+        "trace file location can not be updated through network protocol",
     )
 
 

@@ -19,6 +19,7 @@ CONTROL_MODES = ("none", "explicit", "poll")
 RATE_LIMITS = ("off", "execution_count")
 LOG_FORMATS = ("console", "json")
 TRANSPORTS = ("h2", "grpcio")
+EFFORTS = ("none", "low", "medium", "high")
 
 
 class SettingsError(Exception):
@@ -69,6 +70,45 @@ class ServeOptions:
     grpc_cert: str = _setting("", "Server certificate (PEM) of gRPC; TLS is on where it is set.", group="protocols")
     grpc_key: str = _setting("", "Private key (PEM) of the gRPC server certificate.", group="protocols")
     grpc_client_ca: str = _setting("", "Certificate authority (PEM) that gRPC clients must have.", group="protocols")
+    http_port_shared: bool = _setting(
+        False, "Share the port of HTTP with other servers that share it, too.", group="protocols"
+    )
+    grpc_port_shared: bool = _setting(
+        False, "Share the port of gRPC with other servers that share it, too.", group="protocols"
+    )
+    grpc_restricted: tuple[str, ...] = _setting(
+        (), "Parts of gRPC that need a header, as PROTOCOL,...:HEADER=VALUE.", group="protocols"
+    )
+    grpc_forward_headers: str = _setting(
+        "", "Headers of gRPC calls that become parameters of requests: a regular expression.", group="protocols"
+    )
+    grpc_compression: str = _setting(
+        "none", "What is spent on compressing answers to inferences over gRPC.", group="protocols", choices=EFFORTS
+    )
+    grpc_keepalive_s: float = _setting(
+        7200.0, "After so long a silence a gRPC client is pinged (0: never).", group="protocols"
+    )
+    grpc_keepalive_timeout_s: float = _setting(
+        20.0, "How long a gRPC client may take to answer a ping (0: any time).", group="protocols"
+    )
+    grpc_keepalive_without_calls: bool = _setting(
+        False, "Permit pings on gRPC connections that have no call under way.", group="protocols"
+    )
+    grpc_pings_without_data: int = _setting(
+        2, "How many pings are sent to a gRPC client before the next message (0: any).", group="protocols"
+    )
+    grpc_client_ping_s: float = _setting(
+        300.0, "A gRPC client that pings sooner than this, without data in between, earns a strike.", group="protocols"
+    )
+    grpc_ping_strikes: int = _setting(
+        2, "How many strikes a gRPC connection is forgiven before it is closed (0: any).", group="protocols"
+    )
+    grpc_connection_age_s: float = _setting(
+        0.0, "At this age gRPC connections take no new calls (0: they do for ever).", group="protocols"
+    )
+    grpc_connection_grace_s: float = _setting(
+        0.0, "How long calls may go on at a gRPC connection that is too old (0: to their end).", group="protocols"
+    )
     metrics: bool = _setting(True, "Serve Prometheus metrics.", group="protocols")
     metrics_host: str = _setting("", "Address of the metrics, where it is not --host.", group="protocols")
     metrics_port: int = _setting(8002, "Port of the metrics.", group="protocols")
@@ -106,7 +146,7 @@ class ServeOptions:
     exit_timeout_s: float = _setting(30.0, "How long a shutdown waits for requests in flight.", group="server")
 
 
-SECRETS = frozenset({"openai_key"})
+SECRETS = frozenset({"openai_key", "grpc_restricted"})
 
 PREFIX = "TRITIUM_"
 INTERNAL = frozenset({"TRITIUM_KV_TRANSFER", "TRITIUM_WORKER_PID"})

@@ -19,6 +19,7 @@ class Port:
     protocol: str
     host: str
     port: int
+    shared: bool = False
 
 
 def ports(options: ServeOptions) -> Iterator[Port]:
@@ -26,7 +27,8 @@ def ports(options: ServeOptions) -> Iterator[Port]:
     for protocol, prefix in _PROTOCOLS:
         if getattr(options, prefix):
             host = getattr(options, f"{prefix}_host") or options.host
-            yield Port(protocol, host, getattr(options, f"{prefix}_port"))
+            shared = getattr(options, f"{prefix}_port_shared", False)
+            yield Port(protocol, host, getattr(options, f"{prefix}_port"), shared)
 
 
 def check_ports(options: ServeOptions) -> None:
@@ -49,7 +51,8 @@ async def check_free(options: ServeOptions) -> None:
         ListenError: one of them cannot be opened.
     """
     for one in ports(options):
-        if one.port:
+        # A client may reach a shared port while it is looked at, and be lost.
+        if one.port and not one.shared:
             for opened in await bind(one.host, one.port):
                 opened.close()
 

@@ -1,28 +1,40 @@
 """ModelInfer: one request, one response."""
 
 import asyncio
+from collections.abc import Sequence
+from typing import Any
 
 from tritium.compat.v2 import grpc_request, grpc_response, version
 from tritium.compat.v2.call import InferCall
+from tritium.compat.v2.forwarding import forward
 from tritium.core.errors import Unsupported
 from tritium.core.model import Model
 from tritium.core.replies import SingleReply
 from tritium.core.request import InferResponse
-from tritium.core.serving import ServerState, chosen_outputs, request_of
+from tritium.core.serving import chosen_outputs, request_of
 from tritium.core.tensor import Buffer, Tensor
+from tritium.grpc.front import Front
 from tritium.grpc.message import parse_infer
 from tritium.wire.grpc import Call, Reply
 
 
-async def model_infer(message: bytes | memoryview, call: Call, server: ServerState) -> Reply:
+async def model_infer(message: bytes | memoryview, call: Call, front: Front) -> Reply:
     """Answer one inference with one response."""
     request, raws = parse_infer(message)
-    model = server.catalog.model(request.model_name, version.check(request.model_version))
+    model = front.server.catalog.model(request.model_name, version.check(request.model_version))
     if model.decoupled:
         raise Unsupported("ModelInfer RPC doesn't support models with decoupled transaction policy")
-    decoded = grpc_request.decode(request, Tensor, raws)
+    decoded = decode(request, raws, call, front)
     response = await _run(call, model, decoded)
-    return encode(server, model, decoded, response)
+    return encode(front, model, decoded, response)
+
+
+def decode(request: Any, raws: Sequence[memoryview], call: Call, front: Front) -> InferCall[Tensor]:
+    """Read a request, with the headers of its call that the server forwards."""
+    decoded = grpc_request.decode(request, Tensor, raws, front.server.regions.view)
+    if front.forwarded is not None:
+        forward(front.forwarded, call.metadata, decoded.parameters)
+    return decoded
 
 
 async def _run(call: Call, model: Model, decoded: InferCall[Tensor]) -> InferResponse:
@@ -35,7 +47,7 @@ async def _run(call: Call, model: Model, decoded: InferCall[Tensor]) -> InferRes
 
 
 def encode(
-    server: ServerState,
+    front: Front,
     model: Model,
     decoded: InferCall[Tensor],
     response: InferResponse,
@@ -48,6 +60,6 @@ def encode(
         response.model_version,
         response.id or decoded.id,
         response.parameters,
-        (tensor for tensor, _ in chosen_outputs(server, model, decoded, response)),
+        chosen_outputs(front.server, model, decoded, response),
         final=final,
     )

@@ -7,27 +7,28 @@ from tritium.compat.config.model import TensorSpec
 from tritium.compat.protobufs import service_pb2
 from tritium.compat.v2 import version
 from tritium.core.model import Model
-from tritium.core.serving import ServerState, full_shape, models_counted
+from tritium.core.serving import full_shape, models_counted
 from tritium.core.statistics import BATCH_DURATIONS, REQUEST_DURATIONS, RESPONSE_DURATIONS
+from tritium.grpc.front import Front
 from tritium.grpc.message import parse
 from tritium.wire.grpc import Call
 
 
-async def server_metadata(_message: bytes | memoryview, _call: Call, server: ServerState) -> bytes:
+async def server_metadata(_message: bytes | memoryview, _call: Call, front: Front) -> bytes:
     """Name the server, its version and the extensions it serves."""
     response = service_pb2.ServerMetadataResponse(
-        name=server.name, version=server.version, extensions=server.extensions
+        name=front.server.name, version=front.server.version, extensions=front.server.extensions
     )
     return bytes(response.SerializeToString())
 
 
-async def model_metadata(message: bytes | memoryview, _call: Call, server: ServerState) -> bytes:
+async def model_metadata(message: bytes | memoryview, _call: Call, front: Front) -> bytes:
     """Describe a model's inputs and outputs."""
     request = parse(service_pb2.ModelMetadataRequest, message)
-    model = server.catalog.model(request.name, version.check(request.version))
+    model = front.server.catalog.model(request.name, version.check(request.version))
     response = service_pb2.ModelMetadataResponse(
         name=model.name,
-        versions=[model.version] if request.version else server.catalog.versions(model.name),
+        versions=[model.version] if request.version else front.server.catalog.versions(model.name),
         platform=model.config.platform or model.config.backend,
         inputs=_tensors(model, model.config.inputs.values()),
         outputs=_tensors(model, model.config.outputs.values()),
@@ -40,17 +41,17 @@ def _tensors(model: Model, specs: Iterable[TensorSpec]) -> list[Any]:
     return [kind(name=spec.name, datatype=spec.datatype, shape=full_shape(model, spec)) for spec in specs]
 
 
-async def model_config(message: bytes | memoryview, _call: Call, server: ServerState) -> bytes:
+async def model_config(message: bytes | memoryview, _call: Call, front: Front) -> bytes:
     """Return a model's configuration, completed."""
     request = parse(service_pb2.ModelConfigRequest, message)
-    model = server.catalog.model(request.name, version.check(request.version))
+    model = front.server.catalog.model(request.name, version.check(request.version))
     return bytes(service_pb2.ModelConfigResponse(config=model.config.proto).SerializeToString())
 
 
-async def model_statistics(message: bytes | memoryview, _call: Call, server: ServerState) -> bytes:
+async def model_statistics(message: bytes | memoryview, _call: Call, front: Front) -> bytes:
     """Return what was counted of every model, of one, or of one version."""
     request = parse(service_pb2.ModelStatisticsRequest, message)
-    models = models_counted(server.catalog, request.name, version.check(request.version))
+    models = models_counted(front.server.catalog, request.name, version.check(request.version))
     response = service_pb2.ModelStatisticsResponse(model_stats=map(_statistics, models))
     return bytes(response.SerializeToString())
 

@@ -5,22 +5,22 @@ from typing import Any
 from tritium.compat.protobufs import service_pb2
 from tritium.core.catalog import LoadParameters
 from tritium.core.errors import InvalidArgument, Unsupported
-from tritium.core.serving import ServerState
+from tritium.grpc.front import Front
 from tritium.grpc.message import parse
 from tritium.wire.grpc import Call
 
 
-async def index(message: bytes | memoryview, _call: Call, server: ServerState) -> bytes:
+async def index(message: bytes | memoryview, _call: Call, front: Front) -> bytes:
     """List the models of the repositories, loaded or not."""
     request = parse(service_pb2.RepositoryIndexRequest, message)
     _refuse_named(request)
     response = service_pb2.RepositoryIndexResponse()
-    for entry in server.catalog.index(ready_only=request.ready):
+    for entry in front.server.catalog.index(ready_only=request.ready):
         response.models.add(name=entry.name, version=entry.version, state=entry.state or "", reason=entry.reason)
     return bytes(response.SerializeToString())
 
 
-async def load(message: bytes | memoryview, _call: Call, server: ServerState) -> bytes:
+async def load(message: bytes | memoryview, _call: Call, front: Front) -> bytes:
     """Load or reload a model."""
     request = parse(service_pb2.RepositoryModelLoadRequest, message)
     _refuse_named(request)
@@ -33,11 +33,11 @@ async def load(message: bytes | memoryview, _call: Call, server: ServerState) ->
             files[key.removeprefix("file:")] = _choice(key, value, "bytes_param")
         else:
             raise InvalidArgument(f"unrecognized load parameter '{key}'.")
-    await server.catalog.load(request.model_name, LoadParameters(config, files))
+    await front.server.catalog.load(request.model_name, LoadParameters(config, files))
     return bytes(service_pb2.RepositoryModelLoadResponse().SerializeToString())
 
 
-async def unload(message: bytes | memoryview, _call: Call, server: ServerState) -> bytes:
+async def unload(message: bytes | memoryview, _call: Call, front: Front) -> bytes:
     """Unload every version of a model."""
     request = parse(service_pb2.RepositoryModelUnloadRequest, message)
     _refuse_named(request)
@@ -46,7 +46,7 @@ async def unload(message: bytes | memoryview, _call: Call, server: ServerState) 
         if key != "unload_dependents":
             raise InvalidArgument(f"unrecognized unload parameter '{key}'.")
         dependents = _choice(key, value, "bool_param", what="unload")
-    await server.catalog.unload(request.model_name, dependents=dependents)
+    await front.server.catalog.unload(request.model_name, dependents=dependents)
     return bytes(service_pb2.RepositoryModelUnloadResponse().SerializeToString())
 
 

@@ -11,24 +11,25 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 
-from tritium.compat.v2 import grpc_request, grpc_response, version
+from tritium.compat.v2 import grpc_response, version
 from tritium.compat.v2.call import InferCall
 from tritium.compat.v2.refusal import Refusal
 from tritium.core.errors import InferenceError, Overloaded
 from tritium.core.model import Model
 from tritium.core.replies import Backlog
 from tritium.core.request import InferRequest, InferResponse
-from tritium.core.serving import ServerState, error_of, request_of
+from tritium.core.serving import error_of, request_of
 from tritium.core.tensor import Tensor
 from tritium.grpc.failure import grpc_error
-from tritium.grpc.infer import encode
+from tritium.grpc.front import Front
+from tritium.grpc.infer import decode, encode
 from tritium.grpc.message import parse_infer
 from tritium.wire.grpc import Call, GrpcError
 
 
-async def model_stream_infer(messages: AsyncIterator[bytes | memoryview], call: Call, server: ServerState) -> None:
+async def model_stream_infer(messages: AsyncIterator[bytes | memoryview], call: Call, front: Front) -> None:
     """Answer the requests of a stream until the client has sent its last and all are answered."""
-    stream = InferStream(call, server)
+    stream = InferStream(call, front)
     call.on_cancel(stream.cancel)
     answering = asyncio.ensure_future(_answer(messages, stream, call))
     try:
@@ -52,9 +53,9 @@ async def _answer(messages: AsyncIterator[bytes | memoryview], stream: "InferStr
 class InferStream:
     """The requests of one stream that are not answered yet."""
 
-    def __init__(self, call: Call, server: ServerState) -> None:
+    def __init__(self, call: Call, front: Front) -> None:
         self.call = call
-        self.server = server
+        self.front = front
         self.failed: asyncio.Future[GrpcError] = asyncio.get_running_loop().create_future()
         """Done once an error is to end the stream."""
         self._errors_end_it = any(name == b"triton_grpc_error" and value == b"true" for name, value in call.metadata)
@@ -76,11 +77,11 @@ class InferStream:
         self._ordered.append(turn)
         self._idle.clear()
         try:
-            model = self.server.catalog.model(request.model_name, version.check(request.model_version))
+            model = self.front.server.catalog.model(request.model_name, version.check(request.model_version))
             if model.decoupled:
                 turn.ordered = False
                 self._ordered.pop()
-            turn.run(model, grpc_request.decode(request, Tensor, raws))
+            turn.run(model, decode(request, raws, self.call, self.front))
         except (Refusal, InferenceError) as problem:
             turn.refuse(problem)
 
@@ -171,7 +172,7 @@ class Turn:
         if isinstance(response, InferResponse):
             assert self._model is not None
             try:
-                message = encode(self._stream.server, self._model, self._call, response, final=final)
+                message = encode(self._stream.front, self._model, self._call, response, final=final)
                 return grpc_response.stream_item(message)
             except Refusal as refusal:
                 response = error_of(refusal)

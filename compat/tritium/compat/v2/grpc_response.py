@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from struct import pack
 
-from tritium.compat.v2.call import Parameter
+from tritium.compat.v2.call import Form, Parameter
 from tritium.compat.v2.elements import Buffer
 from tritium.compat.v2.infer_response import TensorLike
 
@@ -26,12 +26,13 @@ def encode(
     version: str,
     request_id: str,
     parameters: Mapping[str, Parameter],
-    outputs: Iterable[TensorLike],
+    outputs: Iterable[tuple[TensorLike, Form]],
     *,
     final: bool | None = None,
 ) -> list[Buffer]:
     """Write a ModelInferResponse with every output in raw_output_contents; the parts of a large one are not joined.
 
+    An output whose data is in shared memory already has empty contents, as in Triton.
     Within a stream it says whether it is the `final` one of its request.
     """
     parts: list[Buffer] = [_model(model, version)]
@@ -43,8 +44,8 @@ def encode(
         parts.append(_FINAL if final else _NOT_FINAL)
     raws: list[Buffer] = []
     total = 0
-    for tensor in outputs:
-        data = tensor.data
+    for tensor, form in outputs:
+        data = tensor.data if form is not Form.MEMORY else b""
         size = data.nbytes if isinstance(data, memoryview) else len(data)
         parts.append(_output(tensor.name, tensor.datatype, tensor.shape))
         raws.append(b"\x32" + varint(size))
