@@ -42,13 +42,15 @@ class Rules:
     """What the server allows and has, as far as it decides whether a model can be loaded.
 
     `gpus` are the devices of this machine; where there is none, `cpu_for_gpu` runs KIND_GPU groups on the CPU.
-    `checks` are by backend what its loader finds in the files of a version without loading it.
+    With `namespacing`, repositories are namespaces. `checks` are by backend what its loader finds in the files of a
+    version without loading it.
     """
 
     backends: Collection[str] = ()
     gpus: Sequence[int] = ()
     cpu_for_gpu: bool = False
     auto_complete: bool = True
+    namespacing: bool = False
     config_name: str = ""
     checks: Mapping[str, Check] = field(default_factory=dict)
 
@@ -57,7 +59,8 @@ class Rules:
 class Candidate:
     """A model that might be loaded. `config` is the proto, completed as far as the files tell.
 
-    `printed` are the files as they were when they were read; `overridden` models come from a load request.
+    `printed` are the files as they were when they were read; `overridden` models come from a load request. Where
+    repositories are namespaces, `namespace` is the model's, and `links` are the keys of the models that its steps name.
     """
 
     name: str
@@ -68,6 +71,13 @@ class Candidate:
     problems: list[Problem] = field(default_factory=list)
     printed: Fingerprint = ()
     overridden: bool = False
+    namespace: str = ""
+    links: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Return what tells the model from others: its name, in its namespace where it has one."""
+        return f"{self.namespace}::{self.name}" if self.namespace else self.name
 
     @property
     def backend(self) -> str:
@@ -76,8 +86,18 @@ class Candidate:
 
     @property
     def members(self) -> list[str]:
-        """Return the models that an ensemble is made of, each once, in the order of its steps."""
-        return list(dict.fromkeys(step.model_name for step in self.config.ensemble_scheduling.step))
+        """Return the keys of the models that an ensemble is made of, each once, in the order of its steps."""
+        return list(dict.fromkeys(self.linked(step) for step in self.config.ensemble_scheduling.step))
+
+    @property
+    def steps(self) -> list[str]:
+        """Return the names of the models that an ensemble is made of, wherever they are."""
+        return [str(step.model_name) for step in self.config.ensemble_scheduling.step]
+
+    def linked(self, step: Any) -> str:
+        """Return the key of the model that a step of an ensemble runs."""
+        asked = f"{step.model_namespace}::{step.model_name}" if step.model_namespace else step.model_name
+        return self.links.get(asked, str(step.model_name))
 
     @property
     def fatal(self) -> bool:
@@ -120,6 +140,11 @@ class Candidate:
         self.problems.append(problem_of(f"{self.folder}/", message, hint, stage))
 
 
+def key_of(folder: Path, name: str) -> str:
+    """Return the key of a model where its repository is its namespace."""
+    return f"{folder.parent}::{name}"
+
+
 def read_candidate(folder: Path, name: str, rules: Rules, override: str = "") -> Candidate:
     """Read and check one model folder; `override` is a configuration in JSON that takes the file's place."""
     printed = fingerprint(folder)
@@ -134,6 +159,8 @@ def read_candidate(folder: Path, name: str, rules: Rules, override: str = "") ->
     candidate = Candidate(
         name, folder, parsed.message, parsed.places, [], list(parsed.problems), printed, overridden=bool(override)
     )
+    if rules.namespacing:
+        candidate.namespace = str(folder.parent)
     if not given and not rules.auto_complete:
         candidate.note("no config.pbtxt", "write one, or allow auto-completion")
     if not candidate.problems:

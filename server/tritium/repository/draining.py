@@ -20,9 +20,9 @@ log = structlog.get_logger("tritium.repository")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Retired:
-    """A version that no lookup finds any more; `members` are the models it sends requests to."""
+    """A version that no lookup finds any more; `members` are the keys of the models it sends requests to."""
 
-    name: str
+    key: str
     shelved: Shelved
     members: Sequence[str]
 
@@ -39,7 +39,7 @@ class Draining:
         tasks: dict[int, asyncio.Task[None]] = {}
 
         async def drain(one: Retired) -> None:
-            users = [tasks[id(other)] for other in retired if one.name in other.members and other is not one]
+            users = [tasks[id(other)] for other in retired if one.key in other.members and other is not one]
             if users:
                 await asyncio.wait(users)
             await self._close(one)

@@ -7,6 +7,8 @@ from tritium.backends.contract import ModelSource
 from tritium.compat.config import messages
 from tritium.compat.config.ensemble import check_members
 from tritium.compat.config.model import ModelConfig
+from tritium.core.cache.cached_model import with_cache
+from tritium.core.cache.store import Store
 from tritium.core.ensemble import EnsembleModel
 from tritium.core.model import Model
 from tritium.repository.candidate import Candidate
@@ -16,8 +18,9 @@ from tritium.repository.shelf import Shelf
 class EnsembleLoader:
     """Makes ensembles of models that are looked up by `resolve(name, version)` when a request runs."""
 
-    def __init__(self, resolve: Callable[[str, str], Model]) -> None:
+    def __init__(self, resolve: Callable[[str, str], Model], store: Store | None = None) -> None:
         self._resolve = resolve
+        self._store = store
 
     async def complete(self, config: ModelConfig, folder: Path, version: str) -> ModelConfig:  # noqa: ARG002  contract
         """Return the configuration as it is: an ensemble has no files to learn from."""
@@ -25,7 +28,7 @@ class EnsembleLoader:
 
     async def load(self, source: ModelSource) -> Model:
         """Make the ensemble; its members are loaded."""
-        return EnsembleModel(source.config, source.version, self._resolve)
+        return with_cache(EnsembleModel(source.config, source.version, self._resolve), self._store)
 
 
 def fit_members(candidate: Candidate, shelf: Shelf, failures: Mapping[str, str]) -> str:
@@ -36,7 +39,7 @@ def fit_members(candidate: Candidate, shelf: Shelf, failures: Mapping[str, str])
     name = candidate.name
     configs = {}
     for step in candidate.config.ensemble_scheduling.step:
-        member = step.model_name
+        member = candidate.linked(step)
         versions = shelf.versions(member)
         if not versions:
             record = shelf.records.get(member)
@@ -48,6 +51,6 @@ def fit_members(candidate: Candidate, shelf: Shelf, failures: Mapping[str, str])
         if step.model_version != -1 and str(step.model_version) not in versions:
             return messages.member_version_missing(name, member, step.model_version)
         wanted = "" if step.model_version == -1 else str(step.model_version)
-        configs[member] = shelf.model(member, wanted).config.proto
+        configs[step.model_name] = shelf.model(member, wanted).config.proto
     finding = next(check_members(candidate.config, configs), None) if configs else None
     return finding.message if finding else ""

@@ -6,14 +6,15 @@ LOADING --every version opened--> READY; what served before is retired
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 
 from tritium.compat.config import messages
 from tritium.compat.config.defaults import ENSEMBLE
 from tritium.compat.config.problem import Stage
-from tritium.core.model import State
+from tritium.core.model import Model, State
 from tritium.repository.candidate import Candidate, Rules
 from tritium.repository.draining import Draining, Retired
-from tritium.repository.ensembles import fit_members
+from tritium.repository.ensembles import EnsembleLoader, fit_members
 from tritium.repository.events import ModelEvent, describe_instances
 from tritium.repository.loader import Loader
 from tritium.repository.opening import Failed, Opened, open_version
@@ -48,7 +49,7 @@ class Loading:
         retired: list[Retired] = []
         try:
             reasons = await self._load_all(candidates, explicit, retired)
-            users = {name: self._shelf.records[name].candidate.again() for name in self.users(candidates)}
+            users = {key: self._shelf.records[key].candidate.again() for key in self.users(candidates)}
             if users:
                 await self._load_all(users, (), retired)
         finally:
@@ -57,19 +58,18 @@ class Loading:
 
     def users(self, names: Collection[str]) -> list[str]:
         """Return the wanted ensembles that contain any of these models, directly or through another ensemble."""
-        ensembles = {
-            name: record.candidate.members
-            for name, record in self._shelf.records.items()
-            if record.wanted and record.candidate.backend == ENSEMBLE and name not in names
-        }
-        found: list[str] = []
+        users: dict[str, list[str]] = {}
+        for key, record in self._shelf.records.items():
+            if record.wanted and record.candidate.backend == ENSEMBLE and key not in names:
+                for member in record.candidate.members:
+                    users.setdefault(member, []).append(key)
+        found: dict[str, None] = {}
         waiting = list(names)
         while waiting:
-            name = waiting.pop()
-            using = [user for user, members in ensembles.items() if name in members and user not in found]
-            found += using
+            using = [user for user in users.get(waiting.pop(), ()) if user not in found]
+            found |= dict.fromkeys(using)
             waiting += using
-        return found
+        return list(found)
 
     def take_down(self, names: Collection[str]) -> None:
         """Stop giving requests to models, and let them finish those they have."""
@@ -87,7 +87,7 @@ class Loading:
             # An ensemble that is part of itself has a problem of stage GRAPH; it would wait for ever.
             members = [] if candidate.first(Stage.GRAPH) else [m for m in candidate.members if m in tasks]
             reasons = {member: await tasks[member] for member in members}
-            return await self._load_model(candidate, reasons, retired, explicit=candidate.name in explicit)
+            return await self._load_model(candidate, reasons, retired, explicit=candidate.key in explicit)
 
         async with asyncio.TaskGroup() as group:
             for name, candidate in candidates.items():
@@ -97,19 +97,18 @@ class Loading:
     async def _load_model(
         self, candidate: Candidate, members: Mapping[str, str], retired: list[Retired], *, explicit: bool
     ) -> str:
-        name = candidate.name
         if problem := candidate.first(Stage.POLL):
             return self._refuse(candidate, problem.message)
-        record = self._shelf.records.setdefault(name, Record(candidate))
+        record = self._shelf.enter(candidate)
         record.wanted, record.explicit = True, record.explicit or explicit
         problem = candidate.first(Stage.GRAPH)
         if reason := problem.message if problem else fit_members(candidate, self._shelf, members):
             record.candidate = candidate
-            self._retire(name, retired)
+            self._retire(candidate.key, retired)
             return self._refuse(candidate, reason)
         record.reached = True
         if not candidate.versions:
-            return self._refuse(candidate, messages.no_version(name))
+            return self._refuse(candidate, messages.no_version(candidate.key))
         kept = self._kept(record, candidate)
         for version in candidate.versions:
             if version not in kept:
@@ -156,11 +155,18 @@ class Loading:
 
     async def _open(self, candidate: Candidate, version: str) -> Opened | Failed:
         """Open one version, again as often as --model-load-retry-count says where it fails."""
+        loaders = self._loaders
+        if candidate.links:
+            loaders = {**loaders, ENSEMBLE: EnsembleLoader(partial(self._linked, candidate.links))}
         for _ in range(self._retries):
-            opened = await open_version(candidate, version, self._loaders, self._rules)
+            opened = await open_version(candidate, version, loaders, self._rules)
             if isinstance(opened, Opened):
                 return opened
-        return await open_version(candidate, version, self._loaders, self._rules)
+        return await open_version(candidate, version, loaders, self._rules)
+
+    def _linked(self, links: Mapping[str, str], name: str, version: str) -> Model:
+        """Return the model that an ensemble's step runs, where repositories are namespaces."""
+        return self._shelf.model(links.get(name, name), version)
 
     def _swap(
         self,
@@ -172,7 +178,7 @@ class Loading:
     ) -> None:
         """Put new versions in the place of the old ones, which finish what they have."""
         old = record.versions
-        self._retire(candidate.name, retired, kept=kept, replaced=candidate.versions)
+        self._retire(candidate.key, retired, kept=kept, replaced=candidate.versions)
         record.candidate = record.loaded = candidate
         record.versions = {version: shelved for version, shelved in old.items() if version not in candidate.versions}
         for version, shelved in kept.items():
@@ -181,7 +187,7 @@ class Loading:
             shelved.model.config.proto.version_policy.CopyFrom(candidate.config.version_policy)
         for one in opened:
             record.versions[one.version] = Shelved(one.version, State.READY, "", one.model, one.labels)
-        self._shelf.refresh(candidate.name)
+        self._shelf.refresh(candidate.key)
         for one in opened:
             instances = describe_instances(one.config)
             self._tell(candidate, State.READY, one.version, instances=instances, seconds=one.seconds)
@@ -204,21 +210,21 @@ class Loading:
             self._tell(candidate, State.UNAVAILABLE, version, seconds=seconds, reason=reason, hint=hint)
 
     def _retire(
-        self, name: str, retired: list[Retired], *, kept: Collection[str] = (), replaced: Collection[str] = ()
+        self, key: str, retired: list[Retired], *, kept: Collection[str] = (), replaced: Collection[str] = ()
     ) -> None:
         """Take a model's versions off the shelf but for those kept; of those replaced, still READY, nothing is told."""
-        record = self._shelf.records[name]
+        record = self._shelf.records[key]
         for shelved in record.ready:
             if shelved.version in kept:
                 continue
             shelved.state = State.UNLOADING
-            retired.append(Retired(name, shelved, record.candidate.members))
+            retired.append(Retired(key, shelved, record.candidate.members))
             if shelved.version not in replaced:
                 self._tell(record.candidate, State.UNLOADING, shelved.version)
-        self._shelf.refresh(name)
+        self._shelf.refresh(key)
 
     def _closed(self, one: Retired) -> None:
-        record = self._shelf.records[one.name]
+        record = self._shelf.records[one.key]
         if record.versions.get(one.shelved.version) is one.shelved:
             self._tell(record.candidate, State.UNAVAILABLE, one.shelved.version, reason=messages.UNLOADED)
 
@@ -237,4 +243,4 @@ class Loading:
         reason: str = "",
         hint: str = "",
     ) -> None:
-        self._on_event(ModelEvent(candidate.name, version, candidate.backend, state, instances, seconds, reason, hint))
+        self._on_event(ModelEvent(candidate.key, version, candidate.backend, state, instances, seconds, reason, hint))

@@ -9,6 +9,7 @@ Operations on the same models follow each other; those on different models run s
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -18,9 +19,10 @@ from tritium.compat.config.defaults import ENSEMBLE
 from tritium.compat.config.problem import Stage, problem_of
 from tritium.core.catalog import IndexEntry, LoadParameters
 from tritium.core.errors import InferenceError, Internal, InvalidArgument, Unavailable
+from tritium.core.cache.store import Store
 from tritium.core.model import Model, State
 from tritium.core.request import InferRequest, Reply
-from tritium.repository.candidate import Candidate, Rules, read_candidate
+from tritium.repository.candidate import Candidate, Rules, key_of, read_candidate
 from tritium.repository.ensembles import EnsembleLoader
 from tritium.repository.events import ModelEvent, ignore_event
 from tritium.repository.loader import CheckingLoader, Loader
@@ -36,13 +38,14 @@ log = structlog.get_logger("tritium")
 
 
 class Registry:
-    """Implements `tritium.core.catalog.Catalog`; `loaders` are by backend name."""
+    """Implements `tritium.core.catalog.Catalog`; `loaders` are by backend name, `store` keeps ensembles' responses."""
 
     def __init__(
         self,
         settings: RegistrySettings,
         loaders: Mapping[str, Loader],
         on_event: Callable[[ModelEvent], None] = ignore_event,
+        store: Store | None = None,
     ) -> None:
         self._settings = settings
         self._on_event = on_event
@@ -51,11 +54,12 @@ class Registry:
             gpus=settings.gpus,
             cpu_for_gpu=settings.cpu_for_gpu,
             auto_complete=settings.auto_complete,
+            namespacing=settings.namespacing,
             config_name=settings.config_name,
             checks={name: one.check for name, one in loaders.items() if isinstance(one, CheckingLoader)},
         )
         self._shelf = Shelf()
-        everything = {ENSEMBLE: EnsembleLoader(self._shelf.model), **loaders}
+        everything = {ENSEMBLE: EnsembleLoader(self._shelf.model, store), **loaders}
         self._loading = Loading(self._shelf, everything, self._rules, settings, on_event)
         self._locks: dict[str, asyncio.Lock] = {}
         self._operations: set[asyncio.Task[Any]] = set()
@@ -86,7 +90,7 @@ class Registry:
             self._unreadable = self._started = True
             return
         explicit = self._settings.control is ControlMode.EXPLICIT and "*" not in self._settings.load_models
-        named = self._settings.load_models if explicit else set(found.candidates)
+        named = [key for key, one in found.candidates.items() if not explicit or one.name in self._settings.load_models]
         async with self._hold(found.candidates):
             self._failed |= await self._loading.load(found.candidates, named)
         self._started = True
@@ -136,12 +140,17 @@ class Registry:
 
     def index(self, *, ready_only: bool = False) -> Sequence[IndexEntry]:
         """Return the repository index; the folders are listed as they are now."""
+        if ready_only:
+            return [line for key in sorted(self._shelf.records) for line in self._shelf.entries(key, ready_only=True)]
         lines: list[IndexEntry] = []
         for name, places in find_places(self._settings.repositories).folders.items():
-            if len(places) > 1:
+            if self._rules.namespacing:
+                for place in places:
+                    lines += self._shelf.entries(key_of(place, name), ready_only=False)
+            elif len(places) > 1:
                 lines.append(IndexEntry(name, "", State.UNAVAILABLE, messages.DUPLICATE))
             else:
-                lines += self._shelf.entries(name, ready_only=ready_only)
+                lines += self._shelf.entries(name, ready_only=False)
         return lines
 
     async def load(self, name: str, parameters: LoadParameters) -> None:
@@ -159,24 +168,26 @@ class Registry:
         New requests are refused at once. Returns when the model has drained, or after a moment while it drains.
         """
         self._refuse_unless_explicit()
-        await asyncio.shield(self._begin(self._unload(name, cascade=dependents)))
+        for key in list(self._shelf.keys(name)):
+            await asyncio.shield(self._begin(self._unload(key, cascade=dependents)))
 
     async def poll(self) -> None:
         """Look at the repositories once: load what is new or has changed, unload what is gone."""
         found = await asyncio.to_thread(self.survey)
-        for name, record in list(self._shelf.records.items()):
-            if record.wanted and name not in found.candidates:
-                await self._unload(name, cascade=False)
         before, self._polled = self._polled, found.candidates
         self._reader.forget({candidate.folder for candidate in found.candidates.values()})
-        changed = {
-            name: candidate
-            for name, candidate in found.candidates.items()
-            if name not in before or not candidate.same_files(before[name])
-        }
+        changed = {key: one for key, one in found.candidates.items() if _changed(before.get(key), one)}
+        gone = [key for key, record in self._shelf.records.items() if record.wanted and key not in found.candidates]
+        # What an ensemble that will do without a model still uses is unloaded once the ensemble has been loaded anew.
+        used = {key for key in gone if set(self._loading.users([key])) & changed.keys()}
+        for key in gone:
+            if key not in used:
+                await self._unload(key, cascade=False)
         if changed:
             async with self._hold(changed):
                 await self._loading.load(changed, set(changed))
+        for key in used:
+            await self._unload(key, cascade=False)
 
     async def close(self) -> None:
         """End every load, then drain and close every model, ensembles before their members."""
@@ -222,38 +233,41 @@ class Registry:
         overlay = await asyncio.to_thread(Overlay, parameters.files) if parameters.files else None
         try:
             found = await asyncio.to_thread(self._survey_named, name, parameters.config, overlay)
-            self._refuse_unusable(name, found)
+            asked = [key for key, candidate in found.candidates.items() if candidate.name == name]
+            self._refuse_unusable(name, [found.candidates[key] for key in asked], found)
             async with self._hold(found.candidates):
                 stale = {key: one for key, one in found.candidates.items() if self._stale(one)}
-                reasons = await self._loading.load(stale, (name,))
-                self._shelf.records[name].explicit = True
-                if reason := reasons.get(name):
-                    raise InvalidArgument(messages.load_failed(name, reason))
+                reasons = await self._loading.load(stale, asked)
+                for key in asked:
+                    self._shelf.records[key].explicit = True
+                if failed := "".join(messages.load_failed(key, reasons[key]) for key in asked if reasons.get(key)):
+                    raise InvalidArgument(failed)
                 overlay = self._exchange_overlay(name, overlay, reloaded=name in stale)
         finally:
             if overlay is not None:
                 overlay.close()
 
     def _survey_named(self, name: str, config: str, overlay: Overlay | None) -> Survey:
-        given: dict[str, Candidate] = {}
+        given: list[Candidate] = []
         if overlay is not None:
             if not config:
                 return Survey(
                     general=[problem_of(name, "files of a load request need the parameter 'config' beside them")]
                 )
-            given[name] = read_candidate(overlay.folder, name, self._rules, config)
+            given = [read_candidate(overlay.folder, name, replace(self._rules, namespacing=False), config)]
         elif config:
             places = find_places(self._settings.repositories).folders.get(name, [])
-            if len(places) == 1:
-                given[name] = read_candidate(places[0], name, self._rules, config)
-        return survey(self._settings.repositories, self._reader, [name], given)
+            if len(places) == 1 or self._rules.namespacing:
+                given = [read_candidate(place, name, self._rules, config) for place in places]
+        return survey(self._settings.repositories, self._reader, [name], {one.key: one for one in given})
 
     @staticmethod
-    def _refuse_unusable(name: str, found: Survey) -> None:
-        candidate = found.candidates.get(name)
-        problem = candidate.first(Stage.POLL) if candidate else next((p for p in found.general if p.fatal), None)
-        if candidate is None or problem:
-            raise Internal(messages.poll_failed(name), hint=problem.message if problem else "")
+    def _refuse_unusable(name: str, candidates: Sequence[Candidate], found: Survey) -> None:
+        problems = [problem for candidate in candidates if (problem := candidate.first(Stage.POLL))]
+        if not candidates:
+            problems = [problem for problem in found.general if problem.fatal]
+        if problems or not candidates:
+            raise Internal(messages.poll_failed(name), hint=problems[0].message if problems else "")
 
     def _exchange_overlay(self, name: str, new: Overlay | None, *, reloaded: bool) -> Overlay | None:
         """Keep the folder of a model that was loaded from request files; return the one it replaces."""
@@ -266,31 +280,34 @@ class Registry:
 
     def _stale(self, candidate: Candidate) -> bool:
         """Tell whether a model is not loaded as it is now."""
-        record = self._shelf.records.get(candidate.name)
+        record = self._shelf.records.get(candidate.key)
         if record is None or record.loaded is None or not record.ready:
             return True
-        return candidate.overridden or record.loaded.overridden or not candidate.same_files(record.loaded)
+        return candidate.overridden or record.loaded.overridden or _changed(record.loaded, candidate)
 
-    async def _unload(self, name: str, *, cascade: bool) -> None:
-        record = self._shelf.records.get(name)
-        if record is None:
-            return
-        async with self._hold([name]):
-            users = self._loading.users([name])
+    async def _unload(self, key: str, *, cascade: bool) -> None:
+        record = self._shelf.records[key]
+        async with self._hold([key]):
+            users = self._loading.users([key])
             record.wanted = record.explicit = False
-            self._loading.take_down([*users, name])
+            self._loading.take_down([*users, key])
         await self._loading.draining.wait(self._settings.unload_wait_s)
-        if name in self._overlays and all(shelved.model is None for shelved in record.versions.values()):
-            self._overlays.pop(name).close()
+        if key in self._overlays and all(shelved.model is None for shelved in record.versions.values()):
+            self._overlays.pop(key).close()
         for member in record.candidate.members if cascade else ():
             inner = self._shelf.records.get(member)
             if inner is not None and inner.wanted and not inner.explicit and not self._loading.users([member]):
                 await self._unload(member, cascade=True)
 
     async def _poll_forever(self) -> None:
-        while True:
+        while self._settings.poll_s > 0:
             await asyncio.sleep(self._settings.poll_s)
             try:
                 await self.poll()
             except Exception:
                 log.exception("poll_failed")
+
+
+def _changed(before: Candidate | None, now: Candidate) -> bool:
+    """Tell whether a model is new, has been written to, or consists of other models."""
+    return before is None or not now.same_files(before) or now.links != before.links

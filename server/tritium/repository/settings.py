@@ -17,16 +17,18 @@ class ControlMode(StrEnum):
 class RegistrySettings:
     """The settings of a Registry; durations are in seconds.
 
-    `load_models` are loaded at start in explicit mode, "*" meaning all. `config_name` chooses configs/NAME.pbtxt
-    over config.pbtxt. `gpus` are the devices of this machine; where there is none, `cpu_for_gpu` runs KIND_GPU
-    groups on the CPU instead of refusing them. An unload is answered when the model has drained, or after
-    `unload_wait_s`; a version that fails to load is tried `load_retries` times more.
+    `load_models` are loaded at start in explicit mode, "*" meaning all. With `namespacing` each repository has names
+    of its own. `config_name` chooses configs/NAME.pbtxt over config.pbtxt. A version that fails to load is tried
+    `load_retries` times more; an unload is answered when the model has drained, or after `unload_wait_s`. `gpus` are
+    the devices of this machine; where there is none, `cpu_for_gpu` runs KIND_GPU groups on the CPU. Mode poll looks
+    every `poll_s`, 0 never.
     """
 
     repositories: tuple[Path, ...]
     control: ControlMode = ControlMode.NONE
     load_models: tuple[str, ...] = ()
     auto_complete: bool = True
+    namespacing: bool = False
     config_name: str = ""
     strict_readiness: bool = True
     load_threads: int = 4

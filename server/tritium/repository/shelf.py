@@ -9,7 +9,7 @@ from difflib import get_close_matches
 
 from tritium.compat.config import messages
 from tritium.core.catalog import IndexEntry
-from tritium.core.errors import NotFound, Unavailable
+from tritium.core.errors import InvalidArgument, NotFound, Unavailable
 from tritium.core.model import Model, State
 from tritium.repository.candidate import Candidate
 
@@ -55,29 +55,59 @@ class Shelf:
 
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}
+        """By the candidates' keys."""
+        self._keys: dict[str, list[str]] = {}
         self._newest: dict[str, Model] = {}
         self._ready: dict[tuple[str, str], Model] = {}
 
-    def refresh(self, name: str) -> None:
+    def refresh(self, key: str) -> None:
         """Renew the lookups of a model after its record has changed."""
-        record = self.records[name]
+        record = self.records[key]
+        self._forget(key, record)
+        self._show(key, record)
+        name = record.candidate.name
+        if name != key:
+            # Without its namespace a name is that of the one model that has it, if it is but one.
+            for one in self.keys(name):
+                self._forget(name, self.records[one])
+            if len(known := self._wanted(name)) == 1:
+                self._show(name, self.records[known[0]])
+
+    def enter(self, candidate: Candidate) -> Record:
+        """Return the record of a model, a new one where there is none yet."""
+        record = self.records.get(candidate.key)
+        if record is None:
+            record = self.records[candidate.key] = Record(candidate)
+            self._keys.setdefault(candidate.name, []).append(candidate.key)
+        return record
+
+    def keys(self, name: str) -> Sequence[str]:
+        """Return the keys of the models of that name: itself, unless repositories are namespaces."""
+        return (name,) if name in self.records else self._keys.get(name, ())
+
+    def _wanted(self, name: str) -> list[str]:
+        return [key for key in self.keys(name) if self.records[key].wanted]
+
+    def _forget(self, name: str, record: Record) -> None:
         for version in record.versions:
             self._ready.pop((name, version), None)
         self._newest.pop(name, None)
+
+    def _show(self, name: str, record: Record) -> None:
         for shelved in record.ready:
             assert shelved.model is not None
             self._ready[name, shelved.version] = self._newest[name] = shelved.model
 
     def model(self, name: str, version: str = "") -> Model:
-        """Return a loaded version, the newest where none is named.
+        """Return a loaded version, the newest where none is named; `name` may be a key.
 
         Raises:
-            NotFound, Unavailable: in Triton's words.
+            NotFound, Unavailable, InvalidArgument: in Triton's words.
         """
         found = self._ready.get((name, version)) if version else self._newest.get(name)
         if found is not None:
             return found
-        record = self.records.get(name)
+        record = self._record(name)
         if record is None or not record.reached:
             raise NotFound(messages.unknown_model(name), hint=self._near(name))
         if not version:
@@ -87,20 +117,34 @@ class Shelf:
             raise NotFound(messages.unknown_model(name, version), hint=f"its versions are {there}" if there else "")
         raise Unavailable(messages.not_ready(name, version), hint=record.versions[version].reason)
 
+    def _record(self, name: str) -> Record | None:
+        """Return the record of a model.
+
+        Raises:
+            InvalidArgument: several namespaces have one of that name.
+        """
+        keys = self.keys(name)
+        wanted = self._wanted(name) if len(keys) > 1 else keys
+        if len(wanted) > 1:
+            raise InvalidArgument(messages.ambiguous(name, len(wanted)))
+        return self.records[(wanted or keys)[0]] if keys else None
+
     def models(self) -> list[Model]:
         """Return every version that takes requests, by name and version."""
         return [s.model for name in sorted(self.records) for s in self.records[name].ready if s.model is not None]
 
     def versions(self, name: str) -> list[str]:
-        """Return the versions of a model that take requests, ascending."""
-        return [shelved.version for shelved in self.records[name].ready] if name in self.records else []
+        """Return the versions of a model that take requests, ascending; `name` may be a key."""
+        keys = self._wanted(name) or self.keys(name)
+        return [shelved.version for shelved in self.records[keys[0]].ready] if len(keys) == 1 else []
 
     def labels(self, name: str, version: str, output: str) -> Sequence[str]:
         """Return the class labels of an output, in order; empty where there are none.
 
         Outputs of an ensemble that name no file of their own have the labels of the member that makes them.
         """
-        record = self.records.get(name)
+        keys = self._wanted(name)
+        record = self.records[keys[0]] if len(keys) == 1 else None
         shelved = record.versions.get(version) if record else None
         if record is None or shelved is None:
             return ()
@@ -109,9 +153,10 @@ class Shelf:
         for step in record.candidate.config.ensemble_scheduling.step:
             for inner, outer in step.output_map.items():
                 if outer == output:
-                    newest = self.versions(step.model_name)[-1:]
+                    member = record.candidate.linked(step)
+                    newest = self.versions(member)[-1:]
                     version = "".join(newest) if step.model_version < 0 else str(step.model_version)
-                    return self.labels(step.model_name, version, inner)
+                    return self.labels(member, version, inner)
         return ()
 
     def healthy(self) -> bool:
@@ -124,9 +169,9 @@ class Shelf:
                     return False
         return True
 
-    def entries(self, name: str, *, ready_only: bool) -> list[IndexEntry]:
+    def entries(self, key: str, *, ready_only: bool) -> list[IndexEntry]:
         """Return the lines of the repository index for one model."""
-        record = self.records.get(name)
+        record, name = self.records.get(key), key.rpartition("::")[2]
         if record is None or not record.reached:
             return [] if ready_only else [IndexEntry(name)]
         lines = []

@@ -15,6 +15,7 @@ from tritium.compat.config.ensemble import check_members, cycle_through
 from tritium.compat.config.finding import Finding
 from tritium.compat.config.problem import Problem, Stage, problem_of, render
 from tritium.repository.candidate import Candidate
+from tritium.repository.namespaces import link
 from tritium.repository.places import find_places
 from tritium.repository.reading import Reader
 
@@ -79,14 +80,37 @@ def survey(
     found.unreadable = places.unreadable
     if only is None:
         for name, here in folders.items():
-            if len(here) > 1:
-                _duplicate(found, name, here)
-            else:
-                found.candidates[name] = reader.read(here[0], name)
+            _read(found, name, here, reader)
     else:
         _read_named(found, folders, list(only), reader)
+    if reader.rules.namespacing:
+        found.candidates = link(found.candidates)
+        if only is not None:
+            found.candidates = _needed(found.candidates, set(only))
     check_ensembles(found.candidates, found.candidates)
     return found
+
+
+def _read(found: Survey, name: str, here: Sequence[Path], reader: Reader) -> None:
+    """Read the models of one name: one, unless repositories are namespaces."""
+    if len(here) > 1 and not reader.rules.namespacing:
+        _duplicate(found, name, here)
+        return
+    for folder in here:
+        candidate = reader.read(folder, name)
+        found.candidates.setdefault(candidate.key, candidate)
+
+
+def _needed(candidates: Mapping[str, Candidate], names: set[str]) -> dict[str, Candidate]:
+    """Leave out the models of other namespaces that were read only because they have a member's name."""
+    waiting = [key for key, candidate in candidates.items() if candidate.name in names]
+    needed: dict[str, Candidate] = {}
+    while waiting:
+        key = waiting.pop()
+        if key in candidates and key not in needed:
+            needed[key] = candidates[key]
+            waiting += candidates[key].members
+    return needed
 
 
 def _duplicate(found: Survey, name: str, places: Sequence[Path]) -> None:
@@ -98,19 +122,18 @@ def _duplicate(found: Survey, name: str, places: Sequence[Path]) -> None:
 
 
 def _read_named(found: Survey, folders: Mapping[str, list[Path]], names: list[str], reader: Reader) -> None:
-    asked = set(names)
-    waiting = deque([*names, *(member for candidate in found.candidates.values() for member in candidate.members)])
+    asked, read = set(names), {candidate.name for candidate in found.candidates.values()}
+    waiting = deque([*names, *(step for candidate in found.candidates.values() for step in candidate.steps)])
     while waiting:
         name = waiting.popleft()
-        if name in found.candidates or name in found.duplicates:
+        if name in read:
             continue
-        places = folders.get(name, [])
-        if len(places) > 1:
-            _duplicate(found, name, places)
-        elif places:
-            found.candidates[name] = reader.read(places[0], name)
-            waiting += found.candidates[name].members
-        elif name in asked:
+        read.add(name)
+        before = len(found.candidates)
+        _read(found, name, folders.get(name, ()), reader)
+        for candidate in list(found.candidates.values())[before:]:
+            waiting += candidate.steps
+        if name not in folders and name in asked:
             have = ", ".join(folders) or "none"
             found.general.append(problem_of(name, "model not found in any model repository", f"there are: {have}"))
 
@@ -126,10 +149,11 @@ def check_ensembles(candidates: Mapping[str, Candidate], known: Mapping[str, Can
         missing = sorted(member for member in candidate.members if member not in known)
         if missing:
             _missing_members(candidate, missing, known)
-        elif last := cycle_through(candidate.name, lambda name: known[name].members if name in known else ()):
+        elif last := cycle_through(candidate.key, lambda key: known[key].members if key in known else ()):
             candidate.find(Finding(("ensemble_scheduling",), messages.circular(candidate.name, last), "", Stage.GRAPH))
         else:
-            members = {name: known[name] for name in candidate.members}
+            steps = candidate.config.ensemble_scheduling.step
+            members = {step.model_name: known[candidate.linked(step)] for step in steps}
             if all(member.tensors_known for member in members.values()):
                 for finding in check_members(candidate.config, {n: m.config for n, m in members.items()}):
                     candidate.find(finding)

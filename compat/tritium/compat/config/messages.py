@@ -30,6 +30,14 @@ def unknown_model(name: str, version: str = "") -> str:
     return f"Request for unknown model: {named} is not found"
 
 
+def ambiguous(name: str, models: int) -> str:
+    """Answer a lookup of a name that models of several namespaces have."""
+    return (
+        f"There are {models} identifiers of model '{name}' in global map, "
+        "model namespace must be provided to resolve ambiguity."
+    )
+
+
 def no_versions(name: str) -> str:
     """Answer a lookup of a known model none of whose versions is ready."""
     return f"Request for unknown model: '{name}' has no available versions"
