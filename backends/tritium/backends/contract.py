@@ -7,7 +7,7 @@ it; the entry point is called without arguments and returns a TensorBackend.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tritium.backends.metrics import CustomMetrics
 from tritium.compat.config.model import ModelConfig
@@ -73,5 +73,18 @@ class TensorBackend(Protocol):
 
         Raises:
             InferenceError: the model cannot be loaded; the message is what the repository index will show.
+        """
+        ...
+
+
+@runtime_checkable
+class ConfiguredBackend(Protocol):
+    """A backend that has settings of its own, which it is told once, before anything else is asked of it."""
+
+    def configure(self, settings: Mapping[str, str]) -> None:
+        """Take the `--backend-config` pairs of this backend.
+
+        Raises:
+            InferenceError: a value cannot be; every model of the backend is refused with that reason.
         """
         ...

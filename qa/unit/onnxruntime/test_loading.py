@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import ModuleType
 
+import onnx
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto
@@ -138,20 +139,76 @@ B = "max_batch_size: 8 "
                 "specifies 1 dimensions (shape [3])"
             ),
         ),
+        (
+            f"{B} {X} {Y.replace('[ 3 ]', '[ -1 ]')}",
+            (
+                "model 'm', tensor 'y': the model expects 2 dimensions (shape [-1,3]) but the model configuration "
+                "specifies 2 dimensions (an initial batch dimension because max_batch_size > 0 followed by the "
+                "explicit tensor shape, making complete shape [-1,-1])"
+            ),
+        ),
+        (
+            B + X.replace("dims: [ 3 ]", "dims: [ 3 ] optional: true") + X.replace('"x"', '"w"') + Y,
+            ("unable to load model 'm', optional input 'x' is not supported for models that support batching"),
+        ),
+        (
+            B + X.replace("dims: [ 3 ]", "dims: [ -1 ] allow_ragged_batch: true") + Y,
+            (
+                "unable to load model 'm', configuration expects model provides input with shape [-1]  for ragged "
+                "input 'x', model provides [-1,3]"
+            ),
+        ),
     ],
-    ids=["count", "input name", "output name", "datatype", "shape", "no batch"],
+    ids=["count", "input name", "output name", "datatype", "shape", "no batch", "open output", "optional", "ragged"],
 )
 async def test_contradictions(identity_graph: Callable[..., Path], serve: Serve, pbtxt: str, expected: str) -> None:
     """Where configuration and graph disagree, the message names model, tensor and both sides."""
     assert await refusal(serve, identity_graph(FP32, ["batch", 3]), pbtxt) == expected
 
 
+async def test_a_graph_that_does_not_batch(identity_graph: Callable[..., Path], serve: Serve) -> None:
+    """A first dimension that is fixed cannot be the batch's."""
+    message = await refusal(serve, identity_graph(FP32, [2, 3]), f"{B} {X} {Y}")
+    assert message == (
+        "model 'm', tensor 'x': for the model to support batching the shape should have at least 1 dimension and the "
+        "first dimension must be -1; but shape expected by the model is [2,3]"
+    )
+
+
+async def test_sequences_are_refused(write_graph: Callable[..., Path], serve: Serve) -> None:
+    """An output that is no tensor is refused when the model is loaded, with what to do about it."""
+    folder = write_graph([("SequenceConstruct", ["x"], ["s"])], [("x", FP32, ["n"])], [("s", FP32, ["n"])])
+    graph = onnx.load(str(folder / "1" / "model.onnx"))
+    element = onnx.helper.make_tensor_type_proto(FP32, ["n"])
+    graph.graph.output[0].type.CopyFrom(onnx.helper.make_sequence_type_proto(element))
+    onnx.save(graph, str(folder / "1" / "model.onnx"))
+    pbtxt = 'input { name: "x" data_type: TYPE_FP32 dims: -1 } output { name: "s" data_type: TYPE_FP32 dims: -1 }'
+    message = await refusal(serve, folder, pbtxt)
+    assert "output 's' has the ONNX type seq(tensor(float)), which no tensor datatype stands for" in message
+
+
+async def test_backend_settings(identity_graph: Callable[..., Path], configure: Configure) -> None:
+    """--backend-config sets the batch size that is filled in; what is no number is refused."""
+    backend = OnnxBackend()
+    backend.configure({"default-max-batch-size": "32", "enable-global-threadpool": "off"})
+    folder = identity_graph(FP32, ["batch", 3])
+    assert (await backend.complete(configure(""), folder, "1")).max_batch_size == 32
+    with pytest.raises(InvalidArgument, match="failed to convert 'many' to integral number"):
+        backend.configure({"default-max-batch-size": "many"})
+
+
 @pytest.mark.parametrize(
     ("extra", "expected"),
     [
-        ('parameters { key: "intra_op_thread_count" value { string_value: "two" } }', "must be a whole number"),
+        (
+            'parameters { key: "intra_op_thread_count" value { string_value: "two" } }',
+            "convert 'two' to integral number",
+        ),
         ('parameters { key: "execution_mode" value { string_value: "2" } }', "are 0 or 1 but got 2"),
-        ('parameters { key: "enable_mem_arena" value { string_value: "maybe" } }', "must be 0 or 1"),
+        (
+            'parameters { key: "enable_mem_arena" value { string_value: "maybe" } }',
+            "convert 'maybe' to boolean",
+        ),
         (
             'optimization { execution_accelerators { cpu_execution_accelerator { name: "warp" } } }',
             "unknown Execution Accelerator 'warp' is requested",

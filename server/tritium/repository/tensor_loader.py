@@ -14,6 +14,7 @@ from typing import Any
 from tritium.backends.contract import BackendHost, ConfiguredBackend, ModelSource, TensorBackend
 from tritium.compat.config.model import ModelConfig
 from tritium.core.errors import InvalidArgument
+from tritium.core.cache.cached_model import with_cache
 from tritium.core.facilities import NO_FACILITIES, Facilities
 from tritium.core.instance import Instance
 from tritium.core.model import Model
@@ -85,7 +86,7 @@ class TensorLoader:
             await _close_opened(opening)
             raise
         health.model = model
-        return model
+        return with_cache(model, self._facilities.store)
 
     def _tickets(self, seats: Sequence[Seat]) -> list[Ticket]:
         """Enter the instances at the rate limiter, where there is one; if one cannot be, none is."""

@@ -71,49 +71,99 @@ def complete(config: ModelConfig, graph: Graph, default_max_batch_size: int) -> 
     return from_proto(proto)
 
 
-def match(config: ModelConfig, graph: Graph, controls: Sequence[str] = ()) -> None:
-    """Compare a configuration with the graph; `controls` are inputs that the sequence batcher adds.
+def match(config: ModelConfig, graph: Graph) -> None:
+    """Compare a configuration with the graph.
 
     Raises:
         InvalidArgument: they contradict each other; the message names the model and the tensor.
     """
-    required = [spec for spec in config.inputs.values() if not spec.optional]
-    if len(required) + len(controls) != len(graph.inputs):
+    sequences = config.proto.sequence_batching
+    added = [control.name for control in sequences.control_input]
+    added += [state.input_name for state in sequences.state]
+    added += [name for made in config.proto.batch_input for name in made.target_name]
+    expected = len(added) + sum(not spec.optional for spec in config.inputs.values())
+    if expected != len(graph.inputs):
         raise InvalidArgument(
-            f"unable to load model '{config.name}', configuration expects {len(required) + len(controls)} inputs, "
+            f"unable to load model '{config.name}', configuration expects {expected} inputs, "
             f"model provides {len(graph.inputs)}",
             hint=f"the model's inputs are {', '.join(graph.inputs)}",
         )
-    for control in controls:
-        if control not in graph.inputs:
+    for name in added:
+        if name not in graph.inputs:
             raise InvalidArgument(
-                f"configuration specified sequence control '{control}', but model does not provide that input"
+                f"unable to load model '{config.name}', the server adds input '{name}' (a sequence control, a state or "
+                f"a batch input), but the model's inputs are {', '.join(graph.inputs)}"
             )
+    inputs = {**graph.inputs, **graph.defaults}
     for spec in config.inputs.values():
-        _match_port(config, spec, {**graph.inputs, **graph.defaults}, "input")
+        port = _port_of(config, spec, inputs, "input")
+        _match_optional(config, spec)
+        if spec.ragged:
+            _match_ragged(config, spec, port)
+        else:
+            _match_dims(config, spec, port, exact=False)
+    scattered = {name for made in config.proto.batch_output for name in made.target_name}
     for spec in config.outputs.values():
-        _match_port(config, spec, graph.outputs, "output")
+        port = _port_of(config, spec, graph.outputs, "output")
+        if spec.name not in scattered:
+            _match_dims(config, spec, port, exact=True)
+    for state in sequences.state:
+        if state.output_name not in graph.outputs:
+            raise InvalidArgument(_unexpected(config, state.output_name, graph.outputs, "output"))
 
 
-def _match_port(config: ModelConfig, spec: TensorSpec, ports: Mapping[str, Port], what: str) -> None:
+def _port_of(config: ModelConfig, spec: TensorSpec, ports: Mapping[str, Port], what: str) -> Port:
+    """Return the graph's end of a configured tensor, which has its datatype."""
     port = ports.get(spec.name)
     if port is None:
-        raise InvalidArgument(
-            f"unable to load model '{config.name}', unexpected inference {what} '{spec.name}', "
-            f"allowed {what}s are: {', '.join(ports)}"
-        )
+        raise InvalidArgument(_unexpected(config, spec.name, ports, what))
     if not port.datatype:
         raise InvalidArgument(
             f"unable to load model '{config.name}', {what} '{spec.name}' has the ONNX type {port.onnx_type}, "
-            "which no tensor datatype stands for"
+            "which no tensor datatype stands for",
+            hint="sequences, maps and optionals cannot be served: export the model with tensors (for scikit-learn "
+            "classifiers, options={'zipmap': False})",
         )
     if port.datatype != spec.datatype:
         raise InvalidArgument(
             f"unable to load model '{config.name}', configuration expects datatype "
-            f"{BY_NAME[spec.datatype].config_name} for {what} '{spec.name}', "
-            f"model provides {BY_NAME[port.datatype].config_name}"
+            f"{BY_NAME[spec.datatype].config_name} for {what} '{spec.name}', model provides TYPE_{port.datatype}"
         )
+    return port
+
+
+def _unexpected(config: ModelConfig, name: str, ports: Mapping[str, Port], what: str) -> str:
+    return (
+        f"unable to load model '{config.name}', unexpected inference {what} '{name}', "
+        f"allowed {what}s are: {', '.join(sorted(ports))}"
+    )
+
+
+def _match_optional(config: ModelConfig, spec: TensorSpec) -> None:
+    if spec.optional and config.batches:
+        raise InvalidArgument(
+            f"unable to load model '{config.name}', optional input '{spec.name}' is not supported for models that "
+            "support batching"
+        )
+    if spec.optional and spec.ragged:
+        raise InvalidArgument(
+            f"unable to load model '{config.name}', configuration expects model provides input with shape [-1] for "
+            f"ragged input '{spec.name}', which is not supported for optional input"
+        )
+
+
+def _match_ragged(config: ModelConfig, spec: TensorSpec, port: Port) -> None:
+    if port.dims != (-1,):
+        raise InvalidArgument(
+            f"unable to load model '{config.name}', configuration expects model provides input with shape [-1]  for "
+            f"ragged input '{spec.name}', model provides {_text(port.dims)}"
+        )
+
+
+def _match_dims(config: ModelConfig, spec: TensorSpec, port: Port, *, exact: bool) -> None:
+    """Compare shapes: where the graph is open, an input may be anything, an output (`exact`) must be open as well."""
     dims = spec.dims if spec.reshape is None else spec.reshape
+    said = f"model '{config.name}', tensor '{spec.name}'"
     if not port.dims:
         if any(dim != 1 for dim in dims):
             raise InvalidArgument(
@@ -122,28 +172,24 @@ def _match_port(config: ModelConfig, spec: TensorSpec, ports: Mapping[str, Port]
                 f"{_text(dims)}."
             )
         return
-    if not spec.ragged and not _compatible((-1, *dims) if config.batches else dims, port.dims):
-        raise InvalidArgument(_shape_mismatch(config, spec.name, dims, port))
-
-
-def _shape_mismatch(config: ModelConfig, name: str, dims: Sequence[int], port: Port) -> str:
-    if not config.batches:
-        return (
-            f"model '{config.name}', tensor '{name}': the model expects {len(port.dims)} dimensions "
-            f"(shape {_text(port.dims)}) but the model configuration specifies {len(dims)} dimensions "
-            f"(shape {_text(dims)})"
+    if config.batches and port.dims[0] != -1:
+        raise InvalidArgument(
+            f"{said}: for the model to support batching the shape should have at least 1 dimension and the first "
+            f"dimension must be -1; but shape expected by the model is {_text(port.dims)}",
+            hint="set max_batch_size: 0, or export the graph with an open first dimension",
         )
-    return (
-        f"model '{config.name}', tensor '{name}': the model expects {len(port.dims)} dimensions "
-        f"(shape {_text(port.dims)}) but the model configuration specifies {len(dims) + 1} dimensions (an initial "
-        f"batch dimension because max_batch_size > 0 followed by the explicit tensor shape, making complete shape "
-        f"{_text((-1, *dims))})"
+    whole = (-1, *dims) if config.batches else dims
+    if len(whole) == len(port.dims) and all(
+        theirs == ours or (theirs == -1 and not exact) for ours, theirs in zip(whole, port.dims, strict=True)
+    ):
+        return
+    batching = (
+        " (an initial batch dimension because max_batch_size > 0 followed by the explicit tensor shape, making "
+        f"complete shape {_text(whole)})"
     )
-
-
-def _compatible(dims: Sequence[int], graph_dims: Sequence[int]) -> bool:
-    return len(dims) == len(graph_dims) and all(
-        -1 in (ours, theirs) or ours == theirs for ours, theirs in zip(dims, graph_dims, strict=True)
+    raise InvalidArgument(
+        f"{said}: the model expects {len(port.dims)} dimensions (shape {_text(port.dims)}) but the model configuration "
+        f"specifies {len(whole)} dimensions" + (batching if config.batches else f" (shape {_text(whole)})")
     )
 
 

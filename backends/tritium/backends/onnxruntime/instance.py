@@ -12,7 +12,7 @@ from typing import Any
 
 from tritium.backends.onnxruntime.graph import Graph
 from tritium.backends.onnxruntime.pace import Pace
-from tritium.backends.onnxruntime.session import runtime
+from tritium.backends.onnxruntime.session import run_options, runtime
 from tritium.backends.onnxruntime.values import from_ort_value, to_array, to_ort_value
 from tritium.compat.config.model import ModelConfig
 from tritium.core.errors import InferenceError, ModelFailed
@@ -45,6 +45,7 @@ class OnnxInstance:
         self._batches = config.batches
         self._loaded = loaded
         self._pace = loaded.pace
+        self._run_options = run_options(config)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._scalar_inputs = {port.name for port in graph.inputs.values() if not port.dims}
         self._scalar_outputs = {name for name in config.outputs if not graph.outputs[name].dims}
@@ -98,7 +99,7 @@ class OnnxInstance:
             run = self._loaded.session.run
         start_ns = time.monotonic_ns()
         try:
-            values = run(names, feed)
+            values = run(names, feed, self._run_options)
         except Exception as error:
             # onnxruntime's errors share no base class.
             raise ModelFailed(
