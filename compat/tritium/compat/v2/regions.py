@@ -13,6 +13,9 @@ from tritium.compat.v2.refusal import Code, Refusal
 View = Callable[[str, int, int], memoryview]
 """Finds the memory of a region by name, offset and size in bytes, or raises a Refusal."""
 
+SHARED_MEMORY = "shared_memory_region"
+"""The parameter of a tensor that names its region."""
+
 RESERVED_PREFIX = "triton_python_backend_shm_region_"
 CUDA_HANDLE_BYTES = 64
 MOST_BYTES = (1 << 64) - 1
@@ -65,6 +68,15 @@ def unmappable(name: str, reason: str) -> Refusal:
 def unknown(name: object) -> Refusal:
     """Refuse a tensor in a region that nobody registered."""
     return Refusal(f"Unable to find shared memory region: '{name}'", Code.NOT_FOUND)
+
+
+def no_memory(name: str, _offset: int, _byte_size: int) -> memoryview:
+    """Find no region: the `View` of a server without shared memory.
+
+    Raises:
+        Refusal: always.
+    """
+    raise unknown(name)
 
 
 def unknown_status(kind: str, name: str) -> Refusal:
