@@ -22,6 +22,10 @@ class EnsembleLoader:
         self._resolve = resolve
         self._store = store
 
+    def linked(self, links: Mapping[str, str]) -> "EnsembleLoader":
+        """Return a loader whose ensembles find, in the place of these names, the models of these keys."""
+        return EnsembleLoader(lambda name, version: self._resolve(links.get(name, name), version), self._store)
+
     async def complete(self, config: ModelConfig, folder: Path, version: str) -> ModelConfig:  # noqa: ARG002  contract
         """Return the configuration as it is: an ensemble has no files to learn from."""
         return config

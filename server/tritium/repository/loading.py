@@ -6,12 +6,11 @@ LOADING --every version opened--> READY; what served before is retired
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
 
 from tritium.compat.config import messages
 from tritium.compat.config.defaults import ENSEMBLE
 from tritium.compat.config.problem import Stage
-from tritium.core.model import Model, State
+from tritium.core.model import State
 from tritium.repository.candidate import Candidate, Rules
 from tritium.repository.draining import Draining, Retired
 from tritium.repository.ensembles import EnsembleLoader, fit_members
@@ -155,18 +154,14 @@ class Loading:
 
     async def _open(self, candidate: Candidate, version: str) -> Opened | Failed:
         """Open one version, again as often as --model-load-retry-count says where it fails."""
-        loaders = self._loaders
-        if candidate.links:
-            loaders = {**loaders, ENSEMBLE: EnsembleLoader(partial(self._linked, candidate.links))}
+        loaders, ensembles = self._loaders, self._loaders[ENSEMBLE]
+        if candidate.links and isinstance(ensembles, EnsembleLoader):
+            loaders = {**loaders, ENSEMBLE: ensembles.linked(candidate.links)}
         for _ in range(self._retries):
             opened = await open_version(candidate, version, loaders, self._rules)
             if isinstance(opened, Opened):
                 return opened
         return await open_version(candidate, version, loaders, self._rules)
-
-    def _linked(self, links: Mapping[str, str], name: str, version: str) -> Model:
-        """Return the model that an ensemble's step runs, where repositories are namespaces."""
-        return self._shelf.model(links.get(name, name), version)
 
     def _swap(
         self,
