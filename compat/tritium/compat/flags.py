@@ -83,6 +83,8 @@ FLAGS: tuple[Flag, ...] = (
     _set("http-address", "str", "http_host"),
     _set("http-port", "int", "http_port"),
     _set("http-max-input-size", "int", "http_body_bytes"),
+    _set("http-restricted-api", "str", "http_restricted", many=True),
+    _set("http-header-forward-pattern", "str", "http_forward_headers"),
     _set("allow-client-shm", "bool", "client_shm"),
     _set("allow-grpc", "bool", "grpc"),
     _set("grpc-address", "str", "grpc_host"),
@@ -115,6 +117,8 @@ FLAGS: tuple[Flag, ...] = (
     _set("log-file", "str", "log_file"),
     Flag("log-verbose", "int", Fate.SET, "log_verbose", note="above 0 sets `log_level` to debug"),
     _set("backend-config", "str", "backend_config", many=True),
+    _set("cache-config", "str", "cache_config", many=True),
+    Flag("response-cache-byte-size", "int", Fate.SET, "cache_bytes", note="sets `cache_config` to local,size=BYTES"),
     _set("rate-limit", "str", "rate_limit"),
     _set("rate-limit-resource", "str", "rate_limit_resource", many=True),
     Flag("strict-model-config", "bool", Fate.SET, "strict_model_config", note="true turns `auto_complete` off"),
@@ -129,8 +133,6 @@ FLAGS: tuple[Flag, ...] = (
     *_noted("str", "host policies name NUMA nodes and cores, which the operating system chooses here", "host-policy"),
     *_noted("str", "backends are Python packages here (docs/backends.md)", "backend-directory", "repoagent-directory"),
     *_noted("str", "there is no cache library to find", "cache-directory"),
-    *_refused("str", "forwarding headers", "http-header-forward-pattern"),
-    *_refused("str", "restricting APIs", "http-restricted-api"),
     *_refused("bool", "the SageMaker endpoint", "allow-sagemaker"),
     *_refused("int", "the SageMaker endpoint", "sagemaker-port", "sagemaker-thread-count"),
     *_refused("str", "the SageMaker endpoint", "sagemaker-safe-port-range"),
@@ -139,8 +141,6 @@ FLAGS: tuple[Flag, ...] = (
     *_refused("str", "the Vertex AI endpoint", "vertex-ai-default-model"),
     *_refused("str", "tracing", "trace-config", "trace-file", "trace-level"),
     *_refused("int", "tracing", "trace-rate", "trace-count", "trace-log-frequency"),
-    *_refused("str", "the response cache", "cache-config"),
-    *_refused("int", "the response cache", "response-cache-byte-size"),
 )
 BY_NAME = {flag.name: flag for flag in FLAGS}
 
@@ -228,6 +228,7 @@ def _settle(parsed: Parsed) -> Parsed:
         settings["auto_complete"] = False
     if settings.pop("strict_model_config", False):
         settings["auto_complete"] = False
+    _settle_cache(parsed)
     if settings.pop("log_verbose", 0):
         settings["log_level"] = "debug"
     _settle_tls(parsed)
@@ -251,6 +252,21 @@ def _settle_tls(parsed: Parsed) -> None:
         if settings.pop(setting, ""):
             wanted = "--grpc-use-ssl-mutual=true" if encrypted or setting == "grpc_client_ca" else "--grpc-use-ssl=true"
             parsed.notes.append(f"--{flag} changes nothing: it takes {wanted}")
+
+
+def _settle_cache(parsed: Parsed) -> None:
+    """Turn the old flag for a cache in this process into the new one; nobody may give both."""
+    if "cache_bytes" not in parsed.settings:
+        return
+    size = parsed.settings.pop("cache_bytes")
+    if "cache_config" in parsed.settings:
+        raise FlagError(
+            "Error: Incompatible flags --response-cache-byte-size and --cache-config both provided. "
+            "Please provide one or the other."
+        )
+    parsed.notes.append(f"--response-cache-byte-size is deprecated: write --cache-config=local,size={size}")
+    if size:
+        parsed.settings["cache_config"] = [f"local,size={size}"]
 
 
 def _check(settings: Mapping[str, object]) -> None:

@@ -68,7 +68,17 @@ def test_elements_that_do_not_divide_are_refused(declared, count):
         (b'{"max_tokens": "a"}', "Unable to parse 'data': attempt to access JSON non-signed-integer as signed-integer"),
         (b'{"x": [1]}', "parameter 'x' has invalid type. It should be either 'int', 'bool', or 'string'."),
         (b'{"id": 5}', "Unable to parse 'id': attempt to access JSON non-string as string"),
-        (b'{"parameters": 5}', "Expected JSON object for keyword: 'parameters'"),
+        (
+            b'{"parameters": 5}',
+            "Expected JSON object for keyword: 'parameters': attempt to access JSON non-object as object",
+        ),
+        (
+            b'{"parameters": {"max_tokens": "a"}}',
+            (
+                "Converting keyword: 'parameters': Unable to parse 'data': "
+                "attempt to access JSON non-signed-integer as signed-integer"
+            ),
+        ),
         (b"[]", "failed to parse the generate request: attempt to get members for non-object"),
     ],
 )

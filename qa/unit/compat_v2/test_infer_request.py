@@ -22,7 +22,13 @@ FOUR = {"name": "INPUT0", "shape": [4], "datatype": "FP32", "data": [1, 2, 3, 4]
 
 def read(document, *tensors: bytes):
     text = document if isinstance(document, bytes) else json.dumps(document).encode()
-    return decode(text + b"".join(tensors), len(text), "m", Tensor)
+    return decode(text + b"".join(tensors), len(text), "m", Tensor, most=1000)
+
+
+def nested(element, depth: int):
+    for _ in range(depth):
+        element = [element]
+    return element
 
 
 def without(member: str):
@@ -63,9 +69,9 @@ def test_everything_a_request_can_say():
     assert (call.id, call.sequence_id, call.sequence_start, call.sequence_end) == ("7", 42, True, True)
     assert (call.priority, call.timeout_us, call.parameters) == (2, 1000, {"own": "x", "number": 1.5})
     assert [(o.name, o.binary, o.classification) for o in call.outputs] == [
-        ("A", True, 0),
+        ("A", False, 0),
         ("B", False, 0),
-        ("C", True, 3),
+        ("C", False, 3),
     ]
     assert [(t.name, t.datatype, t.shape, len(t.data)) for t in call.inputs] == [("INPUT0", "FP32", (4,), 16)]
 
@@ -104,7 +110,11 @@ def test_binary_tensors_are_not_copied():
             {"inputs": [FOUR | {"shape": [4.0]}]},
             "Unable to parse 'shape': attempt to access JSON non-unsigned-integer as unsigned-integer",
         ),
-        ({"inputs": [FOUR | {"data": [1]}]}, "Unable to parse 'data': Shape does not match true shape of 'data' field"),
+        ({"inputs": [FOUR | {"data": [1]}]}, "Failed to parse 'data' field: shape does not match true shape"),
+        (
+            {"inputs": [FOUR | {"data": [1, 2, 3, 4, 5]}]},
+            "Unable to parse 'data': Shape does not match true shape of 'data' field",
+        ),
         ({"inputs": [], "id": 5}, "Unable to parse 'id': attempt to access JSON non-string as string"),
         ({"inputs": [], "parameters": []}, "failed to get request params.: attempt to get members for non-object"),
         (
@@ -162,12 +172,46 @@ ONE_OF = (
         (
             {"inputs": [FOUR | {"shape": [9223372036854775807]}]},
             b"",
-            "input 'INPUT0' has a shape of more bytes than can be addressed: [9223372036854775807]",
+            (
+                "byte size overflow for input 'INPUT0': element count (9223372036854775807) * data type size (4) "
+                "exceeds maximum allowed size (9223372036854775807)"
+            ),
         ),
         (
             {"inputs": [FOUR | {"shape": [1000000000000]}]},
             b"",
-            "input 'INPUT0' has a shape of 1000000000000 elements, more than the request can hold",
+            (
+                "JSON input 'INPUT0' has a byte_size (4000000000000 bytes) that exceeds the maximum allowed value "
+                "of 1000 bytes. Use --http-max-input-size to increase the limit."
+            ),
+        ),
+        (
+            {"inputs": [FOUR | {"shape": [2**62, 4]}]},
+            b"",
+            (
+                "invalid shape for input 'INPUT0': shape [4611686018427387904,4] causes total element count "
+                "to exceed maximum size of 9223372036854775807"
+            ),
+        ),
+        (
+            {"inputs": [FOUR | {"shape": [2**63]}]},
+            b"",
+            ("invalid shape for input 'INPUT0': shape [-9223372036854775808] contains one or more invalid dimensions"),
+        ),
+        (
+            {"inputs": [FOUR | {"data": nested(1, 100)}]},
+            b"",
+            "Unable to parse 'data': JSON nesting depth exceeds maximum allowed limit (100)",
+        ),
+        (
+            {"inputs": [FOUR | {"data": nested("a", 100), "datatype": "BYTES"}]},
+            b"",
+            "JSON nesting depth exceeds maximum allowed limit (100)",
+        ),
+        (
+            {"inputs": [], "parameters": {"triton_x": 1}},
+            b"",
+            "parameter keys starting with 'triton_' are reserved for Triton usage and should not be specified.",
         ),
         (
             asking(shared_memory_region="r", binary_data=True),
@@ -183,13 +227,30 @@ def test_wrong_values_are_the_clients_fault(document, tensors, words):
     assert (refused.value.message, refused.value.code) == (words, Code.INVALID_ARG)
 
 
-@pytest.mark.parametrize(("header", "size"), [(b"", 100), (b"0", 0), (b"40", 40), (b"abc", 0), (b"12abc", 12)])
+@pytest.mark.parametrize(("header", "size"), [(b"", 100), (b"0", 0), (b"40", 40), (b" +7", 7), (b"12abc", 12)])
 def test_the_header_length_is_read_as_c_reads_a_number(header, size):
-    """Without the header all is JSON; text that is no number means a raw tensor."""
+    """Without the header all is JSON; what follows the digits is not looked at."""
     assert header_size(header, 100) == size
 
 
-@pytest.mark.parametrize("header", [b"101", b"-5", b"9" * 5000])
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (b"abc", "Unable to parse Inference-Header-Content-Length, got: abc"),
+        (
+            b"9" * 5000,
+            "Unable to parse Inference-Header-Content-Length, value is out of range [ -2147483648, 2147483647 ], got: ",
+        ),
+    ],
+)
+def test_a_header_length_that_is_no_number_is_refused(header, words):
+    """It stands for nothing, or for more than fits 32 bits."""
+    with pytest.raises(Refusal) as refused:
+        header_size(header, 100)
+    assert refused.value.message.startswith(words)
+
+
+@pytest.mark.parametrize("header", [b"101", b"-5"])
 def test_a_header_length_outside_the_body_is_refused(header):
     """The JSON cannot end where there is no body."""
     with pytest.raises(Refusal, match=r"inference header size should be in range \(0, 100\), got: "):

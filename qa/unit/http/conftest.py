@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from tritium.core.serving import ServerState
+from tritium.http.front import Front
 from tritium.http.routes import handler
 from tritium.wire.listener import listen_http
 
@@ -60,7 +61,7 @@ def server(house, houses):
 @pytest.fixture
 async def port(server):
     """A real HTTP port over the house of models."""
-    listener = await listen_http(handler(server), host="127.0.0.1", port=0)
+    listener = await listen_http(handler(Front(server)), host="127.0.0.1", port=0)
     yield listener.port
     await listener.close(grace_s=1)
 

@@ -83,7 +83,10 @@ async def test_a_request_that_never_ran_is_a_plain_error(client, how, model, doc
 async def test_compressed_bodies_are_refused(client):
     """Triton's generate takes plain JSON alone."""
     answer = await client.post("/v2/models/words/generate", content=b"{}", headers={"Content-Encoding": "gzip"})
-    assert (answer.status_code, answer.json()["error"]) == (501, "Unsupported compression type")
+    assert (answer.status_code, answer.json()["error"]) == (
+        400,
+        "Unsupported content-encoding, only 'identity' is supported.",
+    )
 
 
 async def test_a_client_that_leaves_a_stream_cancels_its_request(port, watched):

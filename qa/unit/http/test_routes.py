@@ -179,10 +179,11 @@ async def test_unloading_passes_on_dependents(client, house):
     [
         ("models/nope/load", {}, 500, "failed to load 'nope', failed to poll from model repository"),
         ("models/m/load", {"parameters": {"foo": "x"}}, 500, "unexpected error on creating Triton parameter"),
-        ("models/m/load", {"parameters": {"file:1/a": "?"}}, 400, "load parameter 'file:1/a' is not base64"),
+        ("models/m/load", {"parameters": {"file:1/a": "abcde"}}, 400, "load parameter 'file:1/a' is not base64"),
         ("models/m/load", b"{", 500, "failed to parse the request JSON buffer: Missing a name for object member. at 1"),
         ("own/models/m/load", {}, 501, "'repository_name' specification is not supported"),
-        ("index", {"ready": 1}, 500, "Unable to parse 'ready': attempt to access JSON non-boolean as boolean"),
+        ("models/m/load", {"parameters": {"config": 5}}, 500, "attempt to access JSON non-string as string"),
+        ("index", {"ready": 1}, 400, "Invalid value for 'ready': expected a boolean"),
         ("index", [], 500, "attempt to get members for non-object"),
     ],
 )
@@ -203,14 +204,36 @@ async def test_loading_can_be_forbidden(client, house):
     )
 
 
+async def test_log_settings_are_changed_and_shown(client):
+    """What is not named stays; the answer shows all."""
+    before = (await client.get("/v2/logging")).json()
+    answer = await client.post("/v2/logging", json={"log_verbose_level": 2, "log_info": False})
+    assert (answer.status_code, answer.json()) == (200, before | {"log_verbose_level": 2, "log_info": False})
+    assert (await client.get("/v2/logging")).json() == answer.json()
+
+
+async def test_trace_settings_of_a_model_are_its_own(client):
+    """They fall back to the server's where they are cleared."""
+    path = "/v2/models/add_sub/trace/setting"
+    assert (await client.post(path, json={"trace_rate": "7"})).json()["trace_rate"] == "7"
+    assert (await client.get("/v2/trace/setting")).json()["trace_rate"] == "1000"
+    assert (await client.post(path, json={"trace_rate": None})).json()["trace_rate"] == "1000"
+
+
 @pytest.mark.parametrize(
-    "path",
-    ["logging", "trace/setting", "models/add_sub/trace/setting"],
+    ("path", "body", "status", "words"),
+    [
+        ("logging", {"log_info": 1}, 500, "attempt to access JSON non-boolean as boolean"),
+        ("logging", {"log_file": "x"}, 501, "log file location can not be updated through network protocol"),
+        ("trace/setting", {"trace_file": "x"}, 501, "trace file location can not be updated through network protocol"),
+        ("trace/setting", {"trace_rate": "x"}, 400, "Unable to parse 'trace_rate', got: x"),
+        ("models/nope/trace/setting", {}, 400, "Request for unknown model : nope"),
+    ],
 )
-async def test_what_is_not_served_yet_says_so(client, path):
-    """501, and what it is."""
-    answer = await client.post(f"/v2/{path}", json={})
-    assert (answer.status_code, "yet" in answer.json()["error"]) == (501, True)
+async def test_wrong_settings_are_refused(client, path, body, status, words):
+    """In Triton's words."""
+    answer = await client.post(f"/v2/{path}", json=body)
+    assert (answer.status_code, answer.json()) == (status, {"error": words})
 
 
 @pytest.mark.parametrize("memory", ["system", "cuda"])

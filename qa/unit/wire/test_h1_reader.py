@@ -76,7 +76,7 @@ def test_any_fragmentation_gives_the_same_requests(calls, places):
         expected.append((method, b"/path/%d?q" % number, b"%d" % number, body))
     sink = read(cut(wire, places))
     assert sink.refusals == []
-    found = [(method, url, dict(headers)[b"x-number"], body) for method, url, headers, body, _, _ in sink.requests]
+    found = [(method, url, dict(headers)[b"X-Number"], body) for method, url, headers, body, _, _ in sink.requests]
     assert found == expected
 
 
@@ -139,7 +139,7 @@ def test_smallest_chunks_are_fair():
     sink = read([head, b"1\r\nx\r\n" * 20_000, b"0\r\nX-Trailer: 1\r\n\r\n"], HttpLimits(header_bytes=8000))
     assert sink.refusals == []
     assert [(body, headers) for _, _, headers, body, _, _ in sink.requests] == [
-        (b"x" * 20_000, ((b"transfer-encoding", b"chunked"),))
+        (b"x" * 20_000, ((b"Transfer-Encoding", b"chunked"),))
     ]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from tritium.backends.contract import BackendHost
 from tritium.backends.metrics import CustomMetrics
+from tritium.cli import grpc_port, http_port
 from tritium.cli.facilities import facilities_of
 from tritium.cli.observability import metrics_config, server_metrics
 from tritium.cli.options import ServeOptions, SettingsError
@@ -17,11 +18,10 @@ from tritium.cluster.local import start_fleet
 from tritium.cluster.samples import FLEET_HELP
 from tritium.cluster.spec import parse_fleet
 from tritium.core.errors import InvalidArgument
+from tritium.core.facilities import Facilities
 from tritium.core.model import State
 from tritium.core.regions import NoRegions
 from tritium.core.serving import ServerState
-from tritium.grpc.methods import methods
-from tritium.http.routes import handler
 from tritium.llm.loader import LanguageLoader
 from tritium.llm.model import LanguageModel
 from tritium.llm.models import CatalogModels
@@ -40,8 +40,7 @@ from tritium.repository.registry import Registry
 from tritium.repository.settings import ControlMode, RegistrySettings
 from tritium.repository.tensor_loader import tensor_loaders
 from tritium.wire.http import HttpLimits
-from tritium.wire.listener import Listener, listen_grpc, listen_grpcio, listen_http
-from tritium.wire.tls import Tls
+from tritium.wire.listener import Listener, listen_http
 
 Reading = tuple[str, Mapping[str, str], float]
 
@@ -53,6 +52,7 @@ class Assembly:
     registry: Registry
     metrics: CustomMetrics
     metrics_config: MetricsConfig
+    facilities: Facilities
 
 
 def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> Assembly:
@@ -67,6 +67,7 @@ def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> A
             "no model repository to serve\n  hint: tritium serve FOLDER, a folder of model folders; "
             "--control-mode explicit starts without one"
         )
+    grpc_port.check(options)
     metrics = CustomMetrics()
 
     async def start(fleet: str, *, name: str, engine: str, folder: Path, arguments: Mapping[str, Any]) -> Fleet:
@@ -74,11 +75,13 @@ def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> A
 
     language = LanguageSettings(engine=_engine(options.engine), fleets=_fleets(options))
 
+    facilities = facilities_of(options)
+
     def host() -> BackendHost:
         return BackendHost(submit=registry.submit, catalog=registry, metrics=metrics)
 
     loaders: dict[str, Loader] = {
-        **tensor_loaders(host, _backend_settings(options.backend_config), facilities_of(options)),
+        **tensor_loaders(host, _backend_settings(options.backend_config), facilities),
         "vllm": LanguageLoader(language, start),
     }
     config = metrics_config(options)
@@ -89,8 +92,8 @@ def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> A
             model.statistics.latencies = config.latencies(model)
         on_model(event)
 
-    registry = Registry(_registry_settings(options), loaders, tell)
-    return Assembly(registry, metrics, config)
+    registry = Registry(_registry_settings(options), loaders, tell, facilities.store)
+    return Assembly(registry, metrics, config, facilities)
 
 
 async def listen(options: ServeOptions, assembly: Assembly) -> dict[str, Listener]:
@@ -103,6 +106,7 @@ async def listen(options: ServeOptions, assembly: Assembly) -> dict[str, Listene
     state = ServerState(
         registry,
         name=options.server_id,
+        live=lambda: registry.live,
         labels=registry.labels,
         max_input_bytes=options.http_body_bytes,
         regions=RegionRegistry() if options.client_shm else NoRegions(),
@@ -111,12 +115,9 @@ async def listen(options: ServeOptions, assembly: Assembly) -> dict[str, Listene
     listeners: dict[str, Listener] = {}
     try:
         if options.http:
-            host = options.http_host or options.host
-            listeners["http"] = await listen_http(handler(state), host=host, port=options.http_port, limits=limits)
+            listeners["http"] = await http_port.open_port(options, state)
         if options.grpc:
-            serve = listen_grpcio if options.grpc_transport == "grpcio" else listen_grpc
-            host = options.grpc_host or options.host
-            listeners["grpc"] = await serve(methods(state), host=host, port=options.grpc_port, tls=_tls(options))
+            listeners["grpc"] = await grpc_port.open_port(options, state)
         if options.metrics:
             host = options.metrics_host or options.host
             sources = [
@@ -157,6 +158,7 @@ def _registry_settings(options: ServeOptions) -> RegistrySettings:
         strict_readiness=options.strict_readiness,
         load_threads=options.load_threads,
         load_retries=options.load_retries,
+        namespacing=options.namespacing,
         poll_s=options.poll_s,
         gpus=installed_gpus(),
         cpu_for_gpu=options.cpu_for_gpu,
@@ -204,10 +206,3 @@ def _fleets(options: ServeOptions) -> dict[str, str]:
             hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(models)}"
             raise SettingsError(f"fleet names the model '{model}', which is in no repository\n  hint: {hint}")
     return fleets
-
-
-def _tls(options: ServeOptions) -> Tls | None:
-    if not options.grpc_cert:
-        return None
-    authority = Path(options.grpc_client_ca) if options.grpc_client_ca else None
-    return Tls(Path(options.grpc_cert), Path(options.grpc_key), authority)

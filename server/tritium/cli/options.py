@@ -47,6 +47,7 @@ class ServeOptions:
     strict_readiness: bool = _setting(True, "Be ready only when every model is.", group="models")
     load_threads: int = _setting(4, "How many models are loaded at the same time.", group="models")
     load_retries: int = _setting(0, "How often a model that fails to load is tried again.", group="models")
+    namespacing: bool = _setting(False, "Let models of different repositories have the same name.", group="models")
     cpu_for_gpu: bool = _setting(False, "Run KIND_GPU instances on the CPU where there is no GPU.", group="models")
     backend_config: tuple[str, ...] = _setting((), "Settings of a backend, as NAME,key=value.", group="models")
 
@@ -57,11 +58,37 @@ class ServeOptions:
         (), "How many of a resource there are, as NAME:COUNT or NAME:COUNT:DEVICE.", group="models"
     )
 
+    cache_config: tuple[str, ...] = _setting(
+        (), "The cache of responses, as local,size=BYTES or redis,host=HOST and redis,port=PORT.", group="models"
+    )
+
     host: str = _setting("127.0.0.1", "Address that every protocol binds (0.0.0.0: all).", group="protocols")
     http: bool = _setting(True, "Serve KServe v2 over HTTP.", group="protocols")
     http_host: str = _setting("", "Address of KServe v2 over HTTP, where it is not --host.", group="protocols")
     http_port: int = _setting(8000, "Port of KServe v2 over HTTP.", group="protocols")
-    http_body_bytes: int = _setting(64 << 20, "Largest HTTP request body (0: any).", group="protocols")
+    http_body_bytes: int = _setting(
+        64 << 20, "Largest JSON, raw tensor or unpacked body of an HTTP request (0: any).", group="protocols"
+    )
+    http_upload_bytes: int = _setting(
+        (2 << 30) - 1, "Largest HTTP request altogether, binary tensors included (0: any).", group="protocols"
+    )
+    http_header_bytes: int = _setting(64 << 10, "Largest head of an HTTP request.", group="protocols")
+    http_header_s: float = _setting(
+        30.0, "How long the head of an HTTP request may take to arrive (0: any time).", group="protocols"
+    )
+    http_idle_s: float = _setting(
+        75.0, "How long a silent HTTP connection is kept open (0: for ever).", group="protocols"
+    )
+    http_connections: int = _setting(0, "Most HTTP connections at a time; more get 503 (0: any).", group="protocols")
+    http_cert: str = _setting("", "Server certificate (PEM) of HTTP; TLS is on where it is set.", group="protocols")
+    http_key: str = _setting("", "Private key (PEM) of the HTTP server certificate.", group="protocols")
+    http_client_ca: str = _setting("", "Certificate authority (PEM) that HTTP clients must have.", group="protocols")
+    http_restricted: tuple[str, ...] = _setting(
+        (), "Parts of HTTP that need a header, as API,...:HEADER=VALUE.", group="protocols"
+    )
+    http_forward_headers: str = _setting(
+        "", "Headers of HTTP requests that become their parameters: a regular expression.", group="protocols"
+    )
     client_shm: bool = _setting(False, "Let clients register shared memory regions.", group="protocols")
     grpc: bool = _setting(True, "Serve KServe v2 over gRPC.", group="protocols")
     grpc_host: str = _setting("", "Address of KServe v2 over gRPC, where it is not --host.", group="protocols")
@@ -146,7 +173,7 @@ class ServeOptions:
     exit_timeout_s: float = _setting(30.0, "How long a shutdown waits for requests in flight.", group="server")
 
 
-SECRETS = frozenset({"openai_key", "grpc_restricted"})
+SECRETS = frozenset({"cache_config", "openai_key", "grpc_restricted"})
 
 PREFIX = "TRITIUM_"
 INTERNAL = frozenset({"TRITIUM_KV_TRANSFER", "TRITIUM_WORKER_PID"})

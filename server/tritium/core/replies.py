@@ -162,6 +162,12 @@ class StreamReply:
         """Tell whether the final response has come and every item been taken."""
         return self._final and not self._items
 
+    @property
+    def refusal(self) -> InferenceError | None:
+        """Return the error that has settled the request already, before anything of it could run."""
+        first = self._items[0] if self._final and len(self._items) == 1 else None
+        return first if isinstance(first, InferenceError) else None
+
     async def __aiter__(self) -> AsyncIterator[InferResponse | InferenceError]:
         """Yield responses until the final one has been yielded."""
         while True:

@@ -1,17 +1,19 @@
-"""The few shapes of an answer: JSON, nothing, and an error in Triton's form."""
+"""The few shapes of an answer: JSON, nothing, and an error in Triton's form.
+
+What an error has to say beyond Triton's words goes into the header `tritium-hint`, so that bodies stay equal.
+"""
 
 from typing import Any
 
 import orjson
 
 from tritium.core.errors import InferenceError
-from tritium.wire.http import Response
+from tritium.wire.http import Headers, Response
 
 JSON = (b"content-type", b"application/json")
 EMPTY = Response(200, ((b"content-type", b"text/plain"),))
 DONE = Response(200, (JSON,))
-NOT_FOUND = Response(404, (JSON,), (b'{"error":"Not Found"}',))
-METHOD_NOT_ALLOWED = Response(405, (JSON,), (b'{"error":"Method Not Allowed"}',))
+HINT = b"tritium-hint"
 
 
 def json(value: Any) -> Response:
@@ -19,14 +21,27 @@ def json(value: Any) -> Response:
     return Response(200, (JSON,), (orjson.dumps(value),))
 
 
-def error(problem: InferenceError) -> Response:
+def plain_error(status: int, message: str) -> Response:
+    """Answer with a status of the protocol itself."""
+    return Response(status, (JSON,), (orjson.dumps({"error": message}),))
+
+
+NOT_FOUND = plain_error(404, "Not Found")
+METHOD_NOT_ALLOWED = plain_error(405, "Method Not Allowed")
+
+
+def error(problem: InferenceError, headers: Headers = ()) -> Response:
     """Answer with what went wrong, and a hint where there is one."""
-    return Response(problem.http_status, (JSON,), (error_body(problem),))
+    if problem.hint:
+        headers = (*headers, (HINT, _line(problem.hint)))
+    return Response(problem.http_status, (JSON, *headers), (error_body(problem),))
 
 
 def error_body(problem: InferenceError) -> bytes:
     """Write an error as JSON."""
-    body = {"error": problem.message}
-    if problem.hint:
-        body["hint"] = problem.hint
-    return orjson.dumps(body)
+    return orjson.dumps({"error": problem.message})
+
+
+def _line(text: str) -> bytes:
+    """Write text as the value of a header: printable ASCII in one line."""
+    return " ".join(text.split()).encode("ascii", "backslashreplace")

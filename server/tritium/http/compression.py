@@ -15,18 +15,23 @@ _WRITE = {b"gzip": 15 + 16, b"deflate": 15}
 _READ_EITHER = 15 + 32
 
 
+class UnknownEncoding(Unsupported):
+    """A Content-Encoding that is not read here; the answer says which are."""
+
+
 async def unpack(body: bytes | memoryview, encoding: bytes, most: int) -> bytes | memoryview:
     """Undo a Content-Encoding, up to `most` bytes (0: any number).
 
     Raises:
-        Unsupported: an encoding other than gzip, deflate and identity.
+        UnknownEncoding: an encoding other than gzip, deflate and identity.
         InvalidArgument: the body is not what its encoding says, or unpacks to more than `most` bytes.
     """
-    encoding = encoding.strip().lower()
     if encoding in (b"", b"identity"):
         return body
     if encoding not in _WRITE:
-        raise Unsupported("Unsupported compression type", hint="gzip or deflate")
+        raise UnknownEncoding("Unsupported compression type")
+    if not len(body):
+        raise InvalidArgument("nothing to be decompressed")
     if len(body) < _LONG:
         return _unpack(body, most)
     return await asyncio.to_thread(_unpack, body, most)
@@ -39,7 +44,10 @@ def _unpack(body: bytes | memoryview, most: int) -> bytes:
     except zlib.error as problem:
         raise InvalidArgument(f"failed to decompress the request body: {problem}") from None
     if most and len(unpacked) > most:
-        raise InvalidArgument(f"the request body decompresses to more than {most} bytes")
+        raise InvalidArgument(
+            f"Decompressed data size exceeds the maximum allowed value of {most} bytes. "
+            "Use --http-max-input-size to increase the limit."
+        )
     if not stream.eof:
         raise InvalidArgument("failed to decompress the request body: it ends early")
     return unpacked

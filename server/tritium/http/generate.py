@@ -1,16 +1,24 @@
-"""The generate extension: one JSON object in; one out, or a stream of server-sent events."""
+"""The generate extension: one JSON object in; one out, or a stream of server-sent events.
+
+    refused before it is queued           -> its status, plain JSON
+    answered                              -> chunked; the status is the first response's: 200, or 400 for an error
+    any later error                       -> an event among events
+
+That every error of a model is 400 here, whatever its code, is Triton's way.
+"""
 
 from tritium.compat.v2 import generate
 from tritium.compat.v2.refusal import Refusal
-from tritium.core.errors import InferenceError, Unsupported
+from tritium.core.errors import InferenceError, InvalidArgument
 from tritium.core.model import Model
 from tritium.core.replies import StreamReply
 from tritium.core.request import InferRequest, InferResponse
-from tritium.core.serving import ServerState, error_of, full_shape, request_of
+from tritium.core.serving import error_of, full_shape, request_of
 from tritium.core.tensor import Tensor
-from tritium.http import answer
+from tritium.http import answer, load_metrics
+from tritium.http.front import Front
 from tritium.http.target import Target
-from tritium.wire.http import Request, Response
+from tritium.wire.http import Headers, Request
 
 _EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 _NOT_ONE = (
@@ -19,57 +27,64 @@ _NOT_ONE = (
 )
 
 
-async def generate_once(request: Request, server: ServerState, target: Target) -> Response:
+async def generate_once(request: Request, front: Front, target: Target) -> None:
     """POST /v2/models/{name}[/versions/{version}]/generate."""
-    inference, reply = _submit(request, server, target)
+    inference, reply = _submit(request, front, target)
     items = []
     async for item in reply:
         items.append(item)
         if len(items) > 1:
             inference.cancel()
             break
-    if len(items) != 1:
-        return Response(200, (answer.JSON,), (_NOT_ONE,))  # Triton's status for it
-    status, body = _encode(items[0], inference)
-    return Response(status, (answer.JSON,), (body,))
+    status, body = _encode(items[0], inference) if items else (200, _NOT_ONE)
+    stream = request.stream(status, _headers(request, front, answer.JSON))
+    stream.end(body if len(items) == 1 else _NOT_ONE)
 
 
-async def generate_stream(request: Request, server: ServerState, target: Target) -> Response | None:
-    """POST /v2/models/{name}[/versions/{version}]/generate_stream.
-
-    An error that is the only answer is answered with its status, as JSON. Others are events among events.
-    """
-    inference, reply = _submit(request, server, target)
+async def generate_stream(request: Request, front: Front, target: Target) -> None:
+    """POST /v2/models/{name}[/versions/{version}]/generate_stream."""
+    inference, reply = _submit(request, front, target)
     stream = None
     async for item in reply:
-        if stream is None and isinstance(item, InferenceError) and reply.exhausted:
-            raise item
         status, body = _encode(item, inference)
         if stream is None:
-            stream = request.stream(status, (_EVENTS,))
+            stream = request.stream(status, _headers(request, front, _EVENTS))
         stream.write(b"data: %s\n\n" % body)
         await stream.drain()
         if stream.closed:
             inference.cancel()
-            return None
-    (stream or request.stream(200, (_EVENTS,))).end()
-    return None
+            return
+    (stream or request.stream(200, _headers(request, front, _EVENTS))).end()
 
 
-def _submit(request: Request, server: ServerState, target: Target) -> tuple[InferRequest, StreamReply]:
-    model = server.catalog.model(target.name, target.version)
-    if request.header(b"content-encoding", b"identity").lower() != b"identity":
-        raise Unsupported("Unsupported compression type", hint="generate takes plain JSON")
-    call = generate.decode(request.body, _schema(model), Tensor)
+def _submit(request: Request, front: Front, target: Target) -> tuple[InferRequest, StreamReply]:
+    """Queue the request.
+
+    Raises:
+        InferenceError, Refusal: it cannot be read, or the model does not take it.
+    """
+    model = front.server.catalog.model(target.name, target.version)
+    if request.header(b"content-encoding") not in (b"", b"identity"):
+        raise InvalidArgument("Unsupported content-encoding, only 'identity' is supported.")
+    call = generate.decode(request.body, _schema(model), Tensor, front.input_bytes)
     inference = request_of(call, model)
     request.on_disconnect(inference.cancel)
     reply = StreamReply(inference.cancel)
     model.submit(inference, reply)
+    if (refusal := reply.refusal) is not None:
+        raise refusal
     return inference, reply
 
 
 def _schema(model: Model) -> dict[str, tuple[str, tuple[int, ...]]]:
     return {spec.name: (spec.datatype, full_shape(model, spec)) for spec in model.config.inputs.values()}
+
+
+def _headers(request: Request, front: Front, content_type: tuple[bytes, bytes]) -> Headers:
+    wanted = request.header(load_metrics.REQUEST_HEADER)
+    if not wanted or front.load_report is None:
+        return (content_type,)
+    return (content_type, *load_metrics.headers(wanted, front.load_report))
 
 
 def _encode(item: InferResponse | InferenceError, inference: InferRequest) -> tuple[int, bytes]:
@@ -81,4 +96,4 @@ def _encode(item: InferResponse | InferenceError, inference: InferRequest) -> tu
             )
         except Refusal as refusal:
             item = error_of(refusal)
-    return item.http_status, answer.error_body(item)
+    return 400, answer.error_body(item)

@@ -8,38 +8,53 @@ from tritium.core.errors import Unsupported
 from tritium.core.model import Model
 from tritium.core.replies import SingleReply
 from tritium.core.request import InferResponse
-from tritium.core.serving import ServerState, chosen_outputs, full_shape, request_of
+from tritium.core.serving import chosen_outputs, full_shape, request_of
 from tritium.core.tensor import Tensor
-from tritium.http import answer, compression
+from tritium.http import answer, compression, forwarding
+from tritium.http.front import Front
 from tritium.http.target import Target
 from tritium.wire.http import Buffer, Request, Response
 
 _BINARY = (b"content-type", b"application/octet-stream")
+_ENCODINGS = (b"accept-encoding", b"gzip, deflate")
 
 
-async def infer(request: Request, server: ServerState, target: Target) -> Response:
+async def infer(request: Request, front: Front, target: Target) -> Response:
     """Answer one inference with one response."""
-    model = server.catalog.model(target.name, target.version)
+    model = front.server.catalog.model(target.name, target.version)
     if model.decoupled:
         raise Unsupported(
             "HTTP end point doesn't support models with decoupled transaction policy",
             hint=f"POST /v2/models/{model.name}/generate_stream, or use gRPC's ModelStreamInfer",
         )
-    call = await decode(request, server, model)
+    try:
+        body = await unpacked(request, front)
+    except compression.UnknownEncoding as problem:
+        return answer.error(problem, (_ENCODINGS,))
+    call = decode(request, front, model, body)
     response = await run(request, model, call)
-    return await encode(request, server, model, call, response)
+    return await encode(request, front, model, call, response)
 
 
-async def decode(request: Request, server: ServerState, model: Model) -> InferCall[Tensor]:
+async def unpacked(request: Request, front: Front) -> bytes | memoryview:
+    """Return the body without its compression."""
+    encoding = request.header(b"content-encoding")
+    return await compression.unpack(request.body, encoding, front.input_bytes) if encoding else request.body
+
+
+def decode(request: Request, front: Front, model: Model, body: bytes | memoryview) -> InferCall[Tensor]:
     """Read the body: JSON, JSON and tensors, or one raw tensor."""
-    body = request.body
-    if encoding := request.header(b"content-encoding"):
-        body = await compression.unpack(body, encoding, server.max_input_bytes)
     json_size = infer_request.header_size(request.header(b"inference-header-content-length"), len(body))
     if json_size:
-        return infer_request.decode(body, json_size, model.name, Tensor, server.regions.view)
-    inputs = [(spec.name, spec.datatype, full_shape(model, spec, batch=1)) for spec in model.config.inputs.values()]
-    return infer_request.decode_raw(body, model.name, inputs, Tensor)
+        region = front.server.regions.view
+        call = infer_request.decode(body, json_size, model.name, Tensor, region, front.input_bytes)
+    else:
+        infer_request.check_raw_size(len(body), front.input_bytes)
+        inputs = [(spec.name, spec.datatype, full_shape(model, spec, batch=1)) for spec in model.config.inputs.values()]
+        call = infer_request.decode_raw(body, model.name, inputs, Tensor)
+    if front.forwarded is not None:
+        forwarding.forward(request, front.forwarded, call)
+    return call
 
 
 async def run(request: Request, model: Model, call: InferCall[Tensor]) -> InferResponse:
@@ -52,7 +67,7 @@ async def run(request: Request, model: Model, call: InferCall[Tensor]) -> InferR
 
 
 async def encode(
-    request: Request, server: ServerState, model: Model, call: InferCall[Tensor], response: InferResponse
+    request: Request, front: Front, model: Model, call: InferCall[Tensor], response: InferResponse
 ) -> Response:
     """Write the response in the form the client asked for."""
     header, blobs = infer_response.encode(
@@ -60,7 +75,7 @@ async def encode(
         response.model_version,
         response.id or call.id,
         response.parameters,
-        chosen_outputs(server, model, call, response),
+        chosen_outputs(front.server, model, call, response),
     )
     body: list[Buffer] = [header, *blobs]
     headers = [answer.JSON]

@@ -5,25 +5,25 @@ from typing import Any
 
 from tritium.compat.v2 import json_text, regions
 from tritium.compat.v2.refusal import Refusal, not_a, unparsable
-from tritium.core.serving import ServerState
 from tritium.http import answer
+from tritium.http.front import Front
 from tritium.http.target import Target
 from tritium.wire.http import Request, Response
 
 
-async def system_status(_request: Request, server: ServerState, target: Target) -> Response:
+async def system_status(_request: Request, front: Front, target: Target) -> Response:
     """GET /v2/systemsharedmemory[/region/{region}]/status."""
-    return answer.json([asdict(status) for status in server.regions.status(target.region)])
+    return answer.json([asdict(status) for status in front.server.regions.status(target.region)])
 
 
-async def cuda_status(_request: Request, server: ServerState, target: Target) -> Response:
+async def cuda_status(_request: Request, front: Front, target: Target) -> Response:
     """GET /v2/cudasharedmemory[/region/{region}]/status."""
-    return answer.json([asdict(status) for status in server.regions.cuda_status(target.region)])
+    return answer.json([asdict(status) for status in front.server.regions.cuda_status(target.region)])
 
 
-async def register_system(request: Request, server: ServerState, target: Target) -> Response:
+async def register_system(request: Request, front: Front, target: Target) -> Response:
     """POST /v2/systemsharedmemory/region/{region}/register."""
-    server.regions.check_open()
+    front.server.regions.check_open()
     if not target.region:
         raise Refusal("'region name' is necessary to register system shared memory region")
     wanted = _object(request)
@@ -32,13 +32,13 @@ async def register_system(request: Request, server: ServerState, target: Target)
     key, offset = _text(wanted["key"]), _unsigned(wanted.get("offset", 0))
     if "byte_size" not in wanted:
         raise Refusal("Shared memory register request has no 'byte_size' field")
-    server.regions.register(target.region, key, offset, _unsigned(wanted["byte_size"]))
+    front.server.regions.register(target.region, key, offset, _unsigned(wanted["byte_size"]))
     return answer.DONE
 
 
-async def register_cuda(request: Request, server: ServerState, target: Target) -> Response:
+async def register_cuda(request: Request, front: Front, target: Target) -> Response:
     """POST /v2/cudasharedmemory/region/{region}/register."""
-    server.regions.check_open()
+    front.server.regions.check_open()
     if not target.region:
         raise Refusal("'region name' is necessary to register cuda shared memory region")
     wanted = _object(request)
@@ -48,19 +48,19 @@ async def register_cuda(request: Request, server: ServerState, target: Target) -
     _unsigned(_member(wanted, "byte_size"))
     _unsigned(_member(wanted, "device_id"))
     regions.check_cuda_handle(handle)
-    server.regions.register_cuda(target.region)
+    front.server.regions.register_cuda(target.region)
     return answer.DONE
 
 
-async def unregister_system(_request: Request, server: ServerState, target: Target) -> Response:
+async def unregister_system(_request: Request, front: Front, target: Target) -> Response:
     """POST /v2/systemsharedmemory[/region/{region}]/unregister."""
-    server.regions.unregister(target.region)
+    front.server.regions.unregister(target.region)
     return answer.DONE
 
 
-async def unregister_cuda(_request: Request, server: ServerState, target: Target) -> Response:
+async def unregister_cuda(_request: Request, front: Front, target: Target) -> Response:
     """POST /v2/cudasharedmemory[/region/{region}]/unregister."""
-    server.regions.unregister_cuda(target.region)
+    front.server.regions.unregister_cuda(target.region)
     return answer.DONE
 
 

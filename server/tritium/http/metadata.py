@@ -6,25 +6,27 @@ from typing import Any
 from tritium.compat.config.json import to_dict
 from tritium.compat.config.model import TensorSpec
 from tritium.core.model import Model
-from tritium.core.serving import ServerState, full_shape, models_counted
+from tritium.core.serving import full_shape, models_counted
 from tritium.core.statistics import BATCH_DURATIONS, REQUEST_DURATIONS, RESPONSE_DURATIONS
 from tritium.http import answer
+from tritium.http.front import Front
 from tritium.http.target import Target
 from tritium.wire.http import Request, Response
 
 
-async def server_metadata(_request: Request, server: ServerState, _target: Target) -> Response:
+async def server_metadata(_request: Request, front: Front, _target: Target) -> Response:
     """GET /v2."""
+    server = front.server
     return answer.json({"name": server.name, "version": server.version, "extensions": server.extensions})
 
 
-async def model_metadata(_request: Request, server: ServerState, target: Target) -> Response:
+async def model_metadata(_request: Request, front: Front, target: Target) -> Response:
     """GET /v2/models/{name}[/versions/{version}]."""
-    model = server.catalog.model(target.name, target.version)
+    model = front.server.catalog.model(target.name, target.version)
     return answer.json(
         {
             "name": model.name,
-            "versions": [model.version] if target.version else server.catalog.versions(model.name),
+            "versions": [model.version] if target.version else front.server.catalog.versions(model.name),
             "platform": model.config.platform or model.config.backend,
             "inputs": _tensors(model, model.config.inputs.values()),
             "outputs": _tensors(model, model.config.outputs.values()),
@@ -36,15 +38,15 @@ def _tensors(model: Model, specs: Iterable[TensorSpec]) -> list[dict[str, Any]]:
     return [{"name": spec.name, "datatype": spec.datatype, "shape": full_shape(model, spec)} for spec in specs]
 
 
-async def model_config(_request: Request, server: ServerState, target: Target) -> Response:
+async def model_config(_request: Request, front: Front, target: Target) -> Response:
     """GET /v2/models/{name}[/versions/{version}]/config."""
-    model = server.catalog.model(target.name, target.version)
+    model = front.server.catalog.model(target.name, target.version)
     return answer.json(to_dict(model.config.proto))
 
 
-async def statistics(_request: Request, server: ServerState, target: Target) -> Response:
+async def statistics(_request: Request, front: Front, target: Target) -> Response:
     """GET /v2/models/stats, /v2/models/{name}[/versions/{version}]/stats."""
-    models = models_counted(server.catalog, target.name, target.version)
+    models = models_counted(front.server.catalog, target.name, target.version)
     return answer.json({"model_stats": [_model_statistics(model) for model in models]})
 
 

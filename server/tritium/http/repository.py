@@ -5,21 +5,21 @@ import binascii
 from typing import Any
 
 from tritium.compat.v2 import json_text
-from tritium.compat.v2.refusal import member, not_a, unparsable
+from tritium.compat.v2.refusal import Refusal, member, not_a, unparsable
 from tritium.core.catalog import IndexEntry, LoadParameters
 from tritium.core.errors import Internal, InvalidArgument, Unsupported
-from tritium.core.serving import ServerState
 from tritium.http import answer
+from tritium.http.front import Front
 from tritium.http.target import Target
 from tritium.wire.http import Request, Response
 
 
-async def index(request: Request, server: ServerState, _target: Target) -> Response:
+async def index(request: Request, front: Front, _target: Target) -> Response:
     """POST /v2/repository/index."""
     ready = _object(request).get("ready", False)
     if type(ready) is not bool:
-        raise member("ready", not_a("boolean"))
-    return answer.json([_entry(entry) for entry in server.catalog.index(ready_only=ready)])
+        raise Refusal("Invalid value for 'ready': expected a boolean")
+    return answer.json([_entry(entry) for entry in front.server.catalog.index(ready_only=ready)])
 
 
 def _entry(entry: IndexEntry) -> dict[str, str]:
@@ -27,31 +27,33 @@ def _entry(entry: IndexEntry) -> dict[str, str]:
     return {key: value for key, value in row.items() if value}
 
 
-async def load(request: Request, server: ServerState, target: Target) -> Response:
+async def load(request: Request, front: Front, target: Target) -> Response:
     """POST /v2/repository/models/{name}/load."""
     _refuse_named(target)
     parameters = _parameters(request)
     config = ""
     files: dict[str, bytes] = {}
     for key, value in parameters.items():
-        if type(value) is not str or not (key == "config" or key.startswith("file:")):
+        if type(value) is not str:
+            raise unparsable(not_a("string"))
+        if key != "config" and not key.startswith("file:"):
             # Triton's words; it names neither the parameter nor the two it knows.
             raise Internal("unexpected error on creating Triton parameter", hint=f"'{key}': not config or file:<path>")
         if key == "config":
             config = value
         else:
             files[key.removeprefix("file:")] = _content(key, value)
-    await server.catalog.load(target.name, LoadParameters(config, files))
+    await front.server.catalog.load(target.name, LoadParameters(config, files))
     return answer.DONE
 
 
-async def unload(request: Request, server: ServerState, target: Target) -> Response:
+async def unload(request: Request, front: Front, target: Target) -> Response:
     """POST /v2/repository/models/{name}/unload."""
     _refuse_named(target)
     dependents = _parameters(request).get("unload_dependents", False)
     if type(dependents) is not bool:
         raise member("unload_dependents", not_a("boolean"))
-    await server.catalog.unload(target.name, dependents=dependents)
+    await front.server.catalog.unload(target.name, dependents=dependents)
     return answer.DONE
 
 
@@ -76,6 +78,6 @@ def _parameters(request: Request) -> dict[str, Any]:
 
 def _content(key: str, value: str) -> bytes:
     try:
-        return base64.b64decode(value, validate=True)
+        return base64.b64decode(value)  # line breaks and the like are passed over, as in Triton
     except binascii.Error:
         raise InvalidArgument(f"load parameter '{key}' is not base64") from None

@@ -1,6 +1,6 @@
 """Every URL of the v2 protocol, and the way from a request to its handler.
 
-    handler() -> find() -> handler of the method -> Response, or None where it streams
+    handler() -> find() -> restricted? -> handler of the method -> Response, or None where it streams
          `- any InferenceError or Refusal on the way -> an error in Triton's form
 
 Paths are matched whole and undecoded, as in Triton: no trailing slash, no percent-encoded names.
@@ -11,29 +11,32 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from tritium.compat.restrictions import Api
 from tritium.compat.v2 import version
 from tritium.compat.v2.refusal import Refusal
 from tritium.core.errors import InferenceError
-from tritium.core.serving import ServerState, error_of
-from tritium.http import answer, generate, health, infer, memory, metadata, repository, settings
+from tritium.core.serving import error_of
+from tritium.http import answer, generate, health, infer, memory, metadata, repository, restriction, settings
+from tritium.http.front import Front
 from tritium.http.target import Target
 from tritium.wire.http import Handler, Request, Response
 from tritium.wire.prompt import in_task, prompt
 
-Action = Callable[[Request, ServerState, Target], Awaitable[Response | None]]
+Action = Callable[[Request, Front, Target], Awaitable[Response | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path and what answers to GET and POST of it."""
+    """A path, what answers to GET and POST of it, and the API it belongs to."""
 
     pattern: re.Pattern[str]
+    api: Api
     get: Action | None = None
     post: Action | None = None
 
 
-def _route(pattern: str, *, get: Action | None = None, post: Action | None = None) -> Route:
-    return Route(re.compile(pattern), get, post)
+def _route(api: Api, pattern: str, *, get: Action | None = None, post: Action | None = None) -> Route:
+    return Route(re.compile(pattern), api, get, post)
 
 
 _MODEL = r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[0-9]+))?"
@@ -42,29 +45,29 @@ _SYSTEM_MEMORY = r"/v2/systemsharedmemory(?:/region/(?P<region>[^/]+))?"
 _CUDA_MEMORY = r"/v2/cudasharedmemory(?:/region/(?P<region>[^/]+))?"
 
 ROUTES = (
-    _route(r"/v2/models/stats", get=metadata.statistics),
-    _route(_MODEL + r"/infer", post=infer.infer),
-    _route(_MODEL + r"/generate", post=generate.generate_once),
-    _route(_MODEL + r"/generate_stream", post=generate.generate_stream),
-    _route(_MODEL, get=metadata.model_metadata),
-    _route(_MODEL + r"/ready", get=health.model_ready),
-    _route(_MODEL + r"/config", get=metadata.model_config),
-    _route(_MODEL + r"/stats", get=metadata.statistics),
-    _route(_MODEL + r"/trace/setting", get=settings.tracing, post=settings.set_tracing),
-    _route(r"/v2", get=metadata.server_metadata),
-    _route(r"/v2/health/live", get=health.live),
-    _route(r"/v2/health/ready", get=health.ready),
-    _route(_REPOSITORY + r"/index", post=repository.index),
-    _route(_REPOSITORY + r"/models/(?P<name>[^/]+)/load", post=repository.load),
-    _route(_REPOSITORY + r"/models/(?P<name>[^/]+)/unload", post=repository.unload),
-    _route(r"/v2/logging", get=settings.logging, post=settings.set_logging),
-    _route(r"/v2/trace/setting", get=settings.tracing, post=settings.set_tracing),
-    _route(_SYSTEM_MEMORY + r"/status", get=memory.system_status),
-    _route(_SYSTEM_MEMORY + r"/register", post=memory.register_system),
-    _route(_SYSTEM_MEMORY + r"/unregister", post=memory.unregister_system),
-    _route(_CUDA_MEMORY + r"/status", get=memory.cuda_status),
-    _route(_CUDA_MEMORY + r"/register", post=memory.register_cuda),
-    _route(_CUDA_MEMORY + r"/unregister", post=memory.unregister_cuda),
+    _route(Api.STATISTICS, r"/v2/models/stats", get=metadata.statistics),
+    _route(Api.INFERENCE, _MODEL + r"/infer", post=infer.infer),
+    _route(Api.INFERENCE, _MODEL + r"/generate", post=generate.generate_once),
+    _route(Api.INFERENCE, _MODEL + r"/generate_stream", post=generate.generate_stream),
+    _route(Api.METADATA, _MODEL, get=metadata.model_metadata),
+    _route(Api.HEALTH, _MODEL + r"/ready", get=health.model_ready),
+    _route(Api.MODEL_CONFIG, _MODEL + r"/config", get=metadata.model_config),
+    _route(Api.STATISTICS, _MODEL + r"/stats", get=metadata.statistics),
+    _route(Api.TRACE, r"/v2/models/(?P<name>[^/]+)/trace/setting", get=settings.tracing, post=settings.set_tracing),
+    _route(Api.METADATA, r"/v2", get=metadata.server_metadata),
+    _route(Api.HEALTH, r"/v2/health/live", get=health.live),
+    _route(Api.HEALTH, r"/v2/health/ready", get=health.ready),
+    _route(Api.MODEL_REPOSITORY, _REPOSITORY + r"/index", post=repository.index),
+    _route(Api.MODEL_REPOSITORY, _REPOSITORY + r"/models/(?P<name>[^/]+)/load", post=repository.load),
+    _route(Api.MODEL_REPOSITORY, _REPOSITORY + r"/models/(?P<name>[^/]+)/unload", post=repository.unload),
+    _route(Api.LOGGING, r"/v2/logging", get=settings.logging, post=settings.set_logging),
+    _route(Api.TRACE, r"/v2/trace/setting", get=settings.tracing, post=settings.set_tracing),
+    _route(Api.SHARED_MEMORY, _SYSTEM_MEMORY + r"/status", get=memory.system_status),
+    _route(Api.SHARED_MEMORY, _SYSTEM_MEMORY + r"/register", post=memory.register_system),
+    _route(Api.SHARED_MEMORY, _SYSTEM_MEMORY + r"/unregister", post=memory.unregister_system),
+    _route(Api.SHARED_MEMORY, _CUDA_MEMORY + r"/status", get=memory.cuda_status),
+    _route(Api.SHARED_MEMORY, _CUDA_MEMORY + r"/register", post=memory.register_cuda),
+    _route(Api.SHARED_MEMORY, _CUDA_MEMORY + r"/unregister", post=memory.unregister_cuda),
 )
 
 
@@ -80,8 +83,8 @@ def find(path: str) -> tuple[Route, Target] | None:
     return None
 
 
-def handler(server: ServerState) -> Handler:
-    """Make the handler of a server's v2 HTTP port."""
+def handler(front: Front) -> Handler:
+    """Make the handler of a v2 HTTP port."""
 
     @prompt
     async def handle(request: Request) -> Response | None:
@@ -89,16 +92,25 @@ def handler(server: ServerState) -> Handler:
         if found is None:
             return answer.NOT_FOUND
         route, target = found
+        if front.restricted and route.api in front.restricted:
+            refused = restriction.refusal(request, front.restricted[route.api])
+            if refused is not None:
+                return refused
         action = {"GET": route.get, "POST": route.post}.get(request.method)
         if action is None:
             return answer.METHOD_NOT_ALLOWED
-        if action is not infer.infer:
-            await in_task()
-        try:
-            return await action(request, server, target)
-        except Refusal as refusal:
-            return answer.error(error_of(refusal))
-        except InferenceError as problem:
-            return answer.error(problem)
+        return await act(action, request, front, target)
 
     return handle
+
+
+async def act(action: Action, request: Request, front: Front, target: Target) -> Response | None:
+    """Run an action; what goes wrong is answered in Triton's form."""
+    if action is not infer.infer:
+        await in_task()
+    try:
+        return await action(request, front, target)
+    except Refusal as refusal:
+        return answer.error(error_of(refusal))
+    except InferenceError as problem:
+        return answer.error(problem)

@@ -72,7 +72,7 @@ def _scope(request: Request, scheme: str) -> Event:
         "raw_path": request.path.encode("latin-1"),
         "query_string": request.query.encode("latin-1"),
         "root_path": "",
-        "headers": list(request.headers),
+        "headers": [(name.lower(), value) for name, value in request.headers],
         "client": (host, int(port)) if port.isdigit() else None,
         "server": None,
         "state": {},

@@ -47,7 +47,10 @@ class Stream(Protocol):
 
 
 class Request(Protocol):
-    """A request whose body is complete. Header names are lower case; the first of repeated headers wins in `header`."""
+    """A request whose body is complete.
+
+    `headers` are as they came; `header` takes a name in lower case, and the first of repeated headers wins.
+    """
 
     method: str
     path: str

@@ -18,6 +18,9 @@ Buffer = bytes | bytearray | memoryview
 
 _LENGTH = Struct("<I")
 
+MOST_NESTED = 100
+"""So many arrays within each other are too many (server/src/common.h, 2.73)."""
+
 # v2 datatype -> the type code of `array` and `memoryview`, which are little endian on every machine we run on.
 _FLOATS = {"FP32": "f", "FP64": "d"}
 _INTEGERS = {
@@ -40,7 +43,7 @@ def from_json(name: str, datatype: str, data: Any) -> tuple[bytes, int]:
         raise member("data", not_a("array"))
     kinds = set(map(type, data))
     if list in kinds:
-        data = _flatten(data)
+        data = _flatten(data, datatype)
         kinds = set(map(type, data))
     count = len(data)
     if datatype in _FLOATS:
@@ -76,8 +79,10 @@ def _pack(name: str, datatype: str, data: list[Any]) -> bytes:
         raise Refusal(f"input '{name}' has a number outside the range of {datatype}") from None
 
 
-def _flatten(data: list[Any]) -> list[Any]:
+def _flatten(data: list[Any], datatype: str) -> list[Any]:
+    depth = 1
     while set(map(type, data)) == {list}:  # rectangular as a rule: one pass at the speed of C a level
+        depth = _deeper(depth, datatype)
         data = list(chain.from_iterable(data))
     if list not in set(map(type, data)):
         return data
@@ -86,12 +91,21 @@ def _flatten(data: list[Any]) -> list[Any]:
     while pending:
         for element in pending[-1]:
             if type(element) is list:
+                _deeper(depth + len(pending) - 1, datatype)
                 pending.append(iter(element))
                 break
             flat.append(element)
         else:
             pending.pop()
     return flat
+
+
+def _deeper(depth: int, datatype: str) -> int:
+    """Go one array deeper, as far as Triton goes."""
+    if depth + 1 >= MOST_NESTED:
+        where = "" if datatype == "BYTES" else "Unable to parse 'data': "
+        raise Refusal(f"{where}JSON nesting depth exceeds maximum allowed limit ({MOST_NESTED})")
+    return depth + 1
 
 
 def join_strings(elements: Sequence[str]) -> bytes:

@@ -36,7 +36,7 @@ class _Input(msgspec.Struct, gc=False):
 
 
 class _Form(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    binary_data: bool | _Unset = _UNSET
+    binary_data: bool = False
 
 
 class _Output(msgspec.Struct, gc=False):
@@ -59,9 +59,12 @@ _parse = msgspec.json.Decoder(_Document).decode
 
 
 def decode(
-    body: memoryview, json_size: int, tensor: Callable[[str, str, tuple[int, ...], Buffer], T]
+    body: memoryview, json_size: int, tensor: Callable[[str, str, tuple[int, ...], Buffer], T], most: int = 0
 ) -> InferCall[T] | None:
-    """Read a body whose first `json_size` bytes are JSON; None where it is not plain."""
+    """Read a body whose first `json_size` bytes are JSON; None where it is not plain.
+
+    A tensor in the JSON of more than `most` bytes (0: any number) is not.
+    """
     end = len(body)
     try:
         document = _parse(body if json_size == end else body[:json_size])
@@ -79,6 +82,8 @@ def decode(
                 data: Buffer = array(code, numbers).tobytes()
             except (OverflowError, TypeError, ValueError):
                 return None
+            if most and len(data) > most:
+                return None
         else:
             start, at = at, at + source.binary_data_size
             if numbers is not _UNSET or at > end or datatype not in BY_NAME or math.prod(shape) > end:
@@ -89,10 +94,7 @@ def decode(
         return None
     binary = document.parameters is not _UNSET and document.parameters.binary_data_output
     outputs = [
-        OutputRequest(
-            entry.name,
-            binary if (form := entry.parameters) is _UNSET or form.binary_data is _UNSET else form.binary_data,
-        )
+        OutputRequest(entry.name, (form := entry.parameters) is not _UNSET and form.binary_data)
         for entry in document.outputs
     ]
     return InferCall(document.id, inputs, outputs, binary_output=binary)

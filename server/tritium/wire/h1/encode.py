@@ -12,6 +12,7 @@ LAST_CHUNK = b"0\r\n\r\n"
 JSON_TYPE = (b"content-type", b"application/json")
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_STATUS_LINES[405] = b"HTTP/1.1 405 Not Allowed\r\n"  # the phrase of libevhtp, and so of Triton
 BODILESS = frozenset((100, 101, 102, 103, 204, 304))
 """Statuses that have no body, whatever the headers say (RFC 9112, 6.3)."""
 _FORBIDDEN = frozenset((b"content-length", b"transfer-encoding", b"connection", b"date"))

@@ -77,7 +77,7 @@ class Exchange:
     def header(self, name: bytes, default: bytes = b"") -> bytes:
         """Return the value of a header; the first of repeated ones."""
         if self._fields is None:
-            self._fields = dict(reversed(self.headers))
+            self._fields = {name.lower(): value for name, value in reversed(self.headers)}
         return self._fields.get(name, default)
 
     def on_disconnect(self, callback: Callable[[], None]) -> None:

@@ -157,7 +157,7 @@ class RequestReader:
             self.refuse(405, "this server is no proxy")
             return
         lines = [b"%b %b HTTP/1.1" % (self._method.encode(), self._url)]
-        lines += (b"%b: %b" % field for field in self._headers if field[0] not in (b"upgrade", b"connection"))
+        lines += (b"%b: %b" % field for field in self._headers if field[0].lower() not in (b"upgrade", b"connection"))
         self._parser = httptools.HttpRequestParser(self)
         self._feed(memoryview(b"\r\n".join((*lines, b"", rest))))
 
@@ -165,7 +165,8 @@ class RequestReader:
         """Prepare for a body of which the head's packet held only a part, or nothing."""
         self._prepared = True
         expects = False
-        for name, value in self._headers:
+        for given, value in self._headers:
+            name = given.lower()
             if name == b"content-length":
                 size, limit = int(value), self._limits.body_bytes
                 if limit and size > limit:
@@ -209,7 +210,7 @@ class RequestReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a field."""
         if self.reading is Reading.HEAD:  # trailers of a chunked body are nobody's
-            self._headers.append((name.lower(), value))
+            self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Remember what the parser knows only now."""

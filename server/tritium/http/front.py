@@ -1,0 +1,36 @@
+"""What every handler of an HTTP port is handed: the server, and the rules of this port."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from tritium.compat.restrictions import Api, Restriction
+from tritium.core.serving import ServerState
+
+LoadReport = Callable[[], str]
+"""Writes the metrics of the server as Prometheus text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """One port.
+
+    `input_bytes` bounds what a request's JSON, its raw tensor or its compressed body comes to; tensors that are
+    announced as binary are bounded by the wire alone. `forwarded` names the headers that become request parameters;
+    `restricted` the APIs that need a header; `load_report` is asked for ORCA headers.
+    """
+
+    server: ServerState
+    input_bytes: int = 64 << 20
+    forwarded: re.Pattern[str] | None = None
+    restricted: Mapping[Api, Restriction] = field(default_factory=dict)
+    load_report: LoadReport | None = None
+
+
+def header_pattern(text: str) -> re.Pattern[str] | None:
+    """Compile --http-header-forward-pattern; header names are compared without case.
+
+    Raises:
+        re.error: it is no regular expression.
+    """
+    return re.compile(text, re.IGNORECASE) if text else None
