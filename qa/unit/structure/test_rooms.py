@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "cluster": {"core", "router", "backends"},
     "llm": {"core", "compat", "router", "cluster", "backends", "repository"},
     "openai": {"llm", "core", "wire", "cluster", "backends"},
+    "cache": {"core"},
     "observe": {"core", "wire", "compat"},
     "migration": {"compat"},
 }

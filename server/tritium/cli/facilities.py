@@ -1,11 +1,19 @@
-"""From settings to what all models share: the rate limiter, and Triton's hooks for tests of schedulers."""
+"""From settings to what all models share: rate limiter, response cache, and Triton's hooks for tests of schedulers."""
 
 import os
 from collections.abc import Mapping, Sequence
 
+import structlog
+
+from tritium.cache.redis import RedisStore
+from tritium.cache.settings import LocalSettings, read_cache_config
 from tritium.cli.options import ServeOptions, SettingsError
+from tritium.core.cache.store import LocalStore, Store
+from tritium.core.errors import InvalidArgument
 from tritium.core.facilities import Facilities
 from tritium.core.scheduler.limiter import EVERY_DEVICE, RateLimiter, ResourceKey
+
+log = structlog.get_logger("tritium")
 
 
 def facilities_of(options: ServeOptions, environment: Mapping[str, str] = os.environ) -> Facilities:
@@ -17,9 +25,42 @@ def facilities_of(options: ServeOptions, environment: Mapping[str, str] = os.env
     limits = _limits(options.rate_limit_resource)
     return Facilities(
         limiter=RateLimiter(limits) if options.rate_limit == "execution_count" else None,
+        store=_store(options.cache_config, environment),
         hold_for=_count(environment, "TRITONSERVER_DELAY_SCHEDULER"),
         hold_backlog_for=_count(environment, "TRITONSERVER_BACKLOG_DELAY_SCHEDULER"),
     )
+
+
+async def open_facilities(facilities: Facilities) -> None:
+    """Connect what needs a connection.
+
+    Raises:
+        Unavailable: what the settings name is not there.
+    """
+    if isinstance(facilities.store, RedisStore):
+        await facilities.store.open()
+
+
+async def close_facilities(facilities: Facilities) -> None:
+    """Give connections up."""
+    if isinstance(facilities.store, RedisStore):
+        await facilities.store.close()
+
+
+def _store(given: Sequence[str], environment: Mapping[str, str]) -> Store | None:
+    try:
+        settings = read_cache_config(given, environment)
+    except InvalidArgument as error:
+        raise SettingsError(f"{error.message}\n  hint: {error.hint}" if error.hint else error.message) from None
+    if settings is None:
+        return None
+    if isinstance(settings, LocalSettings):
+        return LocalStore(settings.size_bytes, _complain)
+    return RedisStore(settings)
+
+
+def _complain(message: str) -> None:
+    log.warning("response_not_cached", reason=message)
 
 
 def _limits(given: Sequence[str]) -> dict[ResourceKey, int]:

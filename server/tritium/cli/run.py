@@ -18,6 +18,7 @@ import uvloop
 
 from tritium.cli.assembly import assemble, listen
 from tritium.cli.endpoints import endpoints
+from tritium.cli.facilities import close_facilities, open_facilities
 from tritium.cli.options import ServeOptions, SettingsError
 from tritium.cli.ports import check_free, check_ports, explain
 from tritium.cli.screen import Display, LogDisplay, Row, Screen
@@ -67,6 +68,7 @@ class _Process:
         try:
             check_ports(self._options)
             assembly = assemble(self._options, self._on_model)
+            await open_facilities(assembly.facilities)
         except (SettingsError, InferenceError) as error:
             self._display.say(f"tritium: {error}")
             return BAD_CONFIGURATION
@@ -101,6 +103,7 @@ class _Process:
             return OK
         finally:
             await self._close(listeners, registry)
+            await close_facilities(assembly.facilities)
 
     async def _unless_stopped(self, loading: "asyncio.Future[None]") -> None:
         stopping = asyncio.ensure_future(self._stop.wait())

@@ -15,7 +15,6 @@ _REFUSED: tuple[tuple[Path, str], ...] = (
     (("batch_output",), "outputs scattered over the batch (batch_output) are not served"),
 )
 _IGNORED: tuple[tuple[Path, str], ...] = (
-    (("response_cache", "enable"), "response_cache has no effect: every request is computed"),
     (("model_metrics", "metric_control"), "model_metrics has no effect: histograms have their usual buckets"),
 )
 
