@@ -28,6 +28,9 @@ def _instead(name: str, *others: str, verdict: Verdict) -> Kind:
     return _kind(name, *others, verdict=verdict, because=alternative.because, advice=alternative.advice)
 
 
+TRIAL = ("repeat", "square", "sequence", "dyna_sequence", "iterative_sequence", "implicit_state")
+"""Backends that compute nothing of use."""
+
 KINDS: tuple[Kind, ...] = (
     _kind("python", verdict=Verdict.SERVES, because="model.py runs in a process of its own, with the same pb_utils"),
     _kind(
@@ -45,8 +48,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     _kind("ensemble", verdict=Verdict.SERVES, because="the graph is run step by step, by the same tensor names"),
     _kind("identity", verdict=Verdict.SERVES, because="built in"),
-    _kind("repeat", verdict=Verdict.SERVES, because="built in"),
-    _kind("square", verdict=Verdict.SERVES, because="built in"),
+    *(_kind(name, verdict=Verdict.SERVES, because="built in, to try a server with") for name in TRIAL),
     _kind(
         "vllm",
         verdict=Verdict.SERVES,
@@ -80,7 +82,7 @@ BY_FILE: dict[str, str] = {family.filename: family.backend for family in FAMILIE
     "model.dali": "dali",
 }
 
-EXPLICIT = frozenset({"identity", "pytorch", "repeat", "square"})
+EXPLICIT = frozenset({"identity", "pytorch", *TRIAL})
 """Kinds whose configuration must have inputs and outputs in full: nothing completes them from the model."""
 
 ENGINE_PARAMETERS = re.compile(
