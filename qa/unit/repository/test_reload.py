@@ -393,3 +393,14 @@ async def test_a_load_that_fails_is_tried_again(house):
     assert len(tries) == 2
     await registry.load("a", NOTHING)
     assert len(tries) == 3
+
+
+async def test_files_that_cannot_be_written_are_refused(house):
+    """A name beyond what the file system takes fails the load, and the model goes on as it was."""
+    house.write("a")
+    registry = house.registry(EXPLICIT, load_models=("a",))
+    await registry.start()
+    with pytest.raises(Internal, match="failed to load 'a', failed to poll from model repository") as caught:
+        await registry.load("a", LoadParameters("{}", {"A" * 256: b"x"}))
+    assert "File name too long" in caught.value.hint
+    assert registry.model("a").content == "one"

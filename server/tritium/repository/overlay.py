@@ -12,6 +12,7 @@ class Overlay:
 
     Raises:
         InvalidArgument: a path leads out of the folder.
+        OSError: a file cannot be written.
     """
 
     def __init__(self, files: Mapping[str, bytes]) -> None:

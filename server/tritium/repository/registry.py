@@ -230,7 +230,11 @@ class Registry:
             yield
 
     async def _load(self, name: str, parameters: LoadParameters) -> None:
-        overlay = await asyncio.to_thread(Overlay, parameters.files) if parameters.files else None
+        try:
+            overlay = await asyncio.to_thread(Overlay, parameters.files) if parameters.files else None
+        except OSError as error:  # a name that is too long, or a full disk
+            hint = f"the files of the request cannot be written: {error.strerror}"
+            raise Internal(messages.poll_failed(name), hint=hint) from None
         try:
             found = await asyncio.to_thread(self._survey_named, name, parameters.config, overlay)
             asked = [key for key, candidate in found.candidates.items() if candidate.name == name]
