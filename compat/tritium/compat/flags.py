@@ -115,7 +115,11 @@ FLAGS: tuple[Flag, ...] = (
     _set("metrics-config", "str", "metrics_config", many=True),
     _set("pinned-memory-pool-byte-size", "int", "pinned_memory_bytes"),
     _set("log-file", "str", "log_file"),
-    Flag("log-verbose", "int", Fate.SET, "log_verbose", note="above 0 sets `log_level` to debug"),
+    _set("log-verbose", "int", "log_verbose"),
+    _set("log-info", "bool", "log_info"),
+    _set("log-warning", "bool", "log_warning"),
+    _set("log-error", "bool", "log_error"),
+    _set("log-format", "str", "log_format"),
     _set("backend-config", "str", "backend_config", many=True),
     _set("cache-config", "str", "cache_config", many=True),
     Flag("response-cache-byte-size", "int", Fate.SET, "cache_bytes", note="sets `cache_config` to local,size=BYTES"),
@@ -123,8 +127,6 @@ FLAGS: tuple[Flag, ...] = (
     _set("rate-limit-resource", "str", "rate_limit_resource", many=True),
     Flag("strict-model-config", "bool", Fate.SET, "strict_model_config", note="true turns `auto_complete` off"),
     *_noted("bool", _GPU, "enable-peer-access", "allow-gpu-metrics"),
-    *_noted("bool", "log levels are set by --log-verbose", "log-info", "log-warning", "log-error"),
-    *_noted("str", "log lines are key=value here", "log-format"),
     *_noted("int", _THREADS, "http-thread-count", "grpc-infer-thread-count"),
     *_noted("int", _POOLS, "grpc-infer-allocation-pool-size", "grpc-max-response-pool-size"),
     *_noted("str", _GPU, "cuda-memory-pool-byte-size", "cuda-virtual-address-size", "model-load-gpu-limit"),
@@ -229,8 +231,6 @@ def _settle(parsed: Parsed) -> Parsed:
     if settings.pop("strict_model_config", False):
         settings["auto_complete"] = False
     _settle_cache(parsed)
-    if settings.pop("log_verbose", 0):
-        settings["log_level"] = "debug"
     _settle_tls(parsed)
     return parsed
 

@@ -22,7 +22,7 @@ def test_a_pipe_gets_lines_of_keys_and_values(monkeypatch) -> None:
     """Without a terminal each event is one line, without escape codes."""
     out = io.StringIO()
     screen = Screen(out)
-    screen.loading("add_sub")
+    screen.loading("add_sub", "1")
     screen.loaded(READY)
     screen.ready([READY], SERVED)
     lines = out.getvalue().splitlines()
@@ -38,7 +38,7 @@ def test_a_log_line_does_not_run_into_the_progress(monkeypatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     out = Terminal()
     screen = Screen(out)
-    screen.loading("chat")
+    screen.loading("chat", "1")
     screen.write("worker_ready pid=1\n")
     shown = out.getvalue()
     assert "\r\033[Kworker_ready pid=1\n\r\033[K  loading chat" in shown
@@ -72,7 +72,7 @@ def test_a_json_log_gets_events() -> None:
     """Everything the screen would show comes as an event with fields."""
     with structlog.testing.capture_logs() as events:
         display = LogDisplay()
-        display.loading("add_sub")
+        display.loading("add_sub", "1")
         display.loaded(READY)
         display.loaded(FAILED)
         display.ready([READY], SERVED)

@@ -19,6 +19,7 @@ from tritium.cluster.samples import FLEET_HELP
 from tritium.cluster.spec import parse_fleet
 from tritium.core.errors import InvalidArgument
 from tritium.core.facilities import Facilities
+from tritium.core.log_settings import LogSettingsBook, LogSettingsControl
 from tritium.core.model import State
 from tritium.core.regions import NoRegions
 from tritium.core.serving import ServerState
@@ -96,7 +97,9 @@ def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> A
     return Assembly(registry, metrics, config, facilities)
 
 
-async def listen(options: ServeOptions, assembly: Assembly) -> dict[str, Listener]:
+async def listen(
+    options: ServeOptions, assembly: Assembly, log_settings: LogSettingsControl | None = None
+) -> dict[str, Listener]:
     """Open every port that the options ask for; by protocol.
 
     Raises:
@@ -109,6 +112,7 @@ async def listen(options: ServeOptions, assembly: Assembly) -> dict[str, Listene
         live=lambda: registry.live,
         labels=registry.labels,
         max_input_bytes=options.http_body_bytes,
+        log_settings=log_settings or LogSettingsBook(),
         regions=RegionRegistry() if options.client_shm else NoRegions(),
     )
     limits = HttpLimits(body_bytes=options.http_body_bytes)

@@ -30,7 +30,8 @@ def endpoints(options: ServeOptions, listeners: Mapping[str, Listener], catalog:
             line = command(place, catalog)
             if protocol == "openai" and options.openai_key:
                 line += " -H 'Authorization: Bearer YOUR_KEY'"
-            rows.append(Endpoint(name, scheme + place + (" (TLS)" if secured else ""), line))
+            address = f"{host}:{listeners[protocol].port}"
+            rows.append(Endpoint(name, scheme + place + (" (TLS)" if secured else ""), line, address))
     return rows
 
 

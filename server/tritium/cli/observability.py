@@ -1,14 +1,30 @@
-"""What a server tells about itself, put together from the options: metrics, for now."""
+"""What a server tells about itself, put together from the options: its log and its metrics."""
 
 from collections.abc import Callable, Sequence
 
 from tritium.cli.options import ServeOptions, SettingsError
 from tritium.core.errors import InvalidArgument
+from tritium.core.log_settings import LogSettings
 from tritium.core.model import Model
 from tritium.observe.distributions import MetricsConfig, latency_distributions, read_metrics_config
 from tritium.observe.machine import Machine, pinned_memory, process
 from tritium.observe.models import model_metrics
 from tritium.observe.samples import MetricSource
+
+_LEVELS = ("error", "warning", "info", "debug")
+
+
+def settings_of_log(options: ServeOptions) -> LogSettings:
+    """Return how the log begins: a severity is written where --log-level and its own switch both say so."""
+    level = _LEVELS.index(options.log_level)
+    return LogSettings(
+        options.log_file,
+        info=options.log_info and level >= _LEVELS.index("info"),
+        warning=options.log_warning and level >= _LEVELS.index("warning"),
+        error=options.log_error,
+        verbose_level=max(options.log_verbose, int(options.log_level == "debug")),
+        format=options.log_format,
+    )
 
 
 def metrics_config(options: ServeOptions) -> MetricsConfig:

@@ -17,7 +17,7 @@ from typing import Any, get_args, get_origin
 
 CONTROL_MODES = ("none", "explicit", "poll")
 RATE_LIMITS = ("off", "execution_count")
-LOG_FORMATS = ("console", "json")
+LOG_FORMATS = ("console", "json", "default", "ISO8601")
 TRANSPORTS = ("h2", "grpcio")
 EFFORTS = ("none", "low", "medium", "high")
 
@@ -169,6 +169,10 @@ class ServeOptions:
     log_level: str = _setting(
         "info", "The least severe level that is logged.", group="server", choices=("debug", "info", "warning", "error")
     )
+    log_info: bool = _setting(True, "Log what is worth knowing, too.", group="server")
+    log_warning: bool = _setting(True, "Log warnings.", group="server")
+    log_error: bool = _setting(True, "Log errors.", group="server")
+    log_verbose: int = _setting(0, "Log details; 1 and more as debug does, and every request.", group="server")
     log_file: str = _setting("", "Log to this file instead of standard error.", group="server")
     exit_timeout_s: float = _setting(30.0, "How long a shutdown waits for requests in flight.", group="server")
 

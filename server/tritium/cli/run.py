@@ -19,15 +19,17 @@ import uvloop
 from tritium.cli.assembly import assemble, listen
 from tritium.cli.endpoints import endpoints
 from tritium.cli.facilities import close_facilities, open_facilities
+from tritium.cli.observability import settings_of_log
 from tritium.cli.options import ServeOptions, SettingsError
 from tritium.cli.ports import check_free, check_ports, explain
 from tritium.cli.screen import Display, LogDisplay, Row, Screen
 from tritium.cli.streams import complete_streams
+from tritium.cli.triton_display import TritonDisplay
 from tritium.compat.config import messages
 from tritium.core.errors import InferenceError
 from tritium.core.model import State
 from tritium.llm.model import LanguageModel
-from tritium.observe.log import LogSettings, configure
+from tritium.observe.log import Log, configure
 from tritium.repository.events import ModelEvent
 from tritium.repository.registry import Registry
 from tritium.wire.errors import ListenError, TlsError
@@ -46,20 +48,27 @@ def run(options: ServeOptions) -> int:
     complete_streams()
     screen = Screen(sys.stderr)
     try:
-        configure(LogSettings(options.log_format, options.log_level, options.log_file), screen)
+        log_settings = configure(settings_of_log(options), screen)
     except OSError as error:
         sys.stderr.write(f"tritium: log file {options.log_file}: {error.strerror}\n")
         return BAD_CONFIGURATION
-    as_events = options.log_format == "json" and not options.log_file
-    return uvloop.run(_Process(options, LogDisplay() if as_events else screen).serve())
+    return uvloop.run(_Process(options, _display(options, screen), log_settings).serve())
+
+
+def _display(options: ServeOptions, screen: Screen) -> Display:
+    """Return where the start is shown: to a person, or in the log where every line is to be of its form."""
+    if options.log_format in ("default", "ISO8601"):
+        return TritonDisplay(options)
+    return LogDisplay() if options.log_format == "json" and not options.log_file else screen
 
 
 class _Process:
     """One server, with the screen it reports to."""
 
-    def __init__(self, options: ServeOptions, display: Display) -> None:
+    def __init__(self, options: ServeOptions, display: Display, log_settings: Log) -> None:
         self._options = options
         self._display = display
+        self._log_settings = log_settings
         self._rows: dict[tuple[str, str], Row] = {}
         self._stop = asyncio.Event()
 
@@ -81,7 +90,7 @@ class _Process:
                 self._display.say(found.render("" if serving else "Nothing was loaded."))
                 if not serving:
                     return BAD_CONFIGURATION
-            listeners = await listen(self._options, assembly)
+            listeners = await listen(self._options, assembly, self._log_settings)
         except ListenError as error:
             self._display.say(f"tritium: {explain(error, self._options)}")
             return FAILED
@@ -99,7 +108,7 @@ class _Process:
                 return FAILED
             self._display.ready(self._table(registry), endpoints(self._options, listeners, registry))
             await self._stop.wait()
-            self._display.say("Draining; again Ctrl-C to stop at once.")
+            self._display.draining(self._options.exit_timeout_s)
             return OK
         finally:
             await self._close(listeners, registry)
@@ -139,10 +148,11 @@ class _Process:
 
     def _on_model(self, event: ModelEvent) -> None:
         if event.state is State.LOADING:
-            self._display.loading(event.model)
+            self._display.loading(event.model, event.version)
         elif event.state is State.UNAVAILABLE and event.reason == messages.UNLOADED:
-            if not self._stop.is_set():
-                log.info("model_unloaded", model=event.model, version=event.version)
+            # Who ends a server by hand knows that its models end.
+            if not self._stop.is_set() or not isinstance(self._display, Screen):
+                self._display.unloaded(event.model, event.version)
         elif event.state in (State.READY, State.UNAVAILABLE):
             row = Row(
                 event.model,

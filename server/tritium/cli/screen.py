@@ -44,17 +44,23 @@ class Endpoint:
     protocol: str
     url: str
     command: str = ""
+    address: str = ""
+    """Where it listens, as HOST:PORT."""
 
 
 class Display(Protocol):
     """Where the start of a server is shown."""
 
-    def loading(self, model: str) -> None:
-        """Show that a model has begun to load."""
+    def loading(self, model: str, version: str) -> None:
+        """Show that a version has begun to load."""
         ...
 
     def loaded(self, row: Row) -> None:
         """Show that a version is ready, or why it is not."""
+        ...
+
+    def unloaded(self, model: str, version: str) -> None:
+        """Show that a version has ended."""
         ...
 
     def tick(self) -> None:
@@ -63,6 +69,10 @@ class Display(Protocol):
 
     def ready(self, rows: Sequence[Row], endpoints: Sequence[Endpoint]) -> None:
         """Show what is served, and where."""
+        ...
+
+    def draining(self, within_s: float) -> None:
+        """Show that the server ends once its requests have, or the time is over."""
         ...
 
     def say(self, text: str) -> None:
@@ -80,8 +90,9 @@ class Screen:
         self._began = time.monotonic()
         self._loading: dict[str, float] = {}
         self._told_s = 0
+        self._log = structlog.get_logger("tritium")
 
-    def loading(self, model: str) -> None:
+    def loading(self, model: str, version: str) -> None:  # noqa: ARG002 - models are what a person waits for
         """Show that a model has begun to load."""
         self._loading[model] = time.monotonic()
         if self._live:
@@ -101,6 +112,10 @@ class Screen:
         mark = self._paint("ready ", _GREEN) if ready else self._paint("failed", _RED)
         about = f"({row.seconds:.1f} s)" if ready else row.reason.partition("\n")[0]
         self.say(f"  {mark} {row.model} {row.version} {about}")
+
+    def unloaded(self, model: str, version: str) -> None:
+        """Log that a version has ended."""
+        self._log.info("model_unloaded", model=model, version=version)
 
     def tick(self) -> None:
         """Count the seconds of what still loads; in a pipe, say so every quarter of a minute."""
@@ -128,6 +143,10 @@ class Screen:
             if endpoint.command:
                 self._line(f"         {self._paint(endpoint.command, _DIM)}")
         self._line(f"\nReady in {time.monotonic() - self._began:.1f} s. Ctrl-C drains and stops.")
+
+    def draining(self, within_s: float) -> None:  # noqa: ARG002 - who waits sees how long it takes
+        """Say how to have it faster."""
+        self.say("Draining; again Ctrl-C to stop at once.")
 
     def say(self, text: str) -> None:
         """Write one line."""
@@ -169,9 +188,9 @@ class LogDisplay:
     def __init__(self) -> None:
         self._log = structlog.get_logger("tritium")
 
-    def loading(self, model: str) -> None:
-        """Log that a model has begun to load."""
-        self._log.info("model_loading", model=model)
+    def loading(self, model: str, version: str) -> None:
+        """Log that a version has begun to load."""
+        self._log.info("model_loading", model=model, version=version)
 
     def loaded(self, row: Row) -> None:
         """Log that a version is ready, or why it is not."""
@@ -180,6 +199,10 @@ class LogDisplay:
         else:
             self._log.error("model_failed", model=row.model, version=row.version, reason=row.reason, hint=row.hint)
 
+    def unloaded(self, model: str, version: str) -> None:
+        """Log that a version has ended."""
+        self._log.info("model_unloaded", model=model, version=version)
+
     def tick(self) -> None:
         """Do nothing: nobody watches a log."""
 
@@ -187,6 +210,10 @@ class LogDisplay:
         """Log how many models are served, and where."""
         urls = {endpoint.protocol: endpoint.url for endpoint in endpoints}
         self._log.info("server_ready", models=len(rows), **urls)
+
+    def draining(self, within_s: float) -> None:
+        """Log that the server ends."""
+        self._log.info("server_draining", within_s=within_s)
 
     def say(self, text: str) -> None:
         """Log one sentence."""

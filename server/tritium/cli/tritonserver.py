@@ -37,7 +37,7 @@ def read(arguments: Sequence[str]) -> tuple[ServeOptions, Parsed]:
     parsed = parse(arguments)
     if not parsed.help and not parsed.settings.get("repositories"):
         raise FlagError("--model-repository must be specified")
-    loaded = load({"host": "0.0.0.0", "server_id": "triton", **parsed.settings}, None)  # noqa: S104  as Triton
+    loaded = load({"host": "0.0.0.0", "server_id": "triton", "log_format": "default", **parsed.settings}, None)  # noqa: S104  as Triton
     parsed.notes.extend(loaded.notes)
     return loaded.options, parsed
 

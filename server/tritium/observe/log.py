@@ -1,40 +1,26 @@
-"""Logging, set up once: events with fields, one line each, as `key=value` or as JSON.
+"""Logging, set up once: events with fields, one line each, in the form and of the severities that are set.
 
-    configure(LogSettings(format="json", level="info"))
-    log = structlog.get_logger("tritium.wire")
-    log.info("model_loaded", model="resnet", seconds=0.8)
+    log = configure(LogSettings(format="json"))
+    structlog.get_logger("tritium.wire").info("model_loaded", model="resnet", seconds=0.8)
+    log.update(LogUpdate(info=False))     # from the next event on
 
 Loggers may be made before `configure` is called. What libraries log the standard way comes out in the same form.
+Severities are switched as in Triton: `debug` is written where the verbose level is above 0, the others by switches.
 """
 
 import contextlib
-import io
 import logging
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
-import orjson
 import structlog
+from structlog.processors import CallsiteParameter, CallsiteParameterAdder
 from structlog.typing import EventDict, WrappedLogger
 
-LEVELS: Final[Mapping[str, int]] = {
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warning": logging.WARNING,
-    "error": logging.ERROR,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class LogSettings:
-    """How log lines look (`console` or `json`), the least severe level, and the file (none: standard error)."""
-
-    format: str = "console"
-    level: str = "info"
-    file: str = ""
+from tritium.compat.v2.log_setting import LogUpdate
+from tritium.core.log_settings import LogSettings
+from tritium.observe.log_lines import FILE, FORMS, LIBRARY_LOG, LINE
 
 
 class LineWriter(Protocol):
@@ -49,26 +35,52 @@ class LineWriter(Protocol):
         ...
 
 
-def configure(settings: LogSettings, stream: LineWriter | None = None) -> None:
+class Log:
+    """The settings in effect; see `core.log_settings.LogSettingsControl`."""
+
+    def __init__(self, settings: LogSettings, out: LineWriter) -> None:
+        self.settings = settings
+        self._out = out
+
+    def update(self, update: LogUpdate) -> None:
+        """Change the settings that an update names, from the next line on."""
+        self.settings = self.settings.changed(update)
+        logging.getLogger().setLevel(self.library_level)
+
+    @property
+    def library_level(self) -> int:
+        """Return the least severe level that is worth passing on from libraries, which are never asked for more."""
+        settings = self.settings
+        if settings.info:
+            return logging.INFO
+        return logging.WARNING if settings.warning else logging.ERROR
+
+    def write(self, line: str) -> None:
+        """Write a finished line."""
+        # A full disk or a closed terminal must not cost a request its answer.
+        with contextlib.suppress(OSError):
+            self._out.write(line + "\n")
+            self._out.flush()
+
+
+def configure(settings: LogSettings, stream: LineWriter | None = None) -> Log:
     """Send all logging where the settings say; `stream` stands in for standard error.
 
     Raises:
         OSError: the file cannot be opened.
     """
     file = _open(Path(settings.file)) if settings.file else None
-    out: LineWriter = file or stream or sys.stderr
-    render = _as_json if settings.format == "json" else _as_text
+    log = Log(settings, file or stream or sys.stderr)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
             _add_name,
             structlog.processors.format_exc_info,
-            render,
+            _Form(log),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[settings.level]),
-        logger_factory=lambda *names: _Line(out, *names),
+        wrapper_class=_switched(log),
+        logger_factory=lambda *names: _Line(log, *names),
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
@@ -76,23 +88,75 @@ def configure(settings: LogSettings, stream: LineWriter | None = None) -> None:
         root.removeHandler(handler)
         handler.close()
     root.addHandler(_Bridge(file))
-    root.setLevel(max(LEVELS[settings.level], logging.INFO))
+    root.setLevel(log.library_level)
+    return log
 
 
 class _Line:
     """What structlog calls an underlying logger: writes finished lines."""
 
-    def __init__(self, out: LineWriter, name: str = "") -> None:
-        self._out = out
+    def __init__(self, log: Log, name: str = "") -> None:
+        self._log = log
         self.name = name
 
     def msg(self, line: str) -> None:
-        # A full disk or a closed terminal must not cost a request its answer.
-        with contextlib.suppress(OSError):
-            self._out.write(line + "\n")
-            self._out.flush()
+        self._log.write(line)
 
-    debug = info = warning = error = critical = exception = msg
+    debug = info = warning = error = critical = msg
+
+
+class _Form:
+    """The last processor: makes the line, in the form that is set when it is asked."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._where = CallsiteParameterAdder(
+            {CallsiteParameter.FILENAME, CallsiteParameter.LINENO}, additional_ignores=[__name__]
+        )
+
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> str:
+        form = self._log.settings.format
+        fields = dict(event)
+        if form in ("default", "ISO8601") and FILE not in fields:
+            found = self._where(logger, method, {})
+            fields[FILE], fields[LINE] = found["filename"], found["lineno"]
+        return FORMS[form](fields)
+
+
+def _switched(log: Log) -> type[structlog.BoundLoggerBase]:
+    """Return a logger whose methods do nothing while their severity is off."""
+
+    class Switched(structlog.BoundLoggerBase):
+        def debug(self, event: str, **fields: Any) -> None:
+            if log.settings.verbose_level:
+                self._proxy_to_logger("debug", event, **fields)
+
+        def info(self, event: str, **fields: Any) -> None:
+            if log.settings.info:
+                self._proxy_to_logger("info", event, **fields)
+
+        def warning(self, event: str, **fields: Any) -> None:
+            if log.settings.warning:
+                self._proxy_to_logger("warning", event, **fields)
+
+        def error(self, event: str, **fields: Any) -> None:
+            if log.settings.error:
+                self._proxy_to_logger("error", event, **fields)
+
+        def critical(self, event: str, **fields: Any) -> None:
+            if log.settings.error:
+                self._proxy_to_logger("critical", event, **fields)
+
+        def exception(self, event: str, **fields: Any) -> None:
+            fields.setdefault("exc_info", True)
+            self.error(event, **fields)
+
+        def log(self, level: int, event: str, **fields: Any) -> None:
+            by_level = ((logging.ERROR, self.error), (logging.WARNING, self.warning), (logging.INFO, self.info))
+            write = next((method for least, method in by_level if level >= least), self.debug)
+            write(event, **fields)
+
+    return Switched
 
 
 class _Bridge(logging.Handler):
@@ -109,10 +173,10 @@ class _Bridge(logging.Handler):
             self._file.close()
 
     def emit(self, record: logging.LogRecord) -> None:
-        fields: dict[str, Any] = {"message": record.getMessage()}
+        fields: dict[str, Any] = {"message": record.getMessage(), FILE: record.filename, LINE: record.lineno}
         if record.exc_info and record.exc_info[0] is not None:
             fields["exc_info"] = record.exc_info
-        structlog.get_logger(record.name).log(record.levelno, "library_log", **fields)
+        structlog.get_logger(record.name).log(record.levelno, LIBRARY_LOG, **fields)
 
 
 def _open(path: Path) -> TextIO:
@@ -123,26 +187,3 @@ def _add_name(logger: WrappedLogger, method: str, event: EventDict) -> EventDict
     if logger.name:
         event["logger"] = logger.name
     return event
-
-
-def _as_json(logger: WrappedLogger, method: str, event: EventDict) -> str:  # noqa: ARG001 - structlog's signature
-    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-
-
-def _as_text(logger: WrappedLogger, method: str, event: EventDict) -> str:  # noqa: ARG001 - structlog's signature
-    """Write `time level event key=value ...`; a traceback follows on lines of its own."""
-    traceback = event.pop("exception", "")
-    head = (event.pop("timestamp"), f"{event.pop('level'):7}", event.pop("event"))
-    line = io.StringIO()
-    line.write(" ".join(map(str, head)))
-    for key, value in event.items():
-        line.write(f" {key}={_quoted(value)}")
-    if traceback:
-        line.write("\n" + traceback)
-    return line.getvalue()
-
-
-def _quoted(value: object) -> str:
-    text = str(value)
-    plain = text and text.isprintable() and not set(text) & set(' ="')
-    return text if plain else orjson.dumps(text).decode()
