@@ -76,6 +76,13 @@ class SequenceState:
         return any(o.name == name and self._states.by_client(o) for o in request.outputs)
 
 
+def outputs_made(config: ModelConfig) -> dict[str, str]:
+    """Return the outputs that a model makes, for clients and for the server to keep, each with its datatype."""
+    states = config.proto.sequence_batching.state
+    made = {state.output_name: BY_CONFIG_VALUE[state.data_type].name for state in states}
+    return {name: spec.datatype for name, spec in config.outputs.items()} | made
+
+
 def zeros(tensor: Tensor) -> Tensor:
     """Return a tensor like this one without its content: numbers are 0, strings empty."""
     return Tensor(tensor.name, tensor.datatype, tensor.shape, _zeros(tensor.datatype, tensor.shape))

@@ -16,6 +16,7 @@ from tritium.backends.onnxruntime.session import run_options, runtime
 from tritium.backends.onnxruntime.values import from_ort_value, to_array, to_ort_value
 from tritium.compat.config.model import ModelConfig
 from tritium.core.errors import InferenceError, ModelFailed
+from tritium.core.implicit_state import outputs_made
 from tritium.core.instance import ExecutionTimes, Job
 from tritium.core.request import InferResponse
 from tritium.core.stack import split, stack
@@ -49,7 +50,7 @@ class OnnxInstance:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._scalar_inputs = {port.name for port in graph.inputs.values() if not port.dims}
         self._scalar_outputs = {name for name in config.outputs if not graph.outputs[name].dims}
-        self._outputs = {name: graph.outputs[name].datatype for name in config.outputs}
+        self._outputs = {name: graph.outputs[name].datatype for name in outputs_made(config)}
         ports = (*graph.inputs.values(), *graph.outputs.values())
         self._by_ort_value = any(port.datatype == "BF16" for port in ports)
 

@@ -15,6 +15,7 @@ from tritium.backends.python.process_worker import ProcessWorker
 from tritium.backends.python.worker import Timeouts, Worker
 from tritium.compat.config.json import to_json
 from tritium.core.errors import InvalidArgument, ModelFailed
+from tritium.core.implicit_state import outputs_made
 
 _numbers = count(1)
 
@@ -148,7 +149,7 @@ def load_message(
             "model_version": source.version,
             "model_name": config.name,
         },
-        outputs={name: spec.datatype for name, spec in config.outputs.items()},
+        outputs=outputs_made(config),
         decoupled=config.decoupled,
         complete=complete,
     )
