@@ -9,7 +9,7 @@ from tritium.compat.v2.refusal import Refusal
 
 
 def classes(array, **how):
-    shape, data = classify("OUT", how.pop("datatype", "FP32"), array.shape, array.tobytes(), **how)
+    shape, data = classify(how.pop("datatype", "FP32"), array.shape, array.tobytes(), **how)
     return shape, [element.decode() for element in split_bytes(data)]
 
 
@@ -42,5 +42,11 @@ def test_equal_scores_keep_their_order():
 @pytest.mark.parametrize("datatype", ["BYTES", "BOOL", "FP16"])
 def test_what_is_not_a_number_has_no_classes(datatype):
     """A real Triton dies of it; here it is refused."""
-    with pytest.raises(Refusal):
-        classify("OUT", datatype, (1,), b"\1\0\0\0a", classes=1, batches=False, labels=())
+    with pytest.raises(Refusal, match=f"class result not available for output due to unsupported type '{datatype}'"):
+        classify(datatype, (1,), b"\1\0\0\0a", classes=1, batches=False, labels=())
+
+
+def test_an_output_too_large_to_sort_has_no_classes():
+    """Triton's limit is a million elements."""
+    with pytest.raises(Refusal, match="classification output tensor too large"):
+        classify("UINT8", (1_000_001,), bytes(1_000_001), classes=1, batches=False, labels=())

@@ -167,7 +167,7 @@ async def test_bodies_that_are_not_what_they_say_are_refused(client, body, encod
                 "outputs": [{"name": "OUTPUT0", "parameters": {"classification": 1}}],
             },
             400,
-            "classification is not supported for output 'OUTPUT0': its datatype is BYTES",
+            "class result not available for output due to unsupported type 'BYTES'",
         ),
     ],
 )

@@ -44,6 +44,8 @@ EXTENSIONS = (
     "binary_tensor_data",
     "parameters",
     "statistics",
+    "trace",
+    "logging",
 )
 """The protocol extensions that are served, in the order in which Triton lists them."""
 
@@ -164,7 +166,6 @@ def _write(tensor: Tensor, memory: memoryview) -> None:
 
 def _classified(server: ServerState, model: Model, tensor: Tensor, classes: int) -> Tensor:
     shape, data = classify(
-        tensor.name,
         tensor.datatype,
         tensor.shape,
         tensor.data,

@@ -4,14 +4,16 @@ import math
 from collections.abc import Sequence
 from heapq import nlargest
 
-from tritium.compat.v2.elements import Buffer, join_bytes, numbers
+from tritium.compat.v2.elements import CODES, Buffer, join_bytes, numbers
 from tritium.compat.v2.refusal import Refusal
+
+MOST_ELEMENTS = 1_000_000
+"""Sorting more would keep everybody waiting (server/src/classification.cc, 2.73)."""
 
 _FLOATS = frozenset({"FP32", "FP64"})
 
 
 def classify(
-    name: str,
     datatype: str,
     shape: tuple[int, ...],
     data: Buffer,
@@ -23,13 +25,15 @@ def classify(
     """Return shape and data of the BYTES tensor that stands for an output; per batch element where `batches`.
 
     Raises:
-        Refusal: the output is not made of numbers.
+        Refusal: the output is not made of numbers, or of too many.
     """
-    if datatype in ("BYTES", "BOOL"):
-        raise Refusal(f"classification is not supported for output '{name}': its datatype is {datatype}")
-    elements = numbers(datatype, data)
+    if datatype not in CODES or datatype == "BOOL":
+        raise Refusal(f"class result not available for output due to unsupported type '{datatype}'")
     rows = shape[0] if batches and shape else 1
     width = math.prod(shape[1:] if batches else shape)
+    if width > MOST_ELEMENTS:
+        raise Refusal("classification output tensor too large")
+    elements = numbers(datatype, data)
     taken = min(classes, width)
     text = "{:f}" if datatype in _FLOATS else "{:d}"
     found: list[bytes] = []
