@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import uvloop
 
 from tritium.cache import redis as redis_store
 from tritium.cache.redis import RedisStore
@@ -46,6 +47,18 @@ async def test_an_entry_comes_back_as_it_was_put(redis: Any) -> None:
         assert one.insert(KEY, KEPT) is Insertion.STORED
         assert await look(one) == KEPT
         assert await look(other) == KEPT
+
+
+async def test_the_servers_own_event_loop(redis: Any) -> None:
+    """uvloop, on which servers run, takes the store as well."""
+    server = await redis()
+
+    async def round_trip() -> Entry | None:
+        async with opened(server.port) as store:
+            store.insert(KEY, KEPT)
+            return await look(store)
+
+    assert await asyncio.to_thread(lambda: uvloop.run(round_trip())) == KEPT
 
 
 async def test_databases_and_passwords(redis: Any) -> None:

@@ -8,7 +8,7 @@ import os
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from tritium.cache.resp import ProtocolError, RedisError, Reply, ReplyReader, command
 from tritium.cache.settings import RedisSettings
@@ -79,8 +79,7 @@ class RedisConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport (called by asyncio)."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transports are no subclasses of it
 
     def data_received(self, data: bytes) -> None:
         """Hand replies to those who asked (called by asyncio)."""

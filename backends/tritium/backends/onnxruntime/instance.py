@@ -18,6 +18,7 @@ from tritium.compat.config.model import ModelConfig
 from tritium.core.errors import InferenceError, ModelFailed
 from tritium.core.implicit_state import outputs_made
 from tritium.core.instance import ExecutionTimes, Job
+from tritium.core.ragged import RaggedBatches, Shape
 from tritium.core.request import InferResponse
 from tritium.core.stack import split, stack
 from tritium.core.tensor import Tensor, from_array
@@ -44,6 +45,7 @@ class OnnxInstance:
         self._model = config.name
         self._version = version
         self._batches = config.batches
+        self._ragged = RaggedBatches(config)
         self._loaded = loaded
         self._pace = loaded.pace
         self._run_options = run_options(config)
@@ -83,6 +85,10 @@ class OnnxInstance:
         await asyncio.get_running_loop().run_in_executor(None, self._thread.shutdown)
 
     def _stacked(self, jobs: Sequence[Job]) -> list[Tensor]:
+        if self._ragged.any:
+            columns = {t.name: [_input(job, t.name) for job in jobs] for t in jobs[0].request.inputs}
+            joined = [self._ragged.join(name, tensors) for name, tensors in columns.items()]
+            return joined + self._ragged.made({name: [t.shape for t in ts] for name, ts in columns.items()})
         if len(jobs) == 1:
             return jobs[0].request.inputs
         names = [tensor.name for tensor in jobs[0].request.inputs]
@@ -118,8 +124,15 @@ class OnnxInstance:
         if not self._batches:
             return [list(outputs)]
         sizes = [job.batch_size for job in jobs]
-        columns = [split(tensor, sizes) for tensor in outputs]
+        columns = [self._split(tensor, sizes, jobs) for tensor in outputs]
         return [list(row) for row in zip(*columns, strict=True)] if columns else [[] for _ in jobs]
+
+    def _split(self, tensor: Tensor, sizes: Sequence[int], jobs: Sequence[Job]) -> list[Tensor]:
+        source = self._ragged.source(tensor.name)
+        if not source:
+            return split(tensor, sizes)
+        shapes: list[Shape] = [_input(job, source).shape for job in jobs]
+        return self._ragged.scatter(tensor, shapes)
 
 
 def _input(job: Job, name: str) -> Tensor:

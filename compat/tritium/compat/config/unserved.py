@@ -10,9 +10,11 @@ from typing import Any
 from tritium.compat.config.finding import Finding, Path
 from tritium.compat.config.problem import Stage
 
-_REFUSED: tuple[tuple[Path, str], ...] = (
-    (("batch_input",), "tensors made of the batch (batch_input) are not served"),
-    (("batch_output",), "outputs scattered over the batch (batch_output) are not served"),
+_JOINING_BACKENDS = frozenset({"onnxruntime"})
+"""Those that run a batch as one, and make and cut tensors by the shapes in it; others get requests as they are."""
+_BY_SHAPES: tuple[tuple[Path, str], ...] = (
+    (("batch_input",), "batch_input has no effect: backend '{}' gets requests one by one and knows their shapes"),
+    (("batch_output",), "batch_output has no effect: backend '{}' answers requests one by one"),
 )
 _IGNORED: tuple[tuple[Path, str], ...] = (
     (("model_metrics", "metric_control"), "model_metrics has no effect: histograms have their usual buckets"),
@@ -21,9 +23,9 @@ _IGNORED: tuple[tuple[Path, str], ...] = (
 
 def check_served(config: Any) -> Iterator[Finding]:
     """Find the fields of a configuration that are not served."""
-    for where, what in _REFUSED:
-        if _given(config, where):
-            yield Finding(where, f"model '{config.name}': {what}", "not in this version", Stage.LOAD, "Unsupported")
+    for where, what in _BY_SHAPES:
+        if _given(config, where) and config.backend not in _JOINING_BACKENDS:
+            yield Finding(where, what.format(config.backend), "not in this version", Stage.WARNING)
     for where, what in _IGNORED:
         if _given(config, where):
             yield Finding(where, what, "not in this version", Stage.WARNING)
