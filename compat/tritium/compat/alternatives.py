@@ -21,10 +21,6 @@ ALTERNATIVES: Mapping[str, Alternative] = {
         "a TensorRT plan is bound to one version and GPU and cannot be read here",
         'serve the ONNX file it was built from: backend "onnxruntime", file 1/model.onnx',
     ),
-    "openvino": Alternative(
-        "there is no OpenVINO backend in this version",
-        "serve the ONNX model it was made from, or run openvino in a python model",
-    ),
     "tensorflow": Alternative(
         "the TensorFlow backend is gone from Triton since 25.03 and is not offered here",
         "python -m tf2onnx.convert --saved-model 1/model.savedmodel --output 1/model.onnx",

@@ -46,6 +46,11 @@ KINDS: tuple[Kind, ...] = (
         verdict=Verdict.SERVES,
         because="torch runs it in a process of its own (install Tritium with the extra torch)",
     ),
+    _kind(
+        "openvino",
+        verdict=Verdict.SERVES,
+        because="OpenVINO runs it on the CPU, in a process of its own (install Tritium with the extra openvino)",
+    ),
     _kind("ensemble", verdict=Verdict.SERVES, because="the graph is run step by step, by the same tensor names"),
     _kind("identity", verdict=Verdict.SERVES, because="built in"),
     *(_kind(name, verdict=Verdict.SERVES, because="built in, to try a server with") for name in TRIAL),
@@ -59,7 +64,6 @@ KINDS: tuple[Kind, ...] = (
     _instead("tensorrt", "tensorrt_plan", verdict=Verdict.CONVERT),
     _instead("tensorflow", "tensorflow_savedmodel", "tensorflow_graphdef", verdict=Verdict.CONVERT),
     _instead("fastertransformer", verdict=Verdict.CONVERT),
-    _instead("openvino", verdict=Verdict.UNSUPPORTED),
     _instead("dali", verdict=Verdict.UNSUPPORTED),
     _instead("fil", verdict=Verdict.UNSUPPORTED),
     _kind(

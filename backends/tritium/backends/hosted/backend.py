@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from tritium.backends.contract import BackendHost, InstancePlace, ModelSource
@@ -74,14 +75,16 @@ def need(package: str, extra: str) -> None:
         )
 
 
-def refuse_gpu(config: ModelConfig, place: InstancePlace, backend: str) -> None:
-    """Refuse an instance on a GPU.
+def setting_number(settings: Mapping[str, str], name: str, default: int) -> int:
+    """Read a number of --backend-config.
 
     Raises:
-        InvalidArgument: it is on one.
+        InvalidArgument: it is none, in Triton's words.
     """
-    if place.kind == "GPU":
+    text = settings.get(name, str(default))
+    try:
+        return int(text)
+    except ValueError:
         raise InvalidArgument(
-            f"unable to load model '{config.name}', Triton {backend} backend supports only CPU device",
-            hint="write kind: KIND_CPU in instance_group, or start with --cpu-for-gpu",
-        )
+            f"failed to convert '{text}' to integral number", hint=f"--backend-config=BACKEND,{name}={text}"
+        ) from None
