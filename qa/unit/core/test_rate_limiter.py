@@ -44,7 +44,7 @@ class Scene:
     def __init__(self) -> None:
         self.limiter = RateLimiter()
         self.tickets: dict[str, Ticket] = {}
-        self.idle: set[str] = set()
+        self.work: dict[str, int] = {}
         self.said: list[str] = []
 
     def play(self, command: str) -> list[str]:
@@ -56,7 +56,7 @@ class Scene:
 
     def _limits(self, *words: str) -> None:
         self.limiter = RateLimiter(dict(_resource(word, EVERY_DEVICE) for word in words))
-        self.tickets, self.idle = {}, set()
+        self.tickets, self.work = {}, {}
 
     def _instance(self, name: str, *words: str) -> None:
         priority = next((int(word[9:]) for word in words if word.startswith("priority=")), 0)
@@ -66,14 +66,20 @@ class Scene:
         except InferenceError as error:
             self.said.append(f"refused: {error.message}")
             return
-        ticket.wanted = lambda: name not in self.idle
-        ticket.start = lambda: self.said.append(f"{name} runs")
+        self.work[name] = 0
+        ticket.wanted = lambda: self.work[name] > 0
+        ticket.start = lambda: self._runs(name)
+
+    def _runs(self, name: str) -> None:
+        self.work[name] -= 1
+        self.said.append(f"{name} runs")
 
     def _stage(self, name: str) -> None:
+        self.work[name] += 1
         self.tickets[name].stage()
 
     def _idle(self, name: str) -> None:
-        self.idle.add(name)
+        self.work[name] = 0
 
     def _release(self, name: str) -> None:
         self.tickets[name].release(ran=True)

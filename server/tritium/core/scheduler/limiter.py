@@ -117,21 +117,26 @@ class RateLimiter:
 
     def stage(self, ticket: Ticket) -> None:
         """Let an instance stand in line, and see who may run."""
-        if ticket.staged or ticket.held:
-            return
-        ticket.staged = True
-        self._numbers += 1
-        ticket.line_number = self._numbers
-        heapq.heappush(self._line, ticket)
-        self._move()
+        if not ticket.staged and not ticket.held:
+            self._enter(ticket)
+            self._move()
 
     def release(self, ticket: Ticket, *, ran: bool) -> None:
-        """Take resources back, and see who may run now."""
+        """Take resources back, and see who may run now: whoever has more to run stands in line again."""
         if not ticket.held:
             return
         self._give_back(ticket)
         ticket.executions += ran
+        if ran and ticket.wanted():
+            # Before the line moves, or two instances would take turns whatever their priorities.
+            self._enter(ticket)
         self._move()
+
+    def _enter(self, ticket: Ticket) -> None:
+        ticket.staged = True
+        self._numbers += 1
+        ticket.line_number = self._numbers
+        heapq.heappush(self._line, ticket)
 
     def _give_back(self, ticket: Ticket) -> None:
         if ticket.held:
