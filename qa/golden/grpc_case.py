@@ -7,7 +7,8 @@
     < model_name: "add_sub" model_version: "1" ...
 
 Messages stand in protobuf's text format, one a line; a stream has several. A call that fails has its status and,
-quoted as in JSON, its message. Paths of files are written `<path>`.
+quoted as in JSON, its message. Where Tritium differs on purpose, the recorded answer stands in lines that begin with
+`~`, a comment says why, and `<` is what Tritium answers. Paths of files are written `<path>`.
 """
 
 import json

@@ -50,7 +50,7 @@ class RequestCheck:
         }
         self._required = [spec.name for spec in config.inputs.values() if not spec.optional]
         self._required_bits = sum(self._expected[name].bit for name in self._required)
-        self._outputs = frozenset(config.outputs)
+        self._outputs = {name: 1 << position for position, name in enumerate(config.outputs)}
 
     def __call__(self, request: InferRequest) -> int:
         """Return the request's batch size (1 for a model without batching).
@@ -63,9 +63,12 @@ class RequestCheck:
 
     def _plainly_right(self, request: InferRequest) -> int:
         """Return the batch size of a request in which nothing is wrong, or 0 where that is not plain."""
+        asked = 0
         for output in request.outputs:
-            if output.name not in self._outputs:
+            bit = self._outputs.get(output.name, 0)
+            if not bit or asked & bit:
                 return 0
+            asked |= bit
         batch_size = 0 if self._batches else 1
         seen = 0
         for tensor in request.inputs:
@@ -99,6 +102,11 @@ class RequestCheck:
             if tensor.name in given:
                 raise InvalidArgument(f"{about}input '{tensor.name}' already exists in request")
             given[tensor.name] = tensor
+        asked: set[str] = set()
+        for output in request.outputs:
+            if output.name in asked:
+                raise InvalidArgument(f"{about}output '{output.name}' already exists in request")
+            asked.add(output.name)
         for output in request.outputs:
             if output.name not in self._outputs:
                 raise InvalidArgument(f"unexpected inference output '{output.name}' for model '{self._name}'")
