@@ -8,6 +8,12 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from tritium.core.fine_timer import fine_timer
+
+_MILLISECOND_NS: Final = 1_000_000
+FINE_NS: Final = 3 * _MILLISECOND_NS
+"""Alarms that are nearer need a finer timer than the loop's."""
+
 
 class Alarm(Protocol):
     """A callback that is due."""
@@ -36,8 +42,8 @@ class Clock(Protocol):
 class SystemClock:
     """The clock of the machine.
 
-    uvloop keeps timers in whole milliseconds and rounds: an alarm may ring up to half a millisecond early, so
-    whoever sets one looks at the time again when it rings.
+    uvloop keeps timers in whole milliseconds and rounds: an alarm that is further away may ring up to half a
+    millisecond early, so whoever sets one looks at the time again when it rings.
     """
 
     now_ns = staticmethod(time.monotonic_ns)
@@ -48,8 +54,10 @@ class SystemClock:
 
     def call_at(self, when_ns: int, callback: Callable[[], None]) -> Alarm:
         """Call back on the running event loop."""
-        delay_s = max(0, when_ns - time.monotonic_ns()) / 1e9
-        return asyncio.get_running_loop().call_later(delay_s, callback)
+        delay_ns = max(0, when_ns - time.monotonic_ns())
+        if delay_ns < FINE_NS and (timer := fine_timer()) is not None:
+            return timer.call_at(when_ns, callback)
+        return asyncio.get_running_loop().call_later(max(delay_ns, _MILLISECOND_NS) / 1e9, callback)
 
 
 SYSTEM_CLOCK: Final = SystemClock()
