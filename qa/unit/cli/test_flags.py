@@ -9,7 +9,7 @@ from tritium.cli.tritonserver import read, usage
 from tritium.compat.flag_help import GROUPS
 from tritium.compat.flags import BY_NAME, FLAGS, Fate
 
-OWN_RULES = {"help", "log_verbose", "strict_model_config", "grpc_tls", "grpc_mutual_tls"}
+OWN_RULES = {"cache_bytes", "help", "log_verbose", "strict_model_config", "grpc_tls", "grpc_mutual_tls"}
 """Settings of flags that are turned into others."""
 
 

@@ -138,7 +138,6 @@ def test_tritonservers_flags_become_settings() -> None:
     [
         (["--model-repo=/a"], "did you mean --model-repository"),
         (["--model-repository=/a", "--http-port=x"], "Invalid option value. Got x\n  hint: --http-port"),
-        (["--model-repository=/a", "--cache-config=local,size=1"], "the response cache is not available"),
         (["--http-port"], "option '--http-port' requires an argument"),
         (["/a"], "Unexpected argument: /a"),
         (["--model-repository=/a", "--allow-http=maybe"], "invalid value for bool option: maybe"),

@@ -14,7 +14,7 @@ def test_the_folder_of_one_model_is_no_repository(tmp_path, layout):
     file.parent.mkdir(parents=True)
     file.touch()
     places = find_places([tmp_path / "models" / "scale"])
-    assert places.folders == {}
+    assert places.models == {}
     [problem] = places.problems
     assert problem.fatal
     assert problem.message == "is the folder of one model, not a repository"
@@ -35,7 +35,7 @@ def test_a_version_is_no_repository(tmp_path):
     (tmp_path / "numbers" / "7" / "1").mkdir(parents=True)
     (tmp_path / "numbers" / "7" / "1" / "model.py").touch()
     (tmp_path / "numbers" / "7" / "config.pbtxt").touch()
-    assert list(find_places([tmp_path / "numbers"]).folders) == ["7"]
+    assert list(find_places([tmp_path / "numbers"]).models) == ["7"]
 
 
 def test_the_parent_of_the_current_folder_has_a_name(tmp_path, monkeypatch):

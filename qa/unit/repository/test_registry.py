@@ -135,21 +135,6 @@ async def test_what_the_backend_completes_is_checked_and_normalized(house, index
     )
 
 
-async def test_what_is_not_served_is_refused_also_where_the_model_asks_for_it(house, index_of):
-    """A field whose answers would be wrong stops the load when the model itself adds it."""
-
-    async def complete(config, folder, version):
-        config.proto.batch_output.add(target_name=["y"], source_input=["x"])
-        return config
-
-    house.loader.complete = complete
-    house.write("m")
-    registry = house.registry()
-    await registry.start()
-    reason = "Unsupported: model 'm': outputs scattered over the batch (batch_output) are not served"
-    assert index_of(registry)["m"]["1"][1] == reason
-
-
 async def test_without_auto_completion_the_file_must_say_everything(house, index_of):
     """The backend is not asked, and a model without config.pbtxt is not loaded."""
     house.write("whole")

@@ -36,7 +36,7 @@ from tritium.openai.options import OpenAIOptions
 from tritium.repository.devices import installed_gpus
 from tritium.repository.events import ModelEvent
 from tritium.repository.loader import Loader
-from tritium.repository.places import find_places
+from tritium.repository.places import Repository, find_places, repository_of
 from tritium.repository.registry import Registry
 from tritium.repository.settings import ControlMode, RegistrySettings
 from tritium.repository.tensor_loader import tensor_loaders
@@ -154,7 +154,7 @@ def _fleet_readings(registry: Registry) -> Callable[[], Iterator[Reading]]:
 
 def _registry_settings(options: ServeOptions) -> RegistrySettings:
     return RegistrySettings(
-        repositories=tuple(Path(r) for r in options.repositories),
+        repositories=_repositories(options),
         control=ControlMode(options.control_mode),
         load_models=options.load_model,
         auto_complete=options.auto_complete,
@@ -167,6 +167,11 @@ def _registry_settings(options: ServeOptions) -> RegistrySettings:
         gpus=installed_gpus(),
         cpu_for_gpu=options.cpu_for_gpu,
     )
+
+
+def _repositories(options: ServeOptions) -> tuple[Repository, ...]:
+    cache = Path(options.cloud_cache) if options.cloud_cache else None
+    return tuple(repository_of(address, cache) for address in options.repositories)
 
 
 def _backend_settings(pairs: tuple[str, ...]) -> dict[str, dict[str, str]]:
@@ -202,7 +207,7 @@ def _fleets(options: ServeOptions) -> dict[str, str]:
             hint = f"\n  hint: {error.hint}" if error.hint else ""
             raise SettingsError(f"{error.message} in --fleet {pair}{hint}") from None
         fleets[model] = spec
-    models = find_places([Path(r) for r in options.repositories]).folders if fleets else {}
+    models = find_places(_repositories(options)).models if fleets else {}
     for model in fleets:
         # Without any model, what is wrong with the repositories is what has to be said.
         if options.control_mode == ControlMode.NONE and models and model not in models:

@@ -1,7 +1,6 @@
 """`tritium check PATH...`: every problem of model repositories, or of single configuration files, without serving."""
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,12 +13,12 @@ _EXIT_BROKEN = 2
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to print.  [text]")
 @click.option("--run-python", is_flag=True, help="Also run auto_complete_config of python models.")
 @click.option("--cpu-for-gpu", is_flag=True, help="Check as a server that runs KIND_GPU instances on the CPU.")
 @click.option("--no-auto-complete", is_flag=True, help="Check as a server that completes no configuration.")
-def check(paths: tuple[Path, ...], form: str, *, run_python: bool, cpu_for_gpu: bool, no_auto_complete: bool) -> None:
+def check(paths: tuple[str, ...], form: str, *, run_python: bool, cpu_for_gpu: bool, no_auto_complete: bool) -> None:
     """Check model repositories without serving them.
 
     PATH is a model repository, the folder of one model, or a configuration file. The exit status is 0 when every
@@ -27,9 +26,10 @@ def check(paths: tuple[Path, ...], form: str, *, run_python: bool, cpu_for_gpu: 
     """
     from tritium.llm.checking import check_version  # noqa: PLC0415  (--help must not import protobuf)
     from tritium.repository.audit import audit  # noqa: PLC0415  (nor this)
+    from tritium.repository.places import repository_of  # noqa: PLC0415  (nor this)
 
     found = audit(
-        paths,
+        [repository_of(path) for path in paths],
         {"vllm": check_version},
         auto_complete=not no_auto_complete,
         run_python=run_python,

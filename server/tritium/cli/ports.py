@@ -8,8 +8,8 @@ from tritium.compat.config import messages
 from tritium.wire.address import bind
 from tritium.wire.errors import ListenError
 
-_PROTOCOLS = (("HTTP", "http"), ("GRPC", "grpc"), ("metrics", "metrics"), ("OpenAI", "openai"))
-"""As Triton's messages name them, and as our settings begin."""
+_PROTOCOLS = (("HTTP", "http"), ("GRPC", "grpc"), ("Metrics", "metrics"), ("OpenAI", "openai"))
+"""As Triton names the services, and as our settings begin."""
 
 
 @dataclass(frozen=True, slots=True)

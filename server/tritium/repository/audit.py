@@ -15,11 +15,12 @@ from tritium.compat.config.problem import Stage
 from tritium.compat.config.validate import check_load
 from tritium.core.errors import InferenceError
 from tritium.repository.candidate import Candidate, Rules, read_candidate, read_file
+from tritium.repository.cloud.repository import CloudRepository
 from tritium.repository.devices import installed_gpus
 from tritium.repository.known_backends import installed_backends
 from tritium.repository.layout import is_version, model_folders
 from tritium.repository.loader import Check
-from tritium.repository.places import holds_models
+from tritium.repository.places import Repository, holds_models
 from tritium.repository.reading import Reader
 from tritium.repository.survey import Survey, check_ensembles, survey
 from tritium.repository.tensor_loader import tensor_loaders
@@ -28,7 +29,7 @@ _READ_ONLY = frozenset({"onnxruntime", "openvino"})
 
 
 def audit(
-    paths: Sequence[Path],
+    paths: Sequence[Repository],
     checks: Mapping[str, Check],
     *,
     auto_complete: bool = True,
@@ -43,6 +44,8 @@ def audit(
     rules = Rules(backends, installed_gpus(), cpu_for_gpu, auto_complete, checks=checks)
     given = {}
     for path in paths:
+        if isinstance(path, CloudRepository):
+            continue
         if path.is_file():
             alone = path.name == "config.pbtxt" and path.parent.name != "configs"
             candidate = (

@@ -55,6 +55,11 @@ class Rules:
     checks: Mapping[str, Check] = field(default_factory=dict)
 
 
+def key_of(namespace: str, name: str) -> str:
+    """Return what tells a model from others: its name, in its namespace where it has one."""
+    return f"{namespace}::{name}" if namespace else name
+
+
 @dataclass(slots=True)
 class Candidate:
     """A model that might be loaded. `config` is the proto, completed as far as the files tell.
@@ -76,8 +81,8 @@ class Candidate:
 
     @property
     def key(self) -> str:
-        """Return what tells the model from others: its name, in its namespace where it has one."""
-        return f"{self.namespace}::{self.name}" if self.namespace else self.name
+        """Return what tells the model from others."""
+        return key_of(self.namespace, self.name)
 
     @property
     def backend(self) -> str:
@@ -140,11 +145,6 @@ class Candidate:
         self.problems.append(problem_of(f"{self.folder}/", message, hint, stage))
 
 
-def key_of(folder: Path, name: str) -> str:
-    """Return the key of a model where its repository is its namespace."""
-    return f"{folder.parent}::{name}"
-
-
 def read_candidate(folder: Path, name: str, rules: Rules, override: str = "") -> Candidate:
     """Read and check one model folder; `override` is a configuration in JSON that takes the file's place."""
     printed = fingerprint(folder)
@@ -159,8 +159,6 @@ def read_candidate(folder: Path, name: str, rules: Rules, override: str = "") ->
     candidate = Candidate(
         name, folder, parsed.message, parsed.places, [], list(parsed.problems), printed, overridden=bool(override)
     )
-    if rules.namespacing:
-        candidate.namespace = str(folder.parent)
     if not given and not rules.auto_complete:
         candidate.note("no config.pbtxt", "write one, or allow auto-completion")
     if not candidate.problems:

@@ -5,59 +5,108 @@ given --each once--> there? --yes--> a repository? --yes--> its model folders, b
 """
 
 import difflib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tritium.compat.config.problem import Problem, Stage, problem_of
+from tritium.repository.cloud.address import is_cloud
+from tritium.repository.cloud.bucket import CloudError
+from tritium.repository.cloud.repository import CloudRepository
 from tritium.repository.layout import is_model, is_model_version, model_folders
 
-_CLOUD = re.compile(r"(s3|gs|as):/")
+Repository = Path | CloudRepository
 _MOST_SUGGESTED = 3
+
+
+def repository_of(address: str, cache: Path | None = None) -> Repository:
+    """Return what an address stands for: a folder, or a repository in an object store with its copies in `cache`."""
+    return CloudRepository(address, cache) if is_cloud(address) else Path(address)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a model is: a folder, or a name in an object store of which `folder` fetches a copy."""
+
+    repository: Repository
+    name: str
+
+    @property
+    def home(self) -> str:
+        """Return the repository as it was given."""
+        return self.repository.address if isinstance(self.repository, CloudRepository) else str(self.repository)
+
+    def folder(self) -> Path:
+        """Return the model's folder on this machine, as it is now.
+
+        Raises:
+            CloudError: it cannot be fetched.
+        """
+        if isinstance(self.repository, CloudRepository):
+            return self.repository.folder(self.name)
+        return self.repository / self.name
 
 
 @dataclass(slots=True)
 class Places:
     """Where the models of all repositories are, by name, and what is wrong with the repositories."""
 
-    folders: dict[str, list[Path]] = field(default_factory=dict)
+    models: dict[str, list[Place]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     unreadable: list[Problem] = field(default_factory=list)
     """Those of `problems` that are about repositories which are not there."""
 
 
-def find_places(repositories: Sequence[Path]) -> Places:
-    """List the model folders of all repositories; one that is given twice counts once."""
+def find_places(repositories: Sequence[Repository], *, known: bool = False) -> Places:
+    """List the models of all repositories; one that is given twice counts once.
+
+    With `known`, those in object stores are listed as they were found last, which takes no time.
+    """
     places = Places()
-    seen: set[Path] = set()
-    found: dict[str, list[Path]] = {}
+    seen: set[Path | str] = set()
+    found: dict[str, list[Place]] = {}
     for repository in repositories:
-        if _CLOUD.match(str(repository)):
-            # A Path has folded two slashes into one.
-            address = str(repository).replace(":/", "://")
-            hint = "copy it to a folder, and serve that"
-            places.problems.append(problem_of(address, "cloud repositories are not served in this version", hint))
-            continue
-        resolved = repository.resolve()
+        resolved = repository.address if isinstance(repository, CloudRepository) else repository.resolve()
         if resolved in seen:
             message = "the same repository is given twice; it is served once"
-            places.problems.append(problem_of(str(repository), message, "", Stage.WARNING))
+            places.problems.append(problem_of(Place(repository, "").home, message, "", Stage.WARNING))
             continue
         seen.add(resolved)
-        try:
-            folders = model_folders(repository)
-            problem = _problem(repository, folders)
-        except OSError as error:
-            folders, problem = [], _unreadable(repository, error)
-            places.unreadable.append(problem)
-        if problem is not None:
-            places.problems.append(problem)
-        if problem is None or not problem.fatal:
-            for folder in folders:
-                found.setdefault(folder.name, []).append(folder)
-    places.folders = dict(sorted(found.items()))
+        names: Sequence[str] = ()
+        if isinstance(repository, CloudRepository):
+            names = _cloud_names(repository, places, known=known)
+        else:
+            names = _local_names(repository, places)
+        for name in names:
+            found.setdefault(name, []).append(Place(repository, name))
+    places.models = dict(sorted(found.items()))
     return places
+
+
+def _cloud_names(repository: CloudRepository, places: Places, *, known: bool) -> Sequence[str]:
+    if known:
+        return repository.known
+    try:
+        return repository.names()
+    except CloudError as error:
+        problem = problem_of(repository.address, error.message, error.hint)
+        places.problems.append(problem)
+        places.unreadable.append(problem)
+        return ()
+
+
+def _local_names(repository: Path, places: Places) -> Sequence[str]:
+    try:
+        folders = model_folders(repository)
+        problem = _problem(repository, folders)
+    except OSError as error:
+        folders, problem = [], _unreadable(repository, error)
+        places.unreadable.append(problem)
+    if problem is not None:
+        places.problems.append(problem)
+        if problem.fatal:
+            return ()
+    return [folder.name for folder in folders]
 
 
 def _problem(repository: Path, folders: Sequence[Path]) -> Problem | None:

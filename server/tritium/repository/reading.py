@@ -16,12 +16,14 @@ class Reader:
         self.rules = rules
         self._read: dict[tuple[Path, str], Candidate] = {}
 
-    def read(self, folder: Path, name: str) -> Candidate:
-        """Return the candidate of a folder as it is now."""
+    def read(self, folder: Path, name: str, home: str) -> Candidate:
+        """Return the candidate of a folder as it is now; `home` is the repository that it is in."""
         known = self._read.get((folder, name))
         if known is not None and known.printed == fingerprint(folder):
             return known.again()
         candidate = self._read[folder, name] = read_candidate(folder, name, self.rules)
+        if self.rules.namespacing:
+            candidate.namespace = home
         return candidate.again()
 
     def forget(self, kept: set[Path]) -> None:

@@ -9,7 +9,6 @@ Operations on the same models follow each other; those on different models run s
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -17,18 +16,20 @@ import structlog
 from tritium.compat.config import messages
 from tritium.compat.config.defaults import ENSEMBLE
 from tritium.compat.config.problem import Stage, problem_of
+from tritium.core.cache.store import Store
 from tritium.core.catalog import IndexEntry, LoadParameters
 from tritium.core.errors import InferenceError, Internal, InvalidArgument, Unavailable
-from tritium.core.cache.store import Store
 from tritium.core.model import Model, State
 from tritium.core.request import InferRequest, Reply
 from tritium.repository.candidate import Candidate, Rules, key_of, read_candidate
+from tritium.repository.cloud.bucket import CloudError
+from tritium.repository.cloud.repository import CloudRepository
 from tritium.repository.ensembles import EnsembleLoader
 from tritium.repository.events import ModelEvent, ignore_event
 from tritium.repository.loader import CheckingLoader, Loader
 from tritium.repository.loading import Loading
 from tritium.repository.overlay import Overlay
-from tritium.repository.places import find_places
+from tritium.repository.places import Place, find_places
 from tritium.repository.reading import Reader
 from tritium.repository.settings import ControlMode, RegistrySettings
 from tritium.repository.shelf import Shelf
@@ -143,10 +144,10 @@ class Registry:
         if ready_only:
             return [line for key in sorted(self._shelf.records) for line in self._shelf.entries(key, ready_only=True)]
         lines: list[IndexEntry] = []
-        for name, places in find_places(self._settings.repositories).folders.items():
+        for name, places in find_places(self._settings.repositories, known=True).models.items():
             if self._rules.namespacing:
                 for place in places:
-                    lines += self._shelf.entries(key_of(place, name), ready_only=False)
+                    lines += self._shelf.entries(key_of(place.home, name), ready_only=False)
             elif len(places) > 1:
                 lines.append(IndexEntry(name, "", State.UNAVAILABLE, messages.DUPLICATE))
             else:
@@ -178,6 +179,11 @@ class Registry:
         self._reader.forget({candidate.folder for candidate in found.candidates.values()})
         changed = {key: one for key, one in found.candidates.items() if _changed(before.get(key), one)}
         gone = [key for key, record in self._shelf.records.items() if record.wanted and key not in found.candidates]
+        if found.unreadable or found.unfetched:
+            # What cannot be read now may be there all the same: it goes on serving.
+            log.error("poll_failed", reasons=[problem.message for problem in found.general if problem.fatal])
+            gone = [] if found.unreadable else [key for key in gone if not found.unfetched & {key.rpartition("::")[2]}]
+            self._polled = before | found.candidates
         # What an ensemble that will do without a model still uses is unloaded once the ensemble has been loaded anew.
         used = {key for key in gone if set(self._loading.users([key])) & changed.keys()}
         for key in gone:
@@ -188,6 +194,15 @@ class Registry:
                 await self._loading.load(changed, set(changed))
         for key in used:
             await self._unload(key, cascade=False)
+        await asyncio.to_thread(self._prune, found)
+
+    def _prune(self, found: Survey) -> None:
+        """Delete copies of models in object stores that nothing uses any more."""
+        used = {candidate.folder for candidate in found.candidates.values()}
+        used |= {record.loaded.folder for record in self._shelf.records.values() if record.loaded is not None}
+        for repository in self._settings.repositories:
+            if isinstance(repository, CloudRepository) and not (found.unreadable or found.unfetched):
+                repository.prune(used)
 
     async def close(self) -> None:
         """End every load, then drain and close every model, ensembles before their members."""
@@ -199,6 +214,9 @@ class Registry:
         for overlay in self._overlays.values():
             overlay.close()
         self._overlays.clear()
+        for repository in self._settings.repositories:
+            if isinstance(repository, CloudRepository):
+                repository.close()
 
     def _refuse_unless_explicit(self) -> None:
         if self._settings.control is not ControlMode.EXPLICIT:
@@ -236,7 +254,10 @@ class Registry:
             hint = f"the files of the request cannot be written: {error.strerror}"
             raise Internal(messages.poll_failed(name), hint=hint) from None
         try:
-            found = await asyncio.to_thread(self._survey_named, name, parameters.config, overlay)
+            try:
+                found = await asyncio.to_thread(self._survey_named, name, parameters.config, overlay)
+            except CloudError as error:
+                raise Internal(messages.poll_failed(name), hint=error.message) from error
             asked = [key for key, candidate in found.candidates.items() if candidate.name == name]
             self._refuse_unusable(name, [found.candidates[key] for key in asked], found)
             async with self._hold(found.candidates):
@@ -258,12 +279,18 @@ class Registry:
                 return Survey(
                     general=[problem_of(name, "files of a load request need the parameter 'config' beside them")]
                 )
-            given = [read_candidate(overlay.folder, name, replace(self._rules, namespacing=False), config)]
+            given = [read_candidate(overlay.folder, name, self._rules, config)]
         elif config:
-            places = find_places(self._settings.repositories).folders.get(name, [])
+            places = find_places(self._settings.repositories).models.get(name, [])
             if len(places) == 1 or self._rules.namespacing:
-                given = [read_candidate(place, name, self._rules, config) for place in places]
+                given = [self._overridden(place, config) for place in places]
         return survey(self._settings.repositories, self._reader, [name], {one.key: one for one in given})
+
+    def _overridden(self, place: Place, config: str) -> Candidate:
+        candidate = read_candidate(place.folder(), place.name, self._rules, config)
+        if self._rules.namespacing:
+            candidate.namespace = place.home
+        return candidate
 
     @staticmethod
     def _refuse_unusable(name: str, candidates: Sequence[Candidate], found: Survey) -> None:

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
+
+from tritium.repository.places import Repository
 
 
 class ControlMode(StrEnum):
@@ -24,7 +25,7 @@ class RegistrySettings:
     every `poll_s`, 0 never.
     """
 
-    repositories: tuple[Path, ...]
+    repositories: tuple[Repository, ...]
     control: ControlMode = ControlMode.NONE
     load_models: tuple[str, ...] = ()
     auto_complete: bool = True

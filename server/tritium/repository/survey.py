@@ -7,7 +7,6 @@ import difflib
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tritium.compat.config import messages
 from tritium.compat.config.defaults import ENSEMBLE
@@ -15,8 +14,9 @@ from tritium.compat.config.ensemble import check_members, cycle_through
 from tritium.compat.config.finding import Finding
 from tritium.compat.config.problem import Problem, Stage, problem_of, render
 from tritium.repository.candidate import Candidate
+from tritium.repository.cloud.bucket import CloudError
 from tritium.repository.namespaces import link
-from tritium.repository.places import find_places
+from tritium.repository.places import Place, Repository, find_places
 from tritium.repository.reading import Reader
 
 
@@ -29,6 +29,8 @@ class Survey:
     general: list[Problem] = field(default_factory=list)
     unreadable: list[Problem] = field(default_factory=list)
     """Those of `general` that are about repositories which are not there."""
+    unfetched: set[str] = field(default_factory=set)
+    """Names of models that are in an object store and could not be fetched."""
     left_out: list[str] = field(default_factory=list)
     """What could not be checked without running the models."""
 
@@ -64,7 +66,7 @@ class Survey:
 
 
 def survey(
-    repositories: Sequence[Path],
+    repositories: Sequence[Repository],
     reader: Reader,
     only: Iterable[str] | None = None,
     given: Mapping[str, Candidate] | None = None,
@@ -75,14 +77,14 @@ def survey(
     """
     found = Survey(candidates=dict(given or {}))
     places = find_places(repositories)
-    folders = places.folders
+    models = places.models
     found.general += places.problems
     found.unreadable = places.unreadable
     if only is None:
-        for name, here in folders.items():
+        for name, here in models.items():
             _read(found, name, here, reader)
     else:
-        _read_named(found, folders, list(only), reader)
+        _read_named(found, models, list(only), reader)
     if reader.rules.namespacing:
         found.candidates = link(found.candidates)
         if only is not None:
@@ -91,14 +93,19 @@ def survey(
     return found
 
 
-def _read(found: Survey, name: str, here: Sequence[Path], reader: Reader) -> None:
+def _read(found: Survey, name: str, here: Sequence[Place], reader: Reader) -> None:
     """Read the models of one name: one, unless repositories are namespaces."""
     if len(here) > 1 and not reader.rules.namespacing:
         _duplicate(found, name, here)
         return
-    for folder in here:
-        candidate = reader.read(folder, name)
-        found.candidates.setdefault(candidate.key, candidate)
+    for place in here:
+        try:
+            candidate = reader.read(place.folder(), name, place.home)
+        except CloudError as error:
+            found.general.append(problem_of(f"{place.home}/{name}", error.message, error.hint))
+            found.unfetched.add(name)
+        else:
+            found.candidates.setdefault(candidate.key, candidate)
 
 
 def _needed(candidates: Mapping[str, Candidate], names: set[str]) -> dict[str, Candidate]:
@@ -113,15 +120,16 @@ def _needed(candidates: Mapping[str, Candidate], names: set[str]) -> dict[str, C
     return needed
 
 
-def _duplicate(found: Survey, name: str, places: Sequence[Path]) -> None:
+def _duplicate(found: Survey, name: str, places: Sequence[Place]) -> None:
     found.duplicates.add(name)
-    others = " and ".join(str(place) for place in places)
+    folders = [f"{place.home}/{name}" for place in places]
+    others = " and ".join(folders)
     found.general.append(
-        problem_of(f"{places[-1]}/", messages.DUPLICATE, f"{others}: delete or rename all but one", Stage.LOAD)
+        problem_of(f"{folders[-1]}/", messages.DUPLICATE, f"{others}: delete or rename all but one", Stage.LOAD)
     )
 
 
-def _read_named(found: Survey, folders: Mapping[str, list[Path]], names: list[str], reader: Reader) -> None:
+def _read_named(found: Survey, models: Mapping[str, list[Place]], names: list[str], reader: Reader) -> None:
     asked, read = set(names), {candidate.name for candidate in found.candidates.values()}
     waiting = deque([*names, *(step for candidate in found.candidates.values() for step in candidate.steps)])
     while waiting:
@@ -130,11 +138,11 @@ def _read_named(found: Survey, folders: Mapping[str, list[Path]], names: list[st
             continue
         read.add(name)
         before = len(found.candidates)
-        _read(found, name, folders.get(name, ()), reader)
+        _read(found, name, models.get(name, ()), reader)
         for candidate in list(found.candidates.values())[before:]:
             waiting += candidate.steps
-        if name not in folders and name in asked:
-            have = ", ".join(folders) or "none"
+        if name not in models and name in asked:
+            have = ", ".join(models) or "none"
             found.general.append(problem_of(name, "model not found in any model repository", f"there are: {have}"))
 
 

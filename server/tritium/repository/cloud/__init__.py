@@ -1,0 +1,1 @@
+"""Repositories in object stores: S3, Google Cloud Storage and Azure."""
