@@ -45,6 +45,9 @@ class BatchingPlan:
         self._queue = PriorityQueue(policy)
         self._largest_preferred = policy.largest_preferred
         self._delayed_until_ns = 0
+        # While a batch is delayed: how many elements it lacks for a size that ends the delay, and how many came since.
+        self._lacking = 0
+        self._came = 0
 
     def add(self, job: Job, now_ns: int) -> None:
         """Queue a job.
@@ -53,10 +56,13 @@ class BatchingPlan:
             Overloaded: its priority's queue is full.
         """
         self._queue.add(job, now_ns)
+        self._came += job.batch_size
 
     def take(self, now_ns: int, lane: int) -> Cut | None:  # noqa: ARG002 - every instance is as good
         """Return a batch if one is good enough to run now."""
-        self._delayed_until_ns = 0
+        if self._delayed(now_ns):
+            return None
+        self._delayed_until_ns = self._lacking = 0
         if self._hold_for:
             if len(self._queue) < self._hold_for:
                 return None
@@ -78,11 +84,13 @@ class BatchingPlan:
             return self._cut(pending.count, pending.size, Reason.FULL)
         if not self._policy.max_delay_ns:
             return self._cut(pending.count, pending.size, Reason.IDLE)
-        self._delayed_until_ns = pending.oldest_ns + self._policy.max_delay_ns
+        self._delay(pending)
         return None
 
     def dropped(self, now_ns: int) -> Sequence[Dropped]:
         """Return the jobs that were cancelled, or whose time is over."""
+        if self._lacking and not self._delayed(now_ns):
+            self._lacking = 0
         self._queue.expire(now_ns)
         return self._queue.dropped()
 
@@ -99,12 +107,26 @@ class BatchingPlan:
         """Ignore the end of an execution."""
 
     def waiting(self, lane: int) -> int:  # noqa: ARG002 - every instance is as good
-        """Return how many jobs wait."""
-        return len(self._queue)
+        """Return how many jobs wait; none as long as their batch is delayed, and nothing that came can end that."""
+        return 0 if self._came < self._lacking else len(self._queue)
 
     def __len__(self) -> int:
         """Return how many jobs wait."""
         return len(self._queue)
+
+    def _delay(self, pending: _Pending) -> None:
+        """Wait for company until the oldest job's time is over."""
+        self._delayed_until_ns = pending.oldest_ns + self._policy.max_delay_ns
+        if not self._policy.compares_shapes:
+            self._lacking = min(size for size in self._policy.preferred_sizes if size > pending.size) - pending.size
+            self._came = 0
+
+    def _delayed(self, now_ns: int) -> bool:
+        """Tell, without looking at the jobs, that their batch has still to wait."""
+        soonest_ns = self._queue.soonest_ns
+        return (
+            self._came < self._lacking and now_ns < self._delayed_until_ns and (not soonest_ns or now_ns < soonest_ns)
+        )
 
     def _cut(self, count: int, size: int, because: Reason) -> Cut:
         return Cut(self._queue.take(count), size, because)
