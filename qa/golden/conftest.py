@@ -37,6 +37,7 @@ def server(tmp_path_factory):
     log = folder / "log.txt"
     command = [sys.executable, "-c", "from tritium.cli.main import main; main()", "serve", str(folder / "models")]
     command += ["--http-port=0", "--grpc-port=0", "--no-openai", "--no-metrics", "--server-id=triton"]
+    command += ["--client-shm", "--log-format=default"]
     with log.open("w") as output, subprocess.Popen(command, stderr=output, stdout=output) as process:
         try:
             yield Server(**_ports(process, log))
@@ -46,11 +47,11 @@ def server(tmp_path_factory):
 
 
 def _ports(process, log):
-    """Wait for the ready table, and read the ports from it."""
+    """Wait for the lines of a started server, and read the ports from them."""
     for _ in range(READY_WITHIN_S * 10):
         text = log.read_text()
-        found = {name.lower(): int(port) for name, port in re.findall(r"(?m)^(HTTP|gRPC) .*:(\d+)$", text)}
-        if "Ready in" in text and len(found) == 2:
+        found = {name.lower(): int(port) for name, port in re.findall(r"Started (HTTP|GRPC)\w+ at .*:(\d+)", text)}
+        if len(found) == 2:
             return found
         try:
             process.wait(0.1)
