@@ -169,3 +169,19 @@ def test_long_body_is_not_copied():
     memory[0] = ord("y")
     assert bodies[0][0] == ord("y")
     assert reader.reading is Reading.IDLE
+
+
+def test_chunks_win_over_a_length_and_end_the_connection():
+    """Both at once is how requests are smuggled past proxies; nothing after it is read."""
+    head = b"POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"
+    sink = read([head + b"5\r\nabc", b"de\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n"])
+    assert sink.refusals == []
+    assert [(url, body, keep_alive) for _, url, _, body, _, keep_alive in sink.requests] == [(b"/", b"abcde", False)]
+
+
+def test_too_many_chunks_are_refused():
+    """The last, empty one does not count."""
+    head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    limits = HttpLimits(chunks=3)
+    assert len(read([head, b"1\r\nx\r\n" * 3, b"0\r\n\r\n"], limits).requests) == 1
+    assert read([head, b"1\r\nx\r\n" * 5], limits).refusals == [400]

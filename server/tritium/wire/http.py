@@ -84,3 +84,4 @@ class HttpLimits:
     idle_s: float = 75.0
     header_s: float = 30.0
     connections: int = 0
+    chunks: int = 1 << 16

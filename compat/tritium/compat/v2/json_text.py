@@ -13,6 +13,8 @@ import orjson
 from tritium.compat.v2.refusal import Refusal, unparsable
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_DEEPEST = 200
 _NOT_BRACKET = re.compile(r"[^\[\]{}]+")
 
 # The standard library's words for a broken text, and rapidjson's (rapidjson/include/rapidjson/error/en.h).
@@ -34,7 +36,7 @@ def parse(text: bytes | bytearray | memoryview) -> Any:
     """Read one JSON document.
 
     Raises:
-        Refusal: the text is broken, or nested more deeply than any honest request.
+        Refusal: the text is broken.
     """
     try:
         return orjson.loads(text)
@@ -54,9 +56,30 @@ def _parse_leniently(text: str) -> Any:
             words = f"Missing a comma or {_closing(text[: error.pos])}."
         raise _broken(words or "Invalid value.", error.pos) from None
     except RecursionError:
-        raise Refusal("the request JSON is nested too deeply") from None
+        return _parse_leniently(_shallow(text))
     except ValueError:  # an integer of thousands of digits
         raise unparsable("failed to parse the request JSON buffer: Number too big to be stored in double.") from None
+
+
+def _shallow(text: str) -> str:
+    """Empty the arrays and objects that are nested more deeply than any honest ones, and than Python reads.
+
+    What is left has the same types at every depth that a request may have.
+    """
+    kept: list[str] = []
+    depth = begin = 0
+    for match in _STRUCTURE.finditer(text):
+        if match[0] in "[{":
+            depth += 1
+            if depth == _DEEPEST:
+                kept.append(text[begin : match.end()])
+        elif match[0] in "]}":
+            if depth == _DEEPEST:
+                begin = match.start()
+            depth -= 1
+    if depth > 0:  # it ends within an array or an object
+        raise _broken("Invalid value.", len(text))
+    return "".join((*kept, text[begin:]))
 
 
 def _broken(words: str, offset: int) -> Refusal:

@@ -52,6 +52,7 @@ class RequestReader:
 
     __slots__ = (
         "_body_bytes",
+        "_chunks",
         "_headers",
         "_http11",
         "_keep_alive",
@@ -75,7 +76,7 @@ class RequestReader:
         self._sink = sink
         self._limits = limits
         self._scratch = scratch
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser = _parser(self)
         self._upload: Intake | None = None
         self._overhead = 0
         self._method = ""
@@ -106,7 +107,7 @@ class RequestReader:
         self._upload.filled += size
         if self._upload.complete:
             body, self._upload = self._upload.take(), None
-            self._parser = httptools.HttpRequestParser(self)
+            self._parser = _parser(self)
             self._complete(body)
 
     def refuse(self, status: int, message: str) -> None:
@@ -131,7 +132,13 @@ class RequestReader:
             if not self.last:
                 self.refuse(400, f"malformed HTTP request: {error}")
             return
-        if self._too_large:
+        if self._limits.chunks and self._chunks > self._limits.chunks + 1:  # the last one is empty
+            self.refuse(
+                400,
+                f"Chunked request body exceeds maximum of {self._limits.chunks} non-empty chunks. "
+                "Send fewer or larger HTTP chunks.",
+            )
+        elif self._too_large:
             self.refuse(413, f"the request body is larger than {self._limits.body_bytes} bytes")
         elif self.reading is Reading.BODY and not self._prepared:
             self._prepare()
@@ -158,16 +165,17 @@ class RequestReader:
             return
         lines = [b"%b %b HTTP/1.1" % (self._method.encode(), self._url)]
         lines += (b"%b: %b" % field for field in self._headers if field[0].lower() not in (b"upgrade", b"connection"))
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser = _parser(self)
         self._feed(memoryview(b"\r\n".join((*lines, b"", rest))))
 
     def _prepare(self) -> None:
         """Prepare for a body of which the head's packet held only a part, or nothing."""
         self._prepared = True
         expects = False
-        for given, value in self._headers:
-            name = given.lower()
-            if name == b"content-length":
+        fields = [(name.lower(), value) for name, value in self._headers]
+        chunked = any(name == b"transfer-encoding" for name, _ in fields)
+        for name, value in fields:
+            if name == b"content-length" and not chunked:
                 size, limit = int(value), self._limits.body_bytes
                 if limit and size > limit:
                     self.refuse(413, f"the request body is larger than {limit} bytes")
@@ -186,6 +194,8 @@ class RequestReader:
 
     def _complete(self, body: bytes | memoryview) -> None:
         self.reading = Reading.IDLE
+        if self._chunks and any(name.lower() == b"content-length" for name, _ in self._headers):
+            self._keep_alive = False  # chunks win, and nobody knows what a proxy took for the end (RFC 9112, 6.3)
         self.last = not self._keep_alive
         self._sink.on_request(
             self._method, self._url, self._headers, body, http11=self._http11, keep_alive=self._keep_alive
@@ -200,6 +210,7 @@ class RequestReader:
         self._headers: list[tuple[bytes, bytes]] = []
         self._pieces: list[bytes] = []
         self._body_bytes = 0
+        self._chunks = 0
         self._prepared = False
         self._too_large = False
 
@@ -222,6 +233,10 @@ class RequestReader:
         self._keep_alive = parser.should_keep_alive()
         self._upgrade = parser.should_upgrade()
 
+    def on_chunk_header(self) -> None:
+        """Count the chunks."""
+        self._chunks += 1
+
     def on_body(self, piece: bytes) -> None:
         """Collect a piece of the body, up to the limit."""
         self._body_bytes += len(piece)
@@ -233,7 +248,13 @@ class RequestReader:
             self._pieces.append(piece)
 
     def on_message_complete(self) -> None:
-        """Hand the request over."""
-        if not self._too_large and not self._upgrade:
+        """Hand the request over, unless it stands behind the last one."""
+        if not self._too_large and not self._upgrade and not self.last:
             pieces = self._pieces
             self._complete(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+
+def _parser(reader: RequestReader) -> httptools.HttpRequestParser:
+    parser = httptools.HttpRequestParser(reader)
+    parser.set_dangerous_leniencies(lenient_chunked_length=True)
+    return parser
