@@ -168,10 +168,10 @@ def _reason(address: CloudAddress, text: str) -> tuple[str, str]:
         return f"there is no bucket '{address.bucket}'", "is it spelt right, and in this region?"
     if "metadata" in text or "169.254.169.254" in text or "credential" in text.lower():
         return "no credentials were found", _WHERE[address.kind]
-    if "timed out" in text or "timeout" in text:
+    if "timed out" in text or "TimedOut" in text:
         return "the store did not answer in time", "is it reachable from here?"
-    where = address.endpoint or "the store"
-    first = text.strip().splitlines()[0] if text.strip() else "unknown reason"
-    if "error sending request" in text or "connect" in text.lower():
+    if "error sending request" in text:
+        where = address.endpoint or "the store"
         return f"cannot connect to {where}", "is the address right, and the store reachable from here?"
-    return first, ""
+    # obstore adds how the error came about after an empty line.
+    return text.strip().partition("\n")[0] or "unknown reason", ""
