@@ -1,6 +1,7 @@
 """Models that ask the server: other models, loading and unloading, logs and metrics of their own."""
 
 import asyncio
+import textwrap
 
 import pytest
 
@@ -111,7 +112,9 @@ async def test_what_a_call_carries(house):
 async def test_a_call_that_fails(house):
     """An error of the other model, or its absence, is an error response with its code."""
     model = await house.add("caller", caller("return [answer(array(ask([1], model='none').exec()))]"))
-    with pytest.raises(ModelFailed, match="RuntimeError: 2 Request for unknown model: 'none' is not found"):
+    with pytest.raises(
+        ModelFailed, match="RuntimeError: 1 Model none - Error when running inference: Request for unknown model"
+    ):
         await model.ask([0.0])
 
 
@@ -264,7 +267,9 @@ async def test_a_caller_that_dies(house, tools):
 async def test_without_a_server(serve):
     """A model that is served alone is told that there is nobody to ask."""
     model = await serve(caller("return [answer(array(ask([1]).exec()))]"))
-    with pytest.raises(ModelFailed, match="5 this server runs one model alone: it cannot call others"):
+    with pytest.raises(
+        ModelFailed, match="1 Model double - Error when running inference: this server runs one model alone"
+    ):
         await model.ask([0.0])
 
 
@@ -320,11 +325,13 @@ async def test_loading_and_unloading(house):
 METRICS = f"""{HEAD}
 class TritonPythonModel:
     def initialize(self, args):
-        counter = pb_utils.MetricFamily("requests_by_kind", "Requests", pb_utils.MetricFamily.COUNTER)
+        F = pb_utils.MetricFamily
+        counter = F("requests_by_kind", "Requests", F.COUNTER)
+        gauge, histogram = F("last", "", F.GAUGE), F("sizes", "", F.HISTOGRAM)
+        self.families = counter, gauge, histogram
         self.big, self.small = (counter.Metric(labels={{"kind": kind}}) for kind in ("big", "small"))
-        self.gauge = pb_utils.MetricFamily("last", "Last value", pb_utils.MetricFamily.GAUGE).Metric()
-        family = pb_utils.MetricFamily("sizes", "Sizes", pb_utils.MetricFamily.HISTOGRAM)
-        self.sizes = family.Metric(buckets=[1, 10])
+        self.gauge = gauge.Metric()
+        self.sizes = histogram.Metric(buckets=[1, 10])
         pb_utils.Logger.log_info("ready to count")
     def execute(self, requests):
         import os
@@ -363,6 +370,27 @@ async def test_metrics(serve, capfd):
     assert "ready to count" in capfd.readouterr().out
 
 
+async def test_metrics_of_one_name_and_labels_are_one(serve):
+    """Two handles count together, whichever instance has them; the metric is gone with the last of them."""
+    metrics = CustomMetrics()
+    body = """
+    F = pb_utils.MetricFamily
+    first, second = F("shared", "first", F.COUNTER), F("shared", "second", F.COUNTER)
+    one, other = first.Metric(labels={"a": "b"}), second.Metric(labels={"a": "b"})
+    one.increment(2)
+    other.increment(3)
+    del one
+    return [answer([other.value()])]
+    """
+    model = await serve(caller(textwrap.dedent(body)), metrics=metrics)
+    seen = []
+    define = metrics.define
+    metrics.define = lambda *args: seen.append(define(*args)) or seen[-1]
+    assert (await model.ask([0.0])).tolist() == [5.0]
+    assert (seen[0] is seen[1], seen[0].description) == (True, "first")
+    assert list(metrics) == []
+
+
 async def test_metrics_that_cannot_be(serve):
     """Mistakes with metrics are refused where they are made, and say what is wrong."""
     body = """
@@ -377,6 +405,8 @@ for wrong in (
     lambda: family["h"].Metric(buckets=[2, 1]),
     lambda: family["g"].Metric(buckets=[1]),
     lambda: family["h"].Metric(buckets=[1]).value(),
+    lambda: F("c", "", F.GAUGE),
+    lambda: F("gone", "", F.GAUGE).Metric().set(1),
 ):
     try:
         wrong()
@@ -389,11 +419,15 @@ raise RuntimeError(" | ".join(said))
         await model.ask([0.0])
     said = caught.value.message.split("RuntimeError: ")[1].split("\n")[0].split(" | ")
     assert said == [
-        "Failed to increment metric value: counters can only go up",
-        "Failed to set metric value: not possible for a counter",
-        "Failed to observe metric value: a gauge has no observe()",
-        "Failed to create metric: a histogram needs buckets",
+        "Failed to increment metric value: TRITONSERVER_METRIC_KIND_COUNTER can only be incremented "
+        "monotonically by non-negative values.",
+        "Failed to set metric value: TRITONSERVER_METRIC_KIND_COUNTER does not support Set",
+        "Failed to observe metric value: TRITONSERVER_METRIC_KIND_GAUGE does not support Observe",
+        "Failed to create metric. Missing required buckets.",
         "Failed to create metric: buckets must rise",
-        "Failed to create metric: a gauge takes no buckets",
-        "Failed to get metric value: not possible for a histogram",
+        "Failed to create metric. Unexpected buckets found.",
+        "Failed to get metric value: TRITONSERVER_METRIC_KIND_HISTOGRAM does not support Value",
+        "Error when creating MetricFamily: metric family 'c' is a counter already, and cannot be a gauge too",
+        "Invalid metric operation as the corresponding 'MetricFamily' has been deleted. The 'MetricFamily' object "
+        "should be deleted AFTER its corresponding 'Metric' objects have been deleted.",
     ]

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from tritium.core.errors import ModelFailed
+from tritium.core.instance import Job
+from tritium.core.replies import SingleReply
 from tritium.core.request import RequestedOutput, SequenceStep
 from tritium.core.tensor import Tensor, from_array
 
@@ -367,3 +369,28 @@ async def test_prints_do_not_disturb(serve, capfd):
     said = capfd.readouterr()
     assert said.out.split("\n")[:3] == ["importing", "to stdout", "straight to 1"]
     assert "to stderr" in said.err
+
+
+async def test_a_request_is_executed_once_more(serve, tools):
+    """A request released for rescheduling is not answered: its job says that the model wants it again."""
+    model = await serve(
+        """
+        import triton_python_backend_utils as pb_utils
+        class TritonPythonModel:
+            def execute(self, requests):
+                responses = []
+                for request in requests:
+                    if request.request_id() == "again":
+                        request.set_release_flags(pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
+                        responses.append(None)
+                    else:
+                        tensor = pb_utils.Tensor("OUTPUT0", request.inputs()[0].as_numpy())
+                        responses.append(pb_utils.InferenceResponse([tensor]))
+                return responses
+        """
+    )
+    replies = [SingleReply(asyncio.get_running_loop()) for _ in range(2)]
+    jobs = [Job(model.request([1.0], id=id), reply) for id, reply in zip(("again", "once"), replies, strict=True)]
+    await model.start(jobs)
+    assert [job.again for job in jobs] == [True, False]
+    assert [reply.future.done() for reply in replies] == [False, True]

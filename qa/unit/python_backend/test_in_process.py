@@ -85,11 +85,14 @@ async def test_what_a_model_raises_is_its_answer(mode, serve):
             def execute(self, requests):
                 if requests[0].request_id() == "bad":
                     raise ValueError("no")
-                return [pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", r.inputs()[0].as_numpy())]) for r in requests]
+                outputs = [pb_utils.Tensor("OUTPUT0", request.inputs()[0].as_numpy()) for request in requests]
+                return [pb_utils.InferenceResponse([output]) for output in outputs]
         """,
         config(mode),
     )
-    with pytest.raises(ModelFailed, match="(?s)for model 'm_0_0', message: ValueError: no\n\nAt:\n.*model.py.5.: exec"):
+    with pytest.raises(
+        ModelFailed, match=r"(?s)for model 'm_0_0', message: ValueError: no\n\nAt:\n.*model.py.5.: exec"
+    ):
         await served.infer([1.0], id="bad")
     assert await served.ask([2.0]) == [2.0]
 
@@ -105,11 +108,12 @@ async def test_sys_exit_ends_the_instance_and_not_the_server(mode, serve, tools)
             def execute(self, requests):
                 if requests[0].request_id() == "exit":
                     sys.exit(3)
-                return [pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", r.inputs()[0].as_numpy())]) for r in requests]
+                outputs = [pb_utils.Tensor("OUTPUT0", request.inputs()[0].as_numpy()) for request in requests]
+                return [pb_utils.InferenceResponse([output]) for output in outputs]
         """,
         config(mode),
     )
-    with pytest.raises(Exception, match="called sys.exit.3. while it ran this request"):
+    with pytest.raises(Exception, match=r"called sys.exit.3. while it ran this request"):
         await served.infer([1.0], id="exit")
     await tools.until(lambda: served.instance.healthy)
     assert await served.ask([2.0]) == [2.0]
@@ -167,8 +171,8 @@ async def test_a_model_on_the_loop_is_told_that_it_cannot_wait(serve):
         import triton_python_backend_utils as pb_utils
         class TritonPythonModel:
             def execute(self, requests):
-                call = pb_utils.InferenceRequest(model_name="x", inputs=requests[0].inputs(), requested_output_names=["OUTPUT0"])
-                return [call.exec()]
+                inputs = requests[0].inputs()
+                return [pb_utils.InferenceRequest(model_name="x", inputs=inputs, requested_output_names=[]).exec()]
         """,
         config("inline"),
         submit=lambda request, reply: None,

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import structlog
 
 from tritium.backends.contract import BackendHost
-from tritium.backends.metrics import CustomMetric, MetricKind
 from tritium.backends.python import frames
 from tritium.backends.python.outcomes import code_of
+from tritium.backends.python.reports import Reports
 from tritium.backends.python.worker import Worker
 from tritium.core.catalog import LoadParameters
 from tritium.core.errors import InferenceError, Internal, Unsupported
@@ -29,11 +29,10 @@ class Calls:
 
     def __init__(self, instance: str, owner: str, host: BackendHost) -> None:
         self._instance = instance
-        self._owner = owner
         self._host = host
         self._requests: dict[int, InferRequest] = {}
         self._controls: set[asyncio.Task[None]] = set()
-        self._metrics: dict[int, CustomMetric] = {}
+        self._reports = Reports(owner, host.metrics)
 
     def take(self, worker: Worker, message: frames.Up) -> None:
         """Do what a message asks."""
@@ -49,10 +48,15 @@ class Calls:
                 task.add_done_callback(self._controls.discard)
             case frames.Log(level, text):
                 getattr(log, level)("model_log", instance=self._instance, message=text)
-            case frames.MetricDefined():
-                self._define(message)
-            case frames.MetricChanged(number, verb, value):
-                self._change(number, verb, value)
+            case (
+                frames.DefineFamily()
+                | frames.DefineMetric()
+                | frames.ReadMetric()
+                | frames.MetricChanged()
+                | frames.MetricDropped()
+            ):
+                if (outcome := self._reports.take(message)) is not None:
+                    worker.post(outcome)
 
     def abandon(self) -> None:
         """Cancel everything: the process that would hear of it has ended."""
@@ -82,6 +86,7 @@ class Calls:
             reply.send(Unsupported("this server runs one model alone: it cannot call others"), final=True)
         else:
             self._host.submit(request, reply)
+            reply.submitted = True
 
     async def _control(self, worker: Worker, message: frames.Control) -> None:
         outcome = frames.Outcome(message.call)
@@ -112,36 +117,11 @@ class Calls:
                     return False
         return True
 
-    def _define(self, message: frames.MetricDefined) -> None:
-        try:
-            self._metrics[message.metric] = self._host.metrics.define(
-                self._owner,
-                message.family,
-                message.description,
-                MetricKind(message.kind),
-                message.labels,
-                message.buckets,
-            )
-        except ValueError as error:
-            log.warning("metric_refused", instance=self._instance, metric=message.family, reason=str(error))
-
-    def _change(self, number: int, verb: str, value: float) -> None:
-        metric = self._metrics.get(number)
-        if metric is None:
-            return
-        match verb:
-            case "increment":
-                metric.value += value
-            case "set":
-                metric.value = value
-            case _:
-                metric.observe(value)
-
 
 class _CallReply:
     """Sends the responses to a call back into the process that called."""
 
-    __slots__ = ("_decoupled", "_ended", "_forget", "_number", "_of", "_worker")
+    __slots__ = ("_decoupled", "_ended", "_forget", "_number", "_of", "_worker", "submitted")
 
     def __init__(self, worker: Worker, message: frames.Call, forget: Callable[[], object]) -> None:
         self._worker = worker
@@ -150,6 +130,8 @@ class _CallReply:
         self._decoupled = message.decoupled
         self._forget = forget
         self._ended = False
+        self.submitted = False
+        """Whether the request was taken; what is said before refuses it, in Triton's words for that."""
 
     def send(self, response: InferResponse | InferenceError | None, *, final: bool) -> None:
         """Pass one response on; a call that is not decoupled takes exactly one."""
@@ -165,6 +147,8 @@ class _CallReply:
             )
         if response is None and not self._decoupled:
             response = Unsupported("Unexpected empty response.")
+        if isinstance(response, InferenceError) and not self.submitted:
+            response = Internal(f"Model {self._of} - Error when running inference: {response.message}")
         self._ended = final or not self._decoupled
         frame = self._frame(response) if response is not None else None
         self._worker.post(frames.Answer(self._number, frame, self._ended))

@@ -26,7 +26,7 @@ class Channel:
         sock.setblocking(False)
         self._socket = sock
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
+        self._thread_id = threading.get_ident()
         self._on_messages = on_messages
         self._on_end = on_end
         self._extras = extras
@@ -54,7 +54,7 @@ class Channel:
 
     def wake(self) -> None:
         """Send a frame for the extras alone; from any thread."""
-        if threading.get_ident() == self._thread:
+        if threading.get_ident() == self._thread_id:
             if not self._armed:
                 self._armed = True
                 self._loop.call_soon(self._end_of_turn)

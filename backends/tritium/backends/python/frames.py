@@ -127,11 +127,11 @@ class Answer(msgspec.Struct, array_like=True, gc=False, tag="answer"):
 
 
 class Outcome(msgspec.Struct, array_like=True, gc=False, tag="outcome"):
-    """How a Control ended: `error` is empty where it went well, `value` what is_model_ready says."""
+    """How a Control or the like ended: `error` is empty where it went well, `value` is what was asked for."""
 
     call: int
     error: str = ""
-    value: bool = True
+    value: bool | float = True
 
 
 class AskReady(msgspec.Struct, array_like=True, gc=False, tag="ask_ready"):
@@ -159,7 +159,10 @@ class Loaded(msgspec.Struct, array_like=True, gc=False, tag="loaded"):
 
 
 class Executed(msgspec.Struct, array_like=True, gc=False, tag="executed"):
-    """An execution returned. `responses` match its requests; None where a sender answers (or has answered)."""
+    """An execution returned. `responses` match its requests; None where a sender answers (or has answered).
+
+    `again` are the keys of requests that the model wants to execute once more.
+    """
 
     number: int
     responses: list[ResponseFrame | None]
@@ -167,6 +170,7 @@ class Executed(msgspec.Struct, array_like=True, gc=False, tag="executed"):
     input_ns: int
     infer_ns: int
     output_ns: int
+    again: list[int] = []
 
 
 class Sent(msgspec.Struct, array_like=True, gc=False, tag="sent"):
@@ -213,15 +217,36 @@ class Log(msgspec.Struct, array_like=True, gc=False, tag="log"):
     message: str
 
 
-class MetricDefined(msgspec.Struct, array_like=True, gc=False, tag="metric_defined"):
-    """A metric of a family that this model reports; `buckets` for histograms."""
+class DefineFamily(msgspec.Struct, array_like=True, gc=False, tag="define_family"):
+    """A family of metrics; answered with an Outcome."""
 
-    metric: int
-    family: str
+    call: int
+    name: str
     description: str
+    kind: str
+
+
+class DefineMetric(msgspec.Struct, array_like=True, gc=False, tag="define_metric"):
+    """A metric that this model reports, known by `call` from now on; `buckets` for histograms."""
+
+    call: int
+    family: str
     kind: str
     labels: dict[str, str]
     buckets: list[float] = []
+
+
+class ReadMetric(msgspec.Struct, array_like=True, gc=False, tag="read_metric"):
+    """Ask for the value of a metric; answered with an Outcome."""
+
+    call: int
+    metric: int
+
+
+class MetricDropped(msgspec.Struct, array_like=True, gc=False, tag="metric_dropped"):
+    """The model no longer refers to a metric."""
+
+    metric: int
 
 
 class MetricChanged(msgspec.Struct, array_like=True, gc=False, tag="metric_changed"):
@@ -255,8 +280,11 @@ Up = (
     | CancelCall
     | Control
     | Log
-    | MetricDefined
+    | DefineFamily
+    | DefineMetric
+    | ReadMetric
     | MetricChanged
+    | MetricDropped
     | ReadyAnswer
     | Grown
     | Freed

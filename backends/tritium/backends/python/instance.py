@@ -193,6 +193,8 @@ class PythonInstance:
                 if (job := self._open.pop(key, None)) is not None:
                     answer(job, ModelFailed(said), final=True)
         else:
+            for key in message.again:
+                self._open.pop(key).again = True
             for key, frame in zip(execution.keys, message.responses, strict=True):
                 if frame is not None:
                     job = self._open.pop(key)

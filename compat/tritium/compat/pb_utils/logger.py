@@ -24,28 +24,40 @@ class Logger:
 
     @staticmethod
     def log(message: str, level: LogLevel = LogLevel.INFO) -> None:
-        """Log at a level."""
-        runtime().log(level.value, str(message))
+        """Log at a level.
+
+        Raises:
+            TypeError: the message is no str, or the level none of Logger's.
+        """
+        if not isinstance(level, LogLevel):
+            raise TypeError(f"level must be a pb_utils.LogLevel, not {type(level).__name__}")
+        _log(level.value, message)
 
     @staticmethod
     def log_info(message: str) -> None:
         """Log at INFO."""
-        runtime().log("info", str(message))
+        _log("info", message)
 
     @staticmethod
     def log_warn(message: str) -> None:
         """Log at WARNING."""
-        runtime().log("warning", str(message))
+        _log("warning", message)
 
     @staticmethod
     def log_error(message: str) -> None:
         """Log at ERROR."""
-        runtime().log("error", str(message))
+        _log("error", message)
 
     @staticmethod
     def log_verbose(message: str) -> None:
         """Log at VERBOSE."""
-        runtime().log("debug", str(message))
+        _log("debug", message)
+
+
+def _log(level: str, message: str) -> None:
+    if not isinstance(message, str):
+        raise TypeError(f"message must be a str, not {type(message).__name__}")
+    runtime().log(level, message)
 
 
 # Models write pb_utils.Logger.LogLevel too; set here, for inside the class the name would hide the type.

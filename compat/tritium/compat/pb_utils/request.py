@@ -35,6 +35,7 @@ class InferenceTrace:
 
 
 _NO_TRACE = InferenceTrace()
+_MISSING: Any = object()
 NOT_OURS = -1
 
 
@@ -51,6 +52,7 @@ class InferenceRequest:
         "_outputs",
         "_parameters",
         "_request_id",
+        "_rescheduled",
         "_runtime",
         "_sender",
         "_timeout",
@@ -64,9 +66,9 @@ class InferenceRequest:
         self,
         request_id: str = "",
         correlation_id: int | str = 0,
-        inputs: Sequence[Tensor] = (),
-        requested_output_names: Sequence[str] = (),
-        model_name: str = "",
+        inputs: Sequence[Tensor] = _MISSING,
+        requested_output_names: Sequence[str] = _MISSING,
+        model_name: str = _MISSING,
         model_version: int = -1,
         flags: int = 0,
         timeout: int = 0,
@@ -74,19 +76,28 @@ class InferenceRequest:
         trace: InferenceTrace = _NO_TRACE,
         parameters: dict[str, Any] | None = None,
     ) -> None:
+        _demand("model_name", model_name, str)
+        _demand("inputs", inputs, Sequence)
+        _demand("requested_output_names", requested_output_names, Sequence)
+        _demand("request_id", request_id, str)
+        for name, number in (("model_version", model_version), ("flags", flags), ("timeout", timeout)):
+            _demand(name, number, int)
+        if correlation_id is None:
+            raise TypeError("correlation_id must not be None")
         if not isinstance(correlation_id, int | str):
             raise TritonModelException("Correlation ID must be integer or string")
-        if not model_name:
-            raise TritonModelException("InferenceRequest needs the model_name of the model to run")
         where = f"for request with id '{request_id}' and model name '{model_name}' should not be empty."
         for tensor in inputs:
             if tensor is None:
                 raise TritonModelException(f"Input tensor {where}")
             if not isinstance(tensor, Tensor):
                 raise TypeError(f"inputs must hold pb_utils.Tensor objects, found {type(tensor)}")
+        for output in requested_output_names:
+            _demand("requested_output_names' entries", output, str)
         if not all(requested_output_names):
             raise TritonModelException(f"Requested output name {where}")
         self._key = NOT_OURS
+        self._rescheduled = False
         self._request_id = request_id
         self._correlation_id = correlation_id
         self._inputs = list(inputs)
@@ -151,15 +162,19 @@ class InferenceRequest:
         return self._trace
 
     def set_release_flags(self, flags: int) -> None:
-        """Choose what happens when execute returns: a request is released, the one thing there is to choose here.
+        """Choose what happens when execute returns: the request is released, or executed once more (rescheduled).
 
         Raises:
-            TritonModelException: rescheduling, which this server does not offer, or unknown flags.
+            TritonModelException: unknown flags.
         """
-        if flags == TRITONSERVER_REQUEST_RELEASE_RESCHEDULE:
-            raise TritonModelException("request rescheduling (iterative sequences) is not supported by this server")
-        if flags != TRITONSERVER_REQUEST_RELEASE_ALL:
+        if flags not in {TRITONSERVER_REQUEST_RELEASE_ALL, TRITONSERVER_REQUEST_RELEASE_RESCHEDULE}:
             raise TritonModelException(f"unknown request release flags {flags}")
+        self._rescheduled = flags == TRITONSERVER_REQUEST_RELEASE_RESCHEDULE
+
+    @property
+    def rescheduled(self) -> bool:
+        """Tell whether the model wants to execute the request once more."""
+        return self._rescheduled
 
     @property
     def key(self) -> int:
@@ -223,6 +238,12 @@ class InferenceRequest:
         return future
 
 
+def _demand(name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        said = "is required" if value is _MISSING else f"must be {kind.__name__}, not {type(value).__name__}"
+        raise TypeError(f"InferenceRequest: {name} {said}")
+
+
 class ReceivedRequest(InferenceRequest):
     """The request that a client sent; `key` names it towards the server."""
 
@@ -241,6 +262,7 @@ class ReceivedRequest(InferenceRequest):
         runtime: "Runtime",
     ) -> None:
         self._key = key
+        self._rescheduled = False
         self._runtime = runtime
         self._inputs = inputs
         self._outputs = outputs

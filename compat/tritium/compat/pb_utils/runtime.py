@@ -63,10 +63,28 @@ class Runtime(Protocol):
         """Write to the server's log."""
         ...
 
-    def define_metric(
-        self, family: str, description: str, kind: str, labels: dict[str, str], buckets: list[float]
-    ) -> int:
-        """Define a metric and return its number."""
+    def define_family(self, name: str, description: str, kind: str) -> None:
+        """Define a family of metrics.
+
+        Raises:
+            TritonModelException: the server refused.
+        """
+        ...
+
+    def define_metric(self, family: str, kind: str, labels: dict[str, str], buckets: list[float]) -> int:
+        """Define a metric and return its number.
+
+        Raises:
+            TritonModelException: the server refused.
+        """
+        ...
+
+    def read_metric(self, metric: int) -> float:
+        """Return the value of a counter or gauge."""
+        ...
+
+    def drop_metric(self, metric: int) -> None:
+        """Note that the model no longer refers to a metric."""
         ...
 
     def change_metric(self, metric: int, verb: str, value: float) -> None:

@@ -19,10 +19,12 @@ class Tensor:
     __slots__ = ("_array", "_datatype", "_name", "_raw", "_shape")
 
     def __init__(self, name: str, array: Any) -> None:
-        if name == "":
-            raise TritonModelException("Tensor name cannot be an empty string.")
+        if not isinstance(name, str):
+            raise TypeError(f"a tensor's name must be a str, not {type(name).__name__}")
         if not isinstance(array, np.ndarray):
             raise TypeError(f"Tensor '{name}' needs a numpy array, not {type(array).__name__}")
+        if not name:
+            raise TritonModelException("Tensor name cannot be an empty string.")
         self._name = name
         self._datatype = datatype_of(array.dtype)
         self._shape = array.shape

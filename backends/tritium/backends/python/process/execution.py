@@ -59,17 +59,18 @@ class Executor:
             error = describe(raised)
         left = time.perf_counter_ns()
         responses: list[frames.ResponseFrame | None] = []
+        again: list[int] = []
         if not error:
-            error = self._encode(requests, returned, responses)
+            error = self._encode(requests, returned, responses, again)
         if error:
             self._abandon(requests, responses)
-            responses = []
+            responses, again = [], []
         del requests, returned
         for response in responses:
             if response is not None:
                 self._codec.settle(response)
         ended = time.perf_counter_ns()
-        return frames.Executed(message.number, responses, error, entered - started, left - entered, ended - left)
+        return frames.Executed(message.number, responses, error, entered - started, left - entered, ended - left, again)
 
     def call_ready(self) -> bool:
         """Ask the model's `is_ready`.
@@ -117,9 +118,19 @@ class Executor:
         return None
 
     def _encode(
-        self, requests: list[ReceivedRequest], returned: Any, responses: list[frames.ResponseFrame | None]
+        self,
+        requests: list[ReceivedRequest],
+        returned: Any,
+        responses: list[frames.ResponseFrame | None],
+        again: list[int],
     ) -> str:
-        """Fill `responses` with what the model returned; the text says what is wrong with it."""
+        """Fill in what the model returned, and which requests it wants again; the text says what is wrong with it."""
+        for request in requests:
+            if request.rescheduled:
+                if request.sender is not None:
+                    request.sender.close()
+                self._link.finish(request.key)
+                again.append(request.key)
         if returned is None:
             responses += [None] * len(requests)
             return ""
@@ -133,7 +144,7 @@ class Executor:
                 f"InferenceRequest(s) size is:{len(requests)}, and InferenceResponse(s) size is:{len(returned)}\n"
             )
         for request, response in zip(requests, returned, strict=True):
-            if response is None:
+            if response is None or request.rescheduled:
                 responses.append(None)
                 continue
             if not isinstance(response, InferenceResponse):

@@ -199,25 +199,29 @@ class Link:
 
     def control(self, verb: str, model_name: str, **details: Any) -> bool:
         """Load or unload a model, or ask whether it is ready, and wait for the outcome."""
-        number = next(self._numbers)
-        self.pump.post(frames.Control(number, verb, model_name, **details))
-        self.pump.wait(lambda: number in self._outcomes)
-        outcome = self._outcomes.pop(number)
-        if outcome.error:
-            raise TritonModelException(outcome.error)
-        return outcome.value
+        return bool(self._ask(frames.Control(next(self._numbers), verb, model_name, **details)))
 
     def log(self, level: str, message: str) -> None:
         """Write to the server's log."""
         self.pump.post(frames.Log(level, clean(message)))
 
-    def define_metric(
-        self, family: str, description: str, kind: str, labels: dict[str, str], buckets: list[float]
-    ) -> int:
+    def define_family(self, name: str, description: str, kind: str) -> None:
+        """Define a family of metrics."""
+        self._ask(frames.DefineFamily(next(self._numbers), name, description, kind))
+
+    def define_metric(self, family: str, kind: str, labels: dict[str, str], buckets: list[float]) -> int:
         """Define a metric and return its number."""
         number = next(self._numbers)
-        self.pump.post(frames.MetricDefined(number, family, description, kind, labels, buckets))
+        self._ask(frames.DefineMetric(number, family, kind, labels, buckets))
         return number
+
+    def read_metric(self, metric: int) -> float:
+        """Return the value of a counter or gauge."""
+        return float(self._ask(frames.ReadMetric(next(self._numbers), metric)))
+
+    def drop_metric(self, metric: int) -> None:
+        """Note that the model no longer refers to a metric."""
+        self.pump.post(frames.MetricDropped(metric))
 
     def change_metric(self, metric: int, verb: str, value: float) -> None:
         """Report a change; inside an execution it leaves with the next message, at the latest when that returns."""
@@ -238,6 +242,16 @@ class Link:
                 if final:
                     del self._calls[number]
                 pending.deliver(self._decode(response) if response is not None else None, final=final)
+
+    def _ask(self, question: frames.Control | frames.DefineFamily | frames.DefineMetric | frames.ReadMetric) -> float:
+        """Wait for the outcome of a question."""
+        number = question.call
+        self.pump.post(question)
+        self.pump.wait(lambda: number in self._outcomes)
+        outcome = self._outcomes.pop(number)
+        if outcome.error:
+            raise TritonModelException(outcome.error)
+        return outcome.value
 
     def _decode(self, frame: frames.ResponseFrame) -> InferenceResponse:
         if frame.code >= 0:

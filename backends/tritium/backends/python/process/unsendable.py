@@ -48,5 +48,7 @@ def refusal(message: frames.Up, why: str) -> frames.Answer | frames.Outcome | No
             return frames.Answer(call, frames.ResponseFrame([], said, _INTERNAL), final=True)
         case frames.Control(call, verb, model_name):
             return frames.Outcome(call, f"the request to {verb} model {clean(model_name)!r} is wrong, {why}")
+        case frames.DefineFamily(call, name) | frames.DefineMetric(call, name):
+            return frames.Outcome(call, f"metric {clean(name)!r} is wrong, {why}")
         case _:
             return None
