@@ -79,6 +79,10 @@ def test_elements_that_do_not_divide_are_refused(declared, count):
                 "attempt to access JSON non-signed-integer as signed-integer"
             ),
         ),
+        (
+            b'{"text_input": "a", "stream": true, "stream": false, "text_input": "b"}',
+            "[request id: <id_unknown>] input 'stream' already exists in request",
+        ),
         (b"[]", "failed to parse the generate request: attempt to get members for non-object"),
     ],
 )

@@ -91,6 +91,9 @@ class _Process:
                 if not serving:
                     return BAD_CONFIGURATION
             listeners = await listen(self._options, assembly, self._log_settings)
+        except SettingsError as error:
+            self._display.say(f"tritium: {error}")
+            return BAD_CONFIGURATION
         except ListenError as error:
             self._display.say(f"tritium: {explain(error, self._options)}")
             return FAILED
@@ -113,6 +116,7 @@ class _Process:
         finally:
             await self._close(listeners, registry)
             await close_facilities(assembly.facilities)
+            assembly.tracing.close()
 
     async def _unless_stopped(self, loading: "asyncio.Future[None]") -> None:
         stopping = asyncio.ensure_future(self._stop.wait())

@@ -149,8 +149,8 @@ class InferenceRequest:
         return self._timeout
 
     def parameters(self) -> str:
-        """Return the parameters as JSON text, empty where there are none."""
-        return json.dumps(self._parameters) if self._parameters else ""
+        """Return the parameters as JSON text, of an empty object where there are none."""
+        return json.dumps(self._parameters) if self._parameters else "{}"
 
     @property
     def parameter_values(self) -> dict[str, Any]:

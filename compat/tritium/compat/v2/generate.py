@@ -46,6 +46,7 @@ def decode(
     call: InferCall[T] = InferCall()
     if "id" in document:
         call.id = members.text(document, "id")
+    _refuse_repeated(body, inputs)
     reader = _Reader(inputs, tensor, call, most)
     for key, value in document.items():
         if key == _NESTED:
@@ -53,6 +54,17 @@ def decode(
         else:
             reader.read(key, value)
     return call
+
+
+def _refuse_repeated(body: bytes | memoryview, inputs: Mapping[str, object]) -> None:
+    """Refuse an object that gives an input twice, of which a dict holds the last only."""
+    text = bytes(body)
+    if any(text.count(b'"%b"' % name.encode()) > 1 for name in inputs):
+        seen = set()
+        for key in json_text.keys(text):
+            if key in seen and key in inputs:
+                raise Refusal(f"[request id: <id_unknown>] input '{key}' already exists in request")
+            seen.add(key)
 
 
 @dataclass(slots=True)

@@ -45,6 +45,12 @@ def parse(text: bytes | bytearray | memoryview) -> Any:
         return _parse_leniently(bytes(text).split(b"\0", 1)[0].decode(errors="surrogateescape"))
 
 
+def keys(text: bytes) -> list[str]:
+    """Return the keys of an object that `parse` has read, in order, those that come again as well."""
+    pairs: list[tuple[str, Any]] = json.loads(text.decode(errors="surrogateescape"), object_pairs_hook=list)
+    return [key for key, _ in pairs]
+
+
 def _parse_leniently(text: str) -> Any:
     if not text or text.isspace():
         raise _broken("The document is empty.", len(text))
