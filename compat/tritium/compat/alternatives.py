@@ -1,15 +1,42 @@
 """Triton's backends that are not served here: why, and what to do instead. The server and the audit say the same."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """Why models of a backend are not served, and what serves instead."""
+    """Why models of a backend are not served, and what serves instead; `by_onnx`: an ONNX file beside them does."""
 
     because: str
     advice: str
+    by_onnx: bool = False
+
+
+PAGE = "docs/backends.md, Models of other backends"
+"""Where all of this stands for people to read."""
+
+_LIBRARY = re.compile(r"libtriton_(.+)\.so")
+
+
+def way_out(backend: str, files: Collection[str]) -> str:
+    """Say what to do about a model whose backend is not here; `files` are those of its folder and first version."""
+    alternative = ALTERNATIVES.get(backend)
+    if alternative is not None:
+        beside = alternative.by_onnx and "model.onnx" in files
+        advice = f"{alternative.because}; " + (
+            'the model.onnx beside it is served with backend: "onnxruntime", without a platform'
+            if beside
+            else alternative.advice
+        )
+        return f"{advice} ({PAGE})"
+    if any(_LIBRARY.fullmatch(name) for name in files):
+        return (
+            f"a backend built for Triton as a shared library cannot be loaded: move what it does into a python model, "
+            f"or write a backend in Python ({PAGE})"
+        )
+    return ""
 
 
 ALTERNATIVES: Mapping[str, Alternative] = {
@@ -20,17 +47,28 @@ ALTERNATIVES: Mapping[str, Alternative] = {
     "tensorrt": Alternative(
         "a TensorRT plan is bound to one version and GPU and cannot be read here",
         'serve the ONNX file it was built from: backend "onnxruntime", file 1/model.onnx',
+        by_onnx=True,
     ),
     "tensorflow": Alternative(
         "the TensorFlow backend is gone from Triton since 25.03 and is not offered here",
+        'serve it with backend "openvino", default_model_filename "model.savedmodel"; or convert it: '
         "python -m tf2onnx.convert --saved-model 1/model.savedmodel --output 1/model.onnx",
+        by_onnx=True,
     ),
     "dali": Alternative(
         "DALI pipelines need their own C++ backend",
         "run the pipeline in a python model, or do the same steps with Pillow and numpy",
     ),
-    "fil": Alternative(
-        "the FIL backend is C++", "load the forest in a python model with xgboost, lightgbm or treelite"
+    "armnn_tflite": Alternative(
+        "the Arm NN backend is C++ for Arm", 'serve it with backend "openvino", default_model_filename "model.tflite"'
+    ),
+    "paddle": Alternative(
+        "the Paddle backend is C++", 'serve it with backend "openvino", default_model_filename "model.pdmodel"'
+    ),
+    "stateful": Alternative(
+        "the stateful backend is C++",
+        'serve its ONNX model with backend "onnxruntime" and the states in sequence_batching.state',
+        by_onnx=True,
     ),
     "fastertransformer": Alternative(
         "FasterTransformer is archived", 'serve the checkpoint it was built from with backend "vllm"'

@@ -51,6 +51,11 @@ KINDS: tuple[Kind, ...] = (
         verdict=Verdict.SERVES,
         because="OpenVINO runs it on the CPU, in a process of its own (install Tritium with the extra openvino)",
     ),
+    _kind(
+        "fil",
+        verdict=Verdict.SERVES,
+        because="Treelite predicts it on the CPU, in a process of its own (install Tritium with the extra fil)",
+    ),
     _kind("ensemble", verdict=Verdict.SERVES, because="the graph is run step by step, by the same tensor names"),
     _kind("identity", verdict=Verdict.SERVES, because="built in"),
     *(_kind(name, verdict=Verdict.SERVES, because="built in, to try a server with") for name in TRIAL),
@@ -65,7 +70,9 @@ KINDS: tuple[Kind, ...] = (
     _instead("tensorflow", "tensorflow_savedmodel", "tensorflow_graphdef", verdict=Verdict.CONVERT),
     _instead("fastertransformer", verdict=Verdict.CONVERT),
     _instead("dali", verdict=Verdict.UNSUPPORTED),
-    _instead("fil", verdict=Verdict.UNSUPPORTED),
+    _instead("armnn_tflite", verdict=Verdict.CONVERT),
+    _instead("paddle", verdict=Verdict.CONVERT),
+    _instead("stateful", verdict=Verdict.CONVERT),
     _kind(
         "caffe2_netdef",
         "custom",

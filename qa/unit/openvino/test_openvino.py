@@ -38,7 +38,7 @@ def run(model: HostedModel, *rows: int) -> list[np.ndarray | str]:
     for count in rows:
         shape = (count, 3) if count else (3,)
         pair = [Tensor("a", np.full(shape, 2, "f4")), Tensor("b", np.full(shape, 1, "f4"))]
-        requests.append(InferenceRequest(inputs=pair, model_name="m"))
+        requests.append(InferenceRequest(inputs=pair, model_name="m", requested_output_names=[]))
     responses = model.execute(requests)
     return [
         response.error().message() if response.error() else response.output_tensors()[0].as_numpy()

@@ -170,7 +170,7 @@ def test_bfloat16_passes(write, load) -> None:
     io = "data_type: TYPE_BF16 dims: [ 2 ]"
     model = load(script.TritonPythonModel, f'input {{ name: "x" {io} }} output {{ name: "y" {io} }}')
     sent = ReceivedTensor("x", "BF16", (2,), bytearray(b"\xc0\x3f\x00\xc0"))
-    (response,) = model.execute([InferenceRequest(inputs=[sent], model_name="m")])
+    (response,) = model.execute([InferenceRequest(inputs=[sent], model_name="m", requested_output_names=[])])
     (y,) = response.output_tensors()
     assert torch.from_dlpack(y.to_dlpack()).tolist() == [3, -4]
 

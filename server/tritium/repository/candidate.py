@@ -262,7 +262,7 @@ def _check_load(candidate: Candidate, layout: Layout, rules: Rules) -> None:
     config = candidate.config
     if candidate.backend != ENSEMBLE and candidate.backend not in rules.backends:
         where = ("backend",) if ("backend",) in candidate.places.tokens else ("platform",)
-        hint = advice(candidate.backend, rules.backends)
+        hint = advice(candidate.backend, rules.backends, (*layout.files, *layout.first_version_files))
         candidate.find(Finding(where, messages.unknown_backend(candidate.backend), hint, Stage.LOAD))
     complete = candidate.backend not in COMPLETING or not rules.auto_complete
     for finding in check_load(config, rules.gpus, complete=complete):

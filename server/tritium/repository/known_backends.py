@@ -4,7 +4,7 @@ from collections.abc import Collection
 from functools import cache
 from importlib.metadata import entry_points
 
-from tritium.compat.alternatives import ALTERNATIVES
+from tritium.compat.alternatives import way_out
 
 GROUP = "tritium.backends"
 
@@ -20,11 +20,8 @@ def installed_backends() -> frozenset[str]:
     return frozenset(point.name for point in entry_points(group=GROUP))
 
 
-def advice(backend: str, installed: Collection[str]) -> str:
-    """Say how to get a backend, or how to do without it."""
+def advice(backend: str, installed: Collection[str], files: Collection[str] = ()) -> str:
+    """Say how to get a backend, or how to do without it; `files` are those of the model's folder and first version."""
     have = f"installed: {', '.join(sorted(installed))}"
-    if backend in _INSTALL:
-        return f"{_INSTALL[backend]}; {have}"
-    if backend in ALTERNATIVES:
-        return f"{ALTERNATIVES[backend].advice}; {have}"
-    return have
+    way = _INSTALL.get(backend) or way_out(backend, files)
+    return f"{way}; {have}" if way else have

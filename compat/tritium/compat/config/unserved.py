@@ -12,6 +12,8 @@ from tritium.compat.config.problem import Stage
 
 _JOINING_BACKENDS = frozenset({"onnxruntime"})
 """Those that run a batch as one, and make and cut tensors by the shapes in it; others get requests as they are."""
+_STACKING_BACKENDS = frozenset({"fil", "openvino", "pytorch"})
+"""Those that run a batch as one, too, but make no tensors of it: their models would miss an input."""
 _BY_SHAPES: tuple[tuple[Path, str], ...] = (
     (("batch_input",), "batch_input has no effect: backend '{}' gets requests one by one and knows their shapes"),
     (("batch_output",), "batch_output has no effect: backend '{}' answers requests one by one"),
@@ -24,7 +26,10 @@ _IGNORED: tuple[tuple[Path, str], ...] = (
 def check_served(config: Any) -> Iterator[Finding]:
     """Find the fields of a configuration that are not served."""
     for where, what in _BY_SHAPES:
-        if _given(config, where) and config.backend not in _JOINING_BACKENDS:
+        if _given(config, where) and config.backend in _STACKING_BACKENDS:
+            message = f"model '{config.name}': {where[0]} is not served for backend '{config.backend}'"
+            yield Finding(where, message, "export the model to ONNX, for which it is", Stage.LOAD, "Unsupported")
+        elif _given(config, where) and config.backend not in _JOINING_BACKENDS:
             yield Finding(where, what.format(config.backend), "not in this version", Stage.WARNING)
     for where, what in _IGNORED:
         if _given(config, where):
