@@ -391,6 +391,16 @@ async def test_metrics_of_one_name_and_labels_are_one(serve):
     assert list(metrics) == []
 
 
+INCREMENTED = (
+    "Failed to increment metric value: TRITONSERVER_METRIC_KIND_COUNTER can only be incremented "
+    "monotonically by non-negative values."
+)
+DELETED = (
+    "Invalid metric operation as the corresponding 'MetricFamily' has been deleted. The 'MetricFamily' object "
+    "should be deleted AFTER its corresponding 'Metric' objects have been deleted."
+)
+
+
 async def test_metrics_that_cannot_be(serve):
     """Mistakes with metrics are refused where they are made, and say what is wrong."""
     body = """
@@ -419,8 +429,7 @@ raise RuntimeError(" | ".join(said))
         await model.ask([0.0])
     said = caught.value.message.split("RuntimeError: ")[1].split("\n")[0].split(" | ")
     assert said == [
-        "Failed to increment metric value: TRITONSERVER_METRIC_KIND_COUNTER can only be incremented "
-        "monotonically by non-negative values.",
+        INCREMENTED,
         "Failed to set metric value: TRITONSERVER_METRIC_KIND_COUNTER does not support Set",
         "Failed to observe metric value: TRITONSERVER_METRIC_KIND_GAUGE does not support Observe",
         "Failed to create metric. Missing required buckets.",
@@ -428,6 +437,5 @@ raise RuntimeError(" | ".join(said))
         "Failed to create metric. Unexpected buckets found.",
         "Failed to get metric value: TRITONSERVER_METRIC_KIND_HISTOGRAM does not support Value",
         "Error when creating MetricFamily: metric family 'c' is a counter already, and cannot be a gauge too",
-        "Invalid metric operation as the corresponding 'MetricFamily' has been deleted. The 'MetricFamily' object "
-        "should be deleted AFTER its corresponding 'Metric' objects have been deleted.",
+        DELETED,
     ]

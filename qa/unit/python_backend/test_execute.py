@@ -390,7 +390,7 @@ async def test_a_request_is_executed_once_more(serve, tools):
         """
     )
     replies = [SingleReply(asyncio.get_running_loop()) for _ in range(2)]
-    jobs = [Job(model.request([1.0], id=id), reply) for id, reply in zip(("again", "once"), replies, strict=True)]
+    jobs = [Job(model.request([1.0], id=name), reply) for name, reply in zip(("again", "once"), replies, strict=True)]
     await model.start(jobs)
     assert [job.again for job in jobs] == [True, False]
     assert [reply.future.done() for reply in replies] == [False, True]
