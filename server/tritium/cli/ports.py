@@ -1,9 +1,10 @@
 """The ports a server is to open: that no two are the same, and whose it is that cannot be opened."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
-from tritium.cli.options import ServeOptions, SettingsError
+from tritium.cli.options import PREFIX, ServeOptions, SettingsError
 from tritium.compat.config import messages
 from tritium.wire.address import bind
 from tritium.wire.errors import ListenError
@@ -55,6 +56,18 @@ async def check_free(options: ServeOptions) -> None:
         if one.port and not one.shared:
             for opened in await bind(one.host, one.port):
                 opened.close()
+
+
+async def give_up_openai(options: ServeOptions, environment: Mapping[str, str] = os.environ) -> ServeOptions:
+    """Do without the OpenAI port where it is taken and nobody asked for it: two tritonservers share a machine."""
+    asked = {f"{PREFIX}OPENAI", f"{PREFIX}OPENAI_PORT", f"{PREFIX}OPENAI_HOST"} & set(environment)
+    if asked or not options.openai:
+        return options
+    try:
+        await check_free(replace(options, http=False, grpc=False, metrics=False))
+    except ListenError:
+        return replace(options, openai=False)
+    return options
 
 
 def explain(error: ListenError, options: ServeOptions) -> str:

@@ -23,9 +23,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     for note in parsed.notes:
         sys.stderr.write(f"tritonserver: {note}\n")
-    from tritium.cli.run import run  # noqa: PLC0415  (--help must not import the server)
+    import asyncio  # noqa: PLC0415  (--help must not import the server)
 
-    raise SystemExit(run(options))
+    from tritium.cli.ports import give_up_openai  # noqa: PLC0415  (nor this)
+    from tritium.cli.run import run  # noqa: PLC0415  (nor this)
+
+    served = asyncio.run(give_up_openai(options))
+    if served.openai != options.openai:
+        sys.stderr.write(
+            f"tritonserver: port {options.openai_port} is taken: the OpenAI API is not served\n"
+            "  hint: TRITIUM_OPENAI_PORT chooses another port for it, TRITIUM_OPENAI=0 switches it off\n"
+        )
+    raise SystemExit(run(served))
 
 
 def read(arguments: Sequence[str]) -> tuple[ServeOptions, Parsed]:

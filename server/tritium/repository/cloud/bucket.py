@@ -164,6 +164,8 @@ _WHERE = {
 
 def _reason(address: CloudAddress, text: str) -> tuple[str, str]:
     """Say the reason of an error that has no class of its own, and what to do."""
+    if "401 Unauthorized" in text or "403 Forbidden" in text:
+        return "access denied", _WHERE[address.kind]
     if "NoSuchBucket" in text or "ContainerNotFound" in text:
         return f"there is no bucket '{address.bucket}'", "is it spelt right, and in this region?"
     if "metadata" in text or "169.254.169.254" in text or "credential" in text.lower():
