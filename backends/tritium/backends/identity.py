@@ -1,20 +1,33 @@
 """The identity backend: every output is the input of the same index, byte for byte and without a copy.
 
 For trying and testing a server apart from models. `parameters` as in Triton's identity backend: execute_delay_ms,
-instance_wise_delay_multiplier (the delay times the instance's number times this), creation_delay_sec.
+instance_wise_delay_multiplier (the delay times the instance's number times this), creation_delay_sec. As there, the
+output of an optional input that was not given is zeros, responses carry four parameters, and input bytes are counted.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from tritium.backends.contract import BackendHost, InstancePlace, ModelSource
+from tritium.backends.metrics import CustomMetric, CustomMetrics, MetricKind
 from tritium.compat.config.model import ModelConfig, TensorSpec
+from tritium.compat.datatypes import BY_NAME
 from tritium.core.errors import InvalidArgument
 from tritium.core.instance import ExecutionTimes, Job
-from tritium.core.request import InferResponse
+from tritium.core.request import InferRequest, InferResponse, Parameter
 from tritium.core.tensor import Tensor
+
+_COUNTER: Final = "input_byte_size_counter"
+_PARAMETERS: Final[dict[str, Parameter]] = {
+    "param0": "an example string parameter",
+    "param1": 42,
+    "param2": False,
+    "param3": 123.123,
+}
 
 
 class IdentityBackend:
@@ -30,7 +43,7 @@ class IdentityBackend:
         self,
         source: ModelSource,
         place: InstancePlace,
-        host: BackendHost,  # noqa: ARG002  the contract's; an identity model asks nothing of the server
+        host: BackendHost,
     ) -> "IdentityInstance":
         """Make an instance.
 
@@ -44,9 +57,9 @@ class IdentityBackend:
         multiplier = _number(config, "instance_wise_delay_multiplier")
         if multiplier:
             delay_s *= max(1, _ordinal(place.name) * multiplier)
-        instance = IdentityInstance(place.name, config.name, source.version, _pairs(config), delay_s)
-        await asyncio.sleep(_number(config, "creation_delay_sec"))
-        return instance
+        pairs, creation_delay_s = _pairs(config), _number(config, "creation_delay_sec")
+        await asyncio.sleep(creation_delay_s)
+        return IdentityInstance(place.name, source, pairs, delay_s, host.metrics)
 
 
 class IdentityInstance:
@@ -54,13 +67,21 @@ class IdentityInstance:
 
     healthy = True
 
-    def __init__(self, name: str, model: str, version: str, pairs: dict[str, str], delay_s: float) -> None:
+    def __init__(
+        self, name: str, source: ModelSource, pairs: dict[str, str], delay_s: float, metrics: CustomMetrics
+    ) -> None:
+        config = source.config
         self.name = name
         self.depth = 1
-        self._model = model
-        self._version = version
+        self._model = config.name
+        self._version = source.version
+        self._batches = config.batches
         self._pairs = pairs
+        self._optional = [spec for spec in config.inputs.values() if spec.optional]
         self._delay_s = delay_s
+        self._metrics = metrics
+        self._owner = f"identity {id(self)}"
+        self._input_bytes = self._counter()
 
     async def execute(self, jobs: Sequence[Job]) -> ExecutionTimes | None:
         """Answer a batch, after the configured delay."""
@@ -68,18 +89,41 @@ class IdentityInstance:
         if self._delay_s:
             await asyncio.sleep(self._delay_s)
         infer_ns = time.monotonic_ns()
-        pairs = self._pairs
         for job in jobs:
-            outputs = [
-                Tensor(pairs[tensor.name], tensor.datatype, tensor.shape, tensor.data)
-                for tensor in job.request.inputs
-                if tensor.name in pairs
-            ]
-            job.reply.send(InferResponse(self._model, self._version, outputs=outputs), final=True)
+            response = InferResponse(
+                self._model, self._version, outputs=self._outputs(job.request), parameters=dict(_PARAMETERS)
+            )
+            job.reply.send(response, final=True)
         return ExecutionTimes(0, infer_ns - start_ns, time.monotonic_ns() - infer_ns)
 
     async def close(self) -> None:
-        """Hold nothing, free nothing."""
+        """Take the counter back; there is nothing else to free."""
+        self._metrics.disown(self._owner)
+
+    def _outputs(self, request: InferRequest) -> list[Tensor]:
+        pairs, outputs, size_bytes = self._pairs, [], 0
+        for tensor in request.inputs:
+            if tensor.name in pairs:
+                outputs.append(Tensor(pairs[tensor.name], tensor.datatype, tensor.shape, tensor.data))
+                size_bytes += tensor.size_bytes
+        self._input_bytes.value += size_bytes
+        if self._optional:
+            given = {tensor.name for tensor in request.inputs}
+            batch = request.inputs[0].shape[:1] if self._batches and request.inputs else ()
+            outputs += [_zeros(pairs[spec.name], spec, batch) for spec in self._optional if spec.name not in given]
+        return outputs
+
+    def _counter(self) -> CustomMetric:
+        text = "Cumulative input byte size of all requests received by the model"
+        self._metrics.define_family(self._owner, _COUNTER, text, MetricKind.COUNTER)
+        return self._metrics.define(self._owner, _COUNTER, {"model": self._model, "version": self._version})
+
+
+def _zeros(name: str, spec: TensorSpec, batch: tuple[int, ...]) -> Tensor:
+    """Return what the output of an input that was not given is: zeros, or empty strings."""
+    shape = (*batch, *(1 if dim == -1 else dim for dim in _model_shape(spec)))
+    element_bytes = BY_NAME[spec.datatype].size_bytes or 4  # an empty string is the four bytes of its length
+    return Tensor(name, spec.datatype, shape, bytes(math.prod(shape) * element_bytes))
 
 
 def _pairs(config: ModelConfig) -> dict[str, str]:

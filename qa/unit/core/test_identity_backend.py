@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -10,6 +10,7 @@ import pytest
 
 from tritium.backends.contract import BackendHost, InstancePlace, ModelSource
 from tritium.backends.identity import IdentityBackend, IdentityInstance
+from tritium.backends.metrics import CustomMetrics
 from tritium.core.errors import InvalidArgument
 from tritium.core.tensor import Tensor
 from tritium.core.tensor_model import TensorModel
@@ -17,11 +18,11 @@ from tritium.core.tensor_model import TensorModel
 PAIR = """input { name: "INPUT0" data_type: TYPE_STRING dims: -1 }
 output { name: "OUTPUT0" data_type: TYPE_STRING dims: -1 }
 """
-Open = Callable[..., IdentityInstance]
+Open = Callable[..., Awaitable[IdentityInstance]]
 
 
 @pytest.fixture
-def open_instance(fakes: ModuleType) -> Callable[..., object]:
+def open_instance(fakes: ModuleType) -> Open:
     """Return a function that opens one instance of a configuration."""
 
     async def open_(pbtxt: str, name: str = "m_0", kind: str = "CPU") -> IdentityInstance:
@@ -33,15 +34,61 @@ def open_instance(fakes: ModuleType) -> Callable[..., object]:
 
 
 async def test_bytes_come_back_without_a_copy(fakes: ModuleType, open_instance: Open) -> None:
-    """Output n is the very data of input n; inputs that were not given have no output."""
-    pbtxt = PAIR + PAIR.replace("0", "1").replace("dims: -1 }", "dims: -1 optional: true }", 1)
-    model = TensorModel(fakes.config(pbtxt, "m"), "1", [await open_instance(pbtxt)])
+    """Output n is the very data of input n, and the response has the parameters of Triton's backend."""
+    model = TensorModel(fakes.config(PAIR, "m"), "1", [await open_instance(PAIR)])
     data = memoryview(b"\x02\0\0\0hi")
     reply = fakes.Collector()
     model.submit(fakes.request(Tensor("INPUT0", "BYTES", (1,), data)), reply)
-    (output,) = (await reply.one()).outputs
+    response = await reply.one()
+    (output,) = response.outputs
     assert (output.name, output.datatype, output.shape) == ("OUTPUT0", "BYTES", (1,))
     assert output.data is data
+    assert response.parameters == {
+        "param0": "an example string parameter",
+        "param1": 42,
+        "param2": False,
+        "param3": 123.123,
+    }
+
+
+@pytest.mark.parametrize(
+    ("head", "datatype", "shape", "data"),
+    [
+        ("", "TYPE_STRING", (1, 3), bytes(12)),
+        ("", "TYPE_FP64", (1, 3), bytes(24)),
+        ("max_batch_size: 4 ", "TYPE_FP16", (2, 1, 3), bytes(12)),
+    ],
+)
+async def test_what_was_not_given_is_zeros(
+    fakes: ModuleType, open_instance: Open, head: str, datatype: str, shape: tuple[int, ...], data: bytes
+) -> None:
+    """The output of an optional input is zeros of its shape, 1 where that is open, with the request's batch size."""
+    second = PAIR.replace("0", "1").replace("TYPE_STRING", datatype).replace("dims: -1", "dims: [ -1, 3 ]")
+    pbtxt = head + PAIR + second.replace("dims: [ -1, 3 ] }", "dims: [ -1, 3 ] optional: true }", 1)
+    model = TensorModel(fakes.config(pbtxt, "m"), "1", [await open_instance(pbtxt)])
+    given = (2, 0) if head else (0,)
+    reply = fakes.Collector()
+    model.submit(fakes.request(Tensor("INPUT0", "BYTES", given, b"")), reply)
+    _, zeros = (await reply.one()).outputs
+    assert (zeros.name, zeros.shape, zeros.data) == ("OUTPUT1", shape, data)
+
+
+async def test_input_bytes_are_counted(fakes: ModuleType) -> None:
+    """A counter by model and version grows with every request, is shared by its instances, and goes with them."""
+    metrics, backend = CustomMetrics(), IdentityBackend()
+    source = ModelSource(fakes.config(PAIR, "m"), Path(), "1")
+    host = BackendHost(metrics=metrics)
+    instances = [await backend.open(source, InstancePlace(f"m_{n}"), host) for n in range(2)]
+    model = TensorModel(source.config, "1", instances)
+    for _ in range(3):
+        reply = fakes.Collector()
+        model.submit(fakes.request(Tensor("INPUT0", "BYTES", (1,), b"\x02\0\0\0hi")), reply)
+        await reply.one()
+    ((metric),) = list(metrics)
+    assert (metric.family, dict(metric.labels)) == ("input_byte_size_counter", {"model": "m", "version": "1"})
+    assert metric.value == 18
+    await model.close()
+    assert list(metrics) == []
 
 
 async def test_delay_is_per_execution_and_grows_with_the_instance(fakes: ModuleType, open_instance: Open) -> None:

@@ -51,7 +51,7 @@ class OnnxInstance:
         self._run_options = run_options(config)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._scalar_inputs = {port.name for port in graph.inputs.values() if not port.dims}
-        self._scalar_outputs = {name for name in config.outputs if not graph.outputs[name].dims}
+        self._scalar_outputs = {n: spec.dims for n, spec in config.outputs.items() if not graph.outputs[n].dims}
         self._outputs = {name: graph.outputs[name].datatype for name in outputs_made(config)}
         ports = (*graph.inputs.values(), *graph.outputs.values())
         self._by_ort_value = any(port.datatype == "BF16" for port in ports)
@@ -120,7 +120,7 @@ class OnnxInstance:
         """Return each job's outputs."""
         for tensor in outputs:
             if tensor.name in self._scalar_outputs:
-                tensor.shape = (1,)
+                tensor.shape = self._scalar_outputs[tensor.name]
         if not self._batches:
             return [list(outputs)]
         sizes = [job.batch_size for job in jobs]
