@@ -36,7 +36,7 @@ async def test_every_metric_is_documented_and_every_documented_metric_exists() -
     for cached in (False, True):
         proto = model_config_pb2.ModelConfig(name="m")
         proto.response_cache.enable = cached
-        model = TensorModel(from_proto(proto), "1", [], statistics=Statistics(cuts={"idle": 1}))
+        model = TensorModel(from_proto(proto), "1", [], statistics=Statistics(cuts={Reason.IDLE: 1}))
         model.statistics.latencies = config.latencies(model)
         models.append(model)
     sources = [

@@ -12,6 +12,7 @@ from tritium.compat.config.model import from_proto
 from tritium.compat.protobufs import model_config_pb2
 from tritium.core.model import Model
 from tritium.core.request import InferRequest, Reply
+from tritium.core.scheduler.plan import Reason
 from tritium.core.statistics import Duration, Statistics
 from tritium.observe.custom import custom_metrics
 from tritium.observe.machine import Machine, pinned_memory, process
@@ -87,7 +88,7 @@ BUSY = Statistics(
     compute_infer=Duration(10, 3_326_092_689),
     compute_output=Duration(10, 3_401_759),
     failures={"BACKEND": 2},
-    cuts={"full": 4},
+    cuts={Reason.FULL: 4},
 )
 
 EXPECTED = """\

@@ -8,6 +8,7 @@ from tritium.core.clock import Clock
 from tritium.core.errors import InferenceError
 from tritium.core.instance import ExecutionTimes
 from tritium.core.request import InferResponse
+from tritium.core.scheduler.plan import Reason
 from tritium.core.statistics import BatchStatistics, ResponseStatistics, Statistics
 
 
@@ -66,7 +67,7 @@ class Ledger:
         self.statistics.fail.add(request_ns)
         failures[reason] = failures.get(reason, 0) + 1
 
-    def cut(self, because: str) -> None:
+    def cut(self, because: Reason) -> None:
         """Count one batch by why it was cut."""
         cuts = self.statistics.cuts
         cuts[because] = cuts.get(because, 0) + 1

@@ -7,6 +7,8 @@ request pays for nothing but the additions.
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from tritium.core.scheduler.plan import Reason
+
 if TYPE_CHECKING:
     from tritium.core.latencies import Latencies
 
@@ -77,7 +79,11 @@ class Statistics:
     """Failed requests by reason: REJECTED, CANCELED, BACKEND, OTHER."""
     batches: dict[int, BatchStatistics] = field(default_factory=dict)
     responses: dict[int, ResponseStatistics] = field(default_factory=dict)
-    cuts: dict[str, int] = field(default_factory=dict)
-    """Batches of the dynamic batcher by why they were cut: see tritium.core.scheduler.plan.Reason."""
+    cuts: dict[Reason, int] = field(default_factory=dict)
+    """Batches of the dynamic batcher by why they were not larger; what each reason means, its members say.
+
+    Read by metrics (tritium_batch_cut_total) and for the statistics extension. A model that does not batch has
+    none: each of its executions, `execution_count`, is one request for Reason.SINGLE.
+    """
     latencies: "Latencies | None" = None
     """Distributions beside the sums, where the server was asked for them."""
