@@ -4,9 +4,10 @@ Said at start, by `tritium check` and by `dynamo-migrate audit`. What would give
 only costs something is a warning.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from tritium.compat.config.coverage import COVERAGE, Fate
 from tritium.compat.config.finding import Finding, Path
 from tritium.compat.config.problem import Stage
 
@@ -18,9 +19,6 @@ _BY_SHAPES: tuple[tuple[Path, str], ...] = (
     (("batch_input",), "batch_input has no effect: backend '{}' gets requests one by one and knows their shapes"),
     (("batch_output",), "batch_output has no effect: backend '{}' answers requests one by one"),
 )
-_IGNORED: tuple[tuple[Path, str], ...] = (
-    (("model_metrics", "metric_control"), "model_metrics has no effect: histograms have their usual buckets"),
-)
 
 
 def check_served(config: Any) -> Iterator[Finding]:
@@ -31,9 +29,23 @@ def check_served(config: Any) -> Iterator[Finding]:
             yield Finding(where, message, "export the model to ONNX, for which it is", Stage.LOAD, "Unsupported")
         elif _given(config, where) and config.backend not in _JOINING_BACKENDS:
             yield Finding(where, what.format(config.backend), "not in this version", Stage.WARNING)
-    for where, what in _IGNORED:
-        if _given(config, where):
-            yield Finding(where, what, "not in this version", Stage.WARNING)
+    for name, coverage in COVERAGE.items():
+        if coverage.fate is Fate.NOTED:
+            for where in _places(config, name.split(".")):
+                yield Finding(where, f"{name} changes nothing: {coverage.note}", "", Stage.WARNING)
+
+
+def _places(message: Any, names: Sequence[str]) -> Iterator[Path]:
+    """Find where a field is given, in every element of what is repeated above it."""
+    field = message.DESCRIPTOR.fields_by_name[names[0]]
+    value = getattr(message, names[0])
+    if len(names) > 1 and field.is_repeated:
+        for index, element in enumerate(value):
+            yield from ((names[0], index, *rest) for rest in _places(element, names[1:]))
+    elif len(names) > 1:
+        yield from ((names[0], *rest) for rest in _places(value, names[1:]))
+    elif value if field.is_repeated or not field.has_presence else message.HasField(names[0]):
+        yield (names[0],)
 
 
 def _given(message: Any, where: Path) -> bool:
