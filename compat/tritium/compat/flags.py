@@ -115,6 +115,12 @@ FLAGS: tuple[Flag, ...] = (
     _set("metrics-config", "str", "metrics_config", many=True),
     _set("pinned-memory-pool-byte-size", "int", "pinned_memory_bytes"),
     _set("log-file", "str", "log_file"),
+    _set("trace-config", "str", "trace_config", many=True),
+    Flag("trace-file", "str", Fate.SET, "trace_file", note="deprecated: --trace-config triton,file=PATH"),
+    Flag("trace-level", "str", Fate.SET, "trace_level", note="deprecated: --trace-config level=LEVEL", many=True),
+    Flag("trace-rate", "int", Fate.SET, "trace_rate", note="deprecated: --trace-config rate=N"),
+    Flag("trace-count", "int", Fate.SET, "trace_count", note="deprecated: --trace-config count=N"),
+    Flag("trace-log-frequency", "int", Fate.SET, "trace_log_frequency", note="deprecated: triton,log-frequency=N"),
     _set("log-verbose", "int", "log_verbose"),
     _set("log-info", "bool", "log_info"),
     _set("log-warning", "bool", "log_warning"),
@@ -141,8 +147,6 @@ FLAGS: tuple[Flag, ...] = (
     *_refused("bool", "the Vertex AI endpoint", "allow-vertex-ai"),
     *_refused("int", "the Vertex AI endpoint", "vertex-ai-port", "vertex-ai-thread-count"),
     *_refused("str", "the Vertex AI endpoint", "vertex-ai-default-model"),
-    *_refused("str", "tracing", "trace-config", "trace-file", "trace-level"),
-    *_refused("int", "tracing", "trace-rate", "trace-count", "trace-log-frequency"),
 )
 BY_NAME = {flag.name: flag for flag in FLAGS}
 
@@ -231,6 +235,7 @@ def _settle(parsed: Parsed) -> Parsed:
     if settings.pop("strict_model_config", False):
         settings["auto_complete"] = False
     _settle_cache(parsed)
+    _settle_traces(parsed)
     _settle_tls(parsed)
     return parsed
 
@@ -252,6 +257,33 @@ def _settle_tls(parsed: Parsed) -> None:
         if settings.pop(setting, ""):
             wanted = "--grpc-use-ssl-mutual=true" if encrypted or setting == "grpc_client_ca" else "--grpc-use-ssl=true"
             parsed.notes.append(f"--{flag} changes nothing: it takes {wanted}")
+
+
+_OLD_TRACE_FLAGS = {
+    "trace_file": ("triton,file=", "<filepath>"),
+    "trace_level": ("level=", "<OFF|TIMESTAMPS|TENSORS>"),
+    "trace_rate": ("rate=", "<rate value>"),
+    "trace_count": ("count=", "<count value>"),
+    "trace_log_frequency": ("triton,log-frequency=", "<log frequency value>"),
+}
+
+
+def _settle_traces(parsed: Parsed) -> None:
+    """Turn the old flags of tracing into --trace-config, which wins where both are given."""
+    old = []
+    for setting, (prefix, value_name) in _OLD_TRACE_FLAGS.items():
+        if setting not in parsed.settings:
+            continue
+        value = parsed.settings.pop(setting)
+        parsed.notes.append(
+            f"Warning: '--{setting.replace('_', '-')}' has been deprecated and will be removed in future releases. "
+            f"Please use '--trace-config {prefix}{value_name} instead."
+        )
+        old += [f"{prefix}{one}" for one in (value if isinstance(value, list) else [value])]
+    if old:
+        given = parsed.settings.get("trace_config", [])
+        assert isinstance(given, list)
+        parsed.settings["trace_config"] = old + given
 
 
 def _settle_cache(parsed: Parsed) -> None:

@@ -11,7 +11,7 @@ from tritium.backends.contract import BackendHost
 from tritium.backends.metrics import CustomMetrics
 from tritium.cli import grpc_port, http_port
 from tritium.cli.facilities import facilities_of
-from tritium.cli.observability import metrics_config, server_metrics
+from tritium.cli.observability import metrics_config, server_metrics, tracing
 from tritium.cli.options import ServeOptions, SettingsError
 from tritium.cluster.fleet import Fleet
 from tritium.cluster.local import start_fleet
@@ -23,6 +23,7 @@ from tritium.core.log_settings import LogSettingsBook, LogSettingsControl
 from tritium.core.model import State
 from tritium.core.regions import NoRegions
 from tritium.core.serving import ServerState
+from tritium.core.trace_settings import TraceSettingsBook
 from tritium.llm.loader import LanguageLoader
 from tritium.llm.model import LanguageModel
 from tritium.llm.models import CatalogModels
@@ -53,6 +54,7 @@ class Assembly:
     registry: Registry
     metrics: CustomMetrics
     metrics_config: MetricsConfig
+    tracing: TraceSettingsBook
     facilities: Facilities
 
 
@@ -94,7 +96,7 @@ def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> A
         on_model(event)
 
     registry = Registry(_registry_settings(options), loaders, tell, facilities.store)
-    return Assembly(registry, metrics, config, facilities)
+    return Assembly(registry, metrics, config, tracing(options), facilities)
 
 
 async def listen(
@@ -113,6 +115,7 @@ async def listen(
         labels=registry.labels,
         max_input_bytes=options.http_body_bytes,
         log_settings=log_settings or LogSettingsBook(),
+        trace_settings=assembly.tracing,
         regions=RegionRegistry() if options.client_shm else NoRegions(),
     )
     limits = HttpLimits(body_bytes=options.http_body_bytes)

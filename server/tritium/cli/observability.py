@@ -1,15 +1,19 @@
-"""What a server tells about itself, put together from the options: its log and its metrics."""
+"""What a server tells about itself, put together from the options: its log, its traces and its metrics."""
 
+import os
 from collections.abc import Callable, Sequence
 
 from tritium.cli.options import ServeOptions, SettingsError
+from tritium.compat.trace_config import TraceConfig, TraceConfigError, read_trace_config
 from tritium.core.errors import InvalidArgument
 from tritium.core.log_settings import LogSettings
 from tritium.core.model import Model
+from tritium.core.trace_settings import OPENTELEMETRY, TraceSettings, TraceSettingsBook, TraceSink
 from tritium.observe.distributions import MetricsConfig, latency_distributions, read_metrics_config
 from tritium.observe.machine import Machine, pinned_memory, process
 from tritium.observe.models import model_metrics
 from tritium.observe.samples import MetricSource
+from tritium.observe.trace_file import TraceFiles
 
 _LEVELS = ("error", "warning", "info", "debug")
 
@@ -25,6 +29,33 @@ def settings_of_log(options: ServeOptions) -> LogSettings:
         verbose_level=max(options.log_verbose, int(options.log_level == "debug")),
         format=options.log_format,
     )
+
+
+def tracing(options: ServeOptions) -> TraceSettingsBook:
+    """Return the trace settings to begin with, and where traces go: files, or an OpenTelemetry collector.
+
+    Raises:
+        SettingsError: --trace-config cannot be read; OpenTelemetry is not installed.
+    """
+    try:
+        config = read_trace_config(options.trace_config, os.environ)
+    except TraceConfigError as error:
+        raise SettingsError(str(error)) from None
+    settings = TraceSettings(
+        config.level, config.rate, config.count, config.log_frequency, config.file, config.mode, config.options
+    )
+    return TraceSettingsBook(settings, _spans(config) if config.mode == OPENTELEMETRY else TraceFiles())
+
+
+def _spans(config: TraceConfig) -> TraceSink:
+    # Only who sends spans pays for importing what sends them, or needs to have it.
+    try:
+        from tritium.observe.trace_spans import TraceSpans  # noqa: PLC0415
+    except ImportError as error:
+        raise SettingsError(
+            f"--trace-config mode=opentelemetry: {error}\n  hint: pip install 'tritium[otel]'"
+        ) from None
+    return TraceSpans(config.options)
 
 
 def metrics_config(options: ServeOptions) -> MetricsConfig:

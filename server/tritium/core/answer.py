@@ -64,10 +64,15 @@ class Answer:
         self._error: InferenceError | None = None
         self._final = False
         self._times: ExecutionTimes | None = None
+        if request.trace is not None:
+            request.trace.start(desk.name, desk.version, request.id, queued_ns)
+            request.trace.enqueue(request.inputs, queued_ns)
 
     def starting(self, now_ns: int) -> None:
         """Take note that the request leaves the queue."""
         self._started_ns = self._last_ns = now_ns
+        if self._request.trace is not None:
+            self._request.trace.see("TENSOR_BACKEND_INPUT", self._request.inputs)
 
     def send(self, response: InferResponse | InferenceError | None, *, final: bool) -> None:
         """Deliver one response; what an instance says after its final one is not heard."""
@@ -95,8 +100,11 @@ class Answer:
     def refuse(self, error: InferenceError) -> None:
         """Answer a request that never ran."""
         self._final = True
-        self._desk.ledger.failure(error.reason, self._desk.clock.now_ns() - self._queued_ns)
+        now_ns = self._desk.clock.now_ns()
+        self._desk.ledger.failure(error.reason, now_ns - self._queued_ns)
         self.reply.send(error, final=True)
+        if self._request.trace is not None:
+            self._request.trace.end(now_ns)
 
     def _complete(self, response: InferResponse) -> None:
         request, desk = self._request, self._desk
@@ -110,6 +118,8 @@ class Answer:
             response.outputs = [tensor for tensor in response.outputs if tensor.name in wanted]
         if desk.reshape.changes_outputs:
             response.outputs = desk.reshape.outputs(response.outputs)
+        if request.trace is not None:
+            request.trace.see("TENSOR_BACKEND_OUTPUT", response.outputs)
 
     def _count_response(self, response: InferResponse | InferenceError | None) -> None:
         now_ns = self._desk.clock.now_ns()
@@ -121,7 +131,8 @@ class Answer:
 
     def _settle(self, times: ExecutionTimes) -> None:
         request, ledger = self._request, self._desk.ledger
-        request_ns = self._desk.clock.now_ns() - self._queued_ns
+        now_ns = self._desk.clock.now_ns()
+        request_ns = now_ns - self._queued_ns
         queue_ns = self._started_ns - self._queued_ns
         if self._error is None:
             ledger.success(self._batch_size, request_ns, queue_ns, times)
@@ -130,3 +141,7 @@ class Answer:
             ledger.failure("CANCELED" if self._error.reason == "CANCELED" else "BACKEND", request_ns)
         if request.measured is not None:
             request.measured(Spans(queue_ns, times.input_ns, times.infer_ns, times.output_ns))
+        if request.trace is not None:
+            if times is not _NOTHING_RAN:
+                request.trace.execute(self._started_ns, times)
+            request.trace.end(now_ns)

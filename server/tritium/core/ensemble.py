@@ -19,6 +19,7 @@ from tritium.core.ledger import Ledger
 from tritium.core.model import Model
 from tritium.core.request import InferRequest, Reply, Spans
 from tritium.core.statistics import Statistics
+from tritium.core.trace import TracedRequest
 
 Resolve = Callable[[str, str], Model]
 """Finds a model by name and version ("" is the newest); raises InferenceError where there is none to serve."""
@@ -87,6 +88,8 @@ class EnsembleModel(Model):
             tuple(index for index, member in enumerate(members) if member.decoupled),
         )
         account = _Account(self._ledger, self._clock, batch_size, self._end)
+        if request.trace is not None:
+            account.trace(request.trace, self.name, self.version, request)
         self._running += 1
         EnsembleRun(
             self.config,
@@ -134,6 +137,13 @@ class _Account:
         self._started_ns = clock.now_ns()
         self._times = ExecutionTimes(0, 0, 0)
         self._succeeded: bool | None = None
+        self._traced: TracedRequest | None = None
+
+    def trace(self, traced: TracedRequest, name: str, version: str, request: InferRequest) -> None:
+        """Note the beginning, and later the end, in the trace of the request."""
+        self._traced = traced
+        traced.start(name, version, request.id, self._started_ns)
+        traced.enqueue(request.inputs, self._started_ns)
 
     def add(self, spans: Spans) -> None:
         """Take note of how long a member took."""
@@ -158,4 +168,6 @@ class _Account:
             self._ledger.execution(self._batch_size, self._times)
         else:
             self._ledger.failure(error.reason, took_ns)
+        if self._traced is not None:
+            self._traced.end(self._clock.now_ns())
         self._end()

@@ -192,6 +192,7 @@ class EnsembleRun:
             request.timeout_us,
             request.arrival_ns,
             measured=self._measured,
+            trace=request.trace and request.trace.child(),
         )
         return _Call(self, step, iteration, inner, batch_size)
 
@@ -210,6 +211,8 @@ class EnsembleRun:
             response.parameters["sequence_id"] = value.sequence.correlation_id
             response.parameters["sequence_start"] = value.sequence.start
             response.parameters["sequence_end"] = value.sequence.end
+        if self._request.trace is not None:
+            self._request.trace.see("TENSOR_BACKEND_OUTPUT", response.outputs)
         return response
 
     def _flush(self) -> None:

@@ -7,10 +7,13 @@ A request is answered through its `Reply`: once for an ordinary model, any numbe
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tritium.core.errors import InferenceError
 from tritium.core.tensor import Tensor
+
+if TYPE_CHECKING:
+    from tritium.core.trace import TracedRequest
 
 Parameter = str | int | float | bool
 
@@ -53,7 +56,7 @@ class InferRequest:
     `cancel()` may come from any layer at any time; `on_cancel` callbacks run once, at once when already cancelled.
     An instance may set `output_began_ns` when it begins to make the outputs of its next response, to have that time
     counted apart. `measured`, where set, is called once when a tensor model has run the request; that may be after
-    its last response.
+    its last response. `trace` is where its moments are noted, if it is traced.
     """
 
     model_name: str
@@ -69,6 +72,7 @@ class InferRequest:
     cancelled: bool = False
     output_began_ns: int = 0
     measured: Callable[[Spans], None] | None = None
+    trace: "TracedRequest | None" = None
     _watchers: list[Callable[[], None]] | None = None
 
     @property

@@ -100,6 +100,8 @@ class TensorModel(Model):
         except InvalidArgument as error:
             # A wrong request is no failure of the model, wherever that is found out.
             reply.send(error.with_traceback(None), final=True)
+            if request.trace is not None:
+                request.trace.end(now_ns)
         except InferenceError as error:
             answer.refuse(error.with_traceback(None))
         else:

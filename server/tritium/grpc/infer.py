@@ -13,6 +13,7 @@ from tritium.core.replies import SingleReply
 from tritium.core.request import InferResponse
 from tritium.core.serving import chosen_outputs, request_of
 from tritium.core.tensor import Buffer, Tensor
+from tritium.core.visit import GRPC, Visit, begin_visit
 from tritium.grpc.front import Front
 from tritium.grpc.message import parse_infer
 from tritium.wire.grpc import Call, Reply
@@ -24,9 +25,22 @@ async def model_infer(message: bytes | memoryview, call: Call, front: Front) -> 
     model = front.server.catalog.model(request.model_name, version.check(request.model_version))
     if model.decoupled:
         raise Unsupported("ModelInfer RPC doesn't support models with decoupled transaction policy")
-    decoded = decode(request, raws, call, front)
-    response = await _run(call, model, decoded)
+    visit = visit_of(call, front, model) if front.server.trace_settings.on else None
+    try:
+        decoded = decode(request, raws, call, front)
+        response = await _run(call, model, decoded, visit)
+    except BaseException:
+        if visit is not None:
+            visit.close()
+        raise
     return encode(front, model, decoded, response)
+
+
+def visit_of(call: Call, front: Front, model: Model) -> Visit | None:
+    """Return the request's part in a trace, if it is to be traced."""
+    headers = {name: value for name, value in call.metadata if name in (b"traceparent", b"tracestate")}
+    parent, state = headers.get(b"traceparent", b""), headers.get(b"tracestate", b"")
+    return begin_visit(front.server.trace_settings, model.name, GRPC, parent, state)
 
 
 def decode(request: Any, raws: Sequence[memoryview], call: Call, front: Front) -> InferCall[Tensor]:
@@ -37,12 +51,12 @@ def decode(request: Any, raws: Sequence[memoryview], call: Call, front: Front) -
     return decoded
 
 
-async def _run(call: Call, model: Model, decoded: InferCall[Tensor]) -> InferResponse:
+async def _run(call: Call, model: Model, decoded: InferCall[Tensor], visit: Visit | None) -> InferResponse:
     """Submit the call and wait for its one response; a client that cancels, or runs out of time, cancels it."""
     inference = request_of(decoded, model)
     reply = SingleReply(asyncio.get_running_loop())
     call.on_cancel(inference.cancel)
-    model.submit(inference, reply)
+    model.submit(inference, reply if visit is None else visit.watch(inference, reply))
     return await reply
 
 

@@ -10,6 +10,7 @@ from tritium.core.replies import SingleReply
 from tritium.core.request import InferResponse
 from tritium.core.serving import chosen_outputs, full_shape, request_of
 from tritium.core.tensor import Tensor
+from tritium.core.visit import HTTP, Visit, begin_visit
 from tritium.http import answer, compression, forwarding
 from tritium.http.front import Front
 from tritium.http.target import Target
@@ -27,12 +28,17 @@ async def infer(request: Request, front: Front, target: Target) -> Response:
             "HTTP end point doesn't support models with decoupled transaction policy",
             hint=f"POST /v2/models/{model.name}/generate_stream, or use gRPC's ModelStreamInfer",
         )
+    visit = visit_of(request, front, model) if front.server.trace_settings.on else None
     try:
         body = await unpacked(request, front)
-    except compression.UnknownEncoding as problem:
-        return answer.error(problem, (_ENCODINGS,))
-    call = decode(request, front, model, body)
-    response = await run(request, model, call)
+        call = decode(request, front, model, body)
+        response = await run(request, model, call, visit)
+    except BaseException as problem:
+        if visit is not None:
+            visit.close()
+        if isinstance(problem, compression.UnknownEncoding):
+            return answer.error(problem, (_ENCODINGS,))
+        raise
     return await encode(request, front, model, call, response)
 
 
@@ -57,12 +63,18 @@ def decode(request: Request, front: Front, model: Model, body: bytes | memoryvie
     return call
 
 
-async def run(request: Request, model: Model, call: InferCall[Tensor]) -> InferResponse:
+def visit_of(request: Request, front: Front, model: Model) -> Visit | None:
+    """Return the request's part in a trace, if it is to be traced."""
+    parent, state = request.header(b"traceparent"), request.header(b"tracestate")
+    return begin_visit(front.server.trace_settings, model.name, HTTP, parent, state)
+
+
+async def run(request: Request, model: Model, call: InferCall[Tensor], visit: Visit | None = None) -> InferResponse:
     """Submit the call and wait for its one response; a client that leaves cancels it."""
     inference = request_of(call, model)
     reply = SingleReply(asyncio.get_running_loop())
     request.on_disconnect(inference.cancel)
-    model.submit(inference, reply)
+    model.submit(inference, reply if visit is None else visit.watch(inference, reply))
     return await reply
 
 

@@ -15,6 +15,7 @@ from tritium.core.cache.key import KeyMaker
 from tritium.core.cache.store import Insertion, Store
 from tritium.core.clock import SYSTEM_CLOCK, Clock
 from tritium.core.errors import InferenceError
+from tritium.core.ledger import Ledger
 from tritium.core.model import Model
 from tritium.core.request import InferRequest, InferResponse, Reply
 from tritium.core.scheduler.order import Turnstile
@@ -35,6 +36,7 @@ class CachedModel(Model):
         self.version = model.version
         self.config = model.config
         self.statistics = model.statistics
+        self._ledger = Ledger(model.statistics, clock, decoupled=model.config.decoupled)
         self._model = model
         self._store = store
         self._clock = clock
@@ -67,8 +69,13 @@ class CachedModel(Model):
             if entry is None:
                 self._model.submit(request, _Keeping(self, key, reply, took_ns))
             else:
-                self._count_hit(looked_ns - arrived_ns, took_ns)
+                queue_ns = looked_ns - arrived_ns
+                self._ledger.cache_hit(queue_ns + took_ns, queue_ns, took_ns)
                 reply.send(entry.response(self.name, self.version, request.id), final=True)
+                if request.trace is not None:
+                    request.trace.start(self.name, self.version, request.id, arrived_ns)
+                    request.trace.enqueue(request.inputs, arrived_ns)
+                    request.trace.end(looked_ns + took_ns)
 
         self._store.lookup(key, found)
 
@@ -81,14 +88,7 @@ class CachedModel(Model):
         began_ns = self._clock.now_ns()
         if self._store.insert(key, entry_of(response)) is Insertion.PRESENT:
             return
-        miss_ns = lookup_ns + self._clock.now_ns() - began_ns
-        self.statistics.cache_miss.add(miss_ns)
-        self.statistics.success.ns += miss_ns
-
-    def _count_hit(self, queue_ns: int, took_ns: int) -> None:
-        self.statistics.success.add(queue_ns + took_ns)
-        self.statistics.queue.add(queue_ns)
-        self.statistics.cache_hit.add(took_ns)
+        self._ledger.cache_miss(lookup_ns + self._clock.now_ns() - began_ns)
 
 
 class _Keeping:
