@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tritium.core import replies
-from tritium.core.errors import ModelFailed, Unsupported
+from tritium.core.errors import Internal, ModelFailed
 from tritium.core.replies import SingleReply, StreamReply
 from tritium.core.request import InferResponse
 from tritium.core.scheduler.order import Turnstile
@@ -62,12 +62,12 @@ async def test_single_reply_is_awaited_in_a_task_and_without_one() -> None:
 
 @pytest.mark.parametrize("responses", [[], [ONE, TWO]])
 async def test_single_reply_takes_exactly_one(responses: list[InferResponse]) -> None:
-    """No response, or two, is an error of the model's kind."""
+    """No response, or two, is an error that says how many there were."""
     reply = SingleReply(asyncio.get_running_loop())
     for response in responses:
         reply.send(response, final=False)
     reply.send(None, final=True)
-    with pytest.raises(Unsupported):
+    with pytest.raises(Internal, match=f"expected a single response, got {len(responses)}"):
         await reply.future
 
 

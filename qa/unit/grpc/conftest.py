@@ -33,19 +33,25 @@ async def house(houses):
     await made.close()
 
 
+@pytest.fixture
+async def listeners():
+    """The open ports, closed behind the test."""
+    opened = []
+    yield opened
+    for listener in opened:
+        await listener.close(grace_s=1)
+
+
 @pytest.fixture(params=[listen_grpc, listen_grpcio], ids=["own", "grpcio"])
-async def serve(request, house, houses):
+async def serve(request, house, houses, listeners):
     """Open a real gRPC port over the house of models, on either transport, with the options given."""
-    listeners = []
 
     async def start(state=(), **rules):
         server = ServerState(house, name="triton", version="2.51.0", labels=houses.labels, **dict(state))
         listeners.append(await request.param(methods(Front(server, **rules)), host="127.0.0.1", port=0))
         return listeners[-1].port
 
-    yield start
-    for listener in listeners:
-        await listener.close(grace_s=1)
+    return start
 
 
 @pytest.fixture

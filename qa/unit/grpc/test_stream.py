@@ -171,3 +171,28 @@ async def test_a_client_that_does_not_read_is_given_up(stub, monkeypatch):
         await answers(stub, repeat(60_000))
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "the client reads too slowly" in raised.value.details()
+
+
+@pytest.mark.parametrize(("count", "numbers"), [(1, [0]), (4, [0]), (0, [])])
+async def test_a_model_that_is_not_decoupled_has_one_response(stub, count, numbers):
+    """Of what such a model sends beyond it, nothing is passed on."""
+    request = repeat(count)
+    request.model_name = "several"
+    items = await answers(stub, request)
+    assert [int.from_bytes(item.infer_response.raw_output_contents[0], "little") for item in items] == numbers
+
+
+async def test_a_stream_takes_nothing_new_from_a_server_that_leaves(stub, watched, listeners):
+    """What comes once the shutdown has begun is refused as an item; what came before may end."""
+    submitted, _ = watched("patient_stream")
+    call = stub.ModelStreamInfer()
+    await call.write(patient())
+    await asyncio.wait_for(submitted.wait(), 5)
+    leaving = asyncio.ensure_future(listeners[0].close(grace_s=5))
+    await asyncio.sleep(0)
+    await call.write(add_sub(request_id="late"))
+    item = await asyncio.wait_for(call.read(), 5)
+    assert item.error_message == "GRPC server is shutting down and has stopped accepting new requests."
+    assert item.infer_response.id == "late"
+    call.cancel()
+    await asyncio.wait_for(leaving, 5)

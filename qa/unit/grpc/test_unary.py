@@ -129,6 +129,14 @@ async def test_a_models_error_code_is_the_status(stub, number, code):
     assert (await refused(stub.ModelInfer(add_sub("coded", raw=raw))))[0] is CODE[code]
 
 
+@pytest.mark.parametrize("count", [0, 2])
+async def test_a_call_takes_one_response(stub, count):
+    """A model that is not decoupled and yet sends none, or more than one, fails the call."""
+    request = pb.ModelInferRequest(model_name="several", raw_input_contents=[count.to_bytes(4, "little")])
+    request.inputs.add(name="COUNT", datatype="INT32", shape=[1])
+    assert await refused(stub.ModelInfer(request)) == (CODE.INTERNAL, f"expected a single response, got {count}")
+
+
 async def test_bytes_that_are_no_message(channel):
     """INTERNAL, as in Triton."""
     call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")

@@ -141,6 +141,7 @@ MODELS = {
         "model_transaction_policy { decoupled: true }" + ONE.format(kind="TYPE_FP32", dims=-1),
     ),
     "repeat": (repeat, REPEAT),
+    "several": (repeat, REPEAT.replace("decoupled: true", "decoupled: false")),
     "words": (words, WORDS),
 }
 VERSIONS = {"add_sub_16": ("1", "3")}
@@ -210,7 +211,9 @@ class House:
         config = configuration(name)
         datatypes = {spec.name: spec.datatype for spec in config.outputs.values()}
         self.loaded[name] = {
-            version: TensorModel(config, version, [Computing(f"{name}_0_0", function, datatypes, config.decoupled)])
+            version: TensorModel(
+                config, version, [Computing(f"{name}_0_0", function, datatypes, function is repeat or config.decoupled)]
+            )
             for version in VERSIONS.get(name, ("1",))
         }
 

@@ -74,9 +74,9 @@ async def test_a_raw_body_is_the_one_input(client):
     assert answer.content[size:] == FOUR
 
 
-async def test_outputs_come_in_the_models_order_and_once(client):
-    """Neither the order nor the number of times an output is named matters."""
-    wanted = [{"name": "OUTPUT1"}, {"name": "OUTPUT0"}, {"name": "OUTPUT0"}]
+async def test_outputs_come_in_the_models_order(client):
+    """The order in which they are named does not matter."""
+    wanted = [{"name": "OUTPUT1"}, {"name": "OUTPUT0"}]
     answer = await infer(client, "add_sub", BOTH | {"outputs": wanted})
     assert [output["name"] for output in answer.json()["outputs"]] == ["OUTPUT0", "OUTPUT1"]
 

@@ -3,10 +3,10 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import Callable, Generator
 from typing import Any, Final
 
-from tritium.core.errors import InferenceError, Overloaded, Unsupported
+from tritium.core.errors import InferenceError, Internal, Overloaded
 from tritium.core.request import InferResponse
 
 UNREAD_BYTES: Final = 64 << 20
@@ -19,18 +19,19 @@ ITEM_BYTES: Final = 1024
 
 
 class SingleReply:
-    """A reply that is one response: await it, or its `future`. More than one response is the caller's to refuse.
+    """A reply that is one response: await it, or its `future`. None, or more than one, is an error in Triton's words.
 
     Awaited outside of a task it yields itself: whoever drives the coroutine is called back by `on_ready`.
     """
 
-    __slots__ = ("_future", "_loop", "_on_ready", "_outcome", "_response", "_settled")
+    __slots__ = ("_count", "_future", "_loop", "_on_ready", "_outcome", "_response", "_settled")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._future: asyncio.Future[InferResponse] | None = None
         self._on_ready: Callable[[], None] | None = None
         self._response: InferResponse | None = None
+        self._count = 0
         self._outcome: InferResponse | InferenceError | None = None
         self._settled = False
 
@@ -42,14 +43,12 @@ class SingleReply:
             self._settle(response)
             return
         if response is not None:
-            if self._response is not None:
-                self._settle(Unsupported("the model produced more than one response to a request that takes one"))
-                return
+            self._count += 1
             self._response = response
         if not final:
             return
-        if self._response is None:
-            self._settle(Unsupported("the model produced no response to a request that takes one"))
+        if self._response is None or self._count > 1:
+            self._settle(Internal(f"expected a single response, got {self._count}"))
         else:
             self._settle(self._response)
 
@@ -168,17 +167,20 @@ class StreamReply:
         first = self._items[0] if self._final and len(self._items) == 1 else None
         return first if isinstance(first, InferenceError) else None
 
-    async def __aiter__(self) -> AsyncIterator[InferResponse | InferenceError]:
-        """Yield responses until the final one has been yielded."""
-        while True:
-            while self._items:
-                item = self._items.popleft()
-                self._unread_bytes -= _size(item)
-                yield item
+    def __aiter__(self) -> "StreamReply":
+        """Iterate until the final response has been taken."""
+        return self
+
+    async def __anext__(self) -> InferResponse | InferenceError:
+        """Return the next response, when there is one."""
+        while not self._items:
             if self._final:
-                return
+                raise StopAsyncIteration
             self._wake.clear()
             await self._wake.wait()
+        item = self._items.popleft()
+        self._unread_bytes -= _size(item)
+        return item
 
     def _stall(self, error: Overloaded) -> None:
         self._items.clear()

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from tritium.compat.v2 import grpc_response, version
 from tritium.compat.v2.call import InferCall
 from tritium.compat.v2.refusal import Refusal
-from tritium.core.errors import InferenceError, Overloaded
+from tritium.core.errors import InferenceError, Overloaded, Unavailable
 from tritium.core.model import Model
 from tritium.core.replies import Backlog
 from tritium.core.request import InferRequest, InferResponse
@@ -77,6 +77,8 @@ class InferStream:
         self._ordered.append(turn)
         self._idle.clear()
         try:
+            if self.call.server_leaves:
+                raise Unavailable("GRPC server is shutting down and has stopped accepting new requests.")
             model = self.front.server.catalog.model(request.model_name, version.check(request.model_version))
             if model.decoupled:
                 turn.ordered = False
@@ -98,7 +100,7 @@ class InferStream:
     def flush(self) -> None:
         """Send the responses whose turn it is."""
         while self._ordered and self._ordered[0].answered:
-            for item in self._ordered.popleft().items:
+            if item := self._ordered.popleft().item:
                 self.write(item)
 
     def fail(self, error: InferenceError) -> bool:
@@ -130,7 +132,7 @@ class Turn:
         self.ordered = True
         """Whether it waits for the requests before it; not so once its model is known to be decoupled."""
         self.answered = False
-        self.items: list[bytes] = []
+        self.item = b""
         """What waits."""
         self._stream = stream
         self._model_name = model_name
@@ -159,10 +161,13 @@ class Turn:
         self.send(error_of(problem) if isinstance(problem, Refusal) else problem, final=True)
 
     def send(self, response: InferResponse | InferenceError | None, *, final: bool) -> None:
-        """Write one response, or keep it until the earlier requests are answered."""
-        item = self._item(response, final=final)
-        if item and self.ordered:
-            self.items.append(item)
+        """Write one response, or keep it until the earlier requests are answered.
+
+        Of a model that is not decoupled the first response is the only one, as in Triton.
+        """
+        item = b"" if self.ordered and self.item else self._item(response, final=final)
+        if self.ordered:
+            self.item = item or self.item
         elif item:
             self._stream.write(item)
         if final:

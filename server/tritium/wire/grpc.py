@@ -42,6 +42,11 @@ class Call(Protocol):
         ...
 
     @property
+    def server_leaves(self) -> bool:
+        """Tell whether the server is shutting down: what is under way is finished, what is new should be refused."""
+        ...
+
+    @property
     def unsent_bytes(self) -> int:
         """Return how much of what was written waits for the client."""
         ...

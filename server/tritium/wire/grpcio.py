@@ -38,10 +38,11 @@ log = structlog.get_logger("tritium.wire")
 class GrpcioListener:
     """A Listener on grpcio's server."""
 
-    def __init__(self, server: grpc.aio.Server, host: str, port: int) -> None:
+    def __init__(self, server: grpc.aio.Server, leaving: asyncio.Event, host: str, port: int) -> None:
         self.host = host
         self.port = port
         self._server = server
+        self._leaving = leaving
 
     @classmethod
     async def start(
@@ -58,8 +59,9 @@ class GrpcioListener:
         port = sockets[0].getsockname()[1]
         for sock in sockets:
             sock.close()
+        leaving = asyncio.Event()
         server = grpc.aio.server(
-            handlers=(_Table(methods),),
+            handlers=(_Table(methods, leaving),),
             # Its asyncio server cannot compress by method, so here the small answers are compressed as well.
             compression=_COMPRESSION[methods.effort] if methods.compressed else None,
             options=(
@@ -77,10 +79,11 @@ class GrpcioListener:
         else:
             server.add_secure_port(address, _credentials(tls))
         await server.start()
-        return cls(server, host, port)
+        return cls(server, leaving, host, port)
 
     async def close(self, grace_s: float) -> None:
         """Stop accepting, let calls in flight finish for up to `grace_s` seconds, then end what is left."""
+        self._leaving.set()
         await self._server.stop(grace_s)
 
 
@@ -104,23 +107,26 @@ def _channel_arguments(keepalive: Keepalive) -> Iterator[tuple[str, int]]:
 class _Table(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types
     """Finds the handler of a method by its path."""
 
-    def __init__(self, methods: Methods) -> None:
+    def __init__(self, methods: Methods, leaving: asyncio.Event) -> None:
+        self._leaving = leaving
         self._methods: dict[str, grpc.RpcMethodHandler] = {}
         for path, unary in methods.unary.items():
-            self._methods[path] = grpc.unary_unary_rpc_method_handler(_unary(path, unary))
+            self._methods[path] = grpc.unary_unary_rpc_method_handler(_unary(path, unary, leaving))
         for path, bidi in methods.bidi.items():
-            self._methods[path] = grpc.stream_stream_rpc_method_handler(_bidi(path, bidi))
+            self._methods[path] = grpc.stream_stream_rpc_method_handler(_bidi(path, bidi, leaving))
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         """Return the handler; an unknown method gets one that says so."""
         path: str = handler_call_details.method
-        return self._methods.get(path) or grpc.stream_stream_rpc_method_handler(_bidi(path, _unimplemented))
+        unknown = _bidi(path, _unimplemented, self._leaving)
+        return self._methods.get(path) or grpc.stream_stream_rpc_method_handler(unknown)
 
 
 class _Call:
     """A `wire.grpc.Call` over grpcio's context."""
 
-    def __init__(self, context: Any, method: str) -> None:
+    def __init__(self, context: Any, method: str, leaving: asyncio.Event) -> None:
+        self._leaving = leaving
         self.method = method
         self.metadata: Sequence[tuple[bytes, bytes]] = [
             (_bytes(key), _bytes(value)) for key, value in context.invocation_metadata()
@@ -134,6 +140,11 @@ class _Call:
         """How much of what was written waits for the client."""
         self._incoming: asyncio.Queue[Any] = asyncio.Queue(UNREAD_MESSAGES)
         self._callbacks: list[Callable[[], None]] = []
+
+    @property
+    def server_leaves(self) -> bool:
+        """Tell whether the server is shutting down."""
+        return self._leaving.is_set()
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
         """Call back when the call is cancelled; at once if it already is."""
@@ -193,9 +204,9 @@ _handlers: set[asyncio.Task[Any]] = set()
 """Handlers outlive a call that was cancelled, as they do in `wire.h2`; this keeps them alive."""
 
 
-def _unary(path: str, handler: Unary) -> Callable[[bytes, Any], Awaitable[bytes]]:
+def _unary(path: str, handler: Unary, leaving: asyncio.Event) -> Callable[[bytes, Any], Awaitable[bytes]]:
     async def run(request: bytes, context: Any) -> bytes:
-        call = _Call(context, path)
+        call = _Call(context, path, leaving)
         work = _start(_reply(handler, request, call))
         try:
             return await asyncio.shield(work)
@@ -207,9 +218,9 @@ def _unary(path: str, handler: Unary) -> Callable[[bytes, Any], Awaitable[bytes]
     return run
 
 
-def _bidi(path: str, handler: Bidi) -> Callable[[AsyncIterator[bytes], Any], Awaitable[None]]:
+def _bidi(path: str, handler: Bidi, leaving: asyncio.Event) -> Callable[[AsyncIterator[bytes], Any], Awaitable[None]]:
     async def run(requests: AsyncIterator[bytes], context: Any) -> None:
-        call = _Call(context, path)
+        call = _Call(context, path, leaving)
         work = _start(_stream(handler, call))
         reader = asyncio.create_task(call.receive(requests))
         try:

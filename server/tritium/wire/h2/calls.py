@@ -32,6 +32,7 @@ class Calls:
         """The highest stream that a call was taken on, for GOAWAY."""
         self.refuse_above: int | None = None
         """Once set by a GOAWAY of ours, later streams are not looked at."""
+        self._roster = roster
         self._methods = methods
         self._limits = limits
         self._handling = Handling(methods, roster, outbox)
@@ -44,6 +45,11 @@ class Calls:
     def __len__(self) -> int:
         """Count the open streams."""
         return len(self._streams)
+
+    @property
+    def server_leaves(self) -> bool:
+        """Tell whether the server is shutting down."""
+        return self._roster.closing
 
     # opening
 

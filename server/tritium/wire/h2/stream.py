@@ -29,6 +29,11 @@ class StreamHost(Protocol):
     outbox: Outbox
     loop: asyncio.AbstractEventLoop
 
+    @property
+    def server_leaves(self) -> bool:
+        """Tell whether the server is shutting down."""
+        ...
+
     def give_credit(self, stream: "Stream", held: int) -> None:
         """Let the peer send `held` bytes more on this stream."""
         ...
@@ -101,6 +106,11 @@ class Stream:
             self._callbacks = [callback]
         else:
             self._callbacks.append(callback)
+
+    @property
+    def server_leaves(self) -> bool:
+        """Tell whether the server is shutting down."""
+        return self._host.server_leaves
 
     @property
     def unsent_bytes(self) -> int:
