@@ -1,6 +1,7 @@
 """Every field of model_config.proto has a fate, and a field that changes nothing is said to."""
 
 import pytest
+from google.protobuf import text_format
 
 from tritium.compat.config.coverage import COVERAGE, Fate, coverage_of
 from tritium.compat.config.problem import Stage
@@ -63,3 +64,21 @@ def test_a_field_that_changes_nothing_is_said_to(name):
     assert finding.message == f"{name} changes nothing: {COVERAGE[name].note}"
     assert finding.stage is Stage.WARNING
     assert ".".join(str(part) for part in finding.where if not isinstance(part, int)) == name
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "message"),
+    [
+        (
+            "dynamic_batching {}",
+            "model 'm': custom batching strategies are shared libraries, which are not loaded here",
+        ),
+        ("sequence_batching {}", "TRITON_BATCH_STRATEGY_PATH cannot be specified with sequence batcher"),
+    ],
+)
+def test_custom_batching_is_refused(scheduler, message):
+    """A model whose batches a shared library decides is not loaded as if it said nothing."""
+    strategy = "parameters { key: 'TRITON_BATCH_STRATEGY_PATH' value { string_value: 'a.so' } }"
+    (finding,) = check_served(text_format.Parse(f"name: 'm' {scheduler} {strategy}", model_config_pb2.ModelConfig()))
+    assert finding.message.startswith(message)
+    assert finding.stage is Stage.LOAD

@@ -9,7 +9,9 @@ from tritium.backends.contract import BackendHost, InstancePlace, ModelSource
 from tritium.compat.config.defaults import complete_instances
 from tritium.compat.config.model import from_proto
 from tritium.compat.config.parse import parse_text
-from tritium.core.errors import InvalidArgument, ModelFailed
+from tritium.core.errors import InvalidArgument, ModelFailed, Unsupported
+from tritium.core.facilities import Facilities
+from tritium.core.scheduler.limiter import EVERY_DEVICE, GLOBAL, Claim, RateLimiter
 from tritium.repository.seats import seats_of
 from tritium.repository.tensor_loader import TensorLoader, tensor_loaders
 
@@ -132,3 +134,41 @@ async def test_backend_that_cannot_be_imported_is_a_reason():
 def test_backends_are_found_by_entry_point():
     """Every backend of this distribution has a loader, and none is imported for that."""
     assert {"python", "onnxruntime", "identity"} <= set(tensor_loaders())
+
+
+@pytest.mark.parametrize("beside", ["", "1"], ids=["the model", "the version"])
+async def test_a_batching_strategy_of_its_own_is_refused(tmp_path: Path, beside: str) -> None:
+    """A shared library that says what a batch is cannot be heeded, so the model is not loaded without it."""
+    (tmp_path / "1").mkdir()
+    (tmp_path / beside / "batchstrategy.so").touch()
+    config = source("max_batch_size: 8 dynamic_batching {}").config
+    loader = TensorLoader(FakeBackend, BackendHost)
+    with pytest.raises(Unsupported, match="custom batching strategies are shared libraries") as caught:
+        await loader.load(ModelSource(config, tmp_path, "1"))
+    assert caught.value.hint.endswith("batchstrategy.so")
+
+
+async def test_passive_instances_are_loaded_and_left_alone() -> None:
+    """An instance of a passive group is opened and closed with the others, and given no requests."""
+    backend = FakeBackend()
+    loader = TensorLoader(lambda: backend, BackendHost)
+    model = await loader.load(source("instance_group [ { count: 1 passive: true }, { count: 1 } ]"))
+    assert [i.name for i in backend.opened] == ["m_0_0", "m_1_0"]
+    backend.opened[1].healthy = False
+    assert not model.ready
+    await asyncio.wait_for(model.close(), 5)
+    assert all(instance.closed for instance in backend.opened)
+
+
+async def test_instances_that_could_never_run_are_not_opened() -> None:
+    """Where the rate limiter has not what an instance needs the load fails, and the limiter keeps nothing of it."""
+    limiter = RateLimiter({(EVERY_DEVICE, "R"): 2})
+    backend = FakeBackend()
+    loader = TensorLoader(lambda: backend, BackendHost, Facilities(limiter=limiter))
+    needs = "instance_group { count: %d rate_limiter { resources { name: 'R' count: %d } priority: 3 } }"
+    with pytest.raises(InvalidArgument, match='Resource count for "R" is limited to 2'):
+        await loader.load(source(needs % (2, 3)))
+    assert backend.opened == []
+    model = await loader.load(source(needs % (1, 2)))
+    await model.close()
+    assert limiter.register(Claim({(GLOBAL, "R"): 1})).claim.priority == 1

@@ -13,7 +13,8 @@ from typing import Any
 
 from tritium.backends.contract import BackendHost, ConfiguredBackend, ModelSource, TensorBackend
 from tritium.compat.config.model import ModelConfig
-from tritium.core.errors import InvalidArgument
+from tritium.compat.config.unserved import NO_BATCH_STRATEGY
+from tritium.core.errors import InvalidArgument, Unsupported
 from tritium.core.cache.cached_model import with_cache
 from tritium.core.facilities import NO_FACILITIES, Facilities
 from tritium.core.instance import Instance
@@ -63,6 +64,7 @@ class TensorLoader:
 
     async def load(self, source: ModelSource) -> Model:
         """Open every instance of a version, side by side, and warm it up; if one fails, the others are closed again."""
+        _refuse_strategy(source)
         health = _Health()
         host = dataclasses.replace(self._host(), changed=health.changed)
         seats = seats_of(source.config)
@@ -111,6 +113,20 @@ class _Health:
     def changed(self) -> None:
         if self.model is not None:
             self.model.health_changed()
+
+
+def _refuse_strategy(source: ModelSource) -> None:
+    """Refuse a model with a batching strategy of its own beside it, where Triton would look for one.
+
+    Raises:
+        Unsupported: there is one.
+    """
+    if source.config.proto.HasField("dynamic_batching"):
+        for folder in (source.version_folder, source.folder):
+            if (folder / "batchstrategy.so").exists():
+                raise Unsupported(
+                    f"model '{source.config.name}': {NO_BATCH_STRATEGY}", hint=f"remove {folder}/batchstrategy.so"
+                )
 
 
 async def _close_opened(opening: Sequence["asyncio.Future[Instance]"]) -> None:

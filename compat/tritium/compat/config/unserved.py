@@ -5,12 +5,18 @@ only costs something is a warning.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 from tritium.compat.config.coverage import COVERAGE, Fate
 from tritium.compat.config.finding import Finding, Path
 from tritium.compat.config.problem import Stage
 
+BATCH_STRATEGY: Final = "TRITON_BATCH_STRATEGY_PATH"
+NO_BATCH_STRATEGY: Final = "custom batching strategies are shared libraries, which are not loaded here"
+BATCH_STRATEGY_HINT: Final = (
+    "leave it out and say what a batch is with max_batch_size, preferred_batch_size and allow_ragged_batch; a python "
+    "model may also split what it is given"
+)
 _JOINING_BACKENDS = frozenset({"onnxruntime"})
 """Those that run a batch as one, and make and cut tensors by the shapes in it; others get requests as they are."""
 _STACKING_BACKENDS = frozenset({"fil", "openvino", "pytorch"})
@@ -23,6 +29,12 @@ _BY_SHAPES: tuple[tuple[Path, str], ...] = (
 
 def check_served(config: Any) -> Iterator[Finding]:
     """Find the fields of a configuration that are not served."""
+    if BATCH_STRATEGY in config.parameters and config.HasField("sequence_batching"):
+        message = f"{BATCH_STRATEGY} cannot be specified with sequence batcher, using default batching strategy"
+        yield Finding(("parameters",), message, "leave it out", Stage.LOAD, "Invalid argument")
+    elif BATCH_STRATEGY in config.parameters:
+        message = f"model '{config.name}': {NO_BATCH_STRATEGY}"
+        yield Finding(("parameters",), message, BATCH_STRATEGY_HINT, Stage.LOAD, "Unsupported")
     for where, what in _BY_SHAPES:
         if _given(config, where) and config.backend in _STACKING_BACKENDS:
             message = f"model '{config.name}': {where[0]} is not served for backend '{config.backend}'"
