@@ -184,4 +184,6 @@ def test_too_many_chunks_are_refused():
     head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
     limits = HttpLimits(chunks=3)
     assert len(read([head, b"1\r\nx\r\n" * 3, b"0\r\n\r\n"], limits).requests) == 1
-    assert read([head, b"1\r\nx\r\n" * 5], limits).refusals == [400]
+    for rest in (b"", b"0\r\n\r\n", b"0\r\n\r\nGET / HTTP/1.1\r\n\r\n"):
+        sink = read([head, b"1\r\nx\r\n" * 5 + rest], limits)
+        assert (sink.requests, sink.refusals) == ([], [400])

@@ -64,7 +64,7 @@ class RequestReader:
         "_prepared",
         "_scratch",
         "_sink",
-        "_too_large",
+        "_too_much",
         "_upgrade",
         "_upload",
         "_url",
@@ -78,6 +78,8 @@ class RequestReader:
         self._scratch = scratch
         self._parser = _parser(self)
         self._upload: Intake | None = None
+        self._too_much: tuple[int, str] | None = None
+        """The refusal that is due for a body of too many bytes or chunks; there is no way back from it."""
         self._overhead = 0
         self._method = ""
         self._http11 = True
@@ -132,14 +134,8 @@ class RequestReader:
             if not self.last:
                 self.refuse(400, f"malformed HTTP request: {error}")
             return
-        if self._limits.chunks and self._chunks > self._limits.chunks + 1:  # the last one is empty
-            self.refuse(
-                400,
-                f"Chunked request body exceeds maximum of {self._limits.chunks} non-empty chunks. "
-                "Send fewer or larger HTTP chunks.",
-            )
-        elif self._too_large:
-            self.refuse(413, f"the request body is larger than {self._limits.body_bytes} bytes")
+        if self._too_much:
+            self.refuse(*self._too_much)
         elif self.reading is Reading.BODY and not self._prepared:
             self._prepare()
         elif self.reading is Reading.HEAD:
@@ -212,7 +208,6 @@ class RequestReader:
         self._body_bytes = 0
         self._chunks = 0
         self._prepared = False
-        self._too_large = False
 
     def on_url(self, url: bytes) -> None:
         """Collect the request target; it may come in pieces."""
@@ -234,22 +229,28 @@ class RequestReader:
         self._upgrade = parser.should_upgrade()
 
     def on_chunk_header(self) -> None:
-        """Count the chunks."""
+        """Count the chunks; the last one, which is empty, does not count."""
         self._chunks += 1
+        most = self._limits.chunks
+        if most and self._chunks > most + 1:
+            self._too_much = (
+                400,
+                f"Chunked request body exceeds maximum of {most} non-empty chunks. Send fewer or larger HTTP chunks.",
+            )
 
     def on_body(self, piece: bytes) -> None:
         """Collect a piece of the body, up to the limit."""
         self._body_bytes += len(piece)
         limit = self._limits.body_bytes
         if limit and self._body_bytes > limit:
-            self._too_large = True
+            self._too_much = (413, f"the request body is larger than {limit} bytes")
             self._pieces.clear()
         else:
             self._pieces.append(piece)
 
     def on_message_complete(self) -> None:
         """Hand the request over, unless it stands behind the last one."""
-        if not self._too_large and not self._upgrade and not self.last:
+        if not self._too_much and not self._upgrade and not self.last:
             pieces = self._pieces
             self._complete(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
