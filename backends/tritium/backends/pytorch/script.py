@@ -14,7 +14,19 @@ from tritium.backends.hosted.configured import Configured, Refused
 from tritium.backends.hosted.model import HostedModel
 from tritium.backends.pytorch.naming import check_controls, place_inputs, place_outputs
 from tritium.backends.pytorch.values import CONFIG_TYPES, from_torch, to_torch
-from tritium.compat.pb_utils import TritonError
+from tritium.compat.pb_utils import Logger, TritonError
+
+_SWITCHES = {
+    "DISABLE_OPTIMIZED_EXECUTION": ("Optimized execution", False),
+    "INFERENCE_MODE": ("Inference Mode", True),
+    "ENABLE_CACHE_CLEANING": ("Cache Cleaning", True),
+    "DISABLE_CUDNN": ("cuDNN", False),
+    "ENABLE_WEIGHT_SHARING": ("Weight sharing", True),
+    "ENABLE_TENSOR_FUSER": ("Tensor fuser", True),
+    "ENABLE_JIT_PROFILING": ("Jit profiling", True),
+    "ENABLE_JIT_EXECUTOR": ("Jit executor", True),
+}
+"""What the log calls each switch, and whether true turns it on."""
 
 _NO_RESULT = (
     "output must be of type Tensor, List[str] or Tuple containing one of these two types. It should not be a List / "
@@ -29,6 +41,7 @@ class TritonPythonModel(HostedModel):
         """Load model.pt and find the place of every tensor."""
         _set_threads(model)
         _set_executor(model)
+        _tell_switches(model)
         self._optimized = not model.flag("DISABLE_OPTIMIZED_EXECUTION", default=False)
         self._inference_mode = model.flag("INFERENCE_MODE", default=True)
         self._clean = model.flag("ENABLE_CACHE_CLEANING", default=False) and model.kind != "CPU"
@@ -158,3 +171,10 @@ def _set_executor(model: Configured) -> None:
     for name, switch in switches.items():
         if name in model.parameters:
             switch(model.flag(name, default=True))
+
+
+def _tell_switches(model: Configured) -> None:
+    for name, (called, on) in _SWITCHES.items():
+        if name in model.parameters:
+            state = "enabled" if model.flag(name, default=on) is on else "disabled"
+            Logger.log_info(f"{called} is {state} for model instance '{model.name}'")
