@@ -1,14 +1,15 @@
 # A slim CPU image that installs the wheel: docker build -t tritium . && docker run --rm -p 8000:8000 -p 8001:8001 -p 8002:8002 -p 9000:9000 -v "$PWD/model_repository:/models" tritium
 # With vLLM for a GPU: docker build --build-arg EXTRAS=onnx,vllm,nixl -t tritium:vllm .
-FROM python:3.11-slim AS build
+# The full image builds, for it has the C compiler that the hot path is compiled with.
+FROM python:3.11 AS build
 WORKDIR /src
 RUN pip install --no-cache-dir build
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY server server
 COPY backends backends
 COPY compat compat
 COPY migration migration
-RUN python -m build --wheel --outdir /wheel
+RUN TRITIUM_COMPILE=1 python -m build --wheel --outdir /wheel
 
 FROM python:3.11-slim
 ARG EXTRAS=onnx
