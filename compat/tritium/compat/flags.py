@@ -35,7 +35,12 @@ class Flag:
 
 
 class FlagError(Exception):
-    """A command line that tritonserver would not take, or that cannot be honoured here."""
+    """A command line that tritonserver would not take, or that cannot be honoured here; `hint` says what to do."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(f"{message}\n  hint: {hint}" if hint else message)
+        self.message = message
+        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +171,10 @@ _READERS: dict[str, Callable[[str], object]] = {
 }
 
 
-def parse(arguments: Sequence[str]) -> Parsed:
+def parse(arguments: Sequence[str], *, whole: bool = True) -> Parsed:
     """Read a tritonserver command line (`--flag=value` and `--flag value` alike).
+
+    Of one that is not `whole`, what the flags mean together is not looked at.
 
     Raises:
         FlagError: an unknown flag, a bad value, or a flag whose effect is not available here.
@@ -177,11 +184,11 @@ def parse(arguments: Sequence[str]) -> Parsed:
     while waiting:
         word = waiting.pop(0)
         if not word.startswith("--"):
-            raise FlagError(f"Unexpected argument: {word}\n  hint: flags begin with --")
+            raise FlagError(f"Unexpected argument: {word}", "flags begin with --")
         name, equals, value = word[2:].partition("=")
         flag = BY_NAME.get(name)
         if flag is None:
-            raise FlagError(f"unrecognized option '--{name}'{_suggestion(name)}")
+            raise FlagError(f"unrecognized option '--{name}'", _suggestion(name))
         if flag.name == "help":
             return Parsed(help=True)
         if flag.kind != "none" and not equals:
@@ -193,7 +200,7 @@ def parse(arguments: Sequence[str]) -> Parsed:
             else:
                 raise FlagError(f"option '--{name}' requires an argument")
         _take(flag, value, parsed)
-    return _settle(parsed)
+    return _settle(parsed) if whole else parsed
 
 
 def _take(flag: Flag, raw: str, parsed: Parsed) -> None:
@@ -202,9 +209,8 @@ def _take(flag: Flag, raw: str, parsed: Parsed) -> None:
         parsed.notes.append(f"--{flag.name} changes nothing: {flag.note}")
     elif flag.fate is Fate.REFUSED:
         if raw.lower() not in _OFF:
-            raise FlagError(
-                f"--{flag.name}={raw}: {flag.note} is not available in this version; leave the flag out to do without"
-            )
+            message = f"--{flag.name}={raw}: {flag.note} is not available in this version"
+            raise FlagError(message, "leave the flag out to do without")
     elif flag.many:
         values = parsed.settings.setdefault(flag.setting, [])
         assert isinstance(values, list)
@@ -217,12 +223,12 @@ def _value(flag: Flag, raw: str) -> object:
     try:
         value = _READERS[flag.kind](raw)
     except KeyError:
-        raise FlagError(f"invalid value for bool option: {raw}\n  hint: --{flag.name} is true or false") from None
+        raise FlagError(f"invalid value for bool option: {raw}", f"--{flag.name} is true or false") from None
     except ValueError:
         kind = {"float": "a number"}.get(flag.kind, "a whole number")
-        raise FlagError(f"Invalid option value. Got {raw}\n  hint: --{flag.name} is {kind}") from None
+        raise FlagError(f"Invalid option value. Got {raw}", f"--{flag.name} is {kind}") from None
     if flag.kind in ("int", "milliseconds") and not -_LARGEST <= int(raw) <= _LARGEST:
-        raise FlagError(f"Provided option value is out of bound. Got {raw}\n  hint: of --{flag.name}")
+        raise FlagError(f"Provided option value is out of bound. Got {raw}", f"of --{flag.name}")
     return value
 
 
@@ -305,7 +311,7 @@ def _check(settings: Mapping[str, object]) -> None:
     """Refuse what tritonserver refuses before it starts."""
     mode = settings.get("control_mode", "none")
     if mode not in ("none", "poll", "explicit"):
-        raise FlagError("invalid argument for --model-control-mode\n  hint: one of none, poll, explicit")
+        raise FlagError("invalid argument for --model-control-mode", "one of none, poll, explicit")
     if settings.get("load_model") and mode != "explicit":
         raise FlagError("Error: Use of '--load-model' requires setting '--model-control-mode=explicit' as well.")
     if settings.get("config_name") == "":
@@ -319,4 +325,4 @@ def _suggestion(name: str) -> str:
     from difflib import get_close_matches  # noqa: PLC0415  (only a mistake pays for it)
 
     close = get_close_matches(name, BY_NAME, n=1)
-    return f"; did you mean --{close[0]}?" if close else "; see tritonserver --help"
+    return f"did you mean --{close[0]}?" if close else "see tritonserver --help"

@@ -36,15 +36,15 @@ def _judge(word: Word, following: Word | None, path: Path) -> Iterator[Finding]:
     else:
         yield from _read(name, arguments, word, path)
     if flag is not None and flag.setting == "repositories" and value.startswith(_CLOUD):
-        said = f"--{name}={value}: repositories in cloud storage are not served in this version"
-        yield _finding("L11", Severity.BLOCKER, word, path, said, "copy the repository to a disk or mount it there")
+        said = f"--{name}={value}: models are served from local copies, which --cloud-cache names the folder of"
+        yield _finding("L11", Severity.INFO, word, path, said, "install Tritium with the extra cloud")
 
 
 def _read(name: str, arguments: list[str], word: Word, path: Path) -> Iterator[Finding]:
     try:
-        parsed = parse(arguments)
+        parsed = parse(arguments, whole=False)
     except FlagError as error:
-        message, _, advice = str(error).partition("; ")
+        message, advice = error.message, error.hint
         known = BY_NAME.get(name)
         refused = known is not None and known.fate is Fate.REFUSED and "is not available" in message
         if not refused:

@@ -70,7 +70,7 @@ def test_what_the_server_does_not_start_with_is_a_blocker(tmp_path: Path) -> Non
     assert unknown.severity is bad.severity is Severity.BLOCKER
     assert (unknown.line, unknown.column) == (1, 14)
     assert "did you mean --model-repository?" in unknown.advice
-    assert "takes int, not 'eight'" in bad.message
+    assert bad.message == "Invalid option value. Got eight: tritonserver does not start with it"
 
 
 @pytest.mark.parametrize(
@@ -102,15 +102,15 @@ def test_blockers_are_what_the_server_refuses(tmp_path: Path, arguments: list[st
     "words", ["--model-repository=s3://b/m", "--model-store gs://b/m", "--model-repository as://b"]
 )
 def test_cloud_repositories_are_told(tmp_path: Path, words: str) -> None:
-    """A repository in cloud storage does not open here; the way round it is said."""
+    """A repository in an object store is served; what it takes is said."""
     (finding,) = of(launch(tmp_path, "run.sh", f"tritonserver {words}\n"), "L11")
-    assert finding.severity is Severity.BLOCKER
-    assert "copy" in finding.advice
+    assert finding.severity is Severity.INFO
+    assert "extra cloud" in finding.advice
 
 
 def test_values_filled_in_later_are_not_judged(tmp_path: Path) -> None:
-    """A placeholder is no bad value; only where it may ask for what is not served is that said."""
-    text = "tritonserver --http-port={{ .Values.port }} --grpc-port=$(PORT) --rate-limit=${LIMIT}\n"
+    """A placeholder is no bad value; only what a flag means here, whatever its value, is said."""
+    text = "tritonserver --http-port={{ .Values.port }} --grpc-port=$(PORT) --host-policy=${POLICY}\n"
     (finding,) = launch(tmp_path, "run.sh", text).findings
-    assert (finding.rule, finding.severity) == ("L03", Severity.CHANGE)
-    assert "--rate-limit" in finding.message
+    assert (finding.rule, finding.severity) == ("L03", Severity.INFO)
+    assert "--host-policy" in finding.message

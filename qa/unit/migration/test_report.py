@@ -15,7 +15,7 @@ def deployment(root: Path) -> Path:
     for number in range(4):
         folder = root / f"models/code{number}"
         folder.mkdir(parents=True)
-        (folder / "config.pbtxt").write_text('backend: "python"\nmodel_warmup { name: "w" }\n')
+        (folder / "config.pbtxt").write_text('backend: "python"\noptimization { priority: PRIORITY_MAX }\n')
     (root / "models/plan").mkdir()
     (root / "models/plan/config.pbtxt").write_text('platform: "tensorrt_plan"\n')
     for name in ("a.sh", "b.sh"):
@@ -26,9 +26,9 @@ def deployment(root: Path) -> Path:
 def test_what_holds_for_several_is_said_once(tmp_path: Path) -> None:
     """Models that fare alike share one line of reasons; findings and advice stand once, with their places."""
     text = as_text(audit(deployment(tmp_path)))
-    for said in ("runs in a process of its own", "M22", "model_warmup has no effect", "L11", "copy the repository"):
+    for said in ("runs in a process of its own", "M22", "optimization.priority changes nothing", "L11", "extra cloud"):
         assert text.count(said) == 1, text
-    for place in ("models/code0/config.pbtxt:2:1", "models/code3/config.pbtxt:2:1", "a.sh:1:14", "b.sh:1:14"):
+    for place in ("models/code0/config.pbtxt:2:26", "models/code3/config.pbtxt:2:26", "a.sh:1:14", "b.sh:1:14"):
         assert place in text
 
 

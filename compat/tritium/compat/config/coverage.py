@@ -57,8 +57,8 @@ COVERAGE: Mapping[str, Coverage] = {
     "optimization.execution_accelerators.gpu_execution_accelerator": Coverage(
         Fate.CHECKED, "onnxruntime takes it for instances on a GPU; on the CPU the model runs without"
     ),
-    "optimization.input_pinned_memory": Coverage(Fate.NOTED, _GPU_MEMORY),
-    "optimization.output_pinned_memory": Coverage(Fate.NOTED, _GPU_MEMORY),
+    "optimization.input_pinned_memory": Coverage(Fate.CHECKED, f"{_GPU_MEMORY}; every completed configuration has it"),
+    "optimization.output_pinned_memory": Coverage(Fate.CHECKED, f"{_GPU_MEMORY}; every completed configuration has it"),
     "optimization.gather_kernel_buffer_threshold": Coverage(Fate.NOTED, _GPU_MEMORY),
     "optimization.eager_batching": Coverage(Fate.NOTED, "batches are gathered when an instance is free"),
     "dynamic_batching": _HONOURED,
