@@ -35,7 +35,7 @@ class Collector:
             def log_message(self, *args: object) -> None: ...
 
         self._server = HTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
         self.url = f"127.0.0.1:{self._server.server_port}/v1/traces"
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Final
+from weakref import WeakValueDictionary
 
 import orjson
 
@@ -112,7 +113,7 @@ class Trace:
             self._finished(self)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class TracedRequest:
     """One request to one model within a trace."""
 
@@ -131,6 +132,7 @@ class TracedRequest:
         self.id = next(self.trace.ids)
         self.span_id = secrets.token_hex(8)
         self.trace.requests.append(self)
+        _LIVE[self.id] = self
 
     def child(self) -> "TracedRequest":
         """Return the trace of a request that this one makes."""
@@ -183,6 +185,14 @@ class TracedRequest:
     def _mark(self, name: str, ns: int) -> None:
         if self.trace.timestamps:
             self.moments.append(Moment(name, ns))
+
+
+_LIVE: Final[WeakValueDictionary[int, TracedRequest]] = WeakValueDictionary()
+
+
+def traced_request(number: int) -> TracedRequest | None:
+    """Return a traced request by its number: how a model in another process names the one it was called with."""
+    return _LIVE.get(number)
 
 
 REQUEST_IDS: Final = count(1)

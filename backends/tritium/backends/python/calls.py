@@ -17,6 +17,7 @@ from tritium.backends.python.worker import Worker
 from tritium.core.catalog import LoadParameters
 from tritium.core.errors import InferenceError, Internal, Unsupported
 from tritium.core.request import NO_SEQUENCE, InferRequest, InferResponse, RequestedOutput, SequenceStep
+from tritium.core.trace import traced_request
 
 log = structlog.get_logger("tritium.python")
 
@@ -80,6 +81,8 @@ class Calls:
             sequence,
             timeout_us=frame.timeout_us,
         )
+        if frame.trace is not None and (caller := traced_request(frame.trace.number)) is not None:
+            request.trace = caller.child()
         self._requests[message.call] = request
         reply = _CallReply(worker, message, lambda: self._requests.pop(message.call, None))
         if self._host.submit is None:

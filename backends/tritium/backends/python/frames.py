@@ -55,6 +55,13 @@ class TensorFrame(msgspec.Struct, array_like=True, gc=False):
     data: bytes | Region
 
 
+class TraceFrame(msgspec.Struct, array_like=True, gc=False):
+    """The number of a traced request, and its place in a distributed trace as JSON text."""
+
+    number: int
+    context: str = ""
+
+
 class RequestFrame(msgspec.Struct, array_like=True, gc=False):
     """One request; `outputs` empty means all of them, `timeout_us` 0 means none."""
 
@@ -66,6 +73,7 @@ class RequestFrame(msgspec.Struct, array_like=True, gc=False):
     flags: int = 0
     timeout_us: int = 0
     parameters: Parameters | None = None
+    trace: TraceFrame | None = None
 
 
 class ResponseFrame(msgspec.Struct, array_like=True, gc=False):

@@ -312,7 +312,7 @@ class PythonInstance:
 
 
 def _frame(key: int, request: InferRequest, worker: Worker) -> frames.RequestFrame:
-    sequence = request.sequence
+    sequence, traced = request.sequence, request.trace
     return frames.RequestFrame(
         key,
         worker.encode_all(request.inputs),
@@ -322,4 +322,5 @@ def _frame(key: int, request: InferRequest, worker: Worker) -> frames.RequestFra
         sequence.start + 2 * sequence.end,
         request.timeout_us,
         request.parameters or None,
+        None if traced is None else frames.TraceFrame(traced.id, traced.context),
     )

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 class InferenceTrace:
     """The trace that a request belongs to; hand it to requests of other models to keep them in it."""
 
-    __slots__ = ("_context",)
+    __slots__ = ("_context", "number")
 
-    def __init__(self, context: str = "") -> None:
+    def __init__(self, context: str = "", number: int = 0) -> None:
         self._context = context
+        self.number = number
+        """What the server calls the request that it is of, 0 outside a trace."""
 
     def get_context(self) -> str | None:
         """Return the propagated context as JSON text, None outside a trace."""
@@ -275,6 +277,10 @@ class ReceivedRequest(InferenceRequest):
         self._sender = None
         self._model_name = ""
         self._model_version = -1
+
+    def join(self, trace: InferenceTrace) -> None:
+        """Make the request part of a trace."""
+        self._trace = trace
 
     def __del__(self) -> None:
         # With a sender, the sender notices.

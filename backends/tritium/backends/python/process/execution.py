@@ -9,7 +9,7 @@ from tritium.backends.python import frames
 from tritium.backends.python.process.blame import describe
 from tritium.backends.python.process.link import Link
 from tritium.compat.pb_utils import InferenceResponse, TritonError, TritonModelException
-from tritium.compat.pb_utils.request import ReceivedRequest
+from tritium.compat.pb_utils.request import InferenceTrace, ReceivedRequest
 
 if TYPE_CHECKING:
     from tritium.backends.python.process.coroutines import Coroutines
@@ -92,7 +92,7 @@ class Executor:
 
     def _request(self, frame: frames.RequestFrame) -> ReceivedRequest:
         self._link.begin(frame)
-        return ReceivedRequest(
+        request = ReceivedRequest(
             frame.key,
             [self._codec.decode(tensor) for tensor in frame.inputs],
             frame.outputs or self._all_outputs,
@@ -103,6 +103,9 @@ class Executor:
             frame.parameters,
             self._link,
         )
+        if frame.trace is not None:
+            request.join(InferenceTrace(frame.trace.context, frame.trace.number))
+        return request
 
     def _call(self, requests: list[ReceivedRequest]) -> Any:
         execute = getattr(self._model, "execute", None)

@@ -181,7 +181,7 @@ class Link:
 
     def call(self, request: InferenceRequest, *, decoupled: bool) -> PendingCall:
         """Run a request on another model."""
-        number = next(self._numbers)
+        number, trace = next(self._numbers), request.trace()
         pending = self._calls[number] = PendingCall(self, number)
         frame = frames.RequestFrame(
             number,
@@ -192,6 +192,7 @@ class Link:
             request.flags(),
             request.timeout(),
             request.parameter_values or None,
+            frames.TraceFrame(trace.number) if trace.number else None,
         )
         version = "" if request.model_version < 0 else str(request.model_version)
         self.pump.post(frames.Call(number, request.model_name, version, frame, decoupled))
