@@ -10,6 +10,7 @@ import pytest
 from tritium.core.errors import ModelFailed
 from tritium.core.instance import ExecutionTimes, Job
 from tritium.core.request import InferResponse, SequenceStep
+from tritium.core.scheduler.limiter import EVERY_DEVICE, Claim, RateLimiter
 from tritium.core.tensor_model import TensorModel
 
 SCHEDULERS = {
@@ -69,13 +70,21 @@ class PromptMoody(Moody):
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("kind", [Moody, PromptMoody])
-async def test_every_request_is_answered_once(fakes: ModuleType, scheduler: str, seed: int, kind: type[Moody]) -> None:
-    """A random life: requests, cancels, losses and recoveries of instances, time passing; then a drain."""
+@pytest.mark.parametrize("units", [0, 1], ids=["free", "limited"])
+async def test_every_request_is_answered_once(
+    fakes: ModuleType, scheduler: str, seed: int, kind: type[Moody], units: int
+) -> None:
+    """A random life: requests, cancels, losses and recoveries of instances, time passing; then a drain.
+
+    With `units`, instances share so many of a resource under the rate limiter, and give all of it back.
+    """
     random = Random(seed)
+    limiter = RateLimiter({(EVERY_DEVICE, "R"): units})
     clock = fakes.VirtualClock()
     instances = [kind(f"m_{n}", random, fakes) for n in range(2)]
     config = fakes.config(f"max_batch_size: 4 {SCHEDULERS[scheduler]} {fakes.ADD_SUB}")
-    model = TensorModel(config, "1", instances, clock=clock)
+    tickets = [limiter.register(Claim({(0, "R"): 1})) for _ in instances if units]
+    model = TensorModel(config, "1", instances, clock=clock, tickets=tickets)
     asked = []
     for number in range(REQUESTS):
         size = 1 if "sequence_batching" in SCHEDULERS[scheduler] else random.randint(1, 3)
@@ -114,3 +123,6 @@ async def test_every_request_is_answered_once(fakes: ModuleType, scheduler: str,
     assert statistics.pending == 0
     assert statistics.success.count == answered
     assert statistics.fail.count == sum(statistics.failures.values()) <= REQUESTS - answered
+    whole = limiter.register(Claim({(0, "R"): units}))
+    whole.wanted = lambda: True
+    assert whole.stage(), "a resource was not given back"
