@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "openai": {"llm", "core", "wire", "cluster", "backends"},
     "cache": {"core"},
     "observe": {"core", "wire", "compat"},
+    "api": {"cli", "core", "compat", "repository", "observe", "wire"},
     "migration": {"compat"},
 }
 
