@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tritium.cli.options import ServeOptions, SettingsError
+from tritium.compat.header_pattern import compile_pattern
 from tritium.compat.restrictions import Api, Restriction, RestrictionError, parse
 from tritium.core.serving import ServerState
 from tritium.grpc.front import Front
@@ -33,7 +34,7 @@ def _restricted(options: ServeOptions) -> Mapping[Api, Restriction]:
 
 def _forwarded(options: ServeOptions) -> re.Pattern[str] | None:
     try:
-        return re.compile(options.grpc_forward_headers) if options.grpc_forward_headers else None
+        return compile_pattern(options.grpc_forward_headers)
     except re.error as error:
         raise SettingsError(f"grpc_forward_headers is no regular expression: {error}") from None
 

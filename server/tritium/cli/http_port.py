@@ -4,9 +4,10 @@ import re
 from pathlib import Path
 
 from tritium.cli.options import ServeOptions, SettingsError
+from tritium.compat.header_pattern import compile_pattern
 from tritium.compat.restrictions import RestrictionError, parse
 from tritium.core.serving import ServerState
-from tritium.http.front import Front, LoadReport, header_pattern
+from tritium.http.front import Front, LoadReport
 from tritium.http.routes import handler
 from tritium.wire.http import HttpLimits
 from tritium.wire.listener import Listener, listen_http
@@ -24,7 +25,7 @@ def front(options: ServeOptions, server: ServerState, load_report: LoadReport | 
     except RestrictionError as error:
         raise SettingsError(str(error)) from None
     try:
-        forwarded = header_pattern(options.http_forward_headers)
+        forwarded = compile_pattern(options.http_forward_headers)
     except re.error as error:
         raise SettingsError(f"http_forward_headers is no regular expression: {error}") from None
     return Front(server, options.http_body_bytes, forwarded, restricted, load_report)

@@ -25,12 +25,3 @@ class Front:
     forwarded: re.Pattern[str] | None = None
     restricted: Mapping[Api, Restriction] = field(default_factory=dict)
     load_report: LoadReport | None = None
-
-
-def header_pattern(text: str) -> re.Pattern[str] | None:
-    """Compile --http-header-forward-pattern; header names are compared without case.
-
-    Raises:
-        re.error: it is no regular expression.
-    """
-    return re.compile(text, re.IGNORECASE) if text else None
