@@ -61,7 +61,9 @@ def test_fields_that_are_not_served_are_told_with_their_place(tmp_path: Path) ->
         tmp_path,
         {
             "m/resnet/config.pbtxt": ONNX + "optimization { priority: PRIORITY_MAX }\n",
-            "m/scatter/config.pbtxt": ONNX.replace("resnet", "scatter").replace('platform: "onnxruntime_onnx"', 'backend: "openvino"')
+            "m/scatter/config.pbtxt": ONNX.replace("resnet", "scatter").replace(
+                'platform: "onnxruntime_onnx"', "backend: 'openvino'"
+            )
             + "batch_output [ { target_name: 'y' source_input: 'x' } ]\n",
             "m/steps/config.pbtxt": ONNX.replace("resnet", "steps") + sequences,
         },

@@ -160,7 +160,7 @@ def read_candidate(folder: Path, name: str, rules: Rules, override: str = "") ->
         name, folder, parsed.message, parsed.places, [], list(parsed.problems), printed, overridden=bool(override)
     )
     if not given and not rules.auto_complete:
-        candidate.note("no config.pbtxt", "write one, or allow auto-completion")
+        candidate.note(messages.no_file(f"{folder}/config.pbtxt"), "write one, or allow auto-completion")
     if not candidate.problems:
         for finding in check_agents(candidate.config, folder):
             candidate.find(finding)
@@ -271,7 +271,7 @@ def _check_load(candidate: Candidate, layout: Layout, rules: Rules) -> None:
         candidate.find(finding)
     for index, output in enumerate(config.output):
         if output.label_filename and not (layout.folder / output.label_filename).is_file():
-            message = messages.labels_missing(str(layout.folder / output.label_filename))
+            message = messages.no_file(str(layout.folder / output.label_filename))
             candidate.find(Finding(("output", index, "label_filename"), message, "", Stage.LOAD, "Internal"))
 
 

@@ -33,7 +33,7 @@ def _content(source: ModelSource, initial: Any) -> bytes:
     try:
         content: bytes = path.read_bytes()
     except OSError:
-        raise InvalidArgument(messages.labels_missing(str(path))) from None
+        raise InvalidArgument(messages.no_file(str(path))) from None
     kind = BY_CONFIG_VALUE[initial.data_type]
     if not kind.fixed:
         return content

@@ -14,7 +14,7 @@ _NO_VERSIONS = frozenset({"warmup", "initial_state", "configs", "__pycache__"})
 
 
 Fingerprint = tuple[tuple[str, int, int], ...]
-"""Of each file its path below the model's folder, size and time."""
+"""Of each file its path below the model's folder, size and time; folders, which end with a slash, have neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,7 @@ def fingerprint(folder: Path) -> Fingerprint:
         # A running python model writes its byte code beside it.
         folders[:] = sorted(name for name in folders if name != "__pycache__" and not name.startswith("."))
         inner = os.path.relpath(parent, folder)
+        found += [(f"{name}/" if inner == "." else f"{inner}/{name}/", 0, 0) for name in folders]
         for name in sorted(files):
             try:
                 status = os.stat(os.path.join(parent, name))  # noqa: PTH116, PTH118  a Path costs ten times as much

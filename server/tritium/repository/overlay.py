@@ -4,14 +4,12 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from tritium.core.errors import InvalidArgument
-
 
 class Overlay:
     """A folder with the given files, by path relative to the model's directory; gone when closed.
 
     Raises:
-        InvalidArgument: a path leads out of the folder.
+        ValueError: a path leads out of the folder.
         OSError: a file cannot be written.
     """
 
@@ -28,9 +26,7 @@ class Overlay:
     def _write(self, name: str, content: bytes) -> None:
         path = PurePosixPath(name)
         if not name or path.is_absolute() or ".." in path.parts:
-            raise InvalidArgument(
-                f"file '{name}' must lie within the model's directory", hint="such as file:1/model.py"
-            )
+            raise ValueError(f"file '{name}' must lie within the model's directory, as file:1/model.py does")
         target = self.folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)

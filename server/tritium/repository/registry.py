@@ -9,6 +9,7 @@ Operations on the same models follow each other; those on different models run s
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from errno import EEXIST, EISDIR, ENAMETOOLONG, ENOTDIR
 from typing import Any
 
 import structlog
@@ -248,11 +249,7 @@ class Registry:
             yield
 
     async def _load(self, name: str, parameters: LoadParameters) -> None:
-        try:
-            overlay = await asyncio.to_thread(Overlay, parameters.files) if parameters.files else None
-        except OSError as error:  # a name that is too long, or a full disk
-            hint = f"the files of the request cannot be written: {error.strerror}"
-            raise Internal(messages.poll_failed(name), hint=hint) from None
+        overlay = await asyncio.to_thread(_overlay, name, parameters.files) if parameters.files else None
         try:
             try:
                 found = await asyncio.to_thread(self._survey_named, name, parameters.config, overlay)
@@ -314,7 +311,8 @@ class Registry:
         record = self._shelf.records.get(candidate.key)
         if record is None or record.loaded is None or not record.ready:
             return True
-        return candidate.overridden or record.loaded.overridden or _changed(record.loaded, candidate)
+        # As in Triton, a configuration from a request stays until a file changes or another comes.
+        return candidate.overridden or _changed(record.loaded, candidate)
 
     async def _unload(self, key: str, *, cascade: bool) -> None:
         record = self._shelf.records[key]
@@ -342,3 +340,20 @@ class Registry:
 def _changed(before: Candidate | None, now: Candidate) -> bool:
     """Tell whether a model is new, has been written to, or consists of other models."""
     return before is None or not now.same_files(before) or now.links != before.links
+
+
+def _overlay(name: str, files: Mapping[str, bytes]) -> Overlay:
+    """Write the files of a load request.
+
+    Raises:
+        InvalidArgument: they have names that no file of a model can have.
+        Internal: they cannot be written.
+    """
+    try:
+        return Overlay(files)
+    except ValueError as error:
+        raise InvalidArgument(messages.poll_failed(name), hint=str(error)) from None
+    except OSError as error:
+        hint = f"the files of the request cannot be written: {error.strerror}"
+        kind = InvalidArgument if error.errno in (ENAMETOOLONG, ENOTDIR, EISDIR, EEXIST) else Internal
+        raise kind(messages.poll_failed(name), hint=hint) from None

@@ -83,8 +83,8 @@ def unknown_backend(backend: str) -> str:
     return f"unable to find backend library for backend '{backend}', try specifying runtime on the model configuration."
 
 
-def labels_missing(path: str) -> str:
-    """Say that the label file of an output is not there."""
+def no_file(path: str) -> str:
+    """Say that a file is not there which a configuration names, or is."""
     return f"failed to open text file for read {path}: No such file or directory"
 
 
