@@ -12,8 +12,9 @@ from tritium.compat.config.model import ModelConfig
 from tritium.core.check import RequestCheck
 from tritium.core.clock import SYSTEM_CLOCK, Clock
 from tritium.core.dataflow import Dataflow
+from tritium.core.ensemble_gate import StepGate
 from tritium.core.ensemble_run import EnsembleRun
-from tritium.core.errors import InferenceError, Unavailable
+from tritium.core.errors import InferenceError, Internal, Unavailable
 from tritium.core.instance import ExecutionTimes
 from tritium.core.ledger import Ledger
 from tritium.core.model import Model
@@ -46,6 +47,8 @@ class EnsembleModel(Model):
         self._check = RequestCheck(config)
         self._flow = Dataflow(config)
         self._ledger = Ledger(self.statistics, clock, decoupled=False)
+        limit = config.proto.ensemble_scheduling.max_inflight_requests
+        self._gates = [StepGate(limit) for _ in self._flow.steps] if limit else []
         self._running = 0
         self._idle = asyncio.Event()
         self._closing = False
@@ -91,7 +94,7 @@ class EnsembleModel(Model):
         if request.trace is not None:
             account.trace(request.trace, self.name, self.version, request)
         self._running += 1
-        EnsembleRun(
+        run = EnsembleRun(
             self.config,
             self.version,
             self._flow.steps,
@@ -100,9 +103,24 @@ class EnsembleModel(Model):
             request,
             batch_size,
             reply,
+            gates=self._gates,
+            resolve=self._resolve,
             measured=account.add,
             ended=account.close,
-        ).start()
+        )
+        try:
+            run.start()
+        except Exception as error:  # noqa: BLE001 - whatever a member raises, its ensemble's client is answered
+            run.abort(Internal(f"{type(error).__name__}: {error}"))
+
+    @property
+    def nesting(self) -> int:
+        """Return how many ensembles a request may be in at a time: this one, and the deepest of its members.
+
+        Raises:
+            InferenceError: a member is not there.
+        """
+        return 1 + max(member.nesting for member in self._members())
 
     async def close(self) -> None:
         """Refuse new requests and wait for those under way; members are closed by whoever loaded them."""

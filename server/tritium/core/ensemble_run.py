@@ -11,6 +11,7 @@ from typing import Final
 
 from tritium.compat.config.model import ModelConfig
 from tritium.core.dataflow import CLIENT, Course, Step
+from tritium.core.ensemble_gate import StepGate
 from tritium.core.errors import Cancelled, InferenceError, InvalidArgument
 from tritium.core.model import Model
 from tritium.core.request import InferRequest, InferResponse, Parameter, Reply, SequenceStep, Spans
@@ -33,7 +34,11 @@ class _Value:
 
 
 class EnsembleRun:
-    """The state of one request; `ended` is called once, after the last response."""
+    """The state of one request; `ended` is called once, after the last response.
+
+    `gates` stand before the steps, one each, where only so many requests of a step may be under way. A member that
+    has been replaced since the request came is looked up anew by `resolve`.
+    """
 
     def __init__(
         self,
@@ -41,11 +46,13 @@ class EnsembleRun:
         version: str,
         steps: Sequence[Step],
         course: Course,
-        members: Sequence[Model],
+        members: list[Model],
         request: InferRequest,
         batch_size: int,
         reply: Reply,
         *,
+        gates: Sequence[StepGate],
+        resolve: Callable[[str, str], Model],
         measured: Callable[[Spans], None],
         ended: Callable[[InferenceError | None], None],
     ) -> None:
@@ -57,6 +64,8 @@ class EnsembleRun:
         self._request = request
         self._batch_size = batch_size if config.batches else 0
         self._reply = reply
+        self._gates = gates
+        self._resolve = resolve
         self._measured = measured
         self._ended = ended
         self._values: dict[tuple[str, int], _Value] = {}
@@ -68,6 +77,11 @@ class EnsembleRun:
         self._under_way: set[InferRequest] = set()
         self._answered = False
         self._finished = False
+
+    @property
+    def finished(self) -> bool:
+        """Tell whether the last response is out."""
+        return self._finished
 
     def start(self) -> None:
         """Give the request's inputs to the steps that take them."""
@@ -85,7 +99,7 @@ class EnsembleRun:
         if final:
             self._under_way.discard(call.request)
         if isinstance(response, InferenceError):
-            self._fail(response)
+            self._fail(response, call.step)
         elif response is None:
             self._flush()
         else:
@@ -102,7 +116,7 @@ class EnsembleRun:
             try:
                 sequence = _sequence(response.parameters, sequence)
             except InvalidArgument as error:
-                self._fail(error)
+                self._fail(error, step)
                 return
         made = {tensor.name: tensor for tensor in response.outputs}
         for output, name in step.outputs.items():
@@ -129,9 +143,29 @@ class EnsembleRun:
         # All are under way before the first is submitted: it may be answered before `submit` returns.
         self._under_way.update(call.request for call in calls)
         for call in calls:
-            if not self._finished:
-                self._members[call.step.index].submit(call.request, call)
+            if self._finished:
+                return
+            if call.gate is not None:
+                call.gate.enter(call)
+            else:
+                self.submit(call)
         self._flush()
+
+    def submit(self, call: "_Call") -> None:
+        """Hand a step's request to its member, or to what has taken the member's place."""
+        step = call.step
+        member = self._members[step.index]
+        if not member.ready:
+            try:
+                member = self._members[step.index] = self._resolve(step.model, step.version)
+            except InferenceError as error:
+                call.send(error.with_traceback(None), final=True)
+                return
+        member.submit(call.request, call)
+
+    def abort(self, error: InferenceError) -> None:
+        """Answer a request that cannot be carried out."""
+        self._fail(error)
 
     def _completed(self, name: str, iteration: int) -> Iterator[tuple[int, int]]:
         """Yield who has all its tensors now, for which iteration, a tensor having arrived."""
@@ -194,7 +228,7 @@ class EnsembleRun:
             measured=self._measured,
             trace=request.trace and request.trace.child(),
         )
-        return _Call(self, step, iteration, inner, batch_size)
+        return _Call(self, step, iteration, inner, batch_size, self._gates[step.index] if self._gates else None)
 
     def _response(self, iteration: int) -> InferResponse:
         config = self._config
@@ -244,11 +278,15 @@ class EnsembleRun:
                 )
             )
 
-    def _fail(self, error: InferenceError) -> None:
+    def _fail(self, error: InferenceError, step: Step | None = None) -> None:
         if self._finished:
             return
         self._finished = True
-        told = type(error)(f"in ensemble '{self._config.name}', {error.message}", error.hint)
+        hint = error.hint
+        if step is not None:
+            # Triton's words do not say which step it was.
+            hint = f"in step {step.index}, model '{step.model}'" + (f": {hint}" if hint else "")
+        told = type(error)(f"in ensemble '{self._config.name}', {error.message}", hint)
         self._reply.send(told, final=True)
         self._end(told)
         for request in list(self._under_way):
@@ -265,18 +303,38 @@ class EnsembleRun:
 class _Call:
     """One request to a member, and the reply it answers to."""
 
-    __slots__ = ("batch_size", "iteration", "request", "run", "step")
+    __slots__ = ("batch_size", "gate", "iteration", "request", "run", "step")
 
-    def __init__(self, run: EnsembleRun, step: Step, iteration: int, request: InferRequest, batch_size: int) -> None:
+    def __init__(
+        self,
+        run: EnsembleRun,
+        step: Step,
+        iteration: int,
+        request: InferRequest,
+        batch_size: int,
+        gate: StepGate | None,
+    ) -> None:
         self.run = run
         self.step = step
         self.iteration = iteration
         self.request = request
         self.batch_size = batch_size
+        self.gate = gate
+
+    @property
+    def wanted(self) -> bool:
+        """Tell whether anybody still waits for the answer."""
+        return not self.run.finished
+
+    def submit(self) -> None:
+        """Start the request; it has passed its gate."""
+        self.run.submit(self)
 
     def send(self, response: InferResponse | InferenceError | None, *, final: bool) -> None:
         """Pass a member's response to the run."""
         self.run.deliver(self, response, final=final)
+        if final and self.gate is not None:
+            self.gate.leave()
 
 
 def _convert(shape: tuple[int, ...], dims: Sequence[int], batch_size: int, *, batches: bool) -> tuple[int, ...]:

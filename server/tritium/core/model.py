@@ -48,6 +48,11 @@ class Model(ABC):
         """Tell whether a request may have any number of responses."""
         return self.config.decoupled
 
+    @property
+    def nesting(self) -> int:
+        """Return how many ensembles a request of this model may be in at a time, this one included."""
+        return 0
+
     @abstractmethod
     def submit(self, request: InferRequest, reply: Reply) -> None:
         """Check the request, queue it, and answer it through `reply`."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 from tritium.backends.contract import ModelSource
 from tritium.compat.config import messages
@@ -10,9 +11,13 @@ from tritium.compat.config.model import ModelConfig
 from tritium.core.cache.cached_model import with_cache
 from tritium.core.cache.store import Store
 from tritium.core.ensemble import EnsembleModel
+from tritium.core.errors import InvalidArgument
 from tritium.core.model import Model
 from tritium.repository.candidate import Candidate
 from tritium.repository.shelf import Shelf
+
+MOST_NESTED: Final = 64
+"""Ensembles within one another. An answer is handed up through all of them at once."""
 
 
 class EnsembleLoader:
@@ -31,8 +36,18 @@ class EnsembleLoader:
         return config
 
     async def load(self, source: ModelSource) -> Model:
-        """Make the ensemble; its members are loaded."""
-        return with_cache(EnsembleModel(source.config, source.version, self._resolve), self._store)
+        """Make the ensemble; its members are loaded.
+
+        Raises:
+            InvalidArgument: ensembles are nested in it too deeply.
+        """
+        model = EnsembleModel(source.config, source.version, self._resolve)
+        if model.nesting > MOST_NESTED:
+            raise InvalidArgument(
+                f"ensemble '{source.config.name}' holds ensembles {model.nesting} deep; up to {MOST_NESTED} can be",
+                hint="list the steps of inner ensembles in the outer one",
+            )
+        return with_cache(model, self._store)
 
 
 def fit_members(candidate: Candidate, shelf: Shelf, failures: Mapping[str, str]) -> str:

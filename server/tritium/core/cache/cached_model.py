@@ -53,6 +53,11 @@ class CachedModel(Model):
         """Tell whether a request may have any number of responses."""
         return self._model.decoupled
 
+    @property
+    def nesting(self) -> int:
+        """Return how many ensembles a request may be in at a time."""
+        return self._model.nesting
+
     def submit(self, request: InferRequest, reply: Reply) -> None:
         """Answer a request from the store, or run it and keep its response."""
         if not self._model.ready:
