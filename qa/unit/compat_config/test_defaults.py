@@ -122,3 +122,10 @@ def test_bad_json_is_refused(text):
     """What is no configuration in JSON is told so, whatever it is."""
     with pytest.raises(BadConfigJson):
         from_json(text)
+
+
+def test_keys_need_no_quotation_marks() -> None:
+    """Triton reads a load's configuration with protobuf's own parser, which takes bare keys."""
+    text = '{"name": "a: b", sequence_batching : { direct: { "max_queue_delay_microseconds": 5 } }}'
+    config = from_json(text)
+    assert (config.name, config.sequence_batching.direct.max_queue_delay_microseconds) == ("a: b", 5)

@@ -1,7 +1,7 @@
 """Ensembles over members that run: order, optional tensors, streams, errors, cancellation and what is counted."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 
 import pytest
@@ -301,3 +301,154 @@ def test_streams_are_found_through_the_graph(fakes: ModuleType) -> None:
     assert flow.course(everything, (1,)).streams == {"X", "Y"}
     assert flow.course(everything, ()).streams == frozenset()
     assert flow.course(frozenset("X"), (0,)).outputs == ("X",)
+
+
+def two_inputs(fakes: ModuleType, shape: Sequence[int] = (4,)) -> InferRequest:
+    """Return a request of the ensemble ENS."""
+    return InferRequest("ens", inputs=[fakes.tensor(name, shape) for name in ("A", "B")])
+
+
+FORKED = """
+    platform: "ensemble"
+    input { name: "A" data_type: TYPE_FP32 dims: 4 }
+    output { name: "Z" data_type: TYPE_FP32 dims: 4 }
+    ensemble_scheduling { max_inflight_requests: 2 step {
+        model_name: "one" model_version: -1
+        input_map { key: "INPUT0" value: "A" } output_map { key: "OUTPUT0" value: "Z" } } }
+"""
+ONE = (
+    """input { name: "INPUT0" data_type: TYPE_FP32 dims: 4 } output { name: "OUTPUT0" data_type: TYPE_FP32 dims: 4 }"""
+)
+
+
+async def test_only_so_many_requests_of_a_step_are_under_way(
+    fakes: ModuleType, member: Callable[..., TensorModel]
+) -> None:
+    """Beyond max_inflight_requests they wait for one another; those that are cancelled meanwhile never run."""
+    instances = [fakes.FakeInstance(held=True, name=f"one_{n}") for n in range(4)]
+    one = TensorModel(fakes.config(ONE, "one"), "1", instances)
+    model = ensemble(fakes, FORKED, {"one": one})
+    requests = [InferRequest("ens", inputs=[fakes.tensor("A", [4])]) for _ in range(5)]
+    replies = [fakes.Collector() for _ in requests]
+    for request, reply in zip(requests, replies, strict=True):
+        model.submit(request, reply)
+    await instances[1].seen(1)
+    assert [len(instance.batches) for instance in instances] == [1, 1, 0, 0]
+    requests[3].cancel()
+    for instance in instances:
+        instance.release()
+    items = [await reply.one() for reply in replies]
+    assert [isinstance(item, InferResponse) for item in items] == [True, True, True, False, True]
+    assert sum(len(instance.batches) for instance in instances) == 4
+    await model.close()
+
+
+async def test_a_step_that_fails_at_once_lets_the_next_request_in(
+    fakes: ModuleType, member: Callable[..., TensorModel]
+) -> None:
+    """A thousand requests that are refused on the spot do not pile up on the stack."""
+    full = "dynamic_batching { default_queue_policy { max_queue_size: 1 } } max_batch_size: 1 " + ONE
+    held = fakes.FakeInstance(held=True)
+    pbtxt = FORKED.replace("dims: 4", "dims: [1, 4]")
+    model = ensemble(fakes, pbtxt, {"one": member("one", full, held)})
+    replies = [fakes.Collector() for _ in range(1000)]
+    for reply in replies:
+        model.submit(InferRequest("ens", inputs=[fakes.tensor("A", [1, 4])]), reply)
+    await held.seen(1)
+    held.release()
+    for reply in replies:
+        await reply.one()
+    await model.close()
+
+
+async def test_errors_tell_the_step_in_their_hint(fakes: ModuleType, member: Callable[..., TensorModel]) -> None:
+    """Triton's words name the ensemble alone; which step and model it was is beside them."""
+    broken = fakes.FakeInstance(lambda _: ModelFailed("no such luck"))
+    model = ensemble(fakes, ENS, {"first": member("first"), "second": member("second", instance=broken, version="2")})
+    (error,) = await ask(fakes, model, two_inputs(fakes))
+    assert isinstance(error, ModelFailed)
+    assert (error.message, error.hint) == ("in ensemble 'ens', no such luck", "in step 1, model 'second'")
+
+
+async def test_requests_of_one_batch_are_batched_again(fakes: ModuleType, member: Callable[..., TensorModel]) -> None:
+    """What a step answers together reaches the next step together."""
+    batching = "max_batch_size: 8 dynamic_batching { } " + fakes.ADD_SUB
+    instances = [fakes.FakeInstance(held=True), fakes.FakeInstance()]
+    members = {
+        "first": member("first", batching, instances[0]),
+        "second": member("second", batching, instances[1], version="2"),
+    }
+    model = ensemble(fakes, "max_batch_size: 8 " + ENS, members)
+    replies = [fakes.Collector() for _ in range(6)]
+    for reply in replies:
+        model.submit(two_inputs(fakes, [1, 4]), reply)
+    await instances[0].seen(1)
+    instances[0].release()
+    for reply in replies:
+        assert isinstance(await reply.one(), InferResponse)
+    assert [len(batch) for batch in instances[1].batches] == [6]
+
+
+async def test_a_replaced_member_is_found_by_requests_under_way(
+    fakes: ModuleType, member: Callable[..., TensorModel]
+) -> None:
+    """A request whose later step's model is reloaded meanwhile goes on with the new one."""
+    first = fakes.FakeInstance(held=True)
+    members = {"first": member("first", instance=first), "second": member("second", version="2")}
+    model = ensemble(fakes, ENS, members)
+    reply = fakes.Collector()
+    model.submit(two_inputs(fakes), reply)
+    await first.seen(1)
+    old, members["second"] = members["second"], member("second", version="2")
+    await old.close()
+    first.release()
+    assert isinstance(await reply.one(), InferResponse)
+    assert members["second"].statistics.success.count == 1
+
+
+async def test_long_chains_are_gone_through(fakes: ModuleType, member: Callable[..., TensorModel]) -> None:
+    """An ensemble may have hundreds of steps one after the other."""
+    steps = "".join(
+        f'step {{ model_name: "one" model_version: -1 input_map {{ key: "INPUT0" value: "t{n}" }} '
+        f'output_map {{ key: "OUTPUT0" value: "t{n + 1}" }} }}'
+        for n in range(400)
+    )
+    pbtxt = f"""platform: "ensemble" input {{ name: "t0" data_type: TYPE_FP32 dims: 4 }}
+        output {{ name: "t400" data_type: TYPE_FP32 dims: 4 }} ensemble_scheduling {{ {steps} }}"""
+    model = ensemble(fakes, pbtxt, {"one": member("one", ONE)})
+    (item,) = await ask(fakes, model, InferRequest("ens", inputs=[fakes.tensor("t0", [4])]))
+    assert isinstance(item, InferResponse)
+
+
+async def test_nested_ensembles_answer(fakes: ModuleType, member: Callable[..., TensorModel]) -> None:
+    """Ensembles within ensembles, as deep as they are loaded, hand their answers up; each knows how deep it is."""
+    members: dict[str, Model] = {"e0": member("e0", ONE)}
+    for n in range(64):
+        pbtxt = FORKED.replace('"one"', f'"e{n}"').replace('"A"', '"INPUT0"').replace('"Z"', '"OUTPUT0"')
+        members[f"e{n + 1}"] = ensemble(fakes, pbtxt, members)
+    outermost = members["e64"]
+    assert outermost.nesting == 64
+    (item,) = await ask(fakes, outermost, InferRequest("e64", inputs=[fakes.tensor("INPUT0", [4])]))
+    assert isinstance(item, InferResponse)
+
+
+async def test_a_member_that_raises_fails_its_request_alone(fakes: ModuleType) -> None:
+    """Whatever goes wrong while a request is started is answered, and the ensemble goes on."""
+
+    class Raising(Model):
+        """Breaks the contract of `submit`."""
+
+        name, version, ready = "one", "1", True
+        config = fakes.config(ONE, "one")
+
+        def submit(self, request: InferRequest, reply: object) -> None:
+            raise RecursionError("maximum recursion depth exceeded")
+
+        async def close(self) -> None:
+            """Hold nothing."""
+
+    model = ensemble(fakes, FORKED, {"one": Raising()})
+    (error,) = await ask(fakes, model, InferRequest("ens", inputs=[fakes.tensor("A", [4])]))
+    assert isinstance(error, InferenceError)
+    assert error.message == "in ensemble 'ens', RecursionError: maximum recursion depth exceeded"
+    await model.close()

@@ -5,6 +5,7 @@ numbers. Source: ModelConfigToJson and JsonToModelConfig in core/src/model_confi
 """
 
 import json
+import re
 import struct
 from typing import Any
 
@@ -35,14 +36,48 @@ def from_json(text: str) -> Any:
     from google.protobuf import json_format  # type: ignore[import-untyped]  # noqa: PLC0415
 
     try:
-        found = json.loads(text)
+        found = _loads(text)
         if not isinstance(found, dict):
             raise BadConfigJson("a model configuration is a JSON object")
-        return json_format.ParseDict(found, model_config_pb2.ModelConfig())
+        config = model_config_pb2.ModelConfig()
+        return json_format.ParseDict(_in_lists(found, config.DESCRIPTOR), config)
     except (json.JSONDecodeError, json_format.ParseError) as error:
         raise BadConfigJson(str(error)) from None
     except RecursionError:
         raise BadConfigJson("the configuration is nested too deeply") from None
+
+
+def _in_lists(given: Any, descriptor: Any) -> Any:
+    """Put the value of a repeated field that stands alone into a list, as protobuf's reader in C++ takes it."""
+    if not isinstance(given, dict):
+        return given
+    found = {}
+    for name, value in given.items():
+        field = descriptor.fields_by_name.get(name) or descriptor.fields_by_camelcase_name.get(name)
+        inner = field.message_type if field is not None else None
+        is_map = inner is not None and inner.GetOptions().map_entry
+        if inner is None or value is None:
+            found[name] = value
+        elif is_map:
+            of = inner.fields_by_name["value"].message_type
+            pairs = value.items() if isinstance(value, dict) and of is not None else ()
+            found[name] = {key: _in_lists(one, of) for key, one in pairs} if pairs else value
+        else:
+            found[name] = [_in_lists(one, inner) for one in value] if isinstance(value, list) else _in_lists(value, inner)
+        if field is not None and field.is_repeated and not is_map and not isinstance(value, list | None):
+            found[name] = [found[name]]
+    return found
+
+
+_BARE_KEY = re.compile(r'("(?:[^"\\]|\\.)*")|([A-Za-z_]\w*)(?=\s*:)')
+
+
+def _loads(text: str) -> Any:
+    """Read JSON, with keys that need no quotation marks where protobuf's own parser asks for none."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return json.loads(_BARE_KEY.sub(lambda found: found[1] or f'"{found[2]}"', text))
 
 
 def _object(message: Any) -> dict[str, Any]:
