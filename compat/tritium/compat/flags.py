@@ -90,6 +90,12 @@ FLAGS: tuple[Flag, ...] = (
     _set("http-max-input-size", "int", "http_body_bytes"),
     _set("http-restricted-api", "str", "http_restricted", many=True),
     _set("http-header-forward-pattern", "str", "http_forward_headers"),
+    _set("allow-sagemaker", "bool", "sagemaker"),
+    _set("sagemaker-port", "int", "sagemaker_port"),
+    _set("sagemaker-safe-port-range", "str", "sagemaker_safe_ports"),
+    _set("allow-vertex-ai", "bool", "vertex_ai"),
+    _set("vertex-ai-port", "int", "vertex_ai_port"),
+    _set("vertex-ai-default-model", "str", "vertex_ai_model"),
     _set("allow-client-shm", "bool", "client_shm"),
     _set("allow-grpc", "bool", "grpc"),
     _set("grpc-address", "str", "grpc_host"),
@@ -139,6 +145,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("strict-model-config", "bool", Fate.SET, "strict_model_config", note="true turns `auto_complete` off"),
     *_noted("bool", _GPU, "enable-peer-access", "allow-gpu-metrics"),
     *_noted("int", _THREADS, "http-thread-count", "grpc-infer-thread-count"),
+    *_noted("int", _THREADS, "sagemaker-thread-count", "vertex-ai-thread-count"),
     *_noted("int", _POOLS, "grpc-infer-allocation-pool-size", "grpc-max-response-pool-size"),
     *_noted("str", _GPU, "cuda-memory-pool-byte-size", "cuda-virtual-address-size", "model-load-gpu-limit"),
     *_noted("float", _GPU, "min-supported-compute-capability"),
@@ -146,12 +153,6 @@ FLAGS: tuple[Flag, ...] = (
     *_noted("str", "host policies name NUMA nodes and cores, which the operating system chooses here", "host-policy"),
     *_noted("str", "backends are Python packages here (docs/backends.md)", "backend-directory", "repoagent-directory"),
     *_noted("str", "there is no cache library to find", "cache-directory"),
-    *_refused("bool", "the SageMaker endpoint", "allow-sagemaker"),
-    *_refused("int", "the SageMaker endpoint", "sagemaker-port", "sagemaker-thread-count"),
-    *_refused("str", "the SageMaker endpoint", "sagemaker-safe-port-range"),
-    *_refused("bool", "the Vertex AI endpoint", "allow-vertex-ai"),
-    *_refused("int", "the Vertex AI endpoint", "vertex-ai-port", "vertex-ai-thread-count"),
-    *_refused("str", "the Vertex AI endpoint", "vertex-ai-default-model"),
 )
 BY_NAME = {flag.name: flag for flag in FLAGS}
 
@@ -205,6 +206,8 @@ def parse(arguments: Sequence[str], *, whole: bool = True) -> Parsed:
 
 def _take(flag: Flag, raw: str, parsed: Parsed) -> None:
     value = _value(flag, raw)
+    if flag.name == "model-load-gpu-limit":
+        _check_gpu_limit(raw)
     if flag.fate is Fate.NOTED:
         parsed.notes.append(f"--{flag.name} changes nothing: {flag.note}")
     elif flag.fate is Fate.REFUSED:
@@ -307,6 +310,21 @@ def _settle_cache(parsed: Parsed) -> None:
         parsed.settings["cache_config"] = [f"local,size={size}"]
 
 
+def _check_gpu_limit(raw: str) -> None:
+    """Refuse a limit on a GPU's memory that none can have, though there is no GPU to hold to it."""
+    device, colon, fraction = raw.partition(":")
+    try:
+        number, share = int(device), float(fraction)
+    except ValueError:
+        message = f"Invalid option value. Got {raw if colon else device}"
+        raise FlagError(message, "--model-load-gpu-limit is <device>:<fraction>") from None
+    if number < 0:
+        raise FlagError(f"expects device ID >= 0, got {number}", "of --model-load-gpu-limit")
+    if not 0 <= share <= 1:
+        message = f"expects limit fraction to be in range [0.0, 1.0], got {fraction}"
+        raise FlagError(message, "of --model-load-gpu-limit")
+
+
 def _check(settings: Mapping[str, object]) -> None:
     """Refuse what tritonserver refuses before it starts."""
     mode = settings.get("control_mode", "none")
@@ -316,6 +334,12 @@ def _check(settings: Mapping[str, object]) -> None:
         raise FlagError("Error: Use of '--load-model' requires setting '--model-control-mode=explicit' as well.")
     if settings.get("config_name") == "":
         raise FlagError("Error: empty argument for --model-config-name")
+    pairs = settings.get("backend_config", ())
+    assert isinstance(pairs, list | tuple)
+    for pair in pairs:
+        head, equals, value = str(pair).partition("=")
+        if not (equals and value) or head.startswith(",") or head.endswith(","):
+            raise FlagError(f"--backend-config option format is '<backend name>,<setting>=<value>'. Got {pair}")
     size = settings.get("http_body_bytes", 1)
     if isinstance(size, int) and size <= 0:
         raise FlagError("Error: --http-max-input-size must be greater than 0.")

@@ -21,6 +21,7 @@ SAMPLES = {
     "<cache>,<setting>=<value>": "local,size=1048576",
     "<name>:<count>:<device>": "R1:4:0",
     "<integer>-<integer>": "1-9",
+    "<device>:<fraction>": "0:0.5",
 }
 """A value for each shape that the help shows."""
 WORDS = {
@@ -63,7 +64,8 @@ def test_a_flag_that_sets_something_is_taken(row):
 @pytest.mark.parametrize("flag", [flag for flag in FLAGS if flag.fate is not Fate.SET], ids=lambda flag: flag.name)
 def test_a_flag_without_effect_says_so(flag):
     """A flag that changes nothing says why when it is given; one that cannot be honoured stops the start."""
-    value = {"bool": "true", "int": "7", "float": "7", "str": "x"}[flag.kind]
+    shape = next(row.value for rows in GROUPS.values() for row in rows if row.name == flag.name)
+    value = SAMPLES.get(shape, "x")
     assert flag.note in usage()
     if flag.fate is Fate.NOTED:
         _, parsed = read(["--model-repository=/a", f"--{flag.name}={value}"])

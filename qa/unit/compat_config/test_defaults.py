@@ -129,3 +129,16 @@ def test_keys_need_no_quotation_marks() -> None:
     text = '{"name": "a: b", sequence_batching : { direct: { "max_queue_delay_microseconds": 5 } }}'
     config = from_json(text)
     assert (config.name, config.sequence_batching.direct.max_queue_delay_microseconds) == ("a: b", 5)
+
+
+def test_a_value_alone_is_a_list_of_one() -> None:
+    """protobuf's reader in C++, which Triton uses, takes a repeated field without its brackets."""
+    config = from_json(
+        '{"instance_group": {"count": 5}, "input": {"name": "x", "dims": 3}, "batchInput": {"targetName": "t"}, '
+        '"model_warmup": [{"inputs": {"k": {"dims": 3}}}], "parameters": {"a": {"string_value": "b"}}}'
+    )
+    assert [group.count for group in config.instance_group] == [5]
+    assert [(one.name, list(one.dims)) for one in config.input] == [("x", [3])]
+    assert config.batch_input[0].target_name == ["t"]
+    assert list(config.model_warmup[0].inputs["k"].dims) == [3]
+    assert config.parameters["a"].string_value == "b"

@@ -55,29 +55,16 @@ def _in_lists(given: Any, descriptor: Any) -> Any:
     for name, value in given.items():
         field = descriptor.fields_by_name.get(name) or descriptor.fields_by_camelcase_name.get(name)
         inner = field.message_type if field is not None else None
-        is_map = inner is not None and inner.GetOptions().map_entry
-        if inner is None or value is None:
-            found[name] = value
-        elif is_map:
+        if inner is not None and inner.GetOptions().map_entry:
             of = inner.fields_by_name["value"].message_type
-            pairs = value.items() if isinstance(value, dict) and of is not None else ()
-            found[name] = {key: _in_lists(one, of) for key, one in pairs} if pairs else value
-        else:
-            found[name] = [_in_lists(one, inner) for one in value] if isinstance(value, list) else _in_lists(value, inner)
-        if field is not None and field.is_repeated and not is_map and not isinstance(value, list | None):
-            found[name] = [found[name]]
+            pairs = isinstance(value, dict) and of is not None
+            found[name] = {key: _in_lists(one, of) for key, one in value.items()} if pairs else value
+            continue
+        elements = value if isinstance(value, list) else [value]
+        elements = elements if inner is None else [_in_lists(one, inner) for one in elements]
+        repeated = field is not None and field.is_repeated and value is not None
+        found[name] = elements if repeated or isinstance(value, list) else elements[0]
     return found
-
-
-_BARE_KEY = re.compile(r'("(?:[^"\\]|\\.)*")|([A-Za-z_]\w*)(?=\s*:)')
-
-
-def _loads(text: str) -> Any:
-    """Read JSON, with keys that need no quotation marks where protobuf's own parser asks for none."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return json.loads(_BARE_KEY.sub(lambda found: found[1] or f'"{found[2]}"', text))
 
 
 def _object(message: Any) -> dict[str, Any]:
