@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from qa.e2e.product import ROOT, Product
 
-GOLDEN = ["qa/golden/test_http.py", "qa/golden/test_grpc.py", "qa/unit/wire", "qa/unit/core/test_check.py"]
+ALIKE = ["qa/golden/test_http.py", "qa/golden/test_grpc.py", "qa/unit/wire", "qa/wire/transport"]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_the_compiled_modules_are_what_runs(compiled: str) -> None:
 @pytest.mark.timeout(900)
 def test_recorded_cases_are_answered_alike(compiled: str) -> None:
     """The golden cases of both protocols, and the tests of the transports, pass on the compiled modules."""
-    line = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *GOLDEN]
+    line = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *ALIKE]
     done = subprocess.run(
         line, cwd=ROOT, env={**os.environ, "PYTHONPATH": compiled}, capture_output=True, text=True, check=False
     )

@@ -96,8 +96,8 @@ class HeadDecoder:
             fields = self._decoder.decode(block)
         except ListTooLarge as error:
             raise ConnectionFault(Code.ENHANCE_YOUR_CALM, str(error)) from None
-        except BrokenBlock as error:
-            raise ConnectionFault(Code.COMPRESSION_ERROR, str(error)) from None
+        except BrokenBlock as broken:
+            raise ConnectionFault(Code.COMPRESSION_ERROR, str(broken)) from None
         if self._decoder.changes != changes:
             self._cache.clear()
         return fields
