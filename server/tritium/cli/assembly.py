@@ -11,7 +11,7 @@ from tritium.backends.contract import BackendHost
 from tritium.backends.metrics import CustomMetrics
 from tritium.cli import grpc_port, http_port
 from tritium.cli.facilities import facilities_of
-from tritium.cli.observability import metrics_config, server_metrics, tracing
+from tritium.cli.observability import metrics_config, observed_http, server_metrics, tracing
 from tritium.cli.options import ServeOptions, SettingsError
 from tritium.cluster.fleet import Fleet
 from tritium.cluster.local import start_fleet
@@ -136,7 +136,7 @@ async def listen(
             listeners["metrics"] = await listen_http(page, host=host, port=options.metrics_port)
         if options.openai:
             limited = OpenAIOptions(api_keys=options.openai_key, max_inflight=options.openai_inflight)
-            front = openai_handler(CatalogModels(registry), limited)
+            front = observed_http(openai_handler(CatalogModels(registry), limited), options, "openai", None)
             host = options.openai_host or options.host
             listeners["openai"] = await listen_http(front, host=host, port=options.openai_port, limits=limits)
     except BaseException:

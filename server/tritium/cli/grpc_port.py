@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from tritium.cli.observability import observed_grpc
 from tritium.cli.options import ServeOptions, SettingsError
 from tritium.compat.header_pattern import compile_pattern
 from tritium.compat.restrictions import Api, Restriction, RestrictionError, parse
@@ -60,8 +61,9 @@ async def open_port(options: ServeOptions, server: ServerState) -> Listener:
         ListenError, TlsError: the port or a certificate cannot be used.
     """
     listen = listen_grpcio if options.grpc_transport == "grpcio" else listen_grpc
+    front = Front(server, _forwarded(options), _restricted(options), Effort(options.grpc_compression))
     return await listen(
-        methods(Front(server, _forwarded(options), _restricted(options), Effort(options.grpc_compression))),
+        observed_grpc(methods(front), options),
         host=options.grpc_host or options.host,
         port=options.grpc_port,
         limits=GrpcLimits(keepalive=keepalive(options)),

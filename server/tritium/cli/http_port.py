@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from tritium.cli.observability import observed_http
 from tritium.cli.options import ServeOptions, SettingsError
 from tritium.compat.header_pattern import compile_pattern
 from tritium.compat.restrictions import RestrictionError, parse
@@ -50,7 +51,7 @@ async def open_port(options: ServeOptions, server: ServerState, load_report: Loa
         ListenError, TlsError: the port or a certificate cannot be used.
     """
     return await listen_http(
-        handler(front(options, server, load_report)),
+        observed_http(handler(front(options, server, load_report)), options, "http", server.log_settings),
         host=options.http_host or options.host,
         port=options.http_port,
         limits=limits(options),

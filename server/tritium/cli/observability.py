@@ -6,14 +6,17 @@ from collections.abc import Callable, Sequence
 from tritium.cli.options import ServeOptions, SettingsError
 from tritium.compat.trace_config import TraceConfig, TraceConfigError, read_trace_config
 from tritium.core.errors import InvalidArgument
-from tritium.core.log_settings import LogSettings
+from tritium.core.log_settings import LogSettings, LogSettingsControl
 from tritium.core.model import Model
 from tritium.core.trace_settings import OPENTELEMETRY, TraceSettings, TraceSettingsBook, TraceSink
+from tritium.observe.access import logged_grpc, logged_http, verbose_http
 from tritium.observe.distributions import MetricsConfig, latency_distributions, read_metrics_config
 from tritium.observe.machine import Machine, pinned_memory, process
 from tritium.observe.models import model_metrics
 from tritium.observe.samples import MetricSource
 from tritium.observe.trace_file import TraceFiles
+from tritium.wire.grpc import Methods
+from tritium.wire.http import Handler
 
 _LEVELS = ("error", "warning", "info", "debug")
 
@@ -29,6 +32,17 @@ def settings_of_log(options: ServeOptions) -> LogSettings:
         verbose_level=max(options.log_verbose, int(options.log_level == "debug")),
         format=options.log_format,
     )
+
+
+def observed_http(handler: Handler, options: ServeOptions, protocol: str, log: LogSettingsControl | None) -> Handler:
+    """Return a handler with what the log is to tell of its requests; `log` decides about verbose lines."""
+    handler = logged_http(handler, protocol) if options.access_log else handler
+    return verbose_http(handler, log) if log is not None else handler
+
+
+def observed_grpc(methods: Methods, options: ServeOptions) -> Methods:
+    """Return the methods with what the log is to tell of their calls."""
+    return logged_grpc(methods) if options.access_log else methods
 
 
 def tracing(options: ServeOptions) -> TraceSettingsBook:

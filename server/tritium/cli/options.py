@@ -174,6 +174,7 @@ class ServeOptions:
     log_warning: bool = _setting(True, "Log warnings.", group="server")
     log_error: bool = _setting(True, "Log errors.", group="server")
     log_verbose: int = _setting(0, "Log details; 1 and more as debug does, and every request.", group="server")
+    access_log: bool = _setting(False, "Log a line for every request.", group="server")
     log_file: str = _setting("", "Log to this file instead of standard error.", group="server")
     trace_config: tuple[str, ...] = _setting(
         (), "What is traced, as level=TIMESTAMPS, rate=10 or triton,file=PATH (docs/tracing.md).", group="server"
