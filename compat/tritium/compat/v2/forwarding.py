@@ -7,11 +7,8 @@ import re
 from collections.abc import Iterable, MutableMapping
 
 from tritium.compat.v2.call import Parameter
+from tritium.compat.v2.infer_request import RESERVED_PARAMETERS, RESERVED_PREFIX
 from tritium.compat.v2.refusal import Refusal
-
-_RESERVED = frozenset(
-    ("sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "headers", "binary_data_output")
-)
 
 
 def forward(
@@ -26,6 +23,6 @@ def forward(
         key = name.decode("latin-1")
         if pattern.search(key) is None:
             continue
-        if key in _RESERVED or key.startswith("triton_"):
+        if key in RESERVED_PARAMETERS or key.startswith(RESERVED_PREFIX):
             raise Refusal(f"Header '{key}' is reserved for Triton usage and cannot be forwarded.")
         parameters[key] = value.decode("utf-8", "replace")

@@ -10,14 +10,13 @@ from typing import Any, TypeVar
 
 from tritium.compat.v2.call import InferCall, MakeTensor, OutputRequest, Parameter
 from tritium.compat.v2.elements import CODES, Buffer, join_bytes
+from tritium.compat.v2.infer_request import RESERVED_PREFIX
 from tritium.compat.v2.refusal import Refusal
 from tritium.compat.v2.regions import SHARED_MEMORY, View, no_memory
 
 T = TypeVar("T")
 
 EMPTY_FINAL_RESPONSE = "triton_enable_empty_final_response"
-RESERVED = "triton_"
-"""How the parameters begin that mean something to the server; EMPTY_FINAL_RESPONSE is the only one that clients set."""
 _UINT64 = (1 << 64) - 1
 
 # Field of InferTensorContents -> the datatypes it carries, and what Triton calls a tensor that comes in it.
@@ -148,7 +147,7 @@ def _read_parameters(parameters: Any, call: InferCall[Any]) -> None:
                 call.timeout_us = _choice(key, value, "int64_param") & _UINT64
             case _ if key == EMPTY_FINAL_RESPONSE:
                 call.empty_final_response = _choice(key, value, "bool_param")
-            case _ if key.startswith(RESERVED):
+            case _ if key.startswith(RESERVED_PREFIX):
                 raise Refusal(
                     "parameter keys starting with 'triton_' are reserved for Triton usage. Only the following keys "
                     f"starting with 'triton_' are allowed: {EMPTY_FINAL_RESPONSE}"
