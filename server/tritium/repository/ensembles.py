@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from tritium.backends.contract import ModelSource
 from tritium.compat.config import messages
 from tritium.compat.config.ensemble import check_members
@@ -15,6 +17,8 @@ from tritium.core.errors import InvalidArgument
 from tritium.core.model import Model
 from tritium.repository.candidate import Candidate
 from tritium.repository.shelf import Shelf
+
+log = structlog.get_logger("tritium")
 
 MOST_NESTED: Final = 64
 """Ensembles within one another. An answer is handed up through all of them at once."""
@@ -47,6 +51,9 @@ class EnsembleLoader:
                 f"ensemble '{source.config.name}' holds ensembles {model.nesting} deep; up to {MOST_NESTED} can be",
                 hint="list the steps of inner ensembles in the outer one",
             )
+        limit = source.config.proto.ensemble_scheduling.max_inflight_requests
+        if limit:
+            log.info(messages.inflight_limited(source.config.name, limit))
         return with_cache(model, self._store)
 
 

@@ -147,3 +147,8 @@ def warmup_too_short(wanted_bytes: int, file: str, given_bytes: int) -> str:
     """Say that the file of a warm-up input holds less than its shape needs."""
     # The missing space is Triton's.
     return f"warmup setting expects {wanted_bytes} bytes, but the data provided from {file}only has {given_bytes} bytes"
+
+
+def inflight_limited(ensemble: str, limit: int) -> str:
+    """Say that only so many requests of each step of an ensemble run at a time."""
+    return f"Ensemble model '{ensemble}' configured with max_inflight_requests: {limit}"
