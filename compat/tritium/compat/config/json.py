@@ -47,6 +47,17 @@ def from_json(text: str) -> Any:
         raise BadConfigJson("the configuration is nested too deeply") from None
 
 
+_BARE_KEY = re.compile(r'("(?:[^"\\]|\\.)*")|([A-Za-z_]\w*)(?=\s*:)')
+
+
+def _loads(text: str) -> Any:
+    """Read JSON, with keys that need no quotation marks where protobuf's own parser asks for none."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return json.loads(_BARE_KEY.sub(lambda found: found[1] or f'"{found[2]}"', text))
+
+
 def _in_lists(given: Any, descriptor: Any) -> Any:
     """Put the value of a repeated field that stands alone into a list, as protobuf's reader in C++ takes it."""
     if not isinstance(given, dict):
