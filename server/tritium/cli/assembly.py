@@ -9,7 +9,7 @@ from typing import Any
 
 from tritium.backends.contract import BackendHost
 from tritium.backends.metrics import CustomMetrics
-from tritium.cli import grpc_port, http_port
+from tritium.cli import cloud_ports, grpc_port, http_port
 from tritium.cli.facilities import facilities_of
 from tritium.cli.observability import metrics_config, observed_http, server_metrics, tracing
 from tritium.cli.options import ServeOptions, SettingsError
@@ -31,7 +31,7 @@ from tritium.llm.settings import LanguageSettings
 from tritium.memory.registry import RegionRegistry
 from tritium.observe.custom import custom_metrics
 from tritium.observe.distributions import MetricsConfig
-from tritium.observe.metrics import metrics_handler, plain_metrics
+from tritium.observe.metrics import metrics_handler, page_of, plain_metrics
 from tritium.openai.front import openai_handler
 from tritium.openai.options import OpenAIOptions
 from tritium.repository.devices import installed_gpus
@@ -119,19 +119,24 @@ async def listen(
         regions=RegionRegistry() if options.client_shm else NoRegions(),
     )
     limits = HttpLimits(body_bytes=options.http_body_bytes)
+    sources = [
+        *server_metrics(options, assembly.metrics_config, registry.models),
+        custom_metrics(assembly.metrics),
+        plain_metrics(_fleet_readings(registry), FLEET_HELP),
+    ]
+    report = page_of(sources)
     listeners: dict[str, Listener] = {}
     try:
         if options.http:
-            listeners["http"] = await http_port.open_port(options, state)
+            listeners["http"] = await http_port.open_port(options, state, report)
+        if options.sagemaker:
+            listeners["sagemaker"] = await cloud_ports.open_sagemaker(options, state)
+        if options.vertex_ai:
+            listeners["vertex_ai"] = await cloud_ports.open_vertex_ai(options, state, report)
         if options.grpc:
             listeners["grpc"] = await grpc_port.open_port(options, state)
         if options.metrics:
             host = options.metrics_host or options.host
-            sources = [
-                *server_metrics(options, assembly.metrics_config, registry.models),
-                custom_metrics(assembly.metrics),
-                plain_metrics(_fleet_readings(registry), FLEET_HELP),
-            ]
             page = metrics_handler(sources)
             listeners["metrics"] = await listen_http(page, host=host, port=options.metrics_port)
         if options.openai:

@@ -90,6 +90,18 @@ class ServeOptions:
     http_forward_headers: str = _setting(
         "", "Headers of HTTP requests that become their parameters: a regular expression.", group="protocols"
     )
+    sagemaker: bool = _setting(False, "Serve the endpoints of Amazon SageMaker.", group="protocols")
+    sagemaker_host: str = _setting("", "Address of the SageMaker endpoints, where it is not --host.", group="protocols")
+    sagemaker_port: int = _setting(8080, "Port of the SageMaker endpoints.", group="protocols")
+    sagemaker_safe_ports: str = _setting(
+        "", "Ports that other protocols may use beside SageMaker, as LOWEST-HIGHEST.", group="protocols"
+    )
+    vertex_ai: bool = _setting(False, "Serve the endpoints of Google Vertex AI.", group="protocols")
+    vertex_ai_host: str = _setting("", "Address of the Vertex AI endpoints, where it is not --host.", group="protocols")
+    vertex_ai_port: int = _setting(8080, "Port of the Vertex AI endpoints.", group="protocols")
+    vertex_ai_model: str = _setting(
+        "", "Model that Vertex AI's predictions are for (none: the only one there is).", group="protocols"
+    )
     client_shm: bool = _setting(False, "Let clients register shared memory regions.", group="protocols")
     grpc: bool = _setting(True, "Serve KServe v2 over gRPC.", group="protocols")
     grpc_host: str = _setting("", "Address of KServe v2 over gRPC, where it is not --host.", group="protocols")

@@ -9,7 +9,14 @@ from tritium.compat.config import messages
 from tritium.wire.address import bind
 from tritium.wire.errors import ListenError
 
-_PROTOCOLS = (("HTTP", "http"), ("GRPC", "grpc"), ("Metrics", "metrics"), ("OpenAI", "openai"))
+_PROTOCOLS = (
+    ("HTTP", "http"),
+    ("GRPC", "grpc"),
+    ("Metrics", "metrics"),
+    ("OpenAI", "openai"),
+    ("SageMaker", "sagemaker"),
+    ("Vertex AI", "vertex_ai"),
+)
 """As Triton names the services, and as our settings begin."""
 
 
@@ -43,6 +50,21 @@ def check_ports(options: ServeOptions) -> None:
         first = seen.setdefault((one.host, one.port), one.protocol)
         if first != one.protocol and one.port:
             raise SettingsError(messages.same_port(first, one.protocol, f"{one.host}:{one.port}"))
+    if options.sagemaker and options.sagemaker_safe_ports:
+        _check_safe(options)
+
+
+def _check_safe(options: ServeOptions) -> None:
+    """Hold the other protocols against the ports that SageMaker leaves them."""
+    lowest, _, highest = options.sagemaker_safe_ports.partition("-")
+    if not lowest.isdecimal() or not highest.isdecimal():
+        raise SettingsError(f"sagemaker_safe_ports takes LOWEST-HIGHEST, not '{options.sagemaker_safe_ports}'")
+    for one in ports(options):
+        if one.protocol != "SageMaker" and not int(lowest) <= one.port <= int(highest):
+            raise SettingsError(
+                f"The server cannot listen to {one.protocol} requests at port {one.port}, "
+                f"allowed port range is [{lowest}, {highest}]"
+            )
 
 
 async def check_free(options: ServeOptions) -> None:
@@ -64,7 +86,7 @@ async def give_up_openai(options: ServeOptions, environment: Mapping[str, str] =
     if asked or not options.openai:
         return options
     try:
-        await check_free(replace(options, http=False, grpc=False, metrics=False))
+        await check_free(replace(options, http=False, grpc=False, metrics=False, sagemaker=False, vertex_ai=False))
     except ListenError:
         return replace(options, openai=False)
     return options

@@ -1,7 +1,8 @@
 """`tritonserver`, by Triton's flags: the same server as `tritium serve`, for start scripts that stay as they are."""
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tritium.cli.options import ServeOptions, SettingsError, load
 from tritium.compat.flag_help import GROUPS
@@ -44,11 +45,25 @@ def read(arguments: Sequence[str]) -> tuple[ServeOptions, Parsed]:
         FlagError, SettingsError: a command line that cannot be honoured.
     """
     parsed = parse(arguments)
+    for name, value in _vertex_ai(os.environ).items():
+        parsed.settings.setdefault(name, value)
     if not parsed.help and not parsed.settings.get("repositories"):
         raise FlagError("--model-repository must be specified")
     loaded = load({"host": "0.0.0.0", "server_id": "triton", "log_format": "default", **parsed.settings}, None)  # noqa: S104  as Triton
     parsed.notes.extend(loaded.notes)
     return loaded.options, parsed
+
+
+def _vertex_ai(environment: Mapping[str, str]) -> dict[str, object]:
+    """Return what the variables of a Vertex AI container set where no flag does."""
+    settings: dict[str, object] = {}
+    if environment.get("AIP_MODE") == "PREDICTION":
+        settings = {"vertex_ai": True, "http": False, "grpc": False}
+        if storage := environment.get("AIP_STORAGE_URI"):
+            settings["repositories"] = [storage]
+    if port := environment.get("AIP_HTTP_PORT"):
+        settings["vertex_ai_port"] = port
+    return settings
 
 
 def usage() -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from tritium.compat.restrictions import Api, Restriction
 from tritium.core.serving import ServerState
+from tritium.http.marking import KSERVE, Marking
 
 LoadReport = Callable[[], str]
 """Writes the metrics of the server as Prometheus text."""
@@ -17,7 +18,8 @@ class Front:
 
     `input_bytes` bounds what a request's JSON, its raw tensor or its compressed body comes to; tensors that are
     announced as binary are bounded by the wire alone. `forwarded` names the headers that become request parameters;
-    `restricted` the APIs that need a header; `load_report` is asked for ORCA headers.
+    `restricted` the APIs that need a header; `load_report` is asked for ORCA headers; `marking` says where tensors
+    begin.
     """
 
     server: ServerState
@@ -25,3 +27,4 @@ class Front:
     forwarded: re.Pattern[str] | None = None
     restricted: Mapping[Api, Restriction] = field(default_factory=dict)
     load_report: LoadReport | None = None
+    marking: Marking = KSERVE

@@ -16,7 +16,6 @@ from tritium.http.front import Front
 from tritium.http.target import Target
 from tritium.wire.http import Buffer, Request, Response
 
-_BINARY = (b"content-type", b"application/octet-stream")
 _ENCODINGS = (b"accept-encoding", b"gzip, deflate")
 
 
@@ -50,7 +49,7 @@ async def unpacked(request: Request, front: Front) -> bytes | memoryview:
 
 def decode(request: Request, front: Front, model: Model, body: bytes | memoryview) -> InferCall[Tensor]:
     """Read the body: JSON, JSON and tensors, or one raw tensor."""
-    json_size = infer_request.header_size(request.header(b"inference-header-content-length"), len(body))
+    json_size = front.marking.json_size(request, len(body))
     if json_size:
         region = front.server.regions.view
         call = infer_request.decode(body, json_size, model.name, Tensor, region, front.input_bytes)
@@ -92,7 +91,7 @@ async def encode(
     body: list[Buffer] = [header, *blobs]
     headers = [answer.JSON]
     if blobs:
-        headers = [_BINARY, (b"inference-header-content-length", b"%d" % len(header))]
+        headers = [*front.marking.headers(len(header))]
     if encoding := compression.accepted(request.header(b"accept-encoding")):
         headers.append((b"content-encoding", encoding))
         body = [await compression.pack(body, encoding)]

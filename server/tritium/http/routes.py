@@ -35,7 +35,8 @@ class Route:
     post: Action | None = None
 
 
-def _route(api: Api, pattern: str, *, get: Action | None = None, post: Action | None = None) -> Route:
+def route(api: Api, pattern: str, *, get: Action | None = None, post: Action | None = None) -> Route:
+    """Write a route; its pattern has to fit a whole path."""
     return Route(re.compile(pattern), api, get, post)
 
 
@@ -45,41 +46,41 @@ _SYSTEM_MEMORY = r"/v2/systemsharedmemory(?:/region/(?P<region>[^/]+))?"
 _CUDA_MEMORY = r"/v2/cudasharedmemory(?:/region/(?P<region>[^/]+))?"
 
 ROUTES = (
-    _route(Api.STATISTICS, r"/v2/models/stats", get=metadata.statistics),
-    _route(Api.INFERENCE, _MODEL + r"/infer", post=infer.infer),
-    _route(Api.INFERENCE, _MODEL + r"/generate", post=generate.generate_once),
-    _route(Api.INFERENCE, _MODEL + r"/generate_stream", post=generate.generate_stream),
-    _route(Api.METADATA, _MODEL, get=metadata.model_metadata),
-    _route(Api.HEALTH, _MODEL + r"/ready", get=health.model_ready),
-    _route(Api.MODEL_CONFIG, _MODEL + r"/config", get=metadata.model_config),
-    _route(Api.STATISTICS, _MODEL + r"/stats", get=metadata.statistics),
-    _route(Api.TRACE, r"/v2/models/(?P<name>[^/]+)/trace/setting", get=settings.tracing, post=settings.set_tracing),
-    _route(Api.METADATA, r"/v2", get=metadata.server_metadata),
-    _route(Api.HEALTH, r"/v2/health/live", get=health.live),
-    _route(Api.HEALTH, r"/v2/health/ready", get=health.ready),
-    _route(Api.MODEL_REPOSITORY, _REPOSITORY + r"/index", post=repository.index),
-    _route(Api.MODEL_REPOSITORY, _REPOSITORY + r"/models/(?P<name>[^/]+)/load", post=repository.load),
-    _route(Api.MODEL_REPOSITORY, _REPOSITORY + r"/models/(?P<name>[^/]+)/unload", post=repository.unload),
-    _route(Api.LOGGING, r"/v2/logging", get=settings.logging, post=settings.set_logging),
-    _route(Api.TRACE, r"/v2/trace/setting", get=settings.tracing, post=settings.set_tracing),
-    _route(Api.SHARED_MEMORY, _SYSTEM_MEMORY + r"/status", get=memory.system_status),
-    _route(Api.SHARED_MEMORY, _SYSTEM_MEMORY + r"/register", post=memory.register_system),
-    _route(Api.SHARED_MEMORY, _SYSTEM_MEMORY + r"/unregister", post=memory.unregister_system),
-    _route(Api.SHARED_MEMORY, _CUDA_MEMORY + r"/status", get=memory.cuda_status),
-    _route(Api.SHARED_MEMORY, _CUDA_MEMORY + r"/register", post=memory.register_cuda),
-    _route(Api.SHARED_MEMORY, _CUDA_MEMORY + r"/unregister", post=memory.unregister_cuda),
+    route(Api.STATISTICS, r"/v2/models/stats", get=metadata.statistics),
+    route(Api.INFERENCE, _MODEL + r"/infer", post=infer.infer),
+    route(Api.INFERENCE, _MODEL + r"/generate", post=generate.generate_once),
+    route(Api.INFERENCE, _MODEL + r"/generate_stream", post=generate.generate_stream),
+    route(Api.METADATA, _MODEL, get=metadata.model_metadata),
+    route(Api.HEALTH, _MODEL + r"/ready", get=health.model_ready),
+    route(Api.MODEL_CONFIG, _MODEL + r"/config", get=metadata.model_config),
+    route(Api.STATISTICS, _MODEL + r"/stats", get=metadata.statistics),
+    route(Api.TRACE, r"/v2/models/(?P<name>[^/]+)/trace/setting", get=settings.tracing, post=settings.set_tracing),
+    route(Api.METADATA, r"/v2", get=metadata.server_metadata),
+    route(Api.HEALTH, r"/v2/health/live", get=health.live),
+    route(Api.HEALTH, r"/v2/health/ready", get=health.ready),
+    route(Api.MODEL_REPOSITORY, _REPOSITORY + r"/index", post=repository.index),
+    route(Api.MODEL_REPOSITORY, _REPOSITORY + r"/models/(?P<name>[^/]+)/load", post=repository.load),
+    route(Api.MODEL_REPOSITORY, _REPOSITORY + r"/models/(?P<name>[^/]+)/unload", post=repository.unload),
+    route(Api.LOGGING, r"/v2/logging", get=settings.logging, post=settings.set_logging),
+    route(Api.TRACE, r"/v2/trace/setting", get=settings.tracing, post=settings.set_tracing),
+    route(Api.SHARED_MEMORY, _SYSTEM_MEMORY + r"/status", get=memory.system_status),
+    route(Api.SHARED_MEMORY, _SYSTEM_MEMORY + r"/register", post=memory.register_system),
+    route(Api.SHARED_MEMORY, _SYSTEM_MEMORY + r"/unregister", post=memory.unregister_system),
+    route(Api.SHARED_MEMORY, _CUDA_MEMORY + r"/status", get=memory.cuda_status),
+    route(Api.SHARED_MEMORY, _CUDA_MEMORY + r"/register", post=memory.register_cuda),
+    route(Api.SHARED_MEMORY, _CUDA_MEMORY + r"/unregister", post=memory.unregister_cuda),
 )
 
 
 @lru_cache(maxsize=1024)
 def find(path: str) -> tuple[Route, Target] | None:
     """Find the route of a path, and what the path names."""
-    for route in ROUTES:
-        if match := route.pattern.fullmatch(path):
+    for way in ROUTES:
+        if match := way.pattern.fullmatch(path):
             named = {key: value for key, value in match.groupdict().items() if value}
             if "version" in named:
                 named["version"] = version.plain(named["version"])
-            return route, Target(**named)
+            return way, Target(**named)
     return None
 
 
@@ -91,21 +92,20 @@ def handler(front: Front) -> Handler:
         found = find(request.path)
         if found is None:
             return answer.NOT_FOUND
-        route, target = found
-        if front.restricted and route.api in front.restricted:
-            refused = restriction.refusal(request, front.restricted[route.api])
-            if refused is not None:
-                return refused
-        action = {"GET": route.get, "POST": route.post}.get(request.method)
-        if action is None:
-            return answer.METHOD_NOT_ALLOWED
-        return await act(action, request, front, target)
+        return await follow(request, front, *found)
 
     return handle
 
 
-async def act(action: Action, request: Request, front: Front, target: Target) -> Response | None:
-    """Run an action; what goes wrong is answered in Triton's form."""
+async def follow(request: Request, front: Front, route: Route, target: Target) -> Response | None:
+    """Answer a request by the route that was found for it; what goes wrong is answered in Triton's form."""
+    if front.restricted and route.api in front.restricted:
+        refused = restriction.refusal(request, front.restricted[route.api])
+        if refused is not None:
+            return refused
+    action = {"GET": route.get, "POST": route.post}.get(request.method)
+    if action is None:
+        return answer.METHOD_NOT_ALLOWED
     if action is not infer.infer:
         await in_task()
     try:

@@ -12,17 +12,22 @@ _JSON = ((b"content-type", b"application/json"),)
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
+def page_of(sources: Iterable[MetricSource]) -> Callable[[], str]:
+    """Return what writes the page of the sources, in their order."""
+    asked = tuple(sources)
+    return lambda: render(sample for source in asked for sample in source())
+
+
 def metrics_handler(sources: Iterable[MetricSource]) -> Handler:
     """Serve the metrics of the sources, in their order."""
-    asked = tuple(sources)
+    page = page_of(sources)
 
     async def handle(request: Request) -> Response:
         if request.path != "/metrics":
             return Response(404, _JSON, (b'{"error":"Not Found"}',))
         if request.method != "GET":
             return Response(405, _JSON, (b'{"error":"Method Not Allowed"}',))
-        text = render(sample for source in asked for sample in source())
-        return Response(200, ((b"content-type", CONTENT_TYPE),), (text.encode(),))
+        return Response(200, ((b"content-type", CONTENT_TYPE),), (page().encode(),))
 
     return handle
 

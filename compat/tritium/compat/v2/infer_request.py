@@ -27,7 +27,7 @@ RESERVED_PARAMETERS = frozenset(
 RESERVED_PREFIX = "triton_"
 
 HEADER_SIZE = "Inference-Header-Content-Length"
-_LEADING_NUMBER = re.compile(rb"\s*([+-]?\d+)")
+_LEADING_NUMBER = re.compile(r"\s*([+-]?\d+)", re.ASCII)
 _INT32 = range(-(1 << 31), 1 << 31)
 _INT64 = range(-(1 << 63), 1 << 63)
 
@@ -43,15 +43,39 @@ def header_size(header: bytes, body_size: int) -> int:
     if not header:
         return body_size
     given = header.decode("latin-1")
-    number = _LEADING_NUMBER.match(header)
-    if number is None:
+    size = _stoi(given)
+    if size is None:
         raise Refusal(f"Unable to parse {HEADER_SIZE}, got: {given}")
-    digits = number[1]
-    size = int(digits) if len(digits) <= len(b"-2147483648") else _INT32.stop
     if size not in _INT32:
         raise Refusal(
             f"Unable to parse {HEADER_SIZE}, value is out of range [ {_INT32.start}, {_INT32.stop - 1} ], got: {given}"
         )
+    return _within(size, body_size, given)
+
+
+def marked_size(given: str, body_size: int) -> int:
+    """Return how many bytes of the body are JSON, from the number that ends a cloud's content type.
+
+    Raises:
+        Refusal: it names more bytes than there are, or none.
+    """
+    size = _stoi(given)
+    if size is None:
+        raise Refusal(f"Unable to parse inference header size, got: {given}")
+    if size not in _INT32:
+        raise Refusal(f"Unable to parse inference header size, value is out of range, got: {given}")
+    return _within(size, body_size, given)
+
+
+def _stoi(text: str) -> int | None:
+    number = _LEADING_NUMBER.match(text)
+    if number is None:
+        return None
+    digits = number[1]
+    return int(digits) if len(digits) <= len("-2147483648") else _INT32.stop
+
+
+def _within(size: int, body_size: int, given: str) -> int:
     if not 0 <= size <= body_size:
         raise Refusal(f"inference header size should be in range (0, {body_size}), got: {given}")
     return size
