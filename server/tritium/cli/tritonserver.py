@@ -59,8 +59,8 @@ def _vertex_ai(environment: Mapping[str, str]) -> dict[str, object]:
     settings: dict[str, object] = {}
     if environment.get("AIP_MODE") == "PREDICTION":
         settings = {"vertex_ai": True, "http": False, "grpc": False}
-        if storage := environment.get("AIP_STORAGE_URI"):
-            settings["repositories"] = [storage]
+    if storage := environment.get("AIP_STORAGE_URI"):
+        settings["repositories"] = [storage]
     if port := environment.get("AIP_HTTP_PORT"):
         settings["vertex_ai_port"] = port
     return settings
