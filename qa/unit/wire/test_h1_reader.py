@@ -187,3 +187,30 @@ def test_too_many_chunks_are_refused():
     for rest in (b"", b"0\r\n\r\n", b"0\r\n\r\nGET / HTTP/1.1\r\n\r\n"):
         sink = read([head, b"1\r\nx\r\n" * 5 + rest], limits)
         assert (sink.requests, sink.refusals) == ([], [400])
+
+
+def _whole(path: bytes, body: bytes) -> bytes:
+    return b"POST %b HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n%b" % (path, len(body), body)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                _whole(b"/a", b"1"),
+                _whole(b"/a", b"2"),
+                _whole(b"/b", b"1"),
+                _whole(b"/a", b"12") + _whole(b"/a", b"34"),
+                _whole(b"/a", b"\r\n\r\n"),
+                b"GET /a HTTP/1.1\r\nHost: here\r\n\r\n",
+                b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+            ]
+        ),
+        max_size=8,
+    )
+)
+def test_repeated_heads_are_read_as_if_parsed(packets):
+    """Requests are the same whether each comes in one read, which may repeat a head, or byte by byte."""
+    bytewise = read([packet[at : at + 1] for packet in packets for at in range(len(packet))])
+    assert read(packets).requests == bytewise.requests
+    assert not bytewise.refusals

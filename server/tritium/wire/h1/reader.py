@@ -47,12 +47,28 @@ class RequestSink(Protocol):
         ...
 
 
+class _Familiar:
+    """A request that came whole in one read: a client that repeats its head to the byte has it parsed once."""
+
+    __slots__ = ("head", "headers", "http11", "method", "size", "url")
+
+    def __init__(self, head: bytes, size: int, method: str, url: bytes, headers: Headers, *, http11: bool) -> None:
+        self.head = head
+        self.size = size
+        """Bytes of head and body, which the head determines."""
+        self.method = method
+        self.url = url
+        self.headers = headers
+        self.http11 = http11
+
+
 class RequestReader:
     """The receiving half of a connection."""
 
     __slots__ = (
         "_body_bytes",
         "_chunks",
+        "_familiar",
         "_headers",
         "_http11",
         "_keep_alive",
@@ -77,6 +93,7 @@ class RequestReader:
         self._limits = limits
         self._scratch = scratch
         self._parser = _parser(self)
+        self._familiar: _Familiar | None = None
         self._upload: Intake | None = None
         self._too_much: tuple[int, str] | None = None
         """The refusal that is due for a body of too many bytes or chunks; there is no way back from it."""
@@ -103,7 +120,7 @@ class RequestReader:
     def advance(self, size: int) -> None:
         """Take the `size` bytes that were read into the memory offered last."""
         if self._upload is None:
-            if not self.last:
+            if not self.last and not self._repeats(size):
                 self._feed(self._scratch[:size])
             return
         self._upload.filled += size
@@ -119,6 +136,29 @@ class RequestReader:
         self._upload = None
         self._pieces.clear()
         self._sink.on_refusal(status, message)
+
+    def _repeats(self, size: int) -> bool:
+        """Take a request that has the head of an earlier one without parsing it; False if it is not such a one.
+
+        It saves 5 of 38 µs of an add_sub's user time in the front.
+        """
+        known = self._familiar
+        if known is None or size != known.size or self.reading is not Reading.IDLE:
+            return False
+        read: bytearray = self._scratch.obj  # type: ignore[assignment]  # scratch memory is a bytearray's
+        if not read.startswith(known.head):
+            return False
+        body = bytes(self._scratch[len(known.head) : size])
+        self._sink.on_request(known.method, known.url, known.headers, body, http11=known.http11, keep_alive=True)
+        return True
+
+    def _remember(self, size: int) -> None:
+        """Remember the request that was all of this read, if it was."""
+        read: bytearray = self._scratch.obj  # type: ignore[assignment]  # likewise
+        end = read.find(b"\r\n\r\n", 0, size) + 4
+        if end + self._body_bytes != size or not self._keep_alive or self._chunks:
+            return
+        self._familiar = _Familiar(bytes(read[:end]), size, self._method, self._url, self._headers, http11=self._http11)
 
     def _feed(self, data: memoryview) -> None:
         began_in = self.reading
@@ -136,6 +176,9 @@ class RequestReader:
             return
         if self._too_much:
             self.refuse(*self._too_much)
+        elif self.reading is Reading.IDLE:
+            if began_in is Reading.IDLE:
+                self._remember(len(data))
         elif self.reading is Reading.BODY and not self._prepared:
             self._prepare()
         elif self.reading is Reading.HEAD:
