@@ -292,6 +292,28 @@ async def test_queue_policy_is_kept_while_the_instance_is_busy(fakes: ModuleType
     assert model.statistics.pending == 0
 
 
+@pytest.mark.parametrize("before", [1, 2], ids=["an empty queue", "a queue with later deadlines"])
+async def test_a_deadline_counts_after_others_have_left_in_time(fakes: ModuleType, before: int) -> None:
+    """The deadline of a request that has long run hides none that comes after it, however long the execution takes."""
+    clock = fakes.VirtualClock()
+    instance = fakes.FakeInstance(held=True)
+    policy = """max_batch_size: 1 dynamic_batching { default_queue_policy {
+        default_timeout_microseconds: 100 } priority_levels: 2 default_priority_level: 1
+        priority_queue_policy { key: 2 value { default_timeout_microseconds: 1000 } } }"""
+    model = TensorModel(fakes.config(policy + fakes.ADD_SUB), "1", [instance], clock=clock)
+    running = [submit(fakes, model, add_sub(fakes, 1, priority=level)) for level in (1, 2)[:before]]
+    await instance.seen(1)
+    clock.advance(200_000)
+    waiting = submit(fakes, model, add_sub(fakes, 1, priority=1))
+    clock.advance(99_000)
+    assert not waiting.final.is_set()
+    clock.advance(2_000)
+    assert isinstance(await waiting.one(), DeadlineExceeded)
+    instance.release()
+    for reply in running:
+        await reply.one()
+
+
 async def test_cancelled_requests_do_not_run(fakes: ModuleType) -> None:
     """A request cancelled while it waits is answered as cancelled and never reaches the model."""
     instance = fakes.FakeInstance(held=True)

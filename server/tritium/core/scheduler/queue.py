@@ -107,6 +107,8 @@ class PriorityQueue:
             if len(taken) == count:
                 break
         self._count -= len(taken)
+        if not self._count:
+            self.soonest_ns = 0
         if len(self._order) > KEPT_LEVELS:
             self._prune()
         return taken

@@ -318,6 +318,9 @@ class Runner:
     def _set_alarm(self, now_ns: int) -> None:
         """Ring when the plan has something to say next; what is due already, idle instances have been told."""
         when_ns = self._plan.wake_ns()
+        if 0 < when_ns <= now_ns:  # it may be the deadline of a job that has left in time
+            self._drop(now_ns)
+            when_ns = self._plan.wake_ns()
         if when_ns <= now_ns or (self._alarm is not None and self._alarm_ns <= when_ns):
             return
         if self._alarm is not None:
