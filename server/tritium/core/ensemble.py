@@ -26,8 +26,12 @@ Resolve = Callable[[str, str], Model]
 """Finds a model by name and version ("" is the newest); raises InferenceError where there is none to serve."""
 
 
+def _keep_silent(remark: str) -> None:
+    """Hear a remark that nobody wants."""
+
+
 class EnsembleModel(Model):
-    """One version of an ensemble."""
+    """One version of an ensemble; `note` hears what is remarkable about a request and no error."""
 
     def __init__(
         self,
@@ -35,6 +39,7 @@ class EnsembleModel(Model):
         version: str,
         resolve: Resolve,
         *,
+        note: Callable[[str], None] = _keep_silent,
         clock: Clock = SYSTEM_CLOCK,
         statistics: Statistics | None = None,
     ) -> None:
@@ -43,6 +48,7 @@ class EnsembleModel(Model):
         self.config = config
         self.statistics = statistics or Statistics()
         self._resolve = resolve
+        self._note = note
         self._clock = clock
         self._check = RequestCheck(config)
         self._flow = Dataflow(config)
@@ -105,6 +111,7 @@ class EnsembleModel(Model):
             reply,
             gates=self._gates,
             resolve=self._resolve,
+            note=self._note,
             measured=account.add,
             ended=account.close,
         )

@@ -37,7 +37,7 @@ class EnsembleRun:
     """The state of one request; `ended` is called once, after the last response.
 
     `gates` stand before the steps, one each, where only so many requests of a step may be under way. A member that
-    has been replaced since the request came is looked up anew by `resolve`.
+    has been replaced since the request came is looked up anew by `resolve`. `note` is told of outputs nobody made.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class EnsembleRun:
         *,
         gates: Sequence[StepGate],
         resolve: Callable[[str, str], Model],
+        note: Callable[[str], None],
         measured: Callable[[Spans], None],
         ended: Callable[[InferenceError | None], None],
     ) -> None:
@@ -66,6 +67,7 @@ class EnsembleRun:
         self._reply = reply
         self._gates = gates
         self._resolve = resolve
+        self._note = note
         self._measured = measured
         self._ended = ended
         self._values: dict[tuple[str, int], _Value] = {}
@@ -237,6 +239,7 @@ class EnsembleRun:
             value = self._take(name, iteration)
             tensor = value.tensor
             if tensor is None:
+                self._note(f"Composing models did not output tensor {name}")
                 continue
             shape = tensor.shape
             if config.batches != bool(value.batch_size):

@@ -45,7 +45,7 @@ class EnsembleLoader:
         Raises:
             InvalidArgument: ensembles are nested in it too deeply.
         """
-        model = EnsembleModel(source.config, source.version, self._resolve)
+        model = EnsembleModel(source.config, source.version, self._resolve, note=log.debug)
         if model.nesting > MOST_NESTED:
             raise InvalidArgument(
                 f"ensemble '{source.config.name}' holds ensembles {model.nesting} deep; up to {MOST_NESTED} can be",
