@@ -452,3 +452,20 @@ async def test_a_member_that_raises_fails_its_request_alone(fakes: ModuleType) -
     assert isinstance(error, InferenceError)
     assert error.message == "in ensemble 'ens', RecursionError: maximum recursion depth exceeded"
     await model.close()
+
+
+async def test_an_ensemble_reshapes_as_a_model_does(fakes: ModuleType, member: Callable[..., TensorModel]) -> None:
+    """Members see the ensemble's input in the shape it is reshaped to, and the client sees the output's own."""
+    flat = """max_batch_size: 4
+        input { name: "A" data_type: TYPE_FP32 dims: 4 reshape { shape: [ 2, 2 ] } }
+        output { name: "SUM" data_type: TYPE_FP32 dims: 4 reshape { shape: [ 2, 2 ] } }
+        ensemble_scheduling { step { model_name: "square" model_version: -1
+            input_map { key: "INPUT0" value: "A" } output_map { key: "OUTPUT0" value: "SUM" } } }"""
+    square = """max_batch_size: 4 input { name: "INPUT0" data_type: TYPE_FP32 dims: [ 2, 2 ] }
+        output { name: "OUTPUT0" data_type: TYPE_FP32 dims: [ 2, 2 ] }"""
+    instance = fakes.FakeInstance()
+    model = ensemble(fakes, flat, {"square": member("square", square, instance)})
+    (response,) = await ask(fakes, model, fakes.request(fakes.tensor("A", (3, 4))))
+    assert isinstance(response, InferResponse)
+    assert instance.batches[0][0].request.inputs[0].shape == (3, 2, 2)
+    assert response.outputs[0].shape == (3, 4)

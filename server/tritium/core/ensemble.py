@@ -19,6 +19,7 @@ from tritium.core.instance import ExecutionTimes
 from tritium.core.ledger import Ledger
 from tritium.core.model import Model
 from tritium.core.request import InferRequest, Reply, Spans
+from tritium.core.reshape import Reshape, ReshapedReply
 from tritium.core.statistics import Statistics
 from tritium.core.trace import TracedRequest
 
@@ -51,6 +52,7 @@ class EnsembleModel(Model):
         self._note = note
         self._clock = clock
         self._check = RequestCheck(config)
+        self._reshape = Reshape(config)
         self._flow = Dataflow(config)
         self._ledger = Ledger(self.statistics, clock, decoupled=False)
         limit = config.proto.ensemble_scheduling.max_inflight_requests
@@ -92,6 +94,10 @@ class EnsembleModel(Model):
             return
         if self.statistics.latencies is not None:
             reply = self.statistics.latencies.watch(reply)
+        if self._reshape.changes_inputs:
+            request.inputs = self._reshape.inputs(request.inputs)
+        if self._reshape.changes_outputs:
+            reply = ReshapedReply(reply, self._reshape)
         course = self._flow.course(
             frozenset(output.name for output in request.outputs),
             tuple(index for index, member in enumerate(members) if member.decoupled),

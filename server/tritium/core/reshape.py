@@ -7,6 +7,8 @@ Source: Triton core, infer_request.cc (inputs) and infer_response.cc (outputs).
 from collections.abc import Mapping, Sequence
 
 from tritium.compat.config.model import ModelConfig, TensorSpec
+from tritium.core.errors import InferenceError
+from tritium.core.request import InferResponse, Reply
 from tritium.core.tensor import Tensor
 
 Shape = tuple[int, ...]
@@ -38,6 +40,22 @@ class Reshape:
         variable = iter([got for got, configured in zip(shape, source, strict=False) if configured == -1])
         moved = batch + tuple(next(variable, -1) if dim == -1 else dim for dim in target)
         return Tensor(tensor.name, tensor.datatype, moved, tensor.data)
+
+
+class ReshapedReply:
+    """A reply that gets responses in the shapes that the client sees, for models without an Answer before it."""
+
+    __slots__ = ("_reply", "_reshape")
+
+    def __init__(self, reply: Reply, reshape: Reshape) -> None:
+        self._reply = reply
+        self._reshape = reshape
+
+    def send(self, response: InferResponse | InferenceError | None, *, final: bool) -> None:
+        """Reshape the outputs of one response and pass it on."""
+        if isinstance(response, InferResponse):
+            response.outputs = self._reshape.outputs(response.outputs)
+        self._reply.send(response, final=final)
 
 
 def _reshaped(specs: Mapping[str, TensorSpec]) -> dict[str, tuple[Shape, Shape]]:
