@@ -89,12 +89,12 @@ class Answer:
         if final and self._times is not None:
             self._settle(self._times)
 
-    def executed(self, times: ExecutionTimes | None) -> None:
-        """Take note that the execution has returned; only a decoupled model may have something left to say."""
+    def executed(self, times: ExecutionTimes | None, *, later: bool = False) -> None:
+        """Take note that the execution has returned; with `later` the instance answers when it can."""
         self._times = times or _NOTHING_RAN
         if self._final:
             self._settle(self._times)
-        elif not self._desk.ledger.decoupled:
+        elif not self._desk.ledger.decoupled and not later:
             self.send(ModelFailed("the model returned without a response to the request"), final=True)
 
     def refuse(self, error: InferenceError) -> None:

@@ -14,7 +14,8 @@ class Job:
 
     `priority` is the level it waits at (1 comes first; 0 where the model has no levels); from `deadline_ns` on
     its queue policy has given it up (0: never). An instance that wants to execute the request once more (Triton's
-    TRITONSERVER_REQUEST_RELEASE_RESCHEDULE) sets `again` before its execution ends, and sends no final response.
+    TRITONSERVER_REQUEST_RELEASE_RESCHEDULE) sets `again` before its execution ends, and sends no final response;
+    one that answers after that, although the model is not decoupled, sets `later`.
     `state` takes what the server keeps of the responses for the sequence's next request.
     """
 
@@ -26,6 +27,7 @@ class Job:
     priority: int = 0
     deadline_ns: int = 0
     again: bool = False
+    later: bool = False
     state: SequenceState | None = None
 
 

@@ -141,7 +141,7 @@ class TensorModel(Model):
             if job.again:
                 self._run_again(job)
             else:
-                _answer(job).executed(times)
+                _answer(job).executed(times, later=job.later)
 
     def refuse(self, job: Job, error: InferenceError) -> None:
         """Answer a request that left the queue without running (called by the runner)."""

@@ -24,8 +24,8 @@ class Overlay:
             raise
 
     def _write(self, name: str, content: bytes) -> None:
-        path = PurePosixPath(name)
-        if not name or path.is_absolute() or ".." in path.parts:
+        path = PurePosixPath(name.lstrip("/"))  # Triton joins paths: a leading slash changes nothing
+        if not path.name or ".." in path.parts:
             raise ValueError(f"file '{name}' must lie within the model's directory, as file:1/model.py does")
         target = self.folder / path
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -147,6 +147,11 @@ class OutArena:
         self.reclaim()
         return sum(end - start for start, end in self._used.items())
 
+    @property
+    def free_bytes(self) -> int:
+        """Return the bytes that are set aside and hold nothing."""
+        return sum(end - start for start, end in self._free)
+
     def store(self, data: Bytes) -> Region:
         """Copy `data` in.
 

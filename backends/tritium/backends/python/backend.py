@@ -17,9 +17,14 @@ _HOOK = "auto_complete_config"
 
 
 class PythonBackend:
-    """Runs `model.py` files; see `tritium.backends.contract.TensorBackend`."""
+    """Runs `model.py` files; see `tritium.backends.contract.TensorBackend`.
 
-    name = "python"
+    With a `folder` it is a backend written in Python, of the folder's name: the folder's model.py serves its models.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.name = folder.name if folder is not None else "python"
+        self._folder = folder
 
     async def complete(self, config: ModelConfig, folder: Path, version: str) -> ModelConfig:
         """Run the model's `auto_complete_config`, if it has one, in a process of its own.
@@ -28,7 +33,7 @@ class PythonBackend:
             InferenceError: there is no model.py, or it raised, in Triton's words.
         """
         source = ModelSource(config, folder, version)
-        message = load_message(source, InstancePlace(f"{config.name}_0"), complete=True)
+        message = load_message(source, InstancePlace(f"{config.name}_0"), complete=True, backend=self._folder)
         if not _may_complete(Path(message.model_file)):
             return config
         interpreter = interpreter_of(source)
@@ -53,7 +58,7 @@ class PythonBackend:
         Raises:
             InferenceError: in Triton's words where the model raised.
         """
-        instance = PythonInstance(Starter(source, place, host, timeouts_of(host.settings)))
+        instance = PythonInstance(Starter(source, place, host, timeouts_of(host.settings), folder=self._folder))
         await instance.open()
         return instance
 

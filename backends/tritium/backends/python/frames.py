@@ -88,9 +88,10 @@ class ResponseFrame(msgspec.Struct, array_like=True, gc=False):
 class Load(msgspec.Struct, array_like=True, gc=False, tag="load"):
     """Import the model and initialize it, or (with `complete`) only ask it to complete its configuration.
 
-    `outputs` are the configured outputs with their v2 datatypes.
+    `outputs` are the configured outputs with their v2 datatypes, `model_folder` is that of the version.
     """
 
+    model_folder: str
     model_file: str
     import_name: str
     import_paths: list[str]

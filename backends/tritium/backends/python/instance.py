@@ -199,6 +199,8 @@ class PythonInstance:
                 if frame is not None:
                     job = self._open.pop(key)
                     answer(job, self._response(worker, job.request, frame), final=True)
+                elif (waiting := self._open.get(key)) is not None:
+                    waiting.later = True
         self._attempt = 0
         self._window.note(message.infer_ns)
         self._hand_over()

@@ -48,8 +48,18 @@ def interpreter_of(source: ModelSource) -> str:
 
 
 def command(name: str, interpreter: str, descriptors: tuple[int, int, int]) -> list[str]:
-    """Return the command of a model's process; `name` is for those who read `ps`, the descriptors it inherits."""
-    return [interpreter, str(_ENTRY), name, str(os.getpid()), *map(str, descriptors), *_PORTIONS]
+    """Return the command of a model's process; the descriptors are those it inherits.
+
+    The third word is for those who read `ps`, and for scripts that look for Triton's processes by their name.
+    """
+    return [
+        interpreter,
+        str(_ENTRY),
+        f"triton_python_backend_stub:{name}",
+        str(os.getpid()),
+        *map(str, descriptors),
+        *_PORTIONS,
+    ]
 
 
 def environment(interpreter: str) -> dict[str, str] | None:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 
 from tritium.backends.contract import BackendHost, InstancePlace, ModelSource
 from tritium.backends.python import frames
@@ -21,6 +22,8 @@ _numbers = count(1)
 
 OnMessage = Callable[[Worker, frames.Up], None]
 OnLost = Callable[[Worker, str], None]
+MODEL_FILE = "model.py"
+_INVALID_CHARACTERS = frozenset(";|&$`<>()[]{}\\\"'*?~#!")
 _OF_EXECUTIONS = (frames.Executed, frames.Sent, frames.ReadyAnswer)
 
 
@@ -56,6 +59,8 @@ class Starter:
     timeouts: Timeouts
     runtime: str = ""
     """The module of ours whose class runs the model, where the model's file is not itself Python."""
+    folder: Path | None = None
+    """Of a backend written in Python, whose model.py serves every model of it."""
     owner: str = field(default_factory=lambda: f"starter {next(_numbers)}")
     """Whose the model's metrics are. Not the instance's name: a reload has two of that name for a while."""
 
@@ -99,7 +104,7 @@ class Starter:
             calls.abandon()
             on_lost(worker, said)
 
-        load = load_message(self.source, self.place, runtime=self.runtime)
+        load = load_message(self.source, self.place, runtime=self.runtime, backend=self.folder)
         worker = self._worker(take, lost)
         await worker.load(load, self.timeouts)
         return worker
@@ -120,26 +125,44 @@ class Starter:
 
 
 def load_message(
-    source: ModelSource, place: InstancePlace, *, complete: bool = False, runtime: str = ""
+    source: ModelSource,
+    place: InstancePlace,
+    *,
+    complete: bool = False,
+    runtime: str = "",
+    backend: Path | None = None,
 ) -> frames.Load:
-    """Make the message that loads a model, with Triton's arguments of `initialize`; `runtime` as in Starter.
+    """Make the message that loads a model, with Triton's arguments of `initialize`.
+
+    `runtime` and `backend` are as in Starter, where its `folder` is the backend.
 
     Raises:
-        ModelFailed: there is no such file.
+        InvalidArgument: the instance's name has characters that Triton refuses.
+        ModelFailed: there is no such file, or it is none of Python's.
     """
+    if not _INVALID_CHARACTERS.isdisjoint(place.name):
+        raise InvalidArgument("Invalid stub name: contains invalid characters", hint=f"rename '{place.name}'")
     config = source.config
-    filename = config.proto.default_model_filename or "model.py"
-    file = source.version_folder / filename
-    if not runtime and not file.is_file():
+    folder = os.fspath(source.folder)
+    if backend is not None:
+        file, name, paths = backend / MODEL_FILE, "model", [os.fspath(backend)]
+    else:
+        file = source.version_folder / (config.proto.default_model_filename or MODEL_FILE)
+        name, paths = f"{source.version}.{file.stem}", [os.fspath(source.version_folder), folder]
+    if runtime:
+        name, paths = runtime, []
+    elif file.suffix != ".py":
+        raise ModelFailed(f"Model name must end with '.py'. Model name is \"{file.name}\".")
+    elif not file.is_file():
         raise ModelFailed(
             f"Python model file not found in '{file}'",
-            hint=f"put {filename} there, with a class TritonPythonModel",
+            hint=f"put {file.name} there, with a class TritonPythonModel",
         )
-    folder = os.fspath(source.folder)
     return frames.Load(
+        model_folder=os.fspath(source.version_folder),
         model_file=os.fspath(file),
-        import_name=runtime or f"{source.version}.{filename.removesuffix('.py')}",
-        import_paths=[] if runtime else [os.fspath(source.version_folder), folder],
+        import_name=name,
+        import_paths=paths,
         arguments={
             "model_config": to_json(config.proto).decode(),
             "model_instance_kind": place.kind,

@@ -30,6 +30,7 @@ from tritium.compat.pb_utils.memory import (
     TRITONSERVER_MEMORY_GPU,
     MemoryType,
     PreferredMemory,
+    SharedMemory,
 )
 from tritium.compat.pb_utils.metrics import Metric, MetricFamily, MetricKind
 from tritium.compat.pb_utils.model_config import ModelConfig
@@ -49,6 +50,8 @@ from tritium.compat.pb_utils.tensor import Tensor
 
 IMPORTABLE = os.path.join(os.path.dirname(__file__), "importable")  # noqa: PTH118, PTH120  # pathlib costs 5 ms
 """A folder for `sys.path`: in processes that a model starts, the name is imported from there."""
+
+shared_memory = SharedMemory()
 
 __all__ = [
     "IMPORTABLE",
@@ -73,6 +76,7 @@ __all__ = [
     "ModelConfig",
     "PreferredMemory",
     "ResponseIterator",
+    "SharedMemory",
     "Tensor",
     "TritonError",
     "TritonModelException",
@@ -88,6 +92,7 @@ __all__ = [
     "load_model",
     "numpy_to_triton_type",
     "serialize_byte_tensor",
+    "shared_memory",
     "triton_string_to_numpy",
     "triton_to_numpy_type",
     "unload_model",

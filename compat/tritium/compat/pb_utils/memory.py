@@ -2,6 +2,8 @@
 
 from enum import IntEnum
 
+from tritium.compat.pb_utils.runtime import runtime
+
 
 class MemoryType(IntEnum):
     """Kinds of memory, numbered as TRITONSERVER_MemoryType."""
@@ -12,6 +14,14 @@ class MemoryType(IntEnum):
 
 TRITONSERVER_MEMORY_CPU = MemoryType.TRITONSERVER_MEMORY_CPU
 TRITONSERVER_MEMORY_GPU = MemoryType.TRITONSERVER_MEMORY_GPU
+
+
+class SharedMemory:
+    """The memory through which large outputs leave."""
+
+    def free_memory(self) -> int:
+        """Return how many bytes of what has been set aside hold nothing; more is set aside when it is needed."""
+        return runtime().free_memory()
 
 
 class PreferredMemory:

@@ -15,13 +15,13 @@ def check_parameters(parameters: dict[str, Any] | None) -> dict[str, Any]:
     """Return response or request parameters, as given.
 
     Raises:
-        TritonModelException: a key that is not a str, or a value that is not a bool, int, float or str.
+        TritonModelException: a key that is not a str, or a value that is not a bool, int or str.
     """
     for key, value in (parameters or {}).items():
         if not isinstance(key, str):
             raise TritonModelException(f"Expect parameters keys to have type str, found type {type(key)}")
-        if not isinstance(value, bool | int | float | str):
-            raise TritonModelException(f"Expect parameters values to have type bool/int/float/str, found {type(value)}")
+        if not isinstance(value, bool | int | str):
+            raise TritonModelException(f"Expect parameters values to have type bool/int/str, found type {type(value)}")
     return parameters or {}
 
 

@@ -59,6 +59,10 @@ class Runtime(Protocol):
         """
         ...
 
+    def free_memory(self) -> int:
+        """Return the bytes of shared memory that are set aside and hold nothing."""
+        ...
+
     def log(self, level: str, message: str) -> None:
         """Write to the server's log."""
         ...

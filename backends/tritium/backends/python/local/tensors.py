@@ -11,6 +11,9 @@ from tritium.compat.pb_utils.tensor import ReceivedTensor, Tensor
 class LocalCodec:
     """See `process.link.Codec`. Nothing is lent here, so there is nothing to settle and nothing to give back."""
 
+    free_bytes = 0
+    """There is no memory set aside."""
+
     def decode(self, frame: TensorFrame) -> Tensor:
         """Make the model's tensor; its memory may be written to."""
         data: Any = frame.data

@@ -8,7 +8,6 @@ What it says goes through the link, and is heard at the next flush of its pump.
 """
 
 import json
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -52,7 +51,7 @@ class Host:
 
     def _load(self, load: frames.Load) -> frames.Loaded:
         """Import and initialize, and say how it went."""
-        self._link.model_folder = os.path.dirname(load.model_file)  # noqa: PTH120  # pathlib costs the start 5 ms
+        self._link.model_folder = load.model_folder
         self._link.decoupled = load.decoupled
         self._link.output_types = load.outputs
         self._link.output_names = frozenset(load.outputs)

@@ -43,7 +43,12 @@ class Pump(Protocol):
 
 
 class Codec(Protocol):
-    """How tensors get into frames and out of them."""
+    """How tensors get into frames and out of them; `free_bytes` of its shared memory hold nothing."""
+
+    @property
+    def free_bytes(self) -> int:
+        """Return the bytes that are set aside and hold nothing."""
+        ...
 
     def decode(self, frame: frames.TensorFrame) -> Tensor:
         """Make the model's tensor; its memory may be written to."""
@@ -201,6 +206,10 @@ class Link:
     def control(self, verb: str, model_name: str, **details: Any) -> bool:
         """Load or unload a model, or ask whether it is ready, and wait for the outcome."""
         return bool(self._ask(frames.Control(next(self._numbers), verb, model_name, **details)))
+
+    def free_memory(self) -> int:
+        """Return the bytes of shared memory that are set aside and hold nothing."""
+        return self.codec.free_bytes
 
     def log(self, level: str, message: str) -> None:
         """Write to the server's log."""

@@ -18,6 +18,11 @@ class TensorCodec:
         self._outbound = outbound
         self._storing = threading.Lock()
 
+    @property
+    def free_bytes(self) -> int:
+        """Return the bytes of the outbound arena that hold nothing."""
+        return self._outbound.free_bytes
+
     def decode(self, frame: TensorFrame) -> Tensor:
         """Make the model's tensor; its memory may be written to."""
         data = frame.data
