@@ -151,7 +151,8 @@ FLAGS: tuple[Flag, ...] = (
     *_noted("float", _GPU, "min-supported-compute-capability"),
     *_noted("int", _POOLS, "buffer-manager-thread-count"),
     *_noted("str", "host policies name NUMA nodes and cores, which the operating system chooses here", "host-policy"),
-    *_noted("str", "backends are Python packages here (docs/backends.md)", "backend-directory", "repoagent-directory"),
+    _set("backend-directory", "str", "backend_directory"),
+    *_noted("str", "repository agents are part of the server here", "repoagent-directory"),
     *_noted("str", "there is no cache library to find", "cache-directory"),
 )
 BY_NAME = {flag.name: flag for flag in FLAGS}

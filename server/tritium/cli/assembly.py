@@ -41,6 +41,7 @@ from tritium.repository.places import Repository, find_places, repository_of
 from tritium.repository.registry import Registry
 from tritium.repository.settings import ControlMode, RegistrySettings
 from tritium.repository.tensor_loader import tensor_loaders
+from tritium.repository.written_backends import written_backends
 from tritium.wire.http import HttpLimits
 from tritium.wire.listener import Listener, listen_http
 
@@ -83,10 +84,13 @@ def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> A
     def host() -> BackendHost:
         return BackendHost(submit=registry.submit, catalog=registry, metrics=metrics)
 
+    settings = _backend_settings(options.backend_config)
     loaders: dict[str, Loader] = {
-        **tensor_loaders(host, _backend_settings(options.backend_config), facilities),
+        **tensor_loaders(host, settings, facilities),
         "vllm": LanguageLoader(language, start),
     }
+    if options.backend_directory:
+        loaders |= written_backends(Path(options.backend_directory), host, settings, facilities, taken=loaders)
     config = metrics_config(options)
 
     def tell(event: ModelEvent) -> None:

@@ -51,6 +51,7 @@ class ServeOptions:
     cloud_cache: str = _setting("", "Folder for copies of models in object stores.", group="models")
     cpu_for_gpu: bool = _setting(False, "Run KIND_GPU instances on the CPU where there is no GPU.", group="models")
     backend_config: tuple[str, ...] = _setting((), "Settings of a backend, as NAME,key=value.", group="models")
+    backend_directory: str = _setting("", "Folder of backends written in Python, as NAME/model.py.", group="models")
 
     rate_limit: str = _setting(
         "off", "Whether instances wait for resources before they run.", group="models", choices=RATE_LIMITS
