@@ -62,6 +62,8 @@ def _model_statistics(model: Model) -> dict[str, Any]:
             for size, batch in sorted(counted.batches.items())
         ],
         "memory_usage": [],
+        # Not Triton's: only models that batch dynamically have it, so that the others' answers are Triton's.
+        **({"batch_cuts": {str(why): count for why, count in counted.cuts.items()}} if counted.cuts else {}),
     }
 
 

@@ -78,6 +78,7 @@ class InferenceRequest:
         trace: InferenceTrace = _NO_TRACE,
         parameters: dict[str, Any] | None = None,
     ) -> None:
+        model_name, request_id = _text(model_name), _text(request_id)
         _demand("model_name", model_name, str)
         _demand("inputs", inputs, Sequence)
         _demand("requested_output_names", requested_output_names, Sequence)
@@ -238,6 +239,11 @@ class InferenceRequest:
         future.add_done_callback(give_up)
         pending.when_done(wake)
         return future
+
+
+def _text(value: Any) -> Any:
+    """Return a string for bytes, which Triton's binding takes too; models pass elements of BYTES tensors on."""
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _demand(name: str, value: object, kind: type) -> None:
