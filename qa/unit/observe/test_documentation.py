@@ -19,6 +19,7 @@ from tritium.core.tensor_model import TensorModel
 from tritium.observe.distributions import MetricsConfig, latency_distributions
 from tritium.observe.machine import Machine, pinned_memory, process
 from tritium.observe.models import REASONS, model_metrics
+from tritium.repository.on_demand import ON_DEMAND_HELP
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -46,7 +47,7 @@ async def test_every_metric_is_documented_and_every_documented_metric_exists() -
         process,
         pinned_memory(0),
     ]
-    served = {sample.family for source in sources for sample in source()}
+    served = {sample.family for source in sources for sample in source()} | ON_DEMAND_HELP.keys()
     of_language_models = ("tritium_fleet_", "tritium_router_", "tritium_worker_", "tritium_engine_", "tritium_kv_")
     assert {name for name in documented("metrics.md") if not name.startswith(of_language_models)} == served
     text = (DOCS / "metrics.md").read_text()

@@ -1,7 +1,7 @@
 """A server put together: loaders -> registry -> front-ends -> listeners. The one place that knows every room."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -17,6 +17,7 @@ from tritium.cluster.fleet import Fleet
 from tritium.cluster.local import start_fleet
 from tritium.cluster.samples import FLEET_HELP
 from tritium.cluster.spec import parse_fleet
+from tritium.core.cache.store import Store
 from tritium.core.errors import InvalidArgument
 from tritium.core.facilities import Facilities
 from tritium.core.log_settings import LogSettingsBook, LogSettingsControl
@@ -37,6 +38,7 @@ from tritium.openai.options import OpenAIOptions
 from tritium.repository.devices import installed_gpus
 from tritium.repository.events import ModelEvent
 from tritium.repository.loader import Loader
+from tritium.repository.on_demand import ON_DEMAND_HELP, OnDemandRegistry, Room
 from tritium.repository.places import Repository, find_places, repository_of
 from tritium.repository.registry import Registry
 from tritium.repository.settings import ControlMode, RegistrySettings
@@ -99,7 +101,7 @@ def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> A
             model.statistics.latencies = config.latencies(model)
         on_model(event)
 
-    registry = Registry(_registry_settings(options), loaders, tell, facilities.store)
+    registry = _registry(options, loaders, tell, facilities.store)
     return Assembly(registry, metrics, config, tracing(options), facilities)
 
 
@@ -128,6 +130,8 @@ async def listen(
         custom_metrics(assembly.metrics),
         plain_metrics(_fleet_readings(registry), FLEET_HELP),
     ]
+    if isinstance(registry, OnDemandRegistry):
+        sources.append(plain_metrics(registry.metrics, ON_DEMAND_HELP))
     report = page_of(sources)
     listeners: dict[str, Listener] = {}
     try:
@@ -162,6 +166,19 @@ def _fleet_readings(registry: Registry) -> Callable[[], Iterator[Reading]]:
                 yield from model.fleet.metrics()
 
     return readings
+
+
+def _registry(
+    options: ServeOptions, loaders: Mapping[str, Loader], tell: Callable[[ModelEvent], None], store: Store | None
+) -> Registry:
+    """Make the registry; one that loads on demand where that is asked for."""
+    settings = _registry_settings(options)
+    if not options.on_demand_models and not options.on_demand_bytes:
+        return Registry(settings, loaders, tell, store)
+    if settings.control is ControlMode.POLL or settings.namespacing:
+        raise SettingsError("models on demand go neither with --control-mode poll nor with --namespacing")
+    room = Room(options.on_demand_models, options.on_demand_bytes)
+    return OnDemandRegistry(replace(settings, control=ControlMode.EXPLICIT), loaders, tell, store, room=room)
 
 
 def _registry_settings(options: ServeOptions) -> RegistrySettings:

@@ -48,6 +48,12 @@ class ServeOptions:
     load_threads: int = _setting(4, "How many models are loaded at the same time.", group="models")
     load_retries: int = _setting(0, "How often a model that fails to load is tried again.", group="models")
     namespacing: bool = _setting(False, "Let models of different repositories have the same name.", group="models")
+    on_demand_models: int = _setting(
+        0, "Load models when they are asked for, at most this many at a time (0: off).", group="models"
+    )
+    on_demand_bytes: int = _setting(
+        0, "Likewise, as long as all processes use no more memory than this (0: off).", group="models"
+    )
     cloud_cache: str = _setting("", "Folder for copies of models in object stores.", group="models")
     cpu_for_gpu: bool = _setting(False, "Run KIND_GPU instances on the CPU where there is no GPU.", group="models")
     backend_config: tuple[str, ...] = _setting((), "Settings of a backend, as NAME,key=value.", group="models")

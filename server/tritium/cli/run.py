@@ -26,12 +26,14 @@ from tritium.cli.screen import Display, LogDisplay, Row, Screen
 from tritium.cli.streams import complete_streams
 from tritium.cli.triton_display import TritonDisplay
 from tritium.compat.config import messages
+from tritium.compat.config.problem import Stage
 from tritium.core.errors import InferenceError
 from tritium.core.model import State
 from tritium.llm.model import LanguageModel
 from tritium.observe.log import Log, configure
 from tritium.repository.events import ModelEvent
 from tritium.repository.registry import Registry
+from tritium.repository.survey import Survey
 from tritium.wire.errors import ListenError, TlsError
 from tritium.wire.listener import Listener
 
@@ -87,6 +89,7 @@ class _Process:
             found = await asyncio.to_thread(registry.survey)
             if found.problems:
                 serving = not (found.fatal and self._options.exit_on_error)
+                self._log_as_triton(found)
                 self._display.say(found.render("" if serving else "Nothing was loaded."))
                 if not serving:
                     return BAD_CONFIGURATION
@@ -117,6 +120,14 @@ class _Process:
             await self._close(listeners, registry)
             await close_facilities(assembly.facilities)
             assembly.tracing.close()
+
+    def _log_as_triton(self, found: Survey) -> None:
+        """Log models that cannot be read as tritonserver does, for those who look for its lines."""
+        if not isinstance(self._display, TritonDisplay):
+            return
+        for candidate in found.candidates.values():
+            if problem := candidate.first(Stage.POLL):
+                log.error(messages.poll_failed_for(candidate.key, problem.message))
 
     async def _unless_stopped(self, loading: "asyncio.Future[None]") -> None:
         stopping = asyncio.ensure_future(self._stop.wait())

@@ -76,6 +76,10 @@ class Registry:
         names = self._settings.load_models
         if self._settings.control is ControlMode.EXPLICIT and "*" not in names:
             return survey(self._settings.repositories, self._reader, names)
+        return self.survey_all()
+
+    def survey_all(self) -> Survey:
+        """Read every model and find every problem, without loading anything."""
         return survey(self._settings.repositories, self._reader)
 
     async def start(self, found: Survey | None = None) -> None:

@@ -53,6 +53,11 @@ def poll_failed(name: str) -> str:
     return f"failed to load '{name}', failed to poll from model repository"
 
 
+def poll_failed_for(name: str, reason: str) -> str:
+    """Say why a model's folder cannot be used; in the log."""
+    return f"Poll failed for model directory '{name}': {reason}"
+
+
 def load_failed(name: str, reason: str) -> str:
     """Answer a load that got as far as the model."""
     return f"load failed for model '{name}': {reason}\n"
