@@ -60,7 +60,7 @@ class BatchingPlan:
 
     def take(self, now_ns: int, lane: int) -> Cut | None:  # noqa: ARG002 - every instance is as good
         """Return a batch if one is good enough to run now."""
-        if self._delayed(now_ns):
+        if self._lacking and self._delayed(now_ns):
             return None
         self._delayed_until_ns = self._lacking = 0
         if self._hold_for:
