@@ -326,3 +326,20 @@ async def test_close_waits_for_a_handler_whose_client_left(wire, bounded):
     release.set()
     await bounded(closing)
     assert ended == ["done"]
+
+
+async def test_stream_of_a_client_that_half_closed_ends_with_its_handler(wire, bounded):
+    """A handler that returns because nobody reads any more has ended its stream: the connection is closed."""
+    seen = asyncio.Event()
+
+    async def handler(request):
+        request.on_disconnect(seen.set)
+        await bounded(seen.wait())
+        stream = request.stream(200, (OK,))
+        stream.write(b"nobody reads this")
+        assert stream.closed
+
+    peer = await wire.peer(await wire.http(handler))
+    await peer.send(GET)
+    peer.writer.write_eof()
+    assert await peer.closed()

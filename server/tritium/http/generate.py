@@ -54,7 +54,7 @@ async def generate_stream(request: Request, front: Front, target: Target) -> Non
         await stream.drain()
         if stream.closed:
             inference.cancel()
-            return
+            break
     (stream or request.stream(200, _headers(request, front, _EVENTS))).end()
 
 

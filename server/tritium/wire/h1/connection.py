@@ -166,6 +166,8 @@ class HttpConnection(asyncio.BufferedProtocol):
                 self._answer(exchange, response)
             elif exchange.chunked is None:
                 raise RuntimeError("the handler returned None without having begun a stream")  # noqa: TRY301  # one way out
+            elif exchange.chunked.closed:
+                exchange.chunked.end()  # a handler that sees its client gone may leave its stream as it is
         except (Exception, asyncio.CancelledError) as fault:  # whatever a handler raises is answered, and logged
             if was_cancelled(fault):
                 self._transport.abort()
