@@ -23,6 +23,25 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def tree_cpu_s(root: int) -> float:
+    """Return user and system time of a process and all its descendants, in seconds."""
+    parents: dict[int, list[int]] = {}
+    spent: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        parents.setdefault(int(fields[1]), []).append(int(entry.name))
+        spent[int(entry.name)] = int(fields[11]) + int(fields[12])
+    total, waiting = 0, [root]
+    while waiting:
+        pid = waiting.pop()
+        total += spent.get(pid, 0)
+        waiting += parents.get(pid, [])
+    return total / _TICKS
+
+
 @dataclass(slots=True)
 class Server:
     """A running server and where it listens."""
@@ -41,21 +60,7 @@ class Server:
 
     def cpu_s(self) -> float:
         """Return user and system time of the process and all its descendants, in seconds."""
-        parents: dict[int, list[int]] = {}
-        spent: dict[int, int] = {}
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-            except OSError:
-                continue
-            parents.setdefault(int(fields[1]), []).append(int(entry.name))
-            spent[int(entry.name)] = int(fields[11]) + int(fields[12])
-        total, waiting = 0, [self.process.pid]
-        while waiting:
-            pid = waiting.pop()
-            total += spent.get(pid, 0)
-            waiting += parents.get(pid, [])
-        return total / _TICKS
+        return tree_cpu_s(self.process.pid)
 
     def stop(self) -> None:
         """End the server, politely first."""
