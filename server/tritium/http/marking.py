@@ -44,9 +44,13 @@ class KServeMarking:
 
 @dataclass(frozen=True, slots=True)
 class TypeMarking:
-    """A content type that ends in the size; `prefix` is what stands before it."""
+    """A content type that ends in the size; `prefix` is what stands before it.
+
+    Where it is not used `both_ways`, answers carry KServe's header.
+    """
 
     prefix: str
+    both_ways: bool
 
     def json_size(self, request: Request, body_size: int) -> int:
         """Return how many bytes of the body are JSON; 0 means a raw tensor.
@@ -64,9 +68,11 @@ class TypeMarking:
 
     def headers(self, json_size: int) -> Headers:
         """Return the headers of a response with binary tensors."""
+        if not self.both_ways:
+            return KSERVE.headers(json_size)
         return ((b"content-type", f"{self.prefix}{json_size}".encode()),)
 
 
 KSERVE = KServeMarking()
-SAGEMAKER = TypeMarking("application/vnd.sagemaker-triton.binary+json;json-header-size=")
-VERTEX_AI = TypeMarking("application/vnd.vertex-ai-triton.binary+json;json-header-size=")
+SAGEMAKER = TypeMarking("application/vnd.sagemaker-triton.binary+json;json-header-size=", both_ways=True)
+VERTEX_AI = TypeMarking("application/vnd.vertex-ai-triton.binary+json;json-header-size=", both_ways=False)
