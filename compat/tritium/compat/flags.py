@@ -140,7 +140,7 @@ FLAGS: tuple[Flag, ...] = (
     _set("backend-config", "str", "backend_config", many=True),
     _set("cache-config", "str", "cache_config", many=True),
     Flag("response-cache-byte-size", "int", Fate.SET, "cache_bytes", note="sets `cache_config` to local,size=BYTES"),
-    _set("rate-limit", "str", "rate_limit"),
+    _set("rate-limit", "choice", "rate_limit"),
     _set("rate-limit-resource", "str", "rate_limit_resource", many=True),
     Flag("strict-model-config", "bool", Fate.SET, "strict_model_config", note="true turns `auto_complete` off"),
     *_noted("bool", _GPU, "enable-peer-access", "allow-gpu-metrics"),
@@ -331,6 +331,8 @@ def _check(settings: Mapping[str, object]) -> None:
     mode = settings.get("control_mode", "none")
     if mode not in ("none", "poll", "explicit"):
         raise FlagError("invalid argument for --model-control-mode", "one of none, poll, explicit")
+    if settings.get("rate_limit", "off") not in ("off", "execution_count"):
+        raise FlagError("invalid argument for --rate-limit\n  hint: one of off, execution_count")
     if settings.get("load_model") and mode != "explicit":
         raise FlagError("Error: Use of '--load-model' requires setting '--model-control-mode=explicit' as well.")
     if settings.get("config_name") == "":
