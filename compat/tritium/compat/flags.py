@@ -240,14 +240,30 @@ def _settle(parsed: Parsed) -> Parsed:
     """Turn the flags that say the same thing in another way into their settings."""
     settings = parsed.settings
     _check(settings)
-    if "auto_complete" in settings:  # the flag *disables* it
-        settings["auto_complete"] = False
-    if settings.pop("strict_model_config", False):
-        settings["auto_complete"] = False
+    _settle_completion(parsed)
     _settle_cache(parsed)
     _settle_traces(parsed)
     _settle_tls(parsed)
     return parsed
+
+
+def _settle_completion(parsed: Parsed) -> None:
+    """Turn the two flags that switch auto-completion off into the setting; either is enough."""
+    settings = parsed.settings
+    disabled = "auto_complete" in settings  # the flag *disables* it
+    if "strict_model_config" in settings:
+        parsed.notes.append(
+            "Warning: '--strict-model-config' has been deprecated! Please use '--disable-auto-complete-config' instead."
+        )
+        strict = settings.pop("strict_model_config")
+        if disabled and not strict:
+            parsed.notes.append(
+                "Warning: Overriding deprecated '--strict-model-config' from False to True in favor of "
+                "'--disable-auto-complete-config'!"
+            )
+        disabled = disabled or bool(strict)
+    if disabled:
+        settings["auto_complete"] = False
 
 
 def _settle_tls(parsed: Parsed) -> None:

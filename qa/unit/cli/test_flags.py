@@ -114,3 +114,25 @@ def test_tls_without_its_files_is_refused(flags):
     """A server that was asked for TLS does not start without."""
     with pytest.raises(Exception, match="needs --grpc-"):
         read(["--model-repository=/a", *flags])
+
+
+@pytest.mark.parametrize(
+    ("flags", "completes", "warnings"),
+    [
+        ("", True, []),
+        ("--disable-auto-complete-config", False, []),
+        ("--strict-model-config=false", True, ["has been deprecated! Please use '--disable-auto-complete-config'"]),
+        ("--strict-model-config=true", False, ["has been deprecated! Please use '--disable-auto-complete-config'"]),
+        (
+            "--disable-auto-complete-config --strict-model-config=false",
+            False,
+            ["has been deprecated!", "Overriding deprecated '--strict-model-config' from False to True in favor of"],
+        ),
+    ],
+)
+def test_two_flags_switch_auto_completion_off(flags: str, *, completes: bool, warnings: list[str]) -> None:
+    """Either is enough; the older is warned of, and overruled by the newer, in Triton's words."""
+    options, parsed = read(["--model-repository=r", *flags.split()])
+    assert options.auto_complete is completes
+    assert len(parsed.notes) == len(warnings)
+    assert all(said in note for said, note in zip(warnings, parsed.notes, strict=True))
