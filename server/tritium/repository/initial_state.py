@@ -7,6 +7,7 @@ from tritium.backends.contract import ModelSource
 from tritium.compat.config import messages
 from tritium.compat.config.implicit_state import FOLDER
 from tritium.compat.datatypes import BY_CONFIG_VALUE
+from tritium.core.check import walk_bytes
 from tritium.core.errors import InvalidArgument
 
 
@@ -14,7 +15,7 @@ def initial_states(source: ModelSource) -> dict[str, bytes]:
     """Return the content of every state's file, by state input; states without one are not in it.
 
     Raises:
-        InvalidArgument: a file is not there, not in the folder for them, or too short.
+        InvalidArgument: a file is not there, not in the folder for them, too short, or holds other than strings.
     """
     states = source.config.proto.sequence_batching.state
     return {
@@ -35,9 +36,16 @@ def _content(source: ModelSource, initial: Any) -> bytes:
     except OSError:
         raise InvalidArgument(messages.no_file(str(path))) from None
     kind = BY_CONFIG_VALUE[initial.data_type]
+    elements = math.prod(initial.dims)
     if not kind.fixed:
+        if not walk_bytes(content, elements).holds(elements):
+            raise InvalidArgument(
+                f"initial_state setting expects {elements} strings, but the data provided from {initial.data_file} "
+                "is something else",
+                hint="each string follows its length, as four little-endian bytes",
+            )
         return content
-    size = math.prod(initial.dims) * kind.size_bytes
+    size = elements * kind.size_bytes
     if len(content) < size:
         raise InvalidArgument(
             f"initial_state setting expects {size} bytes, but the data provided from {initial.data_file} only has "
