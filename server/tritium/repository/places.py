@@ -60,7 +60,8 @@ class Places:
 def find_places(repositories: Sequence[Repository], *, known: bool = False) -> Places:
     """List the models of all repositories; one that is given twice counts once.
 
-    With `known`, those in object stores are listed as they were found last, which takes no time.
+    With `known`, nothing is found wrong with them, and those in object stores are listed as they were found last:
+    that takes no time.
     """
     places = Places()
     seen: set[Path | str] = set()
@@ -76,7 +77,7 @@ def find_places(repositories: Sequence[Repository], *, known: bool = False) -> P
         if isinstance(repository, CloudRepository):
             names = _cloud_names(repository, places, known=known)
         else:
-            names = _local_names(repository, places)
+            names = _folder_names(repository) if known else _local_names(repository, places)
         for name in names:
             found.setdefault(name, []).append(Place(repository, name))
     places.models = dict(sorted(found.items()))
@@ -92,6 +93,13 @@ def _cloud_names(repository: CloudRepository, places: Places, *, known: bool) ->
         problem = problem_of(repository.address, error.message, error.hint)
         places.problems.append(problem)
         places.unreadable.append(problem)
+        return ()
+
+
+def _folder_names(repository: Path) -> Sequence[str]:
+    try:
+        return [folder.name for folder in model_folders(repository)]
+    except OSError:
         return ()
 
 
