@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tritium.compat.v2.json_text import parse
+from tritium.compat.v2.json_text import parse, write
 from tritium.compat.v2.refusal import Code, Refusal
 
 BROKEN = [
@@ -73,6 +73,34 @@ def test_a_number_of_thousands_of_digits_is_refused_or_read():
     """No number breaks the reader."""
     with pytest.raises(Refusal, match="Number too big"):
         parse(b"[NaN, " + b"9" * 5000 + b"]")
+
+
+@pytest.mark.parametrize(
+    ("text", "offset"),
+    [
+        (rb'"\ud800"', 1),
+        (rb'[NaN,"\udc00"]', 6),
+        (rb'[NaN,"\ud83d\ude00\ude00"]', 18),
+        (rb'[NaN,"\ud800\ud83d\ude00"]', 6),
+    ],
+)
+def test_half_a_pair_is_no_character(text, offset):
+    """Refused as rapidjson refuses it; nothing could be written of it."""
+    with pytest.raises(Refusal) as refused:
+        parse(text)
+    words = f"failed to parse the request JSON buffer: The surrogate pair in string is invalid. at {offset}"
+    assert refused.value.message == words
+
+
+def test_pairs_and_escaped_backslashes_are_characters():
+    """Only what is an escape is looked at."""
+    assert parse(rb'[Infinity,"\ud83d\ude00","\\ud800"]')[1:] == ["\U0001f600", r"\ud800"]
+
+
+@pytest.mark.parametrize("text", [b'"\xff\x80"', b'{"k\xc3":"\xe4"}', b'["\xc3\xa4",1,true,null]'])
+def test_bytes_that_are_not_utf8_are_written_as_they_were(text):
+    """An id or a name in an error comes back as it was sent."""
+    assert write(parse(text)) == text
 
 
 scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text()

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from tritium.compat.v2 import json_text
 from tritium.core.errors import InferenceError
 from tritium.wire.http import Headers, Response
 
@@ -23,7 +24,7 @@ def json(value: Any) -> Response:
 
 def plain_error(status: int, message: str) -> Response:
     """Answer with a status of the protocol itself."""
-    return Response(status, (JSON,), (orjson.dumps({"error": message}),))
+    return Response(status, (JSON,), (json_text.write({"error": message}),))
 
 
 NOT_FOUND = plain_error(404, "Not Found")
@@ -39,7 +40,7 @@ def error(problem: InferenceError, headers: Headers = ()) -> Response:
 
 def error_body(problem: InferenceError) -> bytes:
     """Write an error as JSON."""
-    return orjson.dumps({"error": problem.message})
+    return json_text.write({"error": problem.message})
 
 
 def _line(text: str) -> bytes:

@@ -138,12 +138,12 @@ def encode(
     Raises:
         Refusal: an output has no JSON form.
     """
-    fields = {name: orjson.dumps(value) for name, value in parameters.items()}
+    fields = {name: json_text.write(value) for name, value in parameters.items()}
     for output in outputs:
         data = to_json(output.datatype, output.data)
         fields[output.name] = data[1:-1] if math.prod(output.shape) == 1 else data
     if request_id:
-        fields["id"] = orjson.dumps(request_id)
+        fields["id"] = json_text.write(request_id)
     fields["model_name"] = orjson.dumps(model)
     fields["model_version"] = orjson.dumps(version)
-    return b"{" + b",".join(b"%s:%s" % (orjson.dumps(name), fields[name]) for name in sorted(fields)) + b"}"
+    return b"{" + b",".join(b"%s:%s" % (json_text.write(name), fields[name]) for name in sorted(fields)) + b"}"

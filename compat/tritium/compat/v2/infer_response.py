@@ -3,12 +3,13 @@
 {"id", "model_name", "model_version", "parameters", "outputs": [{"name", "datatype", "shape", "data"}]} bytes...
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Protocol
 
 import orjson
 
+from tritium.compat.v2 import json_text
 from tritium.compat.v2.call import Form, Parameter
 from tritium.compat.v2.elements import Buffer, to_json
 
@@ -36,9 +37,26 @@ def encode(
     Raises:
         Refusal: an output has no JSON form.
     """
+    parts, blobs = encode_parts(model, version, request_id, parameters, outputs, {})
+    return b"".join(parts), blobs
+
+
+def encode_parts(
+    model: str,
+    version: str,
+    request_id: str,
+    parameters: Mapping[str, Parameter],
+    outputs: Iterable[tuple[TensorLike, Form]],
+    written: Mapping[str, Sequence[bytes]],
+) -> tuple[list[bytes], list[Buffer]]:
+    """Write a response as `encode` does, the JSON in parts; `written` are elements that have been written before.
+
+    Raises:
+        Refusal: an output has no JSON form.
+    """
     parts = [_head(model, version, request_id)]
     if parameters:
-        parts += [b',"parameters":', orjson.dumps(parameters)]
+        parts += [b',"parameters":', json_text.write(parameters)]
     parts.append(b',"outputs":[')
     blobs: list[Buffer] = []
     comma = b""
@@ -52,15 +70,17 @@ def encode(
             blobs.append(data)
         elif form is Form.MEMORY:
             parts.append(b"}")
+        elif tensor.name in written:
+            parts += [b',"data":', *written[tensor.name], b"}"]
         else:
             parts += [b',"data":', to_json(tensor.datatype, data), b"}"]
     parts.append(b"]}")
-    return b"".join(parts), blobs
+    return parts, blobs
 
 
 def _head(model: str, version: str, request_id: str) -> bytes:
     head = _model_head(model, version)
-    return b'{"id":' + orjson.dumps(request_id) + b"," + head[1:] if request_id else head
+    return b'{"id":' + json_text.write(request_id) + b"," + head[1:] if request_id else head
 
 
 @lru_cache(maxsize=1024)

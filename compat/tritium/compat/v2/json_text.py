@@ -15,6 +15,9 @@ from tritium.compat.v2.refusal import Refusal, unparsable
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _DEEPEST = 200
+_HIGH, _LOW = r"\\u[dD][89abAB][0-9a-fA-F]{2}", r"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_ESCAPE = re.compile(rf"{_HIGH}{_LOW}|({_HIGH}|{_LOW})|\\.", re.DOTALL)
+"""An escape; the group is half of a pair that stands alone, which is no character, though Python would take it."""
 _NOT_BRACKET = re.compile(r"[^\[\]{}]+")
 
 # The standard library's words for a broken text, and rapidjson's (rapidjson/include/rapidjson/error/en.h).
@@ -45,6 +48,19 @@ def parse(text: bytes | bytearray | memoryview) -> Any:
         return _parse_leniently(bytes(text).split(b"\0", 1)[0].decode(errors="surrogateescape"))
 
 
+def write(value: Any) -> bytes:
+    """Write a value as JSON; bytes that `parse` found within strings, and that are not UTF-8, are written as they were.
+
+    Raises:
+        TypeError: there is no JSON for it.
+    """
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return text.encode("utf-8", "surrogateescape")
+
+
 def keys(text: bytes) -> list[str]:
     """Return the keys of an object that `parse` has read, in order, those that come again as well."""
     pairs: list[tuple[str, Any]] = json.loads(text.decode(errors="surrogateescape"), object_pairs_hook=list)
@@ -54,6 +70,9 @@ def keys(text: bytes) -> list[str]:
 def _parse_leniently(text: str) -> Any:
     if not text or text.isspace():
         raise _broken("The document is empty.", len(text))
+    for escape in _ESCAPE.finditer(text):
+        if escape[1]:
+            raise _broken("The surrogate pair in string is invalid.", escape.start())
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
