@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tritium.compat.datatypes import BY_NAME
-from tritium.compat.v2.elements import from_json, join_bytes, split_bytes, to_json
+from tritium.compat.v2.elements import SLICE_ELEMENTS, from_json, join_bytes, split_bytes, to_json, to_json_slices
 from tritium.compat.v2.refusal import Code, Refusal
 
 RANGES = {
@@ -129,3 +129,22 @@ def test_half_precision_has_no_json(datatype):
     """Sixteen-bit floats go as bytes alone."""
     with pytest.raises(Refusal, match=f"sending {datatype} data via JSON is not supported"):
         to_json(datatype, b"\0\0")
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "INT64", "BOOL", "BYTES", "UINT8"])
+@pytest.mark.parametrize("count", [0, 1, SLICE_ELEMENTS, SLICE_ELEMENTS + 1, 3 * SLICE_ELEMENTS - 1])
+def test_slices_are_the_whole_in_parts(datatype, count):
+    """Joined, they are what is written at once."""
+    if datatype == "BYTES":
+        data = join_bytes([b"%d" % (index % 1000) for index in range(count)])
+    else:
+        data = (np.arange(count) % 2).astype(BY_NAME[datatype].numpy).tobytes()
+    slices = list(to_json_slices(datatype, data))
+    assert b"".join(slices) == to_json(datatype, data)
+    assert len(slices) <= count // SLICE_ELEMENTS + 2
+
+
+def test_what_has_no_json_form_is_refused_in_slices_too():
+    """With the words of the whole."""
+    with pytest.raises(Refusal, match="sending FP16 data via JSON is not supported"):
+        list(to_json_slices("FP16", b"\0\0"))

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import time
 import zlib
 
 import numpy as np
@@ -204,3 +205,37 @@ async def test_a_client_that_leaves_cancels_its_request(port, watched):
         writer.close()
         await cancelled.wait()
         await writer.wait_closed()
+
+
+async def test_a_large_answer_in_json_lets_others_have_their_turn(client):
+    """While two million elements are written, health is asked and answered again and again."""
+    data = np.ones(2_000_000, "<f4")
+    text = json.dumps(
+        {
+            "inputs": [
+                {
+                    "name": "INPUT0",
+                    "datatype": "FP32",
+                    "shape": [len(data)],
+                    "parameters": {"binary_data_size": data.nbytes},
+                }
+            ]
+        }
+    ).encode()
+    waits = []
+
+    async def watch():
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0)
+            waits.append(time.monotonic() - before)
+
+    watching = asyncio.create_task(watch())
+    answer = await client.post(
+        "/v2/models/identity_fp32/infer",
+        content=text + data.tobytes(),
+        headers={"Inference-Header-Content-Length": str(len(text))},
+    )
+    watching.cancel()
+    assert answer.json()["outputs"][0]["data"][-1] == 1.0
+    assert len(waits) > 100

@@ -4,10 +4,10 @@ Numbers outside their datatype's range are refused; Triton wraps them silently.
 """
 
 import json
+import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
-from struct import Struct
 from typing import Any
 
 import orjson
@@ -16,7 +16,10 @@ from tritium.compat.v2.refusal import Code, Refusal, member, not_a, unparsable
 
 Buffer = bytes | bytearray | memoryview
 
-_LENGTH = Struct("<I")
+_LENGTH = struct.Struct("<I")
+
+SLICE_ELEMENTS = 16 << 10
+"""What is written to JSON at a time takes a few milliseconds."""
 
 MOST_NESTED = 100
 """So many arrays within each other are too many (server/src/common.h, 2.73)."""
@@ -170,6 +173,35 @@ def to_json(datatype: str, data: Buffer) -> bytes:
         if b"e+" in text:
             text = text.replace(b"e+", b"e")
     return text
+
+
+def to_json_slices(datatype: str, data: Buffer) -> Iterator[bytes]:
+    """Write what `to_json` writes in slices of SLICE_ELEMENTS, so that others get a turn in between.
+
+    Raises:
+        Refusal: the datatype has no JSON form.
+    """
+    opening = b"["
+    for part in _cut(datatype, memoryview(data).cast("B")):
+        yield opening + to_json(datatype, part)[1:-1]
+        opening = b","
+    yield b"]" if opening == b"," else b"[]"
+
+
+def _cut(datatype: str, data: memoryview) -> Iterator[memoryview]:
+    if datatype != "BYTES":
+        step = SLICE_ELEMENTS * struct.calcsize(CODES.get(datatype, "B"))
+        yield from (data[start : start + step] for start in range(0, len(data), step))
+        return
+    start = at = count = 0
+    while at + 4 <= len(data):
+        at += 4 + _LENGTH.unpack_from(data, at)[0]
+        count += 1
+        if count == SLICE_ELEMENTS:
+            yield data[start:at]
+            start, count = at, 0
+    if start < len(data):
+        yield data[start:]
 
 
 def numbers(datatype: str, data: Buffer) -> list[Any]:
