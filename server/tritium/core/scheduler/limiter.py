@@ -19,6 +19,9 @@ GLOBAL: Final = -2
 EVERY_DEVICE: Final = -1
 """The device of a limit that holds for each device by itself."""
 
+LOADED_AND_WARM: Final = 2
+"""What an instance begins with: in Triton its loading and its warm-up pass the limiter and count as executions."""
+
 ResourceKey = tuple[int, str]
 """A device and the name of a resource."""
 
@@ -47,7 +50,7 @@ class Ticket:
     def __init__(self, limiter: "RateLimiter", claim: Claim) -> None:
         self._limiter = limiter
         self.claim = claim
-        self.executions = 0
+        self.executions = LOADED_AND_WARM
         self.staged = False
         self.held = False
         self.line_number = 0
