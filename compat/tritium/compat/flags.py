@@ -188,9 +188,7 @@ def parse(arguments: Sequence[str], *, whole: bool = True) -> Parsed:
         if not word.startswith("--"):
             raise FlagError(f"Unexpected argument: {word}", "flags begin with --")
         name, equals, value = word[2:].partition("=")
-        flag = BY_NAME.get(name)
-        if flag is None:
-            raise FlagError(f"unrecognized option '--{name}'", _suggestion(name))
+        flag = _flag(name)
         if flag.name == "help":
             return Parsed(help=True)
         if flag.kind != "none" and not equals:
@@ -203,6 +201,20 @@ def parse(arguments: Sequence[str], *, whole: bool = True) -> Parsed:
                 raise FlagError(f"option '--{name}' requires an argument")
         _take(flag, value, parsed)
     return _settle(parsed) if whole else parsed
+
+
+def _flag(name: str) -> Flag:
+    """Find a flag by its name, or by as much of it as no other begins with: getopt_long takes both."""
+    flag = BY_NAME.get(name)
+    if flag is not None:
+        return flag
+    begun = [flag for flag in FLAGS if flag.name.startswith(name)]
+    if len(begun) > 1:
+        possible = " ".join(f"'--{flag.name}'" for flag in begun)
+        raise FlagError(f"option '--{name}' is ambiguous; possibilities: {possible}")
+    if not begun:
+        raise FlagError(f"unrecognized option '--{name}'", _suggestion(name))
+    return begun[0]
 
 
 def _take(flag: Flag, raw: str, parsed: Parsed) -> None:

@@ -136,7 +136,7 @@ def test_tritonservers_flags_become_settings() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (["--model-repo=/a"], "did you mean --model-repository"),
+        (["--model-repositry=/a"], "did you mean --model-repository"),
         (["--model-repository=/a", "--http-port=x"], "Invalid option value. Got x\n  hint: --http-port"),
         (["--http-port"], "option '--http-port' requires an argument"),
         (["/a"], "Unexpected argument: /a"),

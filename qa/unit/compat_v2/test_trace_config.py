@@ -2,7 +2,7 @@
 
 import pytest
 
-from tritium.compat.flags import parse
+from tritium.compat.flags import FlagError, parse
 from tritium.compat.trace_config import TraceConfig, TraceConfigError, read_trace_config
 
 PROCESSOR = (("bsp_max_queue_size", "2048"), ("bsp_schedule_delay", "5000"), ("bsp_max_export_batch_size", "512"))
@@ -79,6 +79,15 @@ def test_mistakes_in_the_span_processor_name_their_source(
     with pytest.raises(TraceConfigError) as refused:
         read_trace_config(["mode=opentelemetry", *settings], environment)
     assert f'Bad option: "{option}"' in str(refused.value)
+
+
+def test_a_flag_may_be_cut_short_as_getopt_has_it() -> None:
+    """As long as no other begins so; a whole name always stands for itself."""
+    assert parse(["--log-warn=false", "--log-file=x"]).settings == {"log_warning": False, "log_file": "x"}
+    with pytest.raises(FlagError, match="option '--log-f' is ambiguous; possibilities: '--log-file' '--log-format'"):
+        parse(["--log-f=x"])
+    with pytest.raises(FlagError, match="unrecognized option '--log-what'"):
+        parse(["--log-what=x"])
 
 
 def test_deprecated_flags_become_settings_that_the_new_one_overrides() -> None:

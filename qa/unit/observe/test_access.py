@@ -175,6 +175,24 @@ async def test_a_grpc_stream_is_a_line() -> None:
     assert (event["model"], event["request_id"], event["bytes_in"]) == ("m", "a", 2 * len(message))
 
 
+async def test_a_verbose_log_says_why_an_inference_failed() -> None:
+    """As the client was told; other requests that fail are told by their line alone."""
+
+    async def refuse(request: Request) -> Response:
+        return Response(400, (), (b'{"error":"no such input"}',))
+
+    book = LogSettingsBook()
+    book.update(LogUpdate(verbose_level=1))
+    with capture_logs() as events:
+        await verbose_http(refuse, book)(Post("/v2/models/m/infer"))  # type: ignore[arg-type]
+        await verbose_http(refuse, book)(Post("/v2/models/m/ready"))  # type: ignore[arg-type]
+    assert [event["event"] for event in events] == [
+        "HTTP request: 2 /v2/models/m/infer",
+        "Infer failed: no such input",
+        "HTTP request: 2 /v2/models/m/ready",
+    ]
+
+
 async def test_requests_are_told_as_they_come_while_the_log_is_verbose() -> None:
     """In Triton's words and numbers, from when the level is raised."""
 

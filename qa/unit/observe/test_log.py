@@ -83,7 +83,7 @@ ISO8601 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ([IWE]) (\d+) ([\w.]+):(\
 def test_tritons_lines() -> None:
     """Severity, month and day, time, process, file and line, and the message as JSON writes a string."""
     out = io.StringIO()
-    configure(LogSettings(verbose_level=1), out)
+    configure(LogSettings(verbose_level=1), out, out)
     log = structlog.get_logger("tritium.x")
     log.info("model_ready", model="m", seconds=0.5)
     log.warning('quoted "a" \u001b[31m\n')
@@ -106,10 +106,21 @@ def test_tritons_lines() -> None:
     ]
 
 
+def test_what_is_not_severe_has_a_stream_of_its_own_in_tritons_forms() -> None:
+    """Standard output, as in Triton; a file gets everything."""
+    severe, info = io.StringIO(), io.StringIO()
+    configure(LogSettings(verbose_level=1), severe, info)
+    log = structlog.get_logger("tritium.x")
+    for write in (log.debug, log.info, log.warning, log.error):
+        write("m")
+    assert [line[0] for line in info.getvalue().splitlines()] == ["I", "I"]
+    assert [line[0] for line in severe.getvalue().splitlines()] == ["W", "E"]
+
+
 def test_the_form_changes_while_the_server_runs() -> None:
     """From the next line on."""
     out = io.StringIO()
-    log = configure(LogSettings(), out)
+    log = configure(LogSettings(), out, out)
     logger = structlog.get_logger("tritium.x").bind()
     logger.info("one")
     log.update(LogUpdate(format="ISO8601"))
@@ -126,7 +137,7 @@ def test_messages_are_written_as_they_are_when_the_environment_says_so(monkeypat
     """TRITON_SERVER_ESCAPE_LOG_MESSAGES=0 is Triton's switch for it."""
     monkeypatch.setenv("TRITON_SERVER_ESCAPE_LOG_MESSAGES", "0")
     out = io.StringIO()
-    configure(LogSettings(), out)
+    configure(LogSettings(), out, out)
     structlog.get_logger("tritium.x").info('a "b"')
     assert out.getvalue().endswith('] a "b"\n')
 
@@ -134,7 +145,7 @@ def test_messages_are_written_as_they_are_when_the_environment_says_so(monkeypat
 def test_a_table_follows_its_line() -> None:
     """As in Triton: nothing after the place, then the table, then an empty line."""
     out = io.StringIO()
-    configure(LogSettings(), out)
+    configure(LogSettings(), out, out)
     structlog.get_logger("tritium.x").info("table", **{TABLE: "+---+\n| a |\n+---+"})
     head, *rest = out.getvalue().splitlines()
     assert head.endswith("] ")
@@ -144,7 +155,7 @@ def test_a_table_follows_its_line() -> None:
 def test_what_models_log_is_their_message_alone() -> None:
     """In Triton's form, where the instance would be in the way of those who look for the message."""
     out = io.StringIO()
-    configure(LogSettings(), out)
+    configure(LogSettings(), out, out)
     structlog.get_logger("tritium.x").info("model_log", instance="m_0_0", message="Infer Msg!")
     assert out.getvalue().endswith('] "Infer Msg!"\n')
 

@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -31,15 +32,27 @@ _METHODS: Final[Mapping[str, int]] = {"GET": 0, "HEAD": 1, "POST": 2, "PUT": 3, 
 
 
 def verbose_http(handler: Handler, settings: LogSettingsControl) -> Handler:
-    """Tell of each request as it comes, in Triton's words, while the verbose level is above 0."""
+    """Tell of each request, and why an inference failed, in Triton's words while the verbose level is above 0."""
 
     def handle(request: Request) -> Any:
-        if settings.settings.verbose_level:
-            # Triton's sentence, which people grep for.
-            log.debug(f"HTTP request: {_METHODS.get(request.method, request.method)} {request.path}")  # noqa: G004
-        return handler(request)
+        return told(request) if settings.settings.verbose_level else handler(request)
+
+    async def told(request: Request) -> Response | None:
+        # Triton's sentences, which people grep for.
+        log.debug(f"HTTP request: {_METHODS.get(request.method, request.method)} {request.path}")  # noqa: G004
+        response = await handler(request)
+        if response is not None and response.status >= HTTPStatus.BAD_REQUEST and request.path.endswith("/infer"):
+            log.debug(f"Infer failed: {_error(response)}")  # noqa: G004
+        return response
 
     return prompt(handle) if is_prompt(handler) else handle
+
+
+def _error(response: Response) -> str:
+    try:
+        return str(orjson.loads(b"".join(response.body))["error"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return str(response.status)
 
 
 def logged_http(handler: Handler, protocol: str) -> Handler:

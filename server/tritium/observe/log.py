@@ -12,7 +12,7 @@ import contextlib
 import logging
 import sys
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Final, Protocol, TextIO
 
 import structlog
 from structlog.processors import CallsiteParameter, CallsiteParameterAdder
@@ -21,6 +21,8 @@ from structlog.typing import EventDict, WrappedLogger
 from tritium.compat.v2.log_setting import LogUpdate
 from tritium.core.log_settings import LogSettings
 from tritium.observe.log_lines import FILE, FORMS, LIBRARY_LOG, LINE
+
+_TRITONS: Final = ("default", "ISO8601")
 
 
 class LineWriter(Protocol):
@@ -38,9 +40,10 @@ class LineWriter(Protocol):
 class Log:
     """The settings in effect; see `core.log_settings.LogSettingsControl`."""
 
-    def __init__(self, settings: LogSettings, out: LineWriter) -> None:
+    def __init__(self, settings: LogSettings, out: LineWriter, info: LineWriter) -> None:
         self.settings = settings
         self._out = out
+        self._info = info
 
     def update(self, update: LogUpdate) -> None:
         """Change the settings that an update names, from the next line on."""
@@ -55,22 +58,23 @@ class Log:
             return logging.INFO
         return logging.WARNING if settings.warning else logging.ERROR
 
-    def write(self, line: str) -> None:
-        """Write a finished line."""
+    def write(self, line: str, *, severe: bool) -> None:
+        """Write a finished line; in Triton's forms, those that are not severe have a stream of their own."""
+        out = self._out if severe or self.settings.format not in _TRITONS else self._info
         # A full disk or a closed terminal must not cost a request its answer.
         with contextlib.suppress(OSError):
-            self._out.write(line + "\n")
-            self._out.flush()
+            out.write(line + "\n")
+            out.flush()
 
 
-def configure(settings: LogSettings, stream: LineWriter | None = None) -> Log:
-    """Send all logging where the settings say; `stream` stands in for standard error.
+def configure(settings: LogSettings, stream: LineWriter | None = None, info: LineWriter | None = None) -> Log:
+    """Send all logging where the settings say; `stream` stands in for standard error, `info` for standard output.
 
     Raises:
         OSError: the file cannot be opened.
     """
     file = _open(Path(settings.file)) if settings.file else None
-    log = Log(settings, file or stream or sys.stderr)
+    log = Log(settings, file or stream or sys.stderr, file or info or sys.stdout)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -100,9 +104,13 @@ class _Line:
         self.name = name
 
     def msg(self, line: str) -> None:
-        self._log.write(line)
+        self._log.write(line, severe=False)
 
-    debug = info = warning = error = critical = msg
+    def severe(self, line: str) -> None:
+        self._log.write(line, severe=True)
+
+    debug = info = msg
+    warning = error = critical = severe
 
 
 class _Form:
@@ -117,7 +125,7 @@ class _Form:
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> str:
         form = self._log.settings.format
         fields = dict(event)
-        if form in ("default", "ISO8601") and FILE not in fields:
+        if form in _TRITONS and FILE not in fields:
             found = self._where(logger, method, {})
             fields[FILE], fields[LINE] = found["filename"], found["lineno"]
         return FORMS[form](fields)
