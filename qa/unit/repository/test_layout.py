@@ -3,6 +3,8 @@
 import pytest
 
 from tritium.compat.config.parse import parse_text
+from tritium.compat.config.problem import Stage
+from tritium.repository.candidate import Rules, read_candidate
 from tritium.repository.layout import chosen_versions, fingerprint, is_version, model_folders, read_layout
 
 
@@ -67,3 +69,16 @@ def test_fingerprint_changes_with_files(tmp_path):
     (tmp_path / "1" / "__pycache__" / "model.pyc").touch()
     assert fingerprint(tmp_path) == seen[-1]
     assert len(set(seen)) == 3
+
+
+def test_folders_that_look_like_versions_are_named(tmp_path):
+    """Beside a version, one with leading zeros or a model in a folder of another name is probably a mistake."""
+    for folder in ("1", "003", "abc", "assets"):
+        (tmp_path / folder).mkdir()
+    for folder in ("1", "abc"):
+        (tmp_path / folder / "model.onnx").write_bytes(b"")
+    candidate = read_candidate(tmp_path, "m", Rules({"onnxruntime"}))
+    assert [(one.message, one.stage) for one in candidate.problems] == [
+        ("ignore version directory '003' which contains leading zeros in its directory name", Stage.WARNING),
+        ("ignore version directory 'abc' which fails to convert to integral number", Stage.WARNING),
+    ]

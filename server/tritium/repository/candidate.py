@@ -183,6 +183,7 @@ def read_candidate(folder: Path, name: str, rules: Rules, override: str = "") ->
             )
         )
     _choose_versions(candidate, layout)
+    _note_no_versions(candidate, layout)
     if sound:
         _check_files(candidate, rules)
         _check_contents(candidate, rules)
@@ -328,6 +329,16 @@ def _choose_versions(candidate: Candidate, layout: Layout) -> None:
                 message = f"version {version} of model '{candidate.name}' has no folder"
                 where = ("version_policy", "specific", "versions", index)
                 candidate.find(Finding(where, message, f"mkdir {layout.folder}/{version}", Stage.WARNING))
+
+
+def _note_no_versions(candidate: Candidate, layout: Layout) -> None:
+    """Say which folders look like versions and are none, beside some that are."""
+    for name in layout.others if layout.versions else ():
+        folder = layout.folder / name
+        if name.isdigit():
+            candidate.note(messages.leading_zeros(name), f"mv {folder} {layout.folder}/{int(name)}", Stage.WARNING)
+        elif any((folder / family.filename).exists() for family in FAMILIES if family.filename):
+            candidate.note(messages.no_number(name), "a version folder is a plain number", Stage.WARNING)
 
 
 def _lying(layout: Layout) -> str:

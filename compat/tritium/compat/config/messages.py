@@ -88,6 +88,16 @@ def unknown_backend(backend: str) -> str:
     return f"unable to find backend library for backend '{backend}', try specifying runtime on the model configuration."
 
 
+def leading_zeros(folder: str) -> str:
+    """Say that a folder is no version because of how its number is written."""
+    return f"ignore version directory '{folder}' which contains leading zeros in its directory name"
+
+
+def no_number(folder: str) -> str:
+    """Say that a folder is no version because its name is no number."""
+    return f"ignore version directory '{folder}' which fails to convert to integral number"
+
+
 def no_file(path: str) -> str:
     """Say that a file is not there which a configuration names, or is."""
     return f"failed to open text file for read {path}: No such file or directory"
