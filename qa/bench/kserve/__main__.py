@@ -7,6 +7,7 @@ the same minutes, is the figure to keep.
 import argparse
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,8 +22,8 @@ ROOT = Path(__file__).parents[3]
 
 
 @contextmanager
-def servers(folder: Path, scratch: Path) -> Iterator[tuple[Server, Server]]:
-    """Start Triton and Tritium over the same models."""
+def servers(folder: Path, scratch: Path, compiled: str) -> Iterator[tuple[Server, Server]]:
+    """Start Triton and Tritium over the same models; `compiled` is where Tritium is compiled, "" for its sources."""
     repository = scratch / "models"
     models.write(repository)
     http, grpc, metrics = free_ports(3)
@@ -31,9 +32,16 @@ def servers(folder: Path, scratch: Path) -> Iterator[tuple[Server, Server]]:
     try:
         http, grpc, metrics = free_ports(3)
         program = str(Path(sys.executable).with_name("tritium"))
-        ports = [f"--http-port={http}", f"--grpc-port={grpc}", f"--metrics-port={metrics}", "--no-openai"]
+        ports = [
+            f"--http-port={http}",
+            f"--grpc-port={grpc}",
+            f"--metrics-port={metrics}",
+            "--no-openai",
+            "--allow-client-shm=true",
+        ]
         line = [program, "serve", str(repository), *ports]
-        tritium = start("Tritium", line, dict(os.environ), http, grpc, scratch / "tritium.log")
+        environment = dict(os.environ) | ({"PYTHONPATH": compiled} if compiled else {})
+        tritium = start("Tritium", line, environment, http, grpc, scratch / "tritium.log")
         try:
             yield triton, tritium
         finally:
@@ -64,13 +72,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2, help="seconds a run")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--folder", type=Path, default=ROOT / ".bench" / "triton", help="where the real Triton is kept")
+    parser.add_argument("--pure", action="store_true", help="run Tritium from its sources, not compiled")
     options = parser.parse_args()
     reference.set_up(options.folder)
+    build = [str(ROOT / "qa" / "compiled.sh")]
+    compiled = "" if options.pure else subprocess.check_output(build, text=True).strip()
     print(
         "| case | req/s Triton | Tritium | ratio | p50 µs Triton | Tritium | ratio | CPU µs Triton | Tritium | ratio |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as scratch, servers(options.folder, Path(scratch)) as both:
+    with tempfile.TemporaryDirectory() as scratch, servers(options.folder, Path(scratch), compiled) as both:
         for case in cases():
             if options.only not in case.name:
                 continue
@@ -80,7 +91,8 @@ def main() -> None:
                     measured[server.label].append(run(case, server, options.folder, options.seconds))
             print(row(case, measured["Triton"], measured["Tritium"]), flush=True)
     print(
-        f"\nMedians of {options.runs} runs of {options.seconds:.0f} s, in turn. Load average: {os.getloadavg()[0]:.1f}"
+        f"\nMedians of {options.runs} runs of {options.seconds:.0f} s, in turn; Tritium "
+        f"{'compiled' if compiled else 'from its sources'}. Load average: {os.getloadavg()[0]:.1f}"
     )
 
 

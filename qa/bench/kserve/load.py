@@ -1,6 +1,7 @@
-"""One run of load at one server: wrk for JSON over HTTP, perf_analyzer for the rest."""
+"""One run of load at one server: wrk for small requests over HTTP, perf_analyzer for the rest."""
 
 import csv
+import os
 import re
 import subprocess
 import tempfile
@@ -16,12 +17,17 @@ _UNITS = {"us": 1.0, "ms": 1e3, "s": 1e6}
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is asked of which model, over what, by how many at once."""
+    """What is asked of which model, over what (http, grpc, stream; memory shares tensors), by how many at once."""
 
-    name: str
     model: str
-    tool: str
+    protocol: str
     concurrency: int
+    memory: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return what the table calls it."""
+        return f"{self.model} {self.protocol}{' shm' if self.memory else ''}, {self.concurrency} at once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +42,14 @@ class Sample:
 
 def cases() -> list[Case]:
     """Return every case of the table."""
-    small = [
-        Case(f"add_sub {tool}, {concurrency} at once", "add_sub", tool, concurrency)
-        for tool in ("http", "grpc")
-        for concurrency in (1, 8, 32)
+    both, three = ("http", "grpc"), (1, 8, 32)
+    return [
+        *(Case("add_sub", protocol, many) for protocol in (*both, "stream") for many in three),
+        *(Case("add_sub_inside", protocol, 8) for protocol in both),
+        *(Case("add_sub_batch", protocol, 32) for protocol in both),
+        *(Case("identity", protocol, many) for protocol in both for many in (1, 8)),
+        *(Case("identity", protocol, 8, memory=True) for protocol in both),
     ]
-    large = [
-        Case(f"identity 1 MiB {tool}, {concurrency} at once", "identity", tool, concurrency)
-        for tool in ("http", "grpc")
-        for concurrency in (1, 8)
-    ]
-    batched = [Case("add_sub batched grpc, 32 at once", "add_sub_batch", "grpc", 32)]
-    return [*small, *batched, *large]
 
 
 def run(case: Case, server: Server, folder: Path, seconds: float) -> Sample:
@@ -57,7 +59,7 @@ def run(case: Case, server: Server, folder: Path, seconds: float) -> Sample:
         RuntimeError: the load generator failed, or the server answered errors.
     """
     served, cpu = server.served(case.model), server.cpu_s()
-    if case.tool == "http" and case.model == "add_sub":
+    if case.protocol == "http" and case.model != "identity":
         rate, p50, p99 = _wrk(case, server, seconds)
     else:
         rate, p50, p99 = _perf_analyzer(case, server, folder, seconds)
@@ -69,7 +71,8 @@ def _wrk(case: Case, server: Server, seconds: float) -> tuple[float, float, floa
     script = Path(__file__).with_name("post.lua")
     url = f"http://127.0.0.1:{server.http}"
     line = ["wrk", "-t1", f"-c{case.concurrency}", f"-d{seconds:.0f}s", "--latency", "-s", str(script), url]
-    out = subprocess.run(line, capture_output=True, text=True, check=True).stdout
+    environment = {**os.environ, "MODEL": case.model} | ({"BATCHED": "1"} if case.model == "add_sub_batch" else {})
+    out = subprocess.run(line, env=environment, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in out:
         raise RuntimeError(f"{server.label} answered errors to {case.name}:\n{out}")
 
@@ -85,14 +88,19 @@ def _wrk(case: Case, server: Server, seconds: float) -> tuple[float, float, floa
 
 def _perf_analyzer(case: Case, server: Server, folder: Path, seconds: float) -> tuple[float, float, float]:
     line, environment = perf_analyzer(folder)
-    port = server.http if case.tool == "http" else server.grpc
+    http = case.protocol == "http"
+    port = server.http if http else server.grpc
     with tempfile.TemporaryDirectory() as scratch:
         table = Path(scratch, "result.csv")
-        line += ["-m", case.model, "-u", f"127.0.0.1:{port}", "-i", case.tool, "-f", str(table)]
+        line += ["-m", case.model, "-u", f"127.0.0.1:{port}", "-i", "http" if http else "grpc", "-f", str(table)]
         # Three windows a run, whatever their spread: the runs are interleaved and the medians taken outside.
         line += ["--concurrency-range", str(case.concurrency), "-p", f"{seconds * 333:.0f}", "-r", "3", "-s", "999"]
         if case.model == "identity":
             line += ["--shape", f"INPUT0:{MIB_ELEMENTS}"]
+        if case.protocol == "stream":
+            line += ["--streaming", "--async"]
+        if case.memory:
+            line += ["--shared-memory", "system", "--output-shared-memory-size", str(MIB_ELEMENTS * 4)]
         done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False, timeout=120)
         if not table.exists():
             raise RuntimeError(

@@ -28,6 +28,9 @@ class TritonPythonModel:
         return responses
 """
 
+INLINE = 'parameters { key: "EXECUTION_MODE" value { string_value: "inline" } }\n'
+"""Triton ignores it."""
+
 
 def _config(name: str, inputs: int, outputs: int, dims: str, extra: str = "", batch: int = 0) -> str:
     def tensors(kind: str, count: int) -> str:
@@ -45,6 +48,7 @@ def write(repository: Path) -> None:
     for name, config, code in (
         ("add_sub", _config("add_sub", 2, 2, "16"), ADD_SUB),
         ("add_sub_batch", _config("add_sub_batch", 2, 2, "16", "dynamic_batching { }\n", 64), ADD_SUB),
+        ("add_sub_inside", _config("add_sub_inside", 2, 2, "16", INLINE), ADD_SUB),
         ("identity", _config("identity", 1, 1, "-1"), IDENTITY),
     ):
         (repository / name / "1").mkdir(parents=True, exist_ok=True)
