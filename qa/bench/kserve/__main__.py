@@ -37,7 +37,7 @@ def servers(folder: Path, scratch: Path, compiled: str) -> Iterator[tuple[Server
             f"--grpc-port={grpc}",
             f"--metrics-port={metrics}",
             "--no-openai",
-            "--allow-client-shm=true",
+            "--client-shm",
         ]
         line = [program, "serve", str(repository), *ports]
         environment = dict(os.environ) | ({"PYTHONPATH": compiled} if compiled else {})
