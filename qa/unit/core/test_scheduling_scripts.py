@@ -4,13 +4,15 @@ A script is prose (`#`), commands, and after each command what it must answer (l
 
     plan CONFIG               the scheduler of a model with this configuration
     at T                      it is now T microseconds after the start
-    add NAME [key=value ...]  a request arrives: size= shape= priority= timeout_us= id= start end
+    plan hold=N CONFIG        the same, under TRITONSERVER_DELAY_SCHEDULER=N
+    add NAME [key=value ...]  a request arrives: size= shape= with= priority= timeout_us= id= start end
     cancel NAME               its client takes it back
     take [LANE]               an idle instance asks; answers the batch and why it was cut, or what it waits for
                               (_ is a null request that keeps a place)
     done [LANE]               the last batch that the instance took has run
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +20,7 @@ from types import ModuleType
 import pytest
 
 from tritium.core.errors import InferenceError
+from tritium.core.facilities import Facilities
 from tritium.core.instance import Job
 from tritium.core.request import InferRequest, SequenceStep
 from tritium.core.scheduler.plan import Cut, Plan
@@ -27,6 +30,7 @@ from tritium.core.tensor_model import plan_for
 SCRIPTS = sorted((Path(__file__).parents[2] / "golden" / "scheduling").glob("*.txt"))
 
 Step = tuple[int, str, list[str]]
+_HOLD = re.compile(r"plan (?:hold=(\d+) )?(.*)")
 
 
 def steps(script: Path) -> Iterator[Step]:
@@ -82,7 +86,7 @@ class Scene:
         request = InferRequest(
             "m",
             id=name,
-            inputs=[Tensor("X", "FP32", (size, *dims), b"")],
+            inputs=[Tensor("X", "FP32", (size, *dims), b""), *_optional(given.get("with", ""), size)],
             priority=int(given.get("priority", 0)),
             timeout_us=int(given.get("timeout_us", 0)),
             sequence=SequenceStep(int(key) if key.isdigit() else key, "start" in words, "end" in words),
@@ -121,6 +125,10 @@ class Scene:
         return [f"dropped {self._jobs[id(d.job)]}: {d.error.message}" for d in self._plan_().dropped(self._now_ns)]
 
 
+def _optional(name: str, size: int) -> list[Tensor]:
+    return [Tensor(name, "FP32", (size, 1), b"")] if name else []
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_script(script: Path, fakes: ModuleType) -> None:
     """Every command of the script is answered as the script says."""
@@ -128,7 +136,11 @@ def test_script(script: Path, fakes: ModuleType) -> None:
     for number, command, expected in steps(script):
         if command.startswith("plan "):
             scene = Scene(fakes)
-            scene._plan = plan_for(fakes.config(command.removeprefix("plan "), "m"), instances=2)
+            match = _HOLD.fullmatch(command)
+            assert match is not None
+            hold, text = match.groups()
+            facilities = Facilities(hold_for=int(hold or 0))
+            scene._plan = plan_for(fakes.config(text, "m"), instances=2, facilities=facilities)
             continue
         assert scene.play(command) == expected, f"{script.name}:{number}: {command}"
 

@@ -4,6 +4,7 @@
     fifo           one request an execution, in order
     batcher        the dynamic batcher, over queue.PriorityQueue, by the settings of policy
     sequence       requests of one sequence in order on one instance, with the tensors of controls
+    limiter        which instances may run now, over all models
     order          responses in the order in which their requests were started
     runner         the shell: hands batches to idle instances, keeps the timers
 
