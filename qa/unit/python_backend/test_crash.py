@@ -225,7 +225,7 @@ async def test_a_reply_that_fails(serve, capfd):
 
 
 async def test_readiness_of_the_model_itself(serve, tmp_path, tools):
-    """A model with is_ready is asked from time to time, and its answer is the instance's health."""
+    """A model with is_ready is asked from time to time; what it says is told, and requests are taken all the same."""
     changed = asyncio.Event()
     model = await serve(
         f"""
@@ -236,9 +236,9 @@ async def test_readiness_of_the_model_itself(serve, tmp_path, tools):
         """,
         changed=changed.set,
     )
-    assert model.instance.healthy
+    assert model.instance.willing
     (tmp_path / "down").touch()
     await asyncio.wait_for(changed.wait(), 10)
-    assert not model.instance.healthy
+    assert (model.instance.willing, model.instance.healthy) == (False, True)
     (tmp_path / "down").unlink()
-    await tools.until(lambda: model.instance.healthy)
+    await tools.until(lambda: model.instance.willing)

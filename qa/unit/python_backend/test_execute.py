@@ -394,3 +394,18 @@ async def test_a_request_is_executed_once_more(serve, tools):
     await model.start(jobs)
     assert [job.again for job in jobs] == [True, False]
     assert [reply.future.done() for reply in replies] == [False, True]
+
+
+async def test_a_request_cannot_be_answered_and_run_again(serve):
+    """A response for a request that is released for rescheduling is an error, in Triton's words."""
+    model = await serve(
+        """
+        import triton_python_backend_utils as pb_utils
+        class TritonPythonModel:
+            def execute(self, requests):
+                requests[0].set_release_flags(pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
+                return [pb_utils.InferenceResponse([])]
+        """
+    )
+    with pytest.raises(ModelFailed, match="Expected a None object in the execute function return list for reschduled"):
+        await model.infer([1.0])

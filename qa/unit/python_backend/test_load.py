@@ -1,10 +1,12 @@
 """Loading a model: its arguments, what can be wrong with it, and how it is told."""
 
 import asyncio
+import io
 import json
 import os
 import signal
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -325,13 +327,43 @@ async def test_environments(write_model, tools, tmp_path):
     place = InstancePlace("m_0")
     for path, said in (
         ("/nowhere", "does not exist: /nowhere"),
-        ("$$TRITON_MODEL_DIRECTORY/env.tar.gz", "is a packed environment, which is not unpacked here"),
+        ("$$TRITON_MODEL_DIRECTORY/env.tar.gz", "cannot be unpacked"),
         ("1", "holds no interpreter"),
     ):
         source = write_model(tools.identity, tools.any_fp32 + with_environment(path))
         (source.folder / "env.tar.gz").write_bytes(b"")
         with pytest.raises(InvalidArgument, match=said):
             await PythonBackend().open(source, place, BackendHost())
+
+
+@pytest.mark.parametrize("entry", ["../../outside", "/tmp/tritium-outside"])  # where it must not land
+async def test_a_packed_environment_stays_in_its_folder(entry, write_model, tools, tmp_path, monkeypatch):
+    """An archive whose entries lead out of the folder is refused, or what leads out lands inside."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source = write_model(tools.identity, tools.any_fp32 + with_environment("$$TRITON_MODEL_DIRECTORY/env.tar.gz"))
+    with tarfile.open(source.folder / "env.tar.gz", "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo(entry), io.BytesIO())
+    with pytest.raises(InvalidArgument, match=r"would write outside its folder|holds no interpreter"):
+        await PythonBackend().open(source, InstancePlace("m_0"), BackendHost())
+    assert {file.name for file in tmp_path.rglob("*outside*")} <= {"tritium-outside"}
+
+
+async def test_a_packed_environment(write_model, tools, tmp_path, monkeypatch):
+    """An archive is unpacked once, and again when another one stands in its place."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    site = next(path for path in sys.path if path.endswith("site-packages"))
+    script = tmp_path / "python"
+    script.write_text(f'#!/bin/sh\nPYTHONPATH={site} exec "{INTERPRETER}" "$@"\n')
+    script.chmod(0o755)
+    source = write_model(tools.identity, tools.any_fp32 + with_environment("$$TRITON_MODEL_DIRECTORY/env.tar.gz"))
+    for count in (1, 1, 2):
+        if count == 2 or not (source.folder / "env.tar.gz").exists():
+            with tarfile.open(source.folder / "env.tar.gz", "w:gz") as archive:
+                archive.add(script, "bin/python")
+                archive.addfile(tarfile.TarInfo(f"made/{count}"), io.BytesIO())
+        instance = await PythonBackend().open(source, InstancePlace("m_0"), BackendHost())
+        await instance.close()
+        assert len(list((tmp_path / "cache" / "tritium" / "environments").iterdir())) == count
 
 
 async def test_an_environment_without_msgspec(write_model, tools, tmp_path):

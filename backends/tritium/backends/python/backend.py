@@ -7,7 +7,8 @@ from tritium.backends.contract import BackendHost, InstancePlace, ModelSource
 from tritium.backends.python.instance import PythonInstance
 from tritium.backends.python.interpreter import interpreter_of
 from tritium.backends.python.process_worker import ProcessWorker
-from tritium.backends.python.starter import Starter, load_message, timeouts_of
+from tritium.backends.python.starter import Starter, load_message, retries_of, timeouts_of
+from tritium.backends.python.watchdog import PARAMETER, deadline_of
 from tritium.backends.python.worker import Timeouts
 from tritium.compat.config.json import BadConfigJson, from_json
 from tritium.compat.config.model import ModelConfig, from_proto
@@ -36,7 +37,7 @@ class PythonBackend:
         message = load_message(source, InstancePlace(f"{config.name}_0"), complete=True, backend=self._folder)
         if not _may_complete(Path(message.model_file)):
             return config
-        interpreter = interpreter_of(source)
+        interpreter = await interpreter_of(source)
         try:
             worker = ProcessWorker(config.name, interpreter, lambda _: None, lambda _: None)
         except OSError as error:
@@ -58,7 +59,17 @@ class PythonBackend:
         Raises:
             InferenceError: in Triton's words where the model raised.
         """
-        instance = PythonInstance(Starter(source, place, host, timeouts_of(host.settings), folder=self._folder))
+        config = source.config
+        starter = Starter(
+            source,
+            place,
+            host,
+            timeouts_of(host.settings),
+            deadline_s=deadline_of(config.parameter(PARAMETER), host.settings),
+            retries=retries_of(config),
+            folder=self._folder,
+        )
+        instance = PythonInstance(starter)
         await instance.open()
         return instance
 

@@ -27,12 +27,14 @@ def answer(job: Job, response: InferResponse | InferenceError | None, *, final: 
 class Execution:
     """One batch; `finish` is called once, and `keys` name its requests towards the process that it was handed to."""
 
-    __slots__ = ("finish", "jobs", "keys")
+    __slots__ = ("finish", "jobs", "keys", "lost")
 
     def __init__(self, jobs: Sequence[Job], finish: Callable[[ExecutionTimes | None], None]) -> None:
         self.jobs = jobs
         self.finish = finish
         self.keys: list[int] = []
+        self.lost = 0
+        """How many processes died under it."""
 
     @property
     def cancelled(self) -> bool:

@@ -5,11 +5,13 @@
        |                        +--+
        +--close: finish what runs, finalize--> CLOSED
 
-An execution that the model had begun when its process died fails; one that had not is run again.
+An execution that the model had begun when its process died fails, or is run again as often as RETRY_LOST_EXECUTIONS
+says; one that had not is run again in any case.
 """
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -21,6 +23,7 @@ from tritium.backends.python import frames
 from tritium.backends.python.execution import MOST_AHEAD, Execution, Window, answer
 from tritium.backends.python.outcomes import error_of
 from tritium.backends.python.starter import Starter
+from tritium.backends.python.watchdog import Watchdog
 from tritium.backends.python.worker import Worker
 from tritium.core.errors import Cancelled, InferenceError, Internal, ModelFailed, WorkerLost
 from tritium.core.instance import ExecutionTimes, Job
@@ -32,6 +35,8 @@ BACKOFF_S = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Before each attempt to restart; the last is repeated. An execution that succeeds starts over from the first."""
 ASK_READY_S = 1.0
 """Between two questions to a model that has `is_ready`."""
+READY_PATIENCE_S = 5.0
+"""What `is_ready` may take in a process that has nothing else to do, as in Triton."""
 CANCELLED_GRACE_S = 1.0
 """How long an unload waits for the model to end requests that nobody waits for."""
 
@@ -58,8 +63,10 @@ class PythonInstance:
         self._attempt = 0
         self._restarting: asyncio.Task[None] | None = None
         self._asking: asyncio.TimerHandle | None = None
-        self._asked = False
+        self._asked_s = 0.0
         self._idle = asyncio.Event()
+        self._frozen = False
+        self._watchdog = Watchdog(self, starter.deadline_s)
 
     async def open(self) -> None:
         """Start the process and load the model.
@@ -71,8 +78,13 @@ class PythonInstance:
 
     @property
     def healthy(self) -> bool:
-        """Tell whether the process is there and the model does not say otherwise."""
-        return self._worker is not None and self._model_ready
+        """Tell whether the process is there and goes on."""
+        return self._worker is not None and not self._frozen
+
+    @property
+    def willing(self) -> bool:
+        """Tell what the model's own `is_ready` says; requests are taken whatever it is, as by Triton."""
+        return self._model_ready
 
     @property
     def pid(self) -> int | None:
@@ -123,7 +135,29 @@ class PythonInstance:
                 )
             if self._asking is not None:
                 self._asking.cancel()
+            self._watchdog.rest()
             self._starter.forget()
+
+    @property
+    def oldest(self) -> int:
+        """Return the number of the execution that was handed over first of those that run, 0 where nothing runs."""
+        return next(iter(self._running), 0)
+
+    @property
+    def stopped(self) -> bool:
+        """Tell whether the process was stopped by a signal."""
+        return self._worker is not None and self._worker.stopped
+
+    def freeze(self, *, frozen: bool) -> None:
+        """Take note that the process stands still, or goes on."""
+        self._frozen = frozen
+        log.warning("model_process_stopped" if frozen else "model_process_goes_on", instance=self.name)
+        self._starter.host.changed()
+
+    def overdue(self, deadline_s: float) -> None:
+        """End a process whose execution takes too long: that one fails, the others run in the next process."""
+        if self._worker is not None:
+            self._worker.give_up(f"model instance '{self.name}' did not end an execution within {deadline_s:g} s")
 
     @property
     def _awaited(self) -> bool:
@@ -167,6 +201,7 @@ class PythonInstance:
         # An idle process begins at once; what comes while it works is gathered.
         post = worker.post if self._running else worker.post_now
         self._running[number] = execution
+        self._watchdog.watch()
         post(message)
 
     def _cancel(self, key: int) -> None:
@@ -245,12 +280,14 @@ class PythonInstance:
 
     def _on_lost(self, worker: Worker, said: str) -> None:
         self._worker = None
+        self._frozen = False
+        self._watchdog.rest()
         begun = worker.begun
         error = WorkerLost(f"{said} while it ran this request", hint="the instance is being restarted; see the log")
         again: list[Execution] = []
         ended: list[Execution] = []
         for number, execution in self._running.items():
-            if number <= begun:
+            if number <= begun and not self._may_retry(execution):
                 ended.append(execution)
                 continue
             for key in execution.keys:
@@ -268,6 +305,13 @@ class PythonInstance:
             execution.finish(_LOST)
         self._starter.host.changed()
         self._idle.set()
+
+    def _may_retry(self, execution: Execution) -> bool:
+        """Tell whether an execution that was lost is to run again, and count it: all its clients must still wait."""
+        if execution.lost >= self._starter.retries or any(key not in self._open for key in execution.keys):
+            return False
+        execution.lost += 1
+        return True
 
     async def _restart(self) -> None:
         while True:
@@ -291,21 +335,26 @@ class PythonInstance:
     def _serve(self, worker: Worker) -> None:
         self._worker = worker
         self._model_ready = True
-        self._asked = False
+        self._asked_s = 0.0
         self._hand_over()
         if worker.asks_ready:
             self._ask_ready(worker)
 
     def _ask_ready(self, worker: Worker) -> None:
         if worker is self._worker:
-            if not self._asked:
+            if not self._asked_s:
                 # One question at a time: a process at work answers when it is done.
-                self._asked = True
+                self._asked_s = time.monotonic()
                 worker.post(frames.AskReady())
+            elif not self._running and time.monotonic() - self._asked_s > READY_PATIENCE_S:
+                self._note_readiness(ready=False, error=f"is_ready() has not returned within {READY_PATIENCE_S:g} s")
             self._asking = asyncio.get_running_loop().call_later(ASK_READY_S, self._ask_ready, worker)
 
     def _on_ready_answer(self, *, ready: bool, error: str) -> None:
-        self._asked = False
+        self._asked_s = 0.0
+        self._note_readiness(ready=ready, error=error)
+
+    def _note_readiness(self, *, ready: bool, error: str) -> None:
         if ready is self._model_ready:
             return
         self._model_ready = ready

@@ -1,14 +1,17 @@
 """Which interpreter runs a model, and the command line of its process.
 
-EXECUTION_ENV_PATH names another one: a folder with `bin/python`, as `python -m venv` or conda make it.
+EXECUTION_ENV_PATH names another one: a folder with `bin/python`, as `python -m venv` or conda make it, or the archive
+of one that conda-pack made.
 """
 
+import asyncio
 import os
 import sys
 from pathlib import Path
 
 import tritium.compat
 from tritium.backends.contract import ModelSource
+from tritium.backends.python.environments import unpacked
 from tritium.core.errors import InvalidArgument
 
 ENVIRONMENT_PARAMETER = "EXECUTION_ENV_PATH"
@@ -20,11 +23,11 @@ _PORTIONS = (str(Path(__file__).parents[2]), str(Path(tritium.compat.__path__[0]
 """The folders named `tritium` that hold the backends and compat; one and the same when installed from a wheel."""
 
 
-def interpreter_of(source: ModelSource) -> str:
+async def interpreter_of(source: ModelSource) -> str:
     """Return the path of the interpreter that the model asks for, ours where it asks for none.
 
     Raises:
-        InvalidArgument: the environment is missing, packed, or holds no interpreter.
+        InvalidArgument: the environment is missing, cannot be unpacked, or holds no interpreter.
     """
     wanted = source.config.parameter(ENVIRONMENT_PARAMETER)
     if not wanted:
@@ -36,11 +39,7 @@ def interpreter_of(source: ModelSource) -> str:
     if not path.exists():
         raise InvalidArgument(f"{said} does not exist: {path}")
     if path.is_file():
-        raise InvalidArgument(
-            f"{said} is a packed environment, which is not unpacked here",
-            hint=f"unpack it once and name the folder: mkdir {path.name.split('.')[0]} && "
-            f"tar -xf {path.name} -C {path.name.split('.')[0]}",
-        )
+        path = await asyncio.to_thread(unpacked, path, said)
     python = path / "bin" / "python"
     if not os.access(python, os.X_OK):
         raise InvalidArgument(f"{said} holds no interpreter: {python} is not there, or cannot be executed")

@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterable
+from pathlib import Path
 
 from tritium.backends.python import arena, frames
 from tritium.backends.python.channel import Channel
@@ -44,6 +45,7 @@ class ProcessWorker:
         self._loop = asyncio.get_running_loop()
         self._first: asyncio.Future[frames.Up] = self._loop.create_future()
         self._said = ""
+        self._verdict = ""
         self._expected = True
         """Whether an end of the process is nobody's concern: before it serves, and once it is to end."""
         self.ended = asyncio.Event()
@@ -81,6 +83,20 @@ class ProcessWorker:
         """Return the number of the last execution that the model has seen."""
         number: int = frames.BEGUN.unpack_from(self._returned.control, 0)[0]
         return number
+
+    @property
+    def stopped(self) -> bool:
+        """Tell whether the process was stopped by a signal."""
+        try:
+            status = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:
+            return False
+        return status.rpartition(") ")[2][:1] in ("T", "t")
+
+    def give_up(self, said: str) -> None:
+        """Kill a process that does not go on."""
+        self._verdict = said
+        self._kill_if_alive()
 
     @property
     def arenas_in_use(self) -> tuple[int, int]:
@@ -219,7 +235,9 @@ class ProcessWorker:
     def _on_exit(self) -> None:
         self._channel.drain()
         status = self._process.wait()
-        self._said = self._channel.fatal or f"the process of model instance '{self.name}' {_ending(status)}"
+        self._said = (
+            self._verdict or self._channel.fatal or f"the process of model instance '{self.name}' {_ending(status)}"
+        )
         # What the model started dies with it.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)

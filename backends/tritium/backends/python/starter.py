@@ -15,6 +15,7 @@ from tritium.backends.python.mode import ExecutionMode, execution_mode
 from tritium.backends.python.process_worker import ProcessWorker
 from tritium.backends.python.worker import Timeouts, Worker
 from tritium.compat.config.json import to_json
+from tritium.compat.config.model import ModelConfig
 from tritium.core.errors import InvalidArgument, ModelFailed
 from tritium.core.implicit_state import outputs_made
 
@@ -23,6 +24,7 @@ _numbers = count(1)
 OnMessage = Callable[[Worker, frames.Up], None]
 OnLost = Callable[[Worker, str], None]
 MODEL_FILE = "model.py"
+RETRY_PARAMETER = "RETRY_LOST_EXECUTIONS"
 _INVALID_CHARACTERS = frozenset(";|&$`<>()[]{}\\\"'*?~#!")
 _OF_EXECUTIONS = (frames.Executed, frames.Sent, frames.ReadyAnswer)
 
@@ -49,6 +51,25 @@ def timeouts_of(settings: Mapping[str, str]) -> Timeouts:
     return Timeouts(**found)
 
 
+def retries_of(config: ModelConfig) -> int:
+    """Read the parameter RETRY_LOST_EXECUTIONS.
+
+    Raises:
+        InvalidArgument: not a count, or the model is decoupled: what it has sent cannot be taken back.
+    """
+    text = config.parameter(RETRY_PARAMETER, "0")
+    if not text.isdecimal():
+        raise InvalidArgument(
+            f"{RETRY_PARAMETER} '{text}' of model '{config.name}' is not a count", hint="0, 1, 2, ..."
+        )
+    if config.decoupled and int(text):
+        raise InvalidArgument(
+            f"{RETRY_PARAMETER} '{text}' of model '{config.name}' cannot be: what a decoupled model has sent cannot "
+            "be taken back"
+        )
+    return int(text)
+
+
 @dataclass(frozen=True, slots=True)
 class Starter:
     """Everything a start needs."""
@@ -59,6 +80,10 @@ class Starter:
     timeouts: Timeouts
     runtime: str = ""
     """The module of ours whose class runs the model, where the model's file is not itself Python."""
+    deadline_s: float = 0.0
+    """How long an execution may take; 0 is for ever."""
+    retries: int = 0
+    """How often an execution is run again whose process died under it."""
     folder: Path | None = None
     """Of a backend written in Python, whose model.py serves every model of it."""
     owner: str = field(default_factory=lambda: f"starter {next(_numbers)}")
@@ -105,15 +130,15 @@ class Starter:
             on_lost(worker, said)
 
         load = load_message(self.source, self.place, runtime=self.runtime, backend=self.folder)
-        worker = self._worker(take, lost)
+        worker = await self._worker(take, lost)
         await worker.load(load, self.timeouts)
         return worker
 
-    def _worker(self, take: Callable[[frames.Up], None], lost: Callable[[str], None]) -> Worker:
+    async def _worker(self, take: Callable[[frames.Up], None], lost: Callable[[str], None]) -> Worker:
         mode = ExecutionMode.PROCESS if self.runtime else execution_mode(self.source.config)
         if mode is not ExecutionMode.PROCESS:
             return LocalWorker(self.place.name, take, lost, inline=mode is ExecutionMode.INLINE)
-        interpreter = interpreter_of(self.source)
+        interpreter = await interpreter_of(self.source)
         try:
             return ProcessWorker(self.place.name, interpreter, take, lost)
         except OSError as error:

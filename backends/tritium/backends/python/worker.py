@@ -41,6 +41,15 @@ class Worker(Protocol):
         ...
 
     @property
+    def stopped(self) -> bool:
+        """Tell whether the process was stopped by a signal."""
+        ...
+
+    def give_up(self, said: str) -> None:
+        """End a model that does not go on: it is lost, for the reason that is given."""
+        ...
+
+    @property
     def arenas_in_use(self) -> tuple[int, int]:
         """Return the bytes of requests that the model refers to, and the large tensors of responses still held here."""
         ...

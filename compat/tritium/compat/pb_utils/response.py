@@ -15,14 +15,18 @@ def check_parameters(parameters: dict[str, Any] | None) -> dict[str, Any]:
     """Return response or request parameters, as given.
 
     Raises:
-        TritonModelException: a key that is not a str, or a value that is not a bool, int or str.
+        TritonModelException: no dict, a key that is not a str, or a value that is not a bool, int or str.
     """
-    for key, value in (parameters or {}).items():
+    if parameters is None:
+        return {}
+    if not isinstance(parameters, dict):
+        raise TritonModelException(f"Expect dict, got {type(parameters)}")
+    for key, value in parameters.items():
         if not isinstance(key, str):
             raise TritonModelException(f"Expect parameters keys to have type str, found type {type(key)}")
         if not isinstance(value, bool | int | str):
             raise TritonModelException(f"Expect parameters values to have type bool/int/str, found type {type(value)}")
-    return parameters or {}
+    return parameters
 
 
 class InferenceResponse:

@@ -41,6 +41,7 @@ class LocalWorker:
         self.pid = os.getpid()
         self.begun = 0
         self.arenas_in_use = (0, 0)
+        self.stopped = False
         self._on_message = on_message
         self._on_lost = on_lost
         self._inline = inline
@@ -118,6 +119,10 @@ class LocalWorker:
         """Hear nothing of the model any more."""
         self._end()
 
+    def give_up(self, said: str) -> None:
+        """Leave the thread of a model that does not go on to itself, and hear nothing of it any more."""
+        self._lose(said)
+
     async def _answer(self, timeout_s: float, doing: str) -> frames.Up:
         try:
             async with asyncio.timeout(timeout_s):
@@ -170,7 +175,11 @@ class LocalWorker:
         said = f"the model of instance '{self.name}' called sys.exit({error.code!r})"
         if not self._first.done():
             self._first.set_exception(ModelFailed(said))
-        elif not self._ended:
+        else:
+            self._lose(said)
+
+    def _lose(self, said: str) -> None:
+        if not self._ended:
             self._end()
             self._on_lost(said)
 

@@ -147,9 +147,14 @@ class Executor:
                 f"InferenceRequest(s) size is:{len(requests)}, and InferenceResponse(s) size is:{len(returned)}\n"
             )
         for request, response in zip(requests, returned, strict=True):
-            if response is None or request.rescheduled:
+            if response is None:
                 responses.append(None)
                 continue
+            if request.rescheduled:
+                return (
+                    "Expected a None object in the execute function return list for reschduled request, "
+                    f"found type '{type(response)}'."
+                )
             if not isinstance(response, InferenceResponse):
                 return (
                     "Expected an 'InferenceResponse' object in the execute function return list, "
