@@ -71,7 +71,16 @@ class TensorModel(Model):
 
     @property
     def ready(self) -> bool:
-        """Tell whether an instance can execute now."""
+        """Tell whether an instance can execute now, and its model says nothing else where it has a say."""
+        if not self._closing:
+            for instance in self._instances:
+                if instance.healthy and getattr(instance, "willing", True):
+                    return True
+        return False
+
+    @property
+    def _able(self) -> bool:
+        """Tell whether an instance can execute, whatever the model says of its readiness."""
         if not self._closing:
             for instance in self._instances:  # once a request: a generator costs five times as much
                 if instance.healthy:
@@ -94,7 +103,7 @@ class TensorModel(Model):
         answer = Answer(self._desk, request, reply, batch_size, now_ns)
         job = Job(request, answer, batch_size, now_ns)
         try:
-            if not self.ready:
+            if not self._able:
                 raise Unavailable(self._why_not_ready())
             self._runner.add(job, now_ns)
         except InvalidArgument as error:
