@@ -3,6 +3,7 @@
 import asyncio
 import struct
 
+import pytest
 from qa.wire.transport.echo import echo
 from qa.wire.transport.http2_peer import OPEN, block, message
 
@@ -169,3 +170,25 @@ async def test_stream_window_of_nothing_or_too_much(connect):
     await raw.peer.send(pack_window_update(3, (1 << 31) - 1))
     assert await raw.reset(3) == Code.FLOW_CONTROL_ERROR
     await raw.works(5)
+
+
+@pytest.mark.parametrize("window", [1, 2, 7, 1000, 65_535, 1 << 20, (1 << 31) - 1])
+async def test_answers_arrive_through_windows_of_any_size(connect, window):
+    """From one byte at a time to as much as HTTP/2 knows, a message arrives whole, and never more than is allowed."""
+    size = 40 if window < 100 else 100_000
+    raw = await connect(settings={Setting.INITIAL_WINDOW_SIZE: window})
+    await raw.peer.send(pack_window_update(0, (1 << 31) - 1 - 65_535))
+    data = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    await raw.call(1, data)
+    received, left = b"", window
+    while len(received) < size + 5:
+        frame = await raw.next(Kind.DATA, Kind.RST_STREAM, Kind.GOAWAY)
+        assert frame.kind == Kind.DATA
+        received += frame.payload
+        left -= len(frame.payload)
+        assert left >= 0
+        if not left:
+            await raw.peer.send(pack_window_update(1, window))
+            left = window
+    assert received == message(data)
+    assert raw.headers(await raw.next(Kind.HEADERS))["grpc-status"] == "0"
