@@ -1,5 +1,7 @@
 """Every field of model_config.proto has a fate, and a field that changes nothing is said to."""
 
+from pathlib import Path
+
 import pytest
 from google.protobuf import text_format
 
@@ -82,3 +84,9 @@ def test_custom_batching_is_refused(scheduler, message):
     (finding,) = check_served(text_format.Parse(f"name: 'm' {scheduler} {strategy}", model_config_pb2.ModelConfig()))
     assert finding.message.startswith(message)
     assert finding.stage is Stage.LOAD
+
+
+def test_the_page_says_the_same():
+    """docs/configuration.md has a row for every field that is not simply honoured."""
+    page = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
+    assert [name for name, one in COVERAGE.items() if one.note and f"| `{name}` | {one.note} |" not in page] == []
