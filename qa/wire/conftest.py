@@ -1,5 +1,6 @@
 """A whole server in a process of its own, over models that cost nothing, and what it holds."""
 
+import contextlib
 import os
 import re
 import subprocess
@@ -50,21 +51,33 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    """`tritium serve`, on free ports, until the session ends."""
-    folder = tmp_path_factory.mktemp("wire")
+def models(tmp_path_factory):
+    """A repository of models that run within the server."""
+    folder = tmp_path_factory.mktemp("models")
     for name, (kind, batch) in MODELS.items():
-        (folder / "models" / name / "1").mkdir(parents=True)
-        (folder / "models" / name / "config.pbtxt").write_text(IDENTITY.format(kind=kind, batch=batch))
-    log = folder / "log.txt"
-    command = [sys.executable, "-c", "from tritium.cli.main import main; main()", "serve", str(folder / "models")]
-    command += ["--http-port=0", "--grpc-port=0", "--no-openai", "--no-metrics", "--client-shm", "--log-format=default"]
+        (folder / name / "1").mkdir(parents=True)
+        (folder / name / "config.pbtxt").write_text(IDENTITY.format(kind=kind, batch=batch))
+    return folder
+
+
+@contextlib.contextmanager
+def running(models, log, *options):
+    """Run `tritium serve` with these options, until the block ends."""
+    command = [sys.executable, "-c", "from tritium.cli.main import main; main()", "serve", str(models)]
+    command += ["--no-openai", "--no-metrics", "--client-shm", "--log-format=default", *options]
     with log.open("w") as output, subprocess.Popen(command, stderr=output, stdout=output) as process:
         try:
             yield Server(process, log, **_ports(process, log))
         finally:
             process.terminate()
             process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def server(models, tmp_path_factory):
+    """A server on free ports, until the session ends."""
+    with running(models, tmp_path_factory.mktemp("wire") / "log.txt", "--http-port=0", "--grpc-port=0") as started:
+        yield started
 
 
 def _ports(process, log):
