@@ -49,7 +49,7 @@ class InferenceResponse:
         if error is not None and not isinstance(error, TritonError):
             raise TypeError(f"error must be a pb_utils.TritonError, found {type(error)}")
         self._error = error
-        self._parameters = check_parameters(parameters) if parameters else {}
+        self._parameters = {} if parameters is None else check_parameters(parameters)
 
     def output_tensors(self) -> list[Tensor]:
         """Return the outputs."""
