@@ -314,6 +314,27 @@ async def test_a_deadline_counts_after_others_have_left_in_time(fakes: ModuleTyp
         await reply.one()
 
 
+async def test_a_deadline_counts_after_a_delay_that_nobody_waited_for(fakes: ModuleType) -> None:
+    """A batch whose only request was rejected while it waited for company leaves nothing that hides deadlines."""
+    clock = fakes.VirtualClock()
+    instance = fakes.FakeInstance(held=True)
+    policy = """max_batch_size: 4 dynamic_batching { max_queue_delay_microseconds: 300
+        default_queue_policy { default_timeout_microseconds: 100 } }"""
+    model = TensorModel(fakes.config(policy + fakes.ADD_SUB), "1", [instance], clock=clock)
+    await asyncio.sleep(0)
+    rejected = submit(fakes, model, add_sub(fakes, 1))
+    await asyncio.sleep(0)
+    clock.advance(400_000)
+    assert isinstance(await rejected.one(), DeadlineExceeded)
+    running = submit(fakes, model, add_sub(fakes, 4))
+    await instance.seen(1)
+    waiting = submit(fakes, model, add_sub(fakes, 1))
+    clock.advance(100_000)
+    assert isinstance(await waiting.one(), DeadlineExceeded)
+    instance.release()
+    await running.one()
+
+
 async def test_cancelled_requests_do_not_run(fakes: ModuleType) -> None:
     """A request cancelled while it waits is answered as cancelled and never reaches the model."""
     instance = fakes.FakeInstance(held=True)

@@ -89,13 +89,14 @@ class BatchingPlan:
 
     def dropped(self, now_ns: int) -> Sequence[Dropped]:
         """Return the jobs that were cancelled, or whose time is over."""
-        if self._lacking and not self._delayed(now_ns):
-            self._lacking = 0
+        if 0 < self._delayed_until_ns <= now_ns:
+            self._delayed_until_ns = self._lacking = 0
         self._queue.expire(now_ns)
         return self._queue.dropped()
 
     def clear(self) -> Sequence[Job]:
         """Remove and return every job."""
+        self._delayed_until_ns = self._lacking = 0
         return self._queue.take(len(self._queue))
 
     def wake_ns(self) -> int:
