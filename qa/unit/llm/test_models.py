@@ -4,7 +4,7 @@ import pytest
 
 from tritium.compat.config.model import from_proto
 from tritium.compat.protobufs import model_config_pb2
-from tritium.core.errors import NotFound, Unavailable
+from tritium.core.errors import NotFound, StillLoading, Unavailable
 from tritium.llm.model import LanguageModel, ModelDefaults
 from tritium.llm.models import CatalogModels
 
@@ -69,3 +69,14 @@ async def test_loading_is_the_catalogs(catalog):
     await models.load("story")
     await models.unload("story")
     assert catalog.asked == [("load", "story", ""), ("unload", "story", False)]
+
+
+async def test_a_model_that_is_being_loaded_can_be_asked_for_later():
+    """It is no unknown model: clients get a status at which they try again."""
+
+    class LoadingCatalog(SmallCatalog):
+        def model(self, name, version=""):
+            raise StillLoading(f"Request for unknown model: '{name}' has no available versions")
+
+    with pytest.raises(Unavailable, match="The model `story` is being loaded"):
+        CatalogModels(LoadingCatalog({})).find("story")

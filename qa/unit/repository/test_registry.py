@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tritium.core.catalog import LoadParameters
-from tritium.core.errors import Internal, InvalidArgument, NotFound, Unavailable
+from tritium.core.errors import Internal, InvalidArgument, NotFound, StillLoading, Unavailable
 from tritium.core.model import State
 from tritium.core.replies import SingleReply
 from tritium.core.request import InferRequest
@@ -318,3 +318,20 @@ async def test_ensembles_in_a_ring_are_refused_at_once(house, index_of):
     assert index_of(registry) == {"a": {}, "b": {}}
     reasons = {e.model: e.reason for e in house.events}
     assert reasons["a"] == "circular dependency between ensembles: a -> ... -> b -> a"
+
+
+async def test_a_model_that_is_being_loaded_is_told_from_one_that_is_not_there(house):
+    """Both answer Triton's 404; who speaks another protocol can tell them apart."""
+    house.write("a")
+    registry = house.registry()
+    house.loader.hold.clear()
+    starting = asyncio.ensure_future(registry.start())
+    await asyncio.wait_for(house.loader.begun.wait(), 5)
+    with pytest.raises(StillLoading, match="Request for unknown model: 'a' has no available versions"):
+        registry.model("a")
+    with pytest.raises(NotFound) as caught:
+        registry.model("b")
+    assert not isinstance(caught.value, StillLoading)
+    house.loader.hold.set()
+    await asyncio.wait_for(starting, 5)
+    assert registry.model("a").ready

@@ -3,6 +3,7 @@
     InferenceError                 HTTP  gRPC
     |-- InvalidArgument            400   INVALID_ARGUMENT
     |-- NotFound                   404   NOT_FOUND
+    |   `-- StillLoading           404   NOT_FOUND      (it will be there; the OpenAI port answers 503)
     |-- AlreadyExists              400   ALREADY_EXISTS
     |-- Cancelled                  400   CANCELLED
     |-- Unavailable                503   UNAVAILABLE
@@ -47,6 +48,10 @@ class NotFound(InferenceError):
 
     http_status = 404
     grpc_code = 5
+
+
+class StillLoading(NotFound):
+    """The model is there, and none of its versions is loaded yet."""
 
 
 class AlreadyExists(InferenceError):

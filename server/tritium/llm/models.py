@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tritium.core.catalog import Catalog, LoadParameters
-from tritium.core.errors import InferenceError, NotFound
+from tritium.core.errors import InferenceError, NotFound, StillLoading, Unavailable
 from tritium.llm.model import LanguageModel
 
 
@@ -61,6 +61,8 @@ class CatalogModels:
         """Return what a name stands for."""
         try:
             model = self._catalog.model(name)
+        except StillLoading:
+            raise Unavailable(f"The model `{name}` is being loaded.", hint="try again in a while") from None
         except NotFound:
             served = self._adapter(name)
             if served is None:

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 
 from tritium.compat.config import messages
 from tritium.core.catalog import IndexEntry
-from tritium.core.errors import InvalidArgument, NotFound, Unavailable
+from tritium.core.errors import InvalidArgument, NotFound, StillLoading, Unavailable
 from tritium.core.model import Model, State
 from tritium.repository.candidate import Candidate
 
@@ -110,6 +110,8 @@ class Shelf:
         record = self._record(name)
         if record is None or not record.reached:
             raise NotFound(messages.unknown_model(name), hint=self._near(name))
+        if not version and any(shelved.state is State.LOADING for shelved in record.versions.values()):
+            raise StillLoading(messages.no_versions(name), hint="it is being loaded")
         if not version:
             raise NotFound(messages.no_versions(name), hint=self._reason(record))
         if version not in record.versions:
