@@ -61,7 +61,7 @@ async def test_answers_carry_id_model_and_version(fakes: ModuleType) -> None:
 async def test_only_requested_outputs_are_returned(fakes: ModuleType) -> None:
     """Outputs nobody asked for are dropped; those asked for but not made are left out."""
     model = TensorModel(fakes.config(fakes.ADD_SUB), "1", [fakes.FakeInstance()])
-    response = await submit(fakes, model, add_sub(fakes, outputs=["OUTPUT1", "OUTPUT1"])).one()
+    response = await submit(fakes, model, add_sub(fakes, outputs=["OUTPUT1"])).one()
     assert [t.name for t in response.outputs] == ["OUTPUT1"]
     silent = TensorModel(fakes.config(fakes.ADD_SUB), "1", [fakes.FakeInstance(lambda job: [])])
     response = await submit(fakes, silent, add_sub(fakes, outputs=["OUTPUT1"])).one()
