@@ -9,6 +9,7 @@ from google.protobuf import text_format
 from tritium.backends.contract import BackendHost, InstancePlace, ModelSource
 from tritium.compat.config.model import from_proto
 from tritium.compat.protobufs import model_config_pb2
+from tritium.core.cache.store import LocalStore
 from tritium.core.model import Model
 from tritium.core.replies import SingleReply
 from tritium.core.request import InferRequest
@@ -16,6 +17,7 @@ from tritium.core.scheduler.plan import Reason
 from tritium.core.statistics import Statistics
 from tritium.core.tensor import Tensor, join_bytes
 from tritium.core.tensor_model import TensorModel
+from tritium.observe.cache import CountedStore
 from tritium.observe.distributions import MetricsConfig, latency_distributions
 from tritium.observe.machine import Machine, pinned_memory, process
 from tritium.observe.models import REASONS, model_metrics
@@ -46,6 +48,7 @@ async def test_every_metric_is_documented_and_every_documented_metric_exists() -
         Machine(),
         process,
         pinned_memory(0),
+        CountedStore(LocalStore(1), 1).samples,
     ]
     served = {sample.family for source in sources for sample in source()} | ON_DEMAND_HELP.keys()
     of_language_models = ("tritium_fleet_", "tritium_router_", "tritium_worker_", "tritium_engine_", "tritium_kv_")

@@ -64,7 +64,9 @@ class Running:
         self._assembly = assembly
         self._listeners: dict[str, Listener] = {}
         self._metrics = [
-            *server_metrics(self._options, assembly.metrics_config, assembly.registry.models),
+            *server_metrics(
+                self._options, assembly.metrics_config, assembly.registry.models, assembly.facilities.store
+            ),
             custom_metrics(assembly.metrics),
         ]
         try:

@@ -126,7 +126,7 @@ async def listen(
     )
     limits = HttpLimits(body_bytes=options.http_body_bytes)
     sources = [
-        *server_metrics(options, assembly.metrics_config, registry.models),
+        *server_metrics(options, assembly.metrics_config, registry.models, assembly.facilities.store),
         custom_metrics(assembly.metrics),
         plain_metrics(_fleet_readings(registry), FLEET_HELP),
     ]

@@ -12,6 +12,7 @@ from tritium.core.cache.store import LocalStore, Store
 from tritium.core.errors import InvalidArgument
 from tritium.core.facilities import Facilities
 from tritium.core.scheduler.limiter import EVERY_DEVICE, RateLimiter, ResourceKey
+from tritium.observe.cache import CountedStore
 
 log = structlog.get_logger("tritium")
 
@@ -55,7 +56,7 @@ def _store(given: Sequence[str], environment: Mapping[str, str]) -> Store | None
     if settings is None:
         return None
     if isinstance(settings, LocalSettings):
-        return LocalStore(settings.size_bytes, _complain)
+        return CountedStore(LocalStore(settings.size_bytes, _complain), settings.size_bytes)
     return RedisStore(settings)
 
 

@@ -5,11 +5,13 @@ from collections.abc import Callable, Sequence
 
 from tritium.cli.options import ServeOptions, SettingsError
 from tritium.compat.trace_config import TraceConfig, TraceConfigError, read_trace_config
+from tritium.core.cache.store import Store
 from tritium.core.errors import InvalidArgument
 from tritium.core.log_settings import LogSettings, LogSettingsControl
 from tritium.core.model import Model
 from tritium.core.trace_settings import OPENTELEMETRY, TraceSettings, TraceSettingsBook, TraceSink
 from tritium.observe.access import logged_grpc, logged_http, verbose_http
+from tritium.observe.cache import CountedStore
 from tritium.observe.distributions import MetricsConfig, latency_distributions, read_metrics_config
 from tritium.observe.machine import Machine, pinned_memory, process
 from tritium.observe.models import model_metrics
@@ -79,16 +81,18 @@ def metrics_config(options: ServeOptions) -> MetricsConfig:
         SettingsError: it cannot be read.
     """
     try:
-        return read_metrics_config(options.metrics_config)
+        return read_metrics_config(options.metrics_config, cache=bool(options.cache_config))
     except InvalidArgument as error:
         raise SettingsError(error.message) from None
 
 
 def server_metrics(
-    options: ServeOptions, config: MetricsConfig, models: Callable[[], Sequence[Model]]
+    options: ServeOptions, config: MetricsConfig, models: Callable[[], Sequence[Model]], store: Store | None = None
 ) -> list[MetricSource]:
-    """Return the sources of what the server itself measures: its models, the machine, the process."""
+    """Return the sources of what the server itself measures: its models, its cache, the machine, the process."""
     sources: list[MetricSource] = [model_metrics(models, config), pinned_memory(options.pinned_memory_bytes)]
     if options.cpu_metrics:
         sources.append(Machine(options.metrics_interval_ms / 1000))
+    if isinstance(store, CountedStore):
+        sources.append(store.samples)
     return [*sources, process, latency_distributions(models, config)]

@@ -37,6 +37,8 @@ class Model(ABC):
     version: str
     config: ModelConfig
     statistics: Statistics
+    namespace: str = ""
+    """The repository that is the model's namespace, where repositories are."""
 
     @property
     @abstractmethod

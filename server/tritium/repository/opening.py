@@ -60,6 +60,7 @@ async def open_version(
         # A backend's fault must not stop the server; where it is, only the traceback tells.
         log.exception("model_load_failed", model=candidate.name, version=version)
         return Failed(version, f"Internal: {type(error).__name__}: {error}", time.monotonic() - began)
+    model.namespace = candidate.namespace
     model.statistics.load_seconds = time.monotonic() - began
     return Opened(version, model, config.proto, labels, model.statistics.load_seconds)
 
