@@ -208,6 +208,34 @@ async def test_asking_a_decoupled_model(house):
     assert (await model.ask([0.0])).tolist() == [0.0, 1.0, 2.0, 3.0] * 2
 
 
+BARRIER = f"""{HEAD}
+class TritonPythonModel:
+    def initialize(self, args):
+        self.senders = []
+    def execute(self, requests):
+        self.senders += [request.get_response_sender() for request in requests]
+        if len(self.senders) == 3:
+            for sender in self.senders:
+                sender.send(answer([1]), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+"""
+
+
+async def test_asking_decoupled_models_at_once(house):
+    """Awaiting async_exec(decoupled=True) lets other coroutines go on until the first response is there."""
+    await house.add("barrier", BARRIER, DECOUPLED)
+    model = await house.add(
+        "caller",
+        f"""{HEAD}
+class TritonPythonModel:
+    async def one(self):
+        return sum([array(r)[0] for r in await ask([0], model="barrier").async_exec(decoupled=True)])
+    async def execute(self, requests):
+        return [answer([sum(await asyncio.gather(*[self.one() for _ in range(3)]))])]
+""",
+    )
+    assert (await model.ask([0.0])).tolist() == [3.0]
+
+
 async def test_asking_a_decoupled_model_as_if_it_were_not(house):
     """Without decoupled=True the error says what to write."""
     await house.add("count", COUNT, DECOUPLED)

@@ -215,19 +215,19 @@ class InferenceRequest:
         return response
 
     def async_exec(self, decoupled: bool = False) -> "asyncio.Future[Any]":  # noqa: FBT001, FBT002  # Triton's
-        """Run the request on its model; await what is returned."""
+        """Run the request on its model; await what is returned, which is there with the first response.
+
+        Only the first: a loop over the iterator of `decoupled` waits for the others, and its event loop with it.
+        """
         import asyncio  # noqa: PLC0415  # costs every model's start 40 ms, and is needed by few
 
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         pending = runtime().call(self, decoupled=decoupled)
-        if decoupled:
-            future.set_result(ResponseIterator(pending))
-            return future
 
         def resolve() -> None:
             if not future.done():
-                future.set_result(pending.take())
+                future.set_result(ResponseIterator(pending) if decoupled else pending.take())
 
         def wake() -> None:
             loop.call_soon_threadsafe(resolve)
