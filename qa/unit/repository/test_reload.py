@@ -260,12 +260,21 @@ async def test_files_of_a_load_request(house, tmp_path):
         await registry.load("other", LoadParameters(files=files))
 
 
-@pytest.mark.parametrize("file", ["../../etc/x", "", "1/a\0b", "1/" + "x" * 300, "1"])
-async def test_a_file_of_a_request_has_to_be_one_of_a_model(house, file):
-    """A path that leads out of the folder, or that no file can have, is the client's mistake."""
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [
+        ("../../etc/x", InvalidArgument),
+        ("", InvalidArgument),
+        ("1/a\0b", InvalidArgument),
+        ("1/" + "x" * 300, Internal),
+        ("1", Internal),
+    ],
+)
+async def test_a_file_of_a_request_has_to_be_one_of_a_model(house, file, kind):
+    """A path that leads out of the folder is the client's mistake; one that cannot be written is Triton's 500."""
     registry = house.registry(EXPLICIT)
     await registry.start()
-    with pytest.raises(InvalidArgument, match="failed to load 'new', failed to poll from model repository") as caught:
+    with pytest.raises(kind, match="failed to load 'new', failed to poll from model repository") as caught:
         await registry.load("new", LoadParameters("{}", {"1/model.fake": b"", file: b""}))
     assert caught.value.hint
 

@@ -9,7 +9,6 @@ Operations on the same models follow each other; those on different models run s
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from errno import EEXIST, EISDIR, ENAMETOOLONG, ENOTDIR
 from typing import Any
 
 import structlog
@@ -358,6 +357,6 @@ def _overlay(name: str, files: Mapping[str, bytes]) -> Overlay:
     except ValueError as error:
         raise InvalidArgument(messages.poll_failed(name), hint=str(error)) from None
     except OSError as error:
+        # Also where a name is too long, as tritonclient's own example of model control demands.
         hint = f"the files of the request cannot be written: {error.strerror}"
-        kind = InvalidArgument if error.errno in (ENAMETOOLONG, ENOTDIR, EISDIR, EEXIST) else Internal
-        raise kind(messages.poll_failed(name), hint=hint) from None
+        raise Internal(messages.poll_failed(name), hint=hint) from None
