@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from heapq import heappop, heappush
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -28,6 +29,11 @@ class _TimerSpec(ctypes.Structure):
         ("s", ctypes.c_long),
         ("ns", ctypes.c_long),
     )
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
 
 
 class FineAlarm:
@@ -51,7 +57,7 @@ class FineTimer:
     """The alarms of one event loop; made on that loop."""
 
     def __init__(self) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._libc = _libc()
         self._fd = int(self._libc.timerfd_create(_MONOTONIC, _NONBLOCK_CLOEXEC))
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), "timerfd_create failed")
