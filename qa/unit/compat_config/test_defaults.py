@@ -27,7 +27,7 @@ def completed(text, name="m", files=(), gpus=()):
         ("", ["model.py"], ("python", "", "model.py")),
         ("", ["model.plan"], ("tensorrt", "tensorrt_plan", "model.plan")),
         ("", ["model.xml", "model.bin"], ("openvino", "", "model.xml")),
-        ("", ["model.pt"], ("pytorch", "pytorch_libtorch", "model.pt")),
+        ("", ["model.pt"], ("pytorch", "pytorch_libtorch", "")),
         ("", ["model.pt2"], ("pytorch", "torch_aoti", "model.pt2")),
         ("backend: 'pytorch'", ["model.pt2"], ("pytorch", "torch_aoti", "model.pt2")),
         ("platform: 'torch_aoti'", [], ("pytorch", "torch_aoti", "model.pt2")),

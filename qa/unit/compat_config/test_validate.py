@@ -258,3 +258,20 @@ def test_a_batch_dimension_may_be_written_out():
     )
     config = read(ensemble([("a", "A>x Z<y")], extra="max_batch_size: 8")).message
     assert list(check_members(config, {"a": flat})) == []
+
+
+@pytest.mark.parametrize(
+    ("runtime", "said"),
+    [
+        ("libtriton_identity.so", None),
+        ("model.py", None),
+        ("other", "unable to find backend library 'other' for model 'm'"),
+        ("../libtriton_identity.so", "backend library name '../libtriton_identity.so' escapes backend directory"),
+        ("/libtriton_identity.so", "backend library name '/libtriton_identity.so' escapes backend directory"),
+    ],
+)
+def test_runtimes_that_are_not_there(runtime, said):
+    """A backend has the library of its own name or model.py, and none outside of its folder."""
+    config = parse_text(f"name: 'm' backend: 'identity' runtime: '{runtime}'", "f").message
+    found = [finding.message for finding in check_load(config) if finding.where == ("runtime",)]
+    assert found == ([said] if said else [])

@@ -125,6 +125,8 @@ def test_a_dictionary_takes_the_names_of_the_inputs(write, load) -> None:
         ("def forward(self, a):\n    return a\n", TWO, "configuration expects 2 inputs, model provides 1"),
         ("def forward(self, a, b: dict[str, Tensor]):\n    return a\n", TWO, "Multiple inputs of kind DictType"),
         ("def forward(self, a, b: int):\n    return a\n", TWO, "An input of type 'int' was detected in the model"),
+        (ADD_SUB, "", "configuration expects 0 inputs, model provides 2"),
+        (ADD_SUB, INPUTS, "model configuration must contain at least one output, none were specified"),
         (ADD_SUB, TWO + 'parameters { key: "INFERENCE_MODE" value { string_value: "maybe" } }', "'maybe' to boolean"),
         (ADD_SUB, TWO + 'parameters { key: "INTRA_OP_THREAD_COUNT" value { string_value: "x" } }', "integral number"),
     ],
@@ -206,7 +208,6 @@ async def test_served_in_a_process_that_comes_back(write, serve) -> None:
         (TWO.replace("TYPE_FP32", "TYPE_UINT32", 1), Internal, "unsupported datatype TYPE_UINT32 for input 'a' for"),
         (TWO.replace("TYPE_FP32", "TYPE_UINT64"), Internal, "unsupported datatype TYPE_UINT64 for input 'a'"),
         (TWO.replace("FP32 dims: [ 2 ]", "STRING dims: [ 2, 2 ]"), Internal, "only supports 1 dimensional List of Str"),
-        (INPUTS, Internal, "must contain at least one output, none were specified"),
     ],
 )
 async def test_what_needs_no_torch_is_refused_without_it(

@@ -59,11 +59,6 @@ def _usual_files(runtime: str) -> tuple[str, ...]:
 
 def _check_tensors(config: ModelConfig) -> None:
     for what, specs in (("input", config.inputs), ("output", config.outputs)):
-        if not specs:
-            raise Internal(
-                f"model configuration must contain at least one {what}, none were specified.",
-                hint=f"TorchScript does not tell its {what}s: write them in config.pbtxt",
-            )
         for spec in specs.values():
             _check_tensor(config, spec, what)
 

@@ -55,6 +55,9 @@ class TritonPythonModel(HostedModel):
         except Exception as error:  # noqa: BLE001  # whatever torch raises is why it cannot be loaded
             raise Refused(f"failed to load model '{model.name}': {error}") from None
         self._take_signature(model)
+        for what, ports in (("input", model.inputs), ("output", model.outputs)):
+            if not ports:
+                raise Refused(f"model configuration must contain at least one {what}, none were specified.")
         self._results = place_outputs(model)
         states = {port.name: port for port in model.states_out}
         self._ports = {**states, **model.outputs}

@@ -59,9 +59,9 @@ def complete_backend(config: Any, model_name: str, files: Collection[str]) -> No
     if family is None:
         _complete_by_name(config, model_name)
         return
+    names_file = _names_file(config, family)
     if not config.backend:
         config.backend = family.backend
-    names_file = _names_file(config, family)
     if not config.platform:
         config.platform = family.default_platform
     if not config.default_model_filename and names_file:
@@ -69,10 +69,13 @@ def complete_backend(config: Any, model_name: str, files: Collection[str]) -> No
 
 
 def _names_file(config: Any, family: Family) -> bool:
-    """Tell whether the usual file is written out: not where a runtime looks for it, nor for a named LibTorch."""
-    if family.backend != "pytorch":
+    """Tell whether the usual file is written out.
+
+    Of LibTorch only where the configuration names the backend alone: neither a platform nor a runtime.
+    """
+    if family.default_platform != "pytorch_libtorch":
         return True
-    return not config.runtime and config.platform in ("", "torch_aoti")
+    return bool(config.backend) and not config.platform and not config.runtime
 
 
 def _family(config: Any, files: Collection[str]) -> Family | None:

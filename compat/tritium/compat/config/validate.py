@@ -13,6 +13,7 @@ from tritium.compat.config.ensemble import check_graph
 from tritium.compat.config.finding import Finding
 from tritium.compat.config.implicit_state import check_states
 from tritium.compat.config.instances import check_instances
+from tritium.compat.config.problem import Stage
 from tritium.compat.config.tensors import check_tensors
 from tritium.compat.config.warmup import check_warmup
 
@@ -42,6 +43,7 @@ def check_load(config: Any, gpus: Sequence[int] = (), *, complete: bool = True) 
     """Find what stops the model from being loaded; `complete` False where its backend may still add tensors."""
     yield from check_tensors(config, complete=complete)
     yield from check_instances(config, gpus)
+    yield from _runtime(config)
     yield from check_warmup(config)
     yield from check_states(config)
 
@@ -58,6 +60,18 @@ def _identity(config: Any) -> Iterator[Finding]:
         right = [p for p, b in _PLATFORM_BACKENDS.items() if b == backend]
         message = f"unexpected 'platform' and 'backend' pair, got:{platform}, {backend}"
         yield Finding(("platform",), message, f"delete the platform line, or write {' or '.join(right)}")
+
+
+def _runtime(config: Any) -> Iterator[Finding]:
+    """Find a runtime that a backend here does not have: the library of its own name, or model.py."""
+    usual = f"libtriton_{config.backend}.so"
+    if config.runtime in ("", "model.py", usual):
+        return
+    if config.runtime.startswith("/") or ".." in config.runtime.split("/"):
+        message = f"backend library name '{config.runtime}' escapes backend directory"
+    else:
+        message = f"unable to find backend library '{config.runtime}' for model '{config.name}'"
+    yield Finding(("runtime",), message, f"delete the line, or write model.py or {usual}", Stage.LOAD)
 
 
 def _scheduling(config: Any) -> Iterator[Finding]:
