@@ -44,6 +44,11 @@ class Tensor:
         """Return the datatype."""
         return self._datatype
 
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Return the sizes of the dimensions, as they are kept."""
+        return self._shape
+
     def shape(self) -> list[int]:
         """Return the sizes of the dimensions."""
         return list(self._shape)

@@ -23,7 +23,7 @@ class LocalCodec:
         """Make the frame of a tensor; what the model does to it afterwards is not seen."""
         payload = tensor.payload()
         data = payload.tobytes() if isinstance(payload, np.ndarray) else bytes(payload)
-        return TensorFrame(tensor.name(), tensor.datatype.name, tuple(tensor.shape()), data)
+        return TensorFrame(tensor.name(), tensor.datatype.name, tensor.dims, data)
 
     def settle(self, response: ResponseFrame) -> None:
         """Do nothing."""

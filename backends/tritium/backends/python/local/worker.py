@@ -84,11 +84,12 @@ class LocalWorker:
         """Hand a message over; nothing happens where the model was ended."""
         if self._ended:
             return
+        if self._inline and isinstance(message, frames.Execute | frames.AskReady):
+            self._turn.append(message)
+            if not self._executing:
+                self._execute()
+            return
         match message:
-            case frames.Execute() | frames.AskReady() if self._inline:
-                self._turn.append(message)
-                if not self._executing:
-                    self._execute()
             case frames.Execute() | frames.AskReady() | frames.Load() | frames.Finalize():
                 self._tasks.put(message)
             case frames.Cancel() | frames.Answer() | frames.Outcome():
@@ -163,6 +164,9 @@ class LocalWorker:
 
     def _take(self, message: frames.Up) -> None:
         if self._ended:
+            return
+        if type(message) is frames.Executed:  # nearly all of them
+            self._on_message(message)
             return
         match message:
             case frames.Loaded() | frames.Finalized():

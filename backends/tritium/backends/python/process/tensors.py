@@ -44,7 +44,7 @@ class TensorCodec:
             data = self._inbound.lend(array)
         if data is None:
             data = self._store(array)
-        return TensorFrame(tensor.name(), tensor.datatype.name, tuple(tensor.shape()), data)
+        return TensorFrame(tensor.name(), tensor.datatype.name, tensor.dims, data)
 
     def settle(self, response: ResponseFrame) -> None:
         """Copy what was lent and is still referred to: the model may yet write to it."""
