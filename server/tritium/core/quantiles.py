@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 WINDOW_NS: Final = 60 * 10**9
 _PARTS: Final = 5
 _PART_NS: Final = WINDOW_NS // _PARTS
-_BATCH: Final = 500
+_BATCH: Final = 4000
 
 
 @dataclass(frozen=True, slots=True)
