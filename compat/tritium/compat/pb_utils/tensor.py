@@ -18,6 +18,8 @@ class Tensor:
 
     __slots__ = ("_array", "_datatype", "_name", "_raw", "_shape")
 
+    _shape: tuple[int, ...]
+
     def __init__(self, name: str, array: Any) -> None:
         if not isinstance(name, str):
             raise TypeError(f"a tensor's name must be a str, not {type(name).__name__}")
