@@ -4,7 +4,6 @@ import pytest
 
 from tritium.cli.facilities import facilities_of
 from tritium.cli.options import ServeOptions, SettingsError
-from tritium.core.cache.store import LocalStore
 from tritium.core.scheduler.limiter import GLOBAL, Claim
 
 
@@ -40,7 +39,9 @@ def test_a_resource_that_cannot_be_read(text: str) -> None:
 
 def test_a_cache_in_memory() -> None:
     """--cache-config=local makes a store of that size; what cannot be read is a settings error with its hint."""
-    assert isinstance(facilities_of(ServeOptions(cache_config=("local,size=4096",)), {}).store, LocalStore)
+    store = facilities_of(ServeOptions(cache_config=("local,size=4096",)), {}).store
+    assert store is not None
+    assert not store.shared
     with pytest.raises(
         SettingsError, match=r"needs its size in bytes, got ''\n  hint: --cache-config=local,size=1048576"
     ):
