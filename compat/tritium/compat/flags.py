@@ -334,7 +334,11 @@ def _settle_cache(parsed: Parsed) -> None:
             "Error: Incompatible flags --response-cache-byte-size and --cache-config both provided. "
             "Please provide one or the other."
         )
-    parsed.notes.append(f"--response-cache-byte-size is deprecated: write --cache-config=local,size={size}")
+    parsed.notes.append(
+        "Warning: '--response-cache-byte-size' has been deprecated! This will default to the 'local' cache "
+        "implementation with the provided byte size for its config. Please use '--cache-config' instead. The equivalent "
+        f"--cache-config CLI args would be: '--cache-config=local,size={size}'"
+    )
     if size:
         parsed.settings["cache_config"] = [f"local,size={size}"]
 
