@@ -336,8 +336,8 @@ def _settle_cache(parsed: Parsed) -> None:
         )
     parsed.notes.append(
         "Warning: '--response-cache-byte-size' has been deprecated! This will default to the 'local' cache "
-        "implementation with the provided byte size for its config. Please use '--cache-config' instead. The equivalent "
-        f"--cache-config CLI args would be: '--cache-config=local,size={size}'"
+        "implementation with the provided byte size for its config. Please use '--cache-config' instead. The "
+        f"equivalent --cache-config CLI args would be: '--cache-config=local,size={size}'"
     )
     if size:
         parsed.settings["cache_config"] = [f"local,size={size}"]
