@@ -191,3 +191,18 @@ async def test_h2_library_as_client(wire):
             assert not isinstance(event, (h2.events.StreamReset, h2.events.ConnectionTerminated))
     assert received == {stream: message(body) for stream, body in bodies.items()}
     assert all(each[b"grpc-status"] == b"0" for each in trailers.values())
+
+
+async def test_close_does_not_wait_for_a_call_that_its_client_reset(connect, bounded):
+    """A connection that was told to go is closed when the last of its calls is reset, as when it ends."""
+    raw = await connect()
+    await raw.send(Kind.HEADERS, END_HEADERS, 1, block({":path": "/s/Each"}))
+    await raw.send(Kind.DATA, 0, 1, message(b"hi"))
+    await raw.next(Kind.DATA)
+    closing = asyncio.create_task(connect.listener.close(3600.0))
+    ping = await raw.next(Kind.PING)
+    await raw.send(Kind.PING, ACK, 0, ping.payload)
+    await raw.next(Kind.GOAWAY)
+    await raw.send(Kind.RST_STREAM, 0, 1, bytes(4))
+    assert await raw.peer.closed()
+    await bounded(closing)

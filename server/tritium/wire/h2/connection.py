@@ -187,6 +187,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
                 _expect(payload, 4, stream_id, on_stream=True)
                 self._calls.reset_by_peer(stream_id)
                 self._controls.refund()  # resets have a budget of their own
+                self._close_if_done()
             case Kind.GOAWAY:
                 # The peer opens no more streams; the ones that are open go on.
                 if stream_id:
@@ -332,6 +333,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
             if unsent == 0 or unsent < self._unsent:
                 self._since = now
             self._calls.expire(now)
+            self._close_if_done()
             self._keep_alive(now)
         self._unsent = unsent
         if limit and now - self._since > limit:
