@@ -9,6 +9,7 @@ import asyncio
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ from tritium.core.errors import InvalidArgument
 from tritium.core.instance import ExecutionTimes, Job
 from tritium.core.request import InferRequest, InferResponse, Parameter
 from tritium.core.tensor import Tensor
+from tritium.core.trace import TracedRequest
 
 _COUNTER: Final = "input_byte_size_counter"
 _PARAMETERS: Final[dict[str, Parameter]] = {
@@ -62,6 +64,33 @@ class IdentityBackend:
         return IdentityInstance(place.name, source, pairs, delay_s, host.metrics)
 
 
+@dataclass(frozen=True, slots=True)
+class _Tracing:
+    """What the model notes in traces, to try them: a moment, a span, and spans within each other."""
+
+    nested: int
+    every: int
+
+    @classmethod
+    def of(cls, config: ModelConfig) -> "_Tracing | None":
+        """Read enable_custom_tracing, nested_span_count and single_activity_frequency."""
+        if config.parameter("enable_custom_tracing", "") != "true":
+            return None
+        return cls(_number(config, "nested_span_count"), _number(config, "single_activity_frequency"))
+
+    def note(self, trace: TracedRequest) -> None:
+        """Note everything at once."""
+        trace.note("CUSTOM_SINGLE_ACTIVITY")
+        trace.note("CUSTOM_ACTIVITY_START")
+        trace.note("CUSTOM_ACTIVITY_END")
+        for n in range(self.nested):
+            trace.note(f"CUSTOM_ACTIVITY{n}_START")
+            if self.every and n % self.every == 0:
+                trace.note("CUSTOM_SINGLE_ACTIVITY")
+        for n in reversed(range(self.nested)):
+            trace.note(f"CUSTOM_ACTIVITY{n}_END")
+
+
 class IdentityInstance:
     """Answers every request with its own inputs; see `core.instance.Instance`."""
 
@@ -79,6 +108,7 @@ class IdentityInstance:
         self._pairs = pairs
         self._optional = [spec for spec in config.inputs.values() if spec.optional]
         self._delay_s = delay_s
+        self._tracing = _Tracing.of(config)
         self._metrics = metrics
         self._owner = f"identity {id(self)}"
         self._input_bytes = self._counter()
@@ -90,6 +120,8 @@ class IdentityInstance:
             await asyncio.sleep(self._delay_s)
         infer_ns = time.monotonic_ns()
         for job in jobs:
+            if self._tracing is not None and job.request.trace is not None:
+                self._tracing.note(job.request.trace)
             response = InferResponse(
                 self._model, self._version, outputs=self._outputs(job.request), parameters=dict(_PARAMETERS)
             )

@@ -1,7 +1,7 @@
 """Spans as a collector gets them: over HTTP, as protobuf, with Triton's names."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -60,7 +60,9 @@ def collector() -> Iterator[Collector]:
     running.close()
 
 
-def trace_one(collector: Collector, *options: tuple[str, str], traceparent: str = "") -> TraceSettingsBook:
+def trace_one(
+    collector: Collector, *options: tuple[str, str], traceparent: str = "", notes: Sequence[str] = ()
+) -> TraceSettingsBook:
     """Trace a request to an ensemble of one member, and send it."""
     given = (("url", collector.url), *options, *(pair for pair in PROCESSOR if pair[0] not in dict(options)))
     settings = TraceSettings(("TIMESTAMPS",), rate=1, mode=OPENTELEMETRY, options=given)
@@ -73,6 +75,8 @@ def trace_one(collector: Collector, *options: tuple[str, str], traceparent: str 
     inner = outer.child()
     inner.start("m", "3", "", trace.began_ns + 20)
     inner.enqueue([], trace.began_ns + 21)
+    for name in notes:
+        inner.note(name)
     inner.execute(trace.began_ns + 30, ExecutionTimes(1, 2, 3))
     inner.end(trace.began_ns + 40)
     outer.end(trace.began_ns + 50)
@@ -151,3 +155,14 @@ def test_spans_can_be_sent_in_small_batches(collector: Collector) -> None:
     """bsp_max_export_batch_size bounds an export."""
     trace_one(collector, ("bsp_max_export_batch_size", "1"))
     assert [len(export.resource_spans[0].scope_spans[0].spans) for export in collector.exports] == [1, 1, 1, 1]
+
+
+def test_what_a_backend_notes_are_spans_within_its_requests(collector: Collector) -> None:
+    """NAME_START and NAME_END are the ends of one; what is noted within is an event of the innermost."""
+    trace_one(collector, notes=["ONE", "A_START", "B_START", "TWO", "B_END", "A_END", "LONE_END"])
+    spans = collector.spans
+    assert spans["A"].parent_span_id == spans["m"].span_id
+    assert spans["B"].parent_span_id == spans["A"].span_id
+    assert events(spans["A"]) == ["A_START", "A_END"]
+    assert events(spans["B"]) == ["B_START", "TWO", "B_END"]
+    assert set(events(spans["m"])) == {"REQUEST_START", "QUEUE_START", "ONE", "LONE_END", "REQUEST_END"}

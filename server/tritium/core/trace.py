@@ -23,6 +23,10 @@ from tritium.core.tensor import Tensor
 if TYPE_CHECKING:
     from tritium.core.instance import ExecutionTimes
 
+REQUEST_MOMENTS: Final = ("REQUEST_START", "QUEUE_START", "REQUEST_END")
+COMPUTE_MOMENTS: Final = ("COMPUTE_START", "COMPUTE_INPUT_END", "COMPUTE_OUTPUT_START", "COMPUTE_END")
+"""What the server notes of a request and of its execution; other names are of a backend."""
+
 TIMESTAMPS, TENSORS = "TIMESTAMPS", "TENSORS"
 """What can be traced; see compat.v2.trace_setting.LEVELS."""
 
@@ -167,6 +171,10 @@ class TracedRequest:
         self._mark("COMPUTE_INPUT_END", input_end_ns)
         self._mark("COMPUTE_OUTPUT_START", output_start_ns)
         self._mark("COMPUTE_END", output_start_ns + times.output_ns)
+
+    def note(self, name: str) -> None:
+        """Note a moment of the backend's own; what is between NAME_START and NAME_END is a span."""
+        self._mark(name, time.monotonic_ns())
 
     def see(self, activity: str, tensors: Iterable[Tensor]) -> None:
         """Keep tensors, if the trace is to have them."""

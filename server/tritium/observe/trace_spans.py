@@ -3,14 +3,16 @@
     InferRequest             what the front saw        the client's span is its parent, if it told one
     `- MODEL                 REQUEST_START ... _END
        |- compute            COMPUTE_START ... _END
+       |- NAME               of a backend that notes NAME_START and NAME_END
        `- MEMBER ...         of an ensemble, or of a model that calls others
 
 Names of spans, events and attributes are Triton's. Spans are made when a trace is finished: until then a traced
 request costs what its moments cost. Source: server/src/tracer.cc, 2.73.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+import secrets
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
@@ -19,7 +21,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags, TraceState
 
-from tritium.core.trace import Moment, Trace, TracedRequest
+from tritium.core.trace import COMPUTE_MOMENTS, REQUEST_MOMENTS, Moment, Trace, TracedRequest
 from tritium.core.trace_settings import Sampling
 
 _SCOPE: Final = InstrumentationScope("triton-server")
@@ -68,11 +70,13 @@ def spans(trace: Trace, resource: Resource) -> Iterator[ReadableSpan]:
         moments = [moment for moment in request.moments if isinstance(moment, Moment) and not moment.of_front]
         if not moments:
             continue
-        compute = [moment for moment in moments if moment.name.startswith("COMPUTE_")]
+        compute = [moment for moment in moments if moment.name in COMPUTE_MOMENTS]
         if compute:
-            yield maker.span("compute", _sub_span_id(request), request.span_id, compute, {})
+            yield maker.span("compute", secrets.token_hex(8), request.span_id, compute, {})
+        backends = [moment for moment in moments if moment.name not in (*REQUEST_MOMENTS, *COMPUTE_MOMENTS)]
+        loose = yield from _backend_spans(maker, request.span_id, backends)
+        own = sorted((*(moment for moment in moments if moment.name in REQUEST_MOMENTS), *loose), key=lambda m: m.ns)
         parent = by_id.get(request.parent_id)
-        own = [moment for moment in moments if moment not in compute]
         yield maker.span(
             request.model_name,
             request.span_id,
@@ -83,6 +87,32 @@ def spans(trace: Trace, resource: Resource) -> Iterator[ReadableSpan]:
     of_front = [moment for moment in trace.root.moments if isinstance(moment, Moment) and moment.of_front]
     above = trace.parent.span_id if trace.parent else ""
     yield maker.span("InferRequest", trace.span_id, above, of_front, {}, trace.began_ns, trace.ended_ns)
+
+
+def _backend_spans(
+    maker: "_Maker", parent_id: str, moments: Sequence[Moment]
+) -> Generator[ReadableSpan, None, list[Moment]]:
+    """Yield the spans between a backend's NAME_START and NAME_END; return the moments outside of any."""
+    loose: list[Moment] = []
+    around: list[_Open] = [_Open("", parent_id, loose)]
+    for moment in moments:
+        name = moment.name.removesuffix("_START")
+        if name != moment.name:
+            around.append(_Open(name, secrets.token_hex(8), [moment]))
+            continue
+        around[-1].moments.append(moment)
+        if moment.name.endswith("_END") and len(around) > 1:
+            ended = around.pop()
+            yield maker.span(ended.name, ended.span_id, around[-1].span_id, ended.moments, {})
+    return loose
+
+
+class _Open(NamedTuple):
+    """A span that has begun, or the one around all."""
+
+    name: str
+    span_id: str
+    moments: list[Moment]
 
 
 class _Maker:
@@ -133,11 +163,6 @@ def _attributes(request: TracedRequest) -> dict[str, str | int]:
         "triton.trace_parent_id": request.parent_id,
     }
     return attributes | ({"triton.request_id": request.request_id} if request.request_id else {})
-
-
-def _sub_span_id(request: TracedRequest) -> str:
-    """Return the id of a request's compute span: another one than the request's, and the same whenever asked."""
-    return f"{int(request.span_id, 16) ^ 1:016x}"
 
 
 def _url(url: str) -> str:
