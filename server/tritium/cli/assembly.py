@@ -96,7 +96,7 @@ def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> A
     config = metrics_config(options)
 
     def tell(event: ModelEvent) -> None:
-        if event.state is State.READY:
+        if event.state is State.READY and not event.kept:
             model = registry.model(event.model, event.version)
             model.statistics.latencies = config.latencies(model)
         on_model(event)
@@ -119,7 +119,6 @@ async def listen(
         name=options.server_id,
         live=lambda: registry.live,
         labels=registry.labels,
-        max_input_bytes=options.http_body_bytes,
         log_settings=log_settings or LogSettingsBook(),
         trace_settings=assembly.tracing,
         regions=RegionRegistry() if options.client_shm else NoRegions(),

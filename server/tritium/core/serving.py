@@ -49,26 +49,6 @@ EXTENSIONS = (
 )
 """The protocol extensions that are served, in the order in which Triton lists them."""
 
-LOG_SETTINGS: Mapping[str, str | int] = {
-    "log_file": "",
-    "log_info": True,
-    "log_warning": True,
-    "log_error": True,
-    "log_verbose_level": 0,
-    "log_format": "default",
-}
-"""What the logging extension reports; it cannot be changed while the server runs yet."""
-
-TRACE_SETTINGS: Mapping[str, str | Sequence[str]] = {
-    "trace_level": ["OFF"],
-    "trace_rate": "1000",
-    "trace_count": "-1",
-    "log_frequency": "0",
-    "trace_file": "",
-    "trace_mode": "triton",
-}
-"""What the trace extension reports: tracing is off."""
-
 _ERRORS: Mapping[Code, type[InferenceError]] = {
     Code.UNKNOWN: Unknown,
     Code.INTERNAL: Internal,
@@ -94,7 +74,6 @@ class ServerState:
     """What the front-ends know of the server.
 
     `labels` gives the class labels of an output of a model, in order, from the file its configuration names.
-    `max_input_bytes` bounds a compressed body once it is unpacked; the wire bounds it as it arrives.
     """
 
     catalog: Catalog
@@ -103,7 +82,6 @@ class ServerState:
     extensions: tuple[str, ...] = EXTENSIONS
     live: Callable[[], bool] = _always
     labels: Callable[[Model, str], Sequence[str]] = _no_labels
-    max_input_bytes: int = 64 << 20
     regions: Regions = field(default_factory=NoRegions)
     log_settings: LogSettingsControl = field(default_factory=LogSettingsBook)
     trace_settings: TraceSettingsControl = field(default_factory=TraceSettingsBook)
@@ -209,26 +187,6 @@ def check_traced(catalog: Catalog, name: str) -> None:
         catalog.model(name)
     except NotFound:
         raise InvalidArgument(f"Request for unknown model : {name}") from None
-
-
-def fixed_log_settings() -> Unsupported:
-    """Return the error for a wish to change how the server logs."""
-    return Unsupported("log settings can not be changed while the server runs yet", hint="set them by flag")
-
-
-def fixed_trace_settings() -> Unsupported:
-    """Return the error for a wish to change what is traced."""
-    return Unsupported("tracing is not supported yet")
-
-
-def unserved_region() -> Unsupported:
-    """Return the error for a shared memory region that a client wants to register."""
-    return Unsupported("shared memory is not supported yet", hint="send tensors in the request")
-
-
-def unknown_region(kind: str, name: str) -> NotFound:
-    """Return the error for a region of shared memory that nobody registered; `kind` is system or cuda."""
-    return NotFound(f"Unable to find {kind} shared memory region: '{name}'")
 
 
 def error_of(refusal: Refusal) -> InferenceError:
