@@ -61,6 +61,7 @@ async def test_a_request_wakes_its_model(house, open_registry):
     assert loaded(registry) == []
     assert isinstance(registry.model("a"), SleepingModel)
     assert list(registry.model("a").config.inputs) == ["x"]
+    assert registry.versions("a") == ["1"]
     assert (await answer(registry, "a")).model_version == "1"
     assert loaded(registry) == ["a"]
     assert counted(registry) == {"loads_total": 1, "evictions_total": 0, "waiting_requests": 0, "asleep_models": 1}

@@ -60,8 +60,8 @@ async def test_replacing_loses_no_request(house):
     assert (await asyncio.wait_for(before, 5)).model_version == "1"
 
 
-async def test_a_replaced_version_is_told_as_ready_and_no_more(house):
-    """Of a reload the screen hears LOADING and READY; that the old one is closed is nobody's business."""
+async def test_what_is_told_of_a_reload(house):
+    """LOADING and READY, and that the version it replaces has ended; one that is kept is told to be READY."""
     house.write("a", versions=("1", "2"))
     registry = house.registry(EXPLICIT, load_models=("a",))
     await registry.start()
@@ -70,12 +70,16 @@ async def test_a_replaced_version_is_told_as_ready_and_no_more(house):
     await registry.load("a", NOTHING)
     house.write("a", "version_policy { specific { versions: 3 } }", versions=(), content="third")
     await registry.load("a", NOTHING)
+    house.write("a", "version_policy { specific { versions: [3, 4] } }", versions=(), content="third")
+    await registry.load("a", NOTHING)
     await registry.close()
-    told = [(event.version, str(event.state)) for event in house.events]
+    told = [(event.version, str(event.state), event.kept, event.replaced) for event in house.events]
     assert told == [
-        ("3", "LOADING"), ("2", "UNLOADING"), ("3", "READY"), ("2", "UNAVAILABLE"),
-        ("3", "LOADING"), ("3", "READY"),
-        ("3", "UNLOADING"), ("3", "UNAVAILABLE"),
+        ("3", "LOADING", False, False), ("2", "UNLOADING", False, False), ("3", "READY", False, False),
+        ("2", "UNAVAILABLE", False, False),
+        ("3", "LOADING", False, False), ("3", "READY", False, False), ("3", "UNAVAILABLE", False, True),
+        ("3", "READY", True, False),
+        ("3", "UNLOADING", False, False), ("3", "UNAVAILABLE", False, False),
     ]  # fmt: skip
 
 

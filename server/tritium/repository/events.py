@@ -12,7 +12,8 @@ class ModelEvent:
     """A version changed its state; `version` is empty where the model never got as far as a version.
 
     `instances` reads like `2 x CPU`; `seconds` is how long the load took; `reason` says why it is not ready,
-    and `hint` what to do about it.
+    and `hint` what to do about it. `kept` is a READY version that a load found as it should be, `replaced` one that
+    has ended while another of its number serves.
     """
 
     model: str
@@ -23,6 +24,8 @@ class ModelEvent:
     seconds: float = 0.0
     reason: str = ""
     hint: str = ""
+    kept: bool = False
+    replaced: bool = False
 
 
 def describe_instances(config: Any) -> str:

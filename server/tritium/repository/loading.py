@@ -186,6 +186,10 @@ class Loading:
         for one in opened:
             instances = describe_instances(one.config)
             self._tell(candidate, State.READY, one.version, instances=instances, seconds=one.seconds)
+        for version, shelved in kept.items() if not opened else ():
+            assert shelved.model is not None
+            described = describe_instances(shelved.model.config.proto)
+            self._tell(candidate, State.READY, version, instances=described, kept=True)
 
     def _keep_old(
         self, record: Record, candidate: Candidate, kept: Mapping[str, Shelved], opened: Sequence[Opened | Failed]
@@ -219,9 +223,9 @@ class Loading:
         self._shelf.refresh(key)
 
     def _closed(self, one: Retired) -> None:
-        record = self._shelf.records[one.key]
-        if record.versions.get(one.shelved.version) is one.shelved:
-            self._tell(record.candidate, State.UNAVAILABLE, one.shelved.version, reason=messages.UNLOADED)
+        record, version = self._shelf.records[one.key], one.shelved.version
+        replaced = record.versions.get(version) is not one.shelved
+        self._tell(record.candidate, State.UNAVAILABLE, version, reason=messages.UNLOADED, replaced=replaced)
 
     def _refuse(self, candidate: Candidate, reason: str) -> str:
         self._tell(candidate, State.UNAVAILABLE, reason=reason)
@@ -237,5 +241,10 @@ class Loading:
         seconds: float = 0.0,
         reason: str = "",
         hint: str = "",
+        kept: bool = False,
+        replaced: bool = False,
     ) -> None:
-        self._on_event(ModelEvent(candidate.key, version, candidate.backend, state, instances, seconds, reason, hint))
+        told = ModelEvent(
+            candidate.key, version, candidate.backend, state, instances, seconds, reason, hint, kept, replaced
+        )
+        self._on_event(told)

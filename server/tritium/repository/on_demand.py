@@ -8,7 +8,7 @@ Clients see one repository of models that are all there; the first request after
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -115,19 +115,24 @@ class OnDemandRegistry(Registry):
             found = super().model(name, version)
         except (NotFound, Unavailable):
             candidate = self._known.get(name)
-            if candidate is None or self.versions(name) or (version and version not in candidate.versions):
+            if candidate is None or self._shelf.versions(name) or (version and version not in candidate.versions):
                 raise
             return SleepingModel(candidate, version, self._wake)
         self._used.pop(found.name, None)
         self._used[found.name] = None
         return found
 
+    def versions(self, name: str) -> Sequence[str]:
+        """Return the versions of a model that take requests, or those that will when it wakes."""
+        loaded = self._shelf.versions(name)
+        return loaded if loaded or name not in self._known else self._known[name].versions
+
     def metrics(self) -> Iterator[tuple[str, Mapping[str, str], float]]:
         """Yield name, labels and value of what has been counted."""
         yield "tritium_on_demand_loads_total", {}, self._loads
         yield "tritium_on_demand_evictions_total", {}, self._evictions
         yield "tritium_on_demand_waiting_requests", {}, sum(map(len, self._waiting.values()))
-        yield "tritium_on_demand_asleep_models", {}, sum(not self.versions(name) for name in self._known)
+        yield "tritium_on_demand_asleep_models", {}, sum(not self._shelf.versions(name) for name in self._known)
 
     def _wake(self, request: InferRequest, reply: Reply) -> None:
         """Put a request behind the load of its model."""
