@@ -150,3 +150,16 @@ async def test_wrong_configurations(fakes: ModuleType, backend: type, pbtxt: str
     with pytest.raises(InvalidArgument) as caught:
         await load(fakes, backend(), pbtxt)
     assert caught.value.message == message
+
+
+async def test_square_tells_output_from_computation(fakes: ModuleType) -> None:
+    """The time that CUSTOM_OUTPUT_DELAY_NS takes is counted as making outputs, that before it as computing."""
+    parameters = "".join(
+        f'parameters {{ key: "CUSTOM_{name}_DELAY_NS" value {{ string_value: "{ms}000000" }} }}'
+        for name, ms in (("INFER", 10), ("OUTPUT", 20))
+    )
+    model = await load(fakes, SquareBackend(), SQUARE + parameters)
+    await submit(fakes, model, square_request(1)).all()
+    first = model.statistics.responses[0]
+    assert 10_000_000 <= first.compute_infer.ns < 20_000_000 <= first.compute_output.ns
+    await model.close()
