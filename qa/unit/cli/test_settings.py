@@ -130,7 +130,7 @@ def test_tritonservers_flags_become_settings() -> None:
     assert (options.auto_complete, options.log_verbose, options.load_model) == (False, 1, ("x", "y"))
     assert options.config_name == "big"
     assert (options.host, options.server_id) == ("0.0.0.0", "triton")
-    assert [note.split()[0] for note in parsed.notes] == ["--allow-gpu-metrics"]
+    assert [note.split()[0] for note in parsed.notes] == ["--allow-gpu-metrics", "Warning:"]
 
 
 @pytest.mark.parametrize(
