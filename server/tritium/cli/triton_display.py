@@ -6,6 +6,7 @@ there to the letter. Source: core/src/server.cc, tritonserver.cc and model_lifec
 
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 import structlog
 
@@ -29,6 +30,7 @@ class TritonDisplay:
         self._options = options
         self._log = structlog.get_logger("tritium")
         self._loading: dict[str, set[str]] = {}
+        self._log.info(f"tritium {version('tritium')} serves {', '.join(options.repositories) or 'no repository'}")
 
     def loading(self, model: str, version: str) -> None:
         """Log that a version has begun to load."""
