@@ -2,7 +2,7 @@
 
     visit = begin_visit(server.trace_settings, model.name, HTTP, traceparent)     None unless the request is traced
     model.submit(inference, visit.watch(inference, reply) if visit else reply)
-    visit.close()                                                                 where nothing was submitted
+    leave(visit)                                                                  where nothing was submitted
 
 Fronts ask `trace_settings.on` first: without tracing, a request pays for that.
 """
@@ -98,3 +98,9 @@ def begin_visit(
     """Return the visit of a request that is to be traced; the headers are W3C's."""
     trace = settings.begin(model, traceparent.decode("latin-1"), tracestate.decode("latin-1"))
     return Visit(trace, protocol) if trace is not None else None
+
+
+def leave(visit: Visit | None) -> None:
+    """End the front's part of a request that failed at the front, if it is traced."""
+    if visit is not None:
+        visit.close()

@@ -13,7 +13,7 @@ from tritium.core.replies import SingleReply
 from tritium.core.request import InferResponse
 from tritium.core.serving import chosen_outputs, request_of
 from tritium.core.tensor import Buffer, Tensor
-from tritium.core.visit import GRPC, Visit, begin_visit
+from tritium.core.visit import GRPC, Visit, begin_visit, leave
 from tritium.grpc.front import Front
 from tritium.grpc.message import parse_infer
 from tritium.wire.grpc import Call, Reply
@@ -30,8 +30,7 @@ async def model_infer(message: bytes | memoryview, call: Call, front: Front) -> 
         decoded = decode(request, raws, call, front)
         response = await _run(call, model, decoded, visit)
     except BaseException:
-        if visit is not None:
-            visit.close()
+        leave(visit)
         raise
     return encode(front, model, decoded, response)
 

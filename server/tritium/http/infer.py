@@ -11,7 +11,7 @@ from tritium.core.replies import SingleReply
 from tritium.core.request import InferResponse
 from tritium.core.serving import chosen_outputs, full_shape, request_of
 from tritium.core.tensor import Tensor
-from tritium.core.visit import HTTP, Visit, begin_visit
+from tritium.core.visit import HTTP, Visit, begin_visit, leave
 from tritium.http import answer, compression, forwarding
 from tritium.http.front import Front
 from tritium.http.target import Target
@@ -36,11 +36,11 @@ async def infer(request: Request, front: Front, target: Target) -> Response:
         body = await unpacked(request, front)
         call = decode(request, front, model, body)
         response = await run(request, model, call, visit)
-    except BaseException as problem:
-        if visit is not None:
-            visit.close()
-        if isinstance(problem, compression.UnknownEncoding):
-            return answer.error(problem, (_ENCODINGS,))
+    except compression.UnknownEncoding as problem:
+        leave(visit)
+        return answer.error(problem, (_ENCODINGS,))
+    except BaseException:
+        leave(visit)
         raise
     return await encode(request, front, model, call, response)
 
