@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tritium.core.errors import InvalidArgument
+from tritium.core.errors import Cancelled, InvalidArgument, Unavailable
 from tritium.core.instance import ExecutionTimes, Job
 from tritium.core.request import InferRequest, InferResponse, SequenceStep
 from tritium.core.tensor import Tensor
@@ -241,3 +241,69 @@ async def test_states_start_as_configured(fakes: ModuleType) -> None:
         response = await submit(fakes, model, request).one()
         assert [output.name for output in response.outputs] == shown
         assert {int(output.array()[0]) for output in response.outputs} == {102}
+
+
+async def test_a_model_is_unloaded_although_sequences_go_on(fakes: ModuleType) -> None:
+    """What a live sequence has asked for is answered; what comes later is refused, and nothing waits for an END."""
+    instance = fakes.FakeInstance(held=True)
+    model = TensorModel(fakes.config(ACCUMULATE), "1", [instance])
+    asked = [step(fakes, model, 1, start=True), step(fakes, model, 1)]
+    await instance.seen(1)
+    closing = asyncio.ensure_future(model.close())
+    await asyncio.sleep(0)
+    late = await step(fakes, model, 1, end=True).one()
+    assert isinstance(late, Unavailable)
+    instance.release()
+    for reply in asked:
+        assert isinstance(await reply.one(), InferResponse)
+    await asyncio.wait_for(closing, 5)
+    assert instance.closed
+
+
+async def test_cancelled_steps_end_their_sequence_in_the_model(fakes: ModuleType) -> None:
+    """A cancelled step and those behind it are answered as cancelled, and the slot serves the next sequence."""
+    instance = fakes.FakeInstance(held=True)
+    pbtxt = ACCUMULATE.replace("max_batch_size: 8", "max_batch_size: 1")
+    model = TensorModel(fakes.config(pbtxt), "1", [instance])
+    tensor = fakes.tensor("INPUT0", [1, 1], "INT32")
+    first = step(fakes, model, 1, start=True)
+    await instance.seen(1)
+    request = fakes.request(tensor, sequence=SequenceStep(1))
+    lost = [submit(fakes, model, request), step(fakes, model, 1)]
+    following = step(fakes, model, 2, start=True)
+    request.cancel()
+    instance.release()
+    assert isinstance(await first.one(), InferResponse)
+    assert [type(await reply.one()) for reply in lost] == [Cancelled, Cancelled]
+    assert isinstance(await following.one(), InferResponse)
+    assert (model.statistics.failures, model.statistics.pending) == ({"CANCELED": 2}, 0)
+
+
+async def test_responses_of_the_oldest_strategy_keep_their_order(fakes: ModuleType) -> None:
+    """With preserve_ordering a later batch's response waits for an earlier one's, also from another instance."""
+    slow, fast = fakes.FakeInstance(held=True), fakes.FakeInstance()
+    pbtxt = ACCUMULATE.replace(
+        "max_sequence_idle_microseconds: 1000",
+        "max_sequence_idle_microseconds: 1000000 oldest { max_candidate_sequences: 1 preserve_ordering: true }",
+    )
+    model = TensorModel(fakes.config(pbtxt), "1", [slow, fast])
+    replies = [step(fakes, model, id_, start=True) for id_ in (1, 2)]
+    await slow.seen(1)
+    await fast.seen(1)
+    assert not replies[1].final.is_set()
+    slow.release()
+    for reply in replies:
+        await reply.one()
+
+
+async def test_states_of_iterative_requests_are_asked_for_once(fakes: ModuleType) -> None:
+    """However often a request runs, its instance is asked for the client's outputs and the states, and for no more."""
+    pbtxt = STATE.replace("{strategy}", "iterative_sequence: true").replace("{initial}", "")
+    instance = Countdown()
+    model = TensorModel(fakes.config(pbtxt), "1", [instance])
+    tensor = fakes.tensor("INPUT0", [1], "INT32", bytes([4, 0, 0, 0]))
+    request = fakes.request(tensor, outputs=["OUTPUT0"])
+    assert isinstance(await submit(fakes, model, request).one(), InferResponse)
+    assert len(instance.seen) == 4
+    assert [output.name for output in request.outputs] == ["OUTPUT0", "STATE_OUT"]
+    assert [tensor.name for tensor in request.inputs] == ["INPUT0", "STATE_IN"]

@@ -36,7 +36,8 @@ class States:
 
     def ask(self, outputs: Sequence[RequestedOutput]) -> list[RequestedOutput]:
         """Return the outputs that a model must make for a client who wants these (none: all there are)."""
-        return [*outputs, *self._asked.values()] if outputs else []
+        wanted = [output for output in outputs if output.name not in self._asked or self.by_client(output)]
+        return [*wanted, *self._asked.values()] if outputs else []
 
     def by_client(self, output: RequestedOutput) -> bool:
         """Tell whether a state is among the outputs because a client wants it, and not only for us."""
