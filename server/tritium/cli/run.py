@@ -17,6 +17,7 @@ import structlog
 import uvloop
 
 from tritium.cli.assembly import assemble, listen
+from tritium.cli.cloud_ports import missing_model
 from tritium.cli.endpoints import endpoints
 from tritium.cli.facilities import close_facilities, open_facilities
 from tritium.cli.observability import settings_of_log
@@ -112,6 +113,9 @@ class _Process:
             if self._options.exit_on_error and not registry.all_loaded:
                 self._report_failures()
                 return FAILED
+            if missing := missing_model(self._options, registry):
+                self._display.say(f"tritium: failed to start Vertex AI service: {missing}")
+                return FAILED
             self._display.ready(self._table(registry), endpoints(self._options, listeners, registry))
             await self._stop.wait()
             self._display.draining(self._options.exit_timeout_s)
@@ -128,6 +132,11 @@ class _Process:
         for candidate in found.candidates.values():
             if problem := candidate.first(Stage.POLL):
                 log.error(messages.poll_failed_for(candidate.key, problem.message))
+            elif problem := candidate.first(Stage.GRAPH):
+                log.error(messages.with_status(problem.status, problem.message))
+            elif problem := candidate.first(Stage.LOAD):
+                reason = messages.with_status(problem.status, problem.reason or problem.message)
+                log.error(messages.version_not_loaded(candidate.name, (candidate.versions or [""])[-1], reason))
 
     async def _unless_stopped(self, loading: "asyncio.Future[None]") -> None:
         stopping = asyncio.ensure_future(self._stop.wait())

@@ -58,6 +58,16 @@ def poll_failed_for(name: str, reason: str) -> str:
     return f"Poll failed for model directory '{name}': {reason}"
 
 
+def with_status(status: str, message: str) -> str:
+    """Put the name of a status before a message, as Triton's log has it."""
+    return f"{status}: {message}"
+
+
+def version_not_loaded(name: str, version: str, reason: str) -> str:
+    """Say why a version was not loaded, or a model without any; in the log."""
+    return f"failed to load '{name}'{f' version {version}' if version else ''}: {reason}"
+
+
 def load_failed(name: str, reason: str) -> str:
     """Answer a load that got as far as the model."""
     return f"load failed for model '{name}': {reason}\n"
