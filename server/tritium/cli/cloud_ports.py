@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from tritium.cli import http_port
 from tritium.cli.options import ServeOptions, SettingsError
+from tritium.core.catalog import Catalog
 from tritium.core.serving import ServerState
 from tritium.http import sagemaker, vertex_ai
 from tritium.http.marking import SAGEMAKER, VERTEX_AI
@@ -30,6 +31,18 @@ async def open_sagemaker(options: ServeOptions, server: ServerState) -> Listener
         port=options.sagemaker_port,
         limits=http_port.limits(options),
     )
+
+
+def missing_model(options: ServeOptions, catalog: Catalog) -> str:
+    """Say, once models are loaded, why Vertex AI's predictions have no model; nothing where they have one."""
+    if not options.vertex_ai:
+        return ""
+    ready = {entry.name for entry in catalog.index(ready_only=True)}
+    if not options.vertex_ai_model and len(ready) != 1:
+        return "Expect the model repository contains only a single model if default model is not specified"
+    if options.vertex_ai_model and options.vertex_ai_model not in ready:
+        return f"Expect the default model '{options.vertex_ai_model}' is loaded"
+    return ""
 
 
 async def open_vertex_ai(options: ServeOptions, server: ServerState, metrics: Callable[[], str]) -> Listener:
