@@ -6,7 +6,7 @@ Source: server/src/restricted_features.h and command_line_parser.cc, 2.73.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -29,7 +29,7 @@ class Restriction:
     """The header a request must have, and its value."""
 
     header: str
-    value: str
+    value: str = field(repr=False)
 
 
 class RestrictionError(ValueError):
@@ -47,7 +47,8 @@ def parse(groups: Sequence[str], *, what: str = "api") -> Mapping[Api, Restricti
         names, colon, setting = group.partition(":")
         header, equals, value = setting.partition("=")
         if not colon or not equals or not header:
-            raise RestrictionError(f"a restricted {what} group is <{what}>,<{what}>:<header>=<value>, not '{group}'")
+            shown = f"{group.partition('=')[0]}=***" if "=" in group else group  # what follows may be the secret
+            raise RestrictionError(f"a restricted {what} group is <{what}>,<{what}>:<header>=<value>, not '{shown}'")
         for name in names.split(","):
             if name not in set(Api):
                 raise RestrictionError(f"unknown restricted {what} '{name}'; there are: {', '.join(Api)}")

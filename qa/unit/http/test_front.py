@@ -51,6 +51,7 @@ def test_restrictions_are_read_by_group():
         (["heath:k=v"], "unknown restricted api 'heath'"),
         (["health"], "a restricted api group is"),
         (["health:k"], "a restricted api group is"),
+        (["health:=s3cret"], "not 'health:=***'"),
     ],
 )
 def test_a_restriction_that_says_nothing_is_refused(groups, words):
