@@ -25,7 +25,7 @@ from tritium.repository.reading import Reader
 from tritium.repository.survey import Survey, check_ensembles, survey
 from tritium.repository.tensor_loader import tensor_loaders
 
-_READ_ONLY = frozenset({"onnxruntime", "openvino"})
+_READ_ONLY = frozenset({"fil", "onnxruntime", "openvino"})
 
 
 def audit(
