@@ -103,7 +103,8 @@ def _open(address: CloudAddress, credentials: Credentials, environment: Mapping[
         from obstore.store import AzureStore, GCSStore, S3Store  # noqa: PLC0415  (an extra)
     except ImportError:
         raise CloudError(
-            "repositories in object stores need the package obstore", "install Tritium with the extra cloud",
+            "repositories in object stores need the package obstore",
+            "install Tritium with the extra cloud",
         ) from None
     client: Any = {**_CLIENT, "allow_http": True}
     config: dict[str, Any]
