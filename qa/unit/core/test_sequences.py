@@ -31,7 +31,7 @@ def step(
 
 
 ACCUMULATE = """max_batch_size: 8
-    sequence_batching { max_sequence_idle_microseconds: 1000 control_input [
+    sequence_batching { max_sequence_idle_microseconds: 1000000 control_input [
         { name: "START" control { kind: CONTROL_SEQUENCE_START fp32_false_true: [ 0, 1 ] } },
         { name: "END" control { kind: CONTROL_SEQUENCE_END int32_false_true: [ 5, 6 ] } },
         { name: "READY" control { kind: CONTROL_SEQUENCE_READY bool_false_true: [ false, true ] } },
@@ -81,7 +81,7 @@ async def test_idle_sequences_end_by_the_clock(fakes: ModuleType) -> None:
     """A sequence that waits for a slot gets it when another has been idle for too long."""
     clock = fakes.VirtualClock()
     instance = fakes.FakeInstance()
-    pbtxt = ACCUMULATE.replace("max_batch_size: 8", "max_batch_size: 1")
+    pbtxt = ACCUMULATE.replace("max_batch_size: 8", "max_batch_size: 1").replace("1000000", "1000")
     model = TensorModel(fakes.config(pbtxt), "1", [instance], clock=clock)
     await step(fakes, model, 1, start=True).one()
     waiting = step(fakes, model, 2, start=True)
@@ -95,7 +95,7 @@ async def test_freed_slots_of_other_instances_are_used(fakes: ModuleType) -> Non
     """Where one instance is waiting for company, a sequence moves into a slot of another that has become idle."""
     clock = fakes.VirtualClock()
     instances = [fakes.FakeInstance(), fakes.FakeInstance()]
-    pbtxt = ACCUMULATE.replace("max_batch_size: 8", "max_batch_size: 1")
+    pbtxt = ACCUMULATE.replace("max_batch_size: 8", "max_batch_size: 1").replace("1000000", "1000")
     model = TensorModel(fakes.config(pbtxt), "1", instances, clock=clock)
     await asyncio.gather(*(step(fakes, model, id_, start=True).one() for id_ in (1, 2)))
     clock.advance(600_000)
@@ -283,7 +283,7 @@ async def test_responses_of_the_oldest_strategy_keep_their_order(fakes: ModuleTy
     """With preserve_ordering a later batch's response waits for an earlier one's, also from another instance."""
     slow, fast = fakes.FakeInstance(held=True), fakes.FakeInstance()
     pbtxt = ACCUMULATE.replace(
-        "max_sequence_idle_microseconds: 1000",
+        "max_sequence_idle_microseconds: 1000000",
         "max_sequence_idle_microseconds: 1000000 oldest { max_candidate_sequences: 1 preserve_ordering: true }",
     )
     model = TensorModel(fakes.config(pbtxt), "1", [slow, fast])
