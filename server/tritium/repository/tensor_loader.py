@@ -14,8 +14,8 @@ from typing import Any
 from tritium.backends.contract import BackendHost, ConfiguredBackend, ModelSource, TensorBackend
 from tritium.compat.config.model import ModelConfig
 from tritium.compat.config.unserved import NO_BATCH_STRATEGY
-from tritium.core.errors import InvalidArgument, Unsupported
 from tritium.core.cache.cached_model import with_cache
+from tritium.core.errors import InvalidArgument, Unsupported
 from tritium.core.facilities import NO_FACILITIES, Facilities
 from tritium.core.instance import Instance
 from tritium.core.model import Model
