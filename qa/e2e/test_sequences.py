@@ -18,12 +18,13 @@ CONTROLS = "".join(
     f'control_input {{ name: "{kind}" control {{ kind: CONTROL_SEQUENCE_{kind} int32_false_true: [ 0, 1 ] }} }}\n'
     for kind in ("START", "END", "READY")
 )
+IDLE = "max_sequence_idle_microseconds: 20000000"
 DYNA = f"""backend: "dyna_sequence" max_batch_size: 4 {TENSORS}
-sequence_batching {{ oldest {{ max_candidate_sequences: 4 }} {CONTROLS}
+sequence_batching {{ {IDLE} oldest {{ max_candidate_sequences: 4 }} {CONTROLS}
     control_input {{ name: "CORRID" control {{ kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_STRING }} }} }}
 """
 STATE = f"""backend: "python" max_batch_size: 4 {TENSORS}
-sequence_batching {{ direct {{ }} {CONTROLS} state {{
+sequence_batching {{ {IDLE} direct {{ }} {CONTROLS} state {{
     input_name: "SUM_IN" output_name: "SUM_OUT" data_type: TYPE_INT32 dims: 1
     initial_state: {{ name: "ten" data_type: TYPE_INT32 dims: 1 data_file: "ten" }} }} }}
 """
@@ -43,7 +44,7 @@ class TritonPythonModel:
 """
 ITERATIVE = f"""backend: "python" max_batch_size: 4 {TENSORS}
 model_transaction_policy {{ decoupled: true }}
-sequence_batching {{ iterative_sequence: true }}
+sequence_batching {{ {IDLE} iterative_sequence: true }}
 """
 ITERATIVE_MODEL = """
 import numpy as np
