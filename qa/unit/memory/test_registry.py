@@ -3,6 +3,9 @@
 import gc
 import mmap
 import os
+import signal
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -225,3 +228,34 @@ def test_a_server_without_client_memory_refuses_it():
     ):
         with refused(off, Code.UNSUPPORTED):
             action()
+
+
+def test_a_region_that_is_shortened_while_it_is_used_reads_as_zeros(registry, key):
+    """What has come before stays as it was; the request in hand survives, and the next is refused."""
+    registry.register("r", key, 0, 2 * PAGE)
+    registry.register("other", key, 0, 16)
+    view = registry.view("r", 0, 2 * PAGE)
+    assert view[PAGE + 1] == 1
+    os.truncate(Path("/dev/shm", key[1:]), PAGE)
+    assert bytes(view[PAGE:]) == bytes(PAGE)
+    view[PAGE:] = b"x" * PAGE
+    os.truncate(Path("/dev/shm", key[1:]), 2 * PAGE)
+    with refused(f"shared memory region 'r' no longer fits its object '{key}', which has been made shorter"):
+        registry.view("r", 0, 1)
+    assert registry.view("other", 1, 1)[0] == 1
+
+
+def test_a_fault_elsewhere_is_as_deadly_as_ever():
+    """Only regions are met with zeros: any other SIGBUS would go on with memory that is not what it should be."""
+    code = (
+        "import mmap, os, tempfile\n"
+        "from tritium.memory import fault\n"
+        "fault.watch(kept := mmap.mmap(-1, 4096))\n"
+        "file = tempfile.TemporaryFile()\n"
+        "file.truncate(4096)\n"
+        "mapping = mmap.mmap(file.fileno(), 4096)\n"
+        "file.truncate(0)\n"
+        "mapping[0]\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], check=False, timeout=30)
+    assert ended.returncode == -signal.SIGBUS

@@ -17,17 +17,19 @@ from collections.abc import Sequence
 
 from tritium.compat.v2 import regions
 from tritium.core.regions import RegionStatus
+from tritium.memory import fault
 
 
 class _Region:
     """One region; `_held` is let go of when it is unregistered, and then only views keep the mapping."""
 
-    __slots__ = ("_found", "_held", "status")
+    __slots__ = ("_found", "_held", "_watched", "status")
 
     def __init__(self, status: RegionStatus, mapping: mmap.mmap) -> None:
         self.status = status
         self._held: mmap.mmap | None = mapping
         self._found = weakref.ref(mapping)
+        self._watched = fault.watch(mapping)
 
     @property
     def gone(self) -> bool:
@@ -42,14 +44,14 @@ class _Region:
         """Return a part of it.
 
         Raises:
-            Refusal: it reaches beyond the region, or the client has cut the object off, so that reading would kill us.
+            Refusal: it reaches beyond the region, or the client has cut the object off, so that nothing is there.
         """
         name = self.status.name
         regions.check_bounds(name, self.status.byte_size, offset, byte_size)
         mapping = self._found()
         if mapping is None:
             raise regions.unknown(name)
-        if mapping.size() < self.status.offset + self.status.byte_size:
+        if self._watched.lost or mapping.size() < self.status.offset + self.status.byte_size:
             raise regions.cut_off(name, self.status.key)
         return memoryview(mapping)[offset : offset + byte_size]
 
