@@ -97,23 +97,26 @@ async def test_what_a_model_raises_is_its_answer(mode, serve):
     assert await served.ask([2.0]) == [2.0]
 
 
+@pytest.mark.parametrize(
+    ("leaves", "words"), [("sys.exit(3)", r"called sys.exit.3."), ("raise KeyboardInterrupt", "raised K")]
+)
 @pytest.mark.parametrize("mode", MODES)
-async def test_sys_exit_ends_the_instance_and_not_the_server(mode, serve, tools):
+async def test_a_model_that_leaves_ends_the_instance_and_not_the_server(mode, leaves, words, serve, tools):
     """The request fails, the model is loaded anew, and serves again."""
     served = await serve(
-        """
+        f"""
         import sys
         import triton_python_backend_utils as pb_utils
         class TritonPythonModel:
             def execute(self, requests):
                 if requests[0].request_id() == "exit":
-                    sys.exit(3)
+                    {leaves}
                 outputs = [pb_utils.Tensor("OUTPUT0", request.inputs()[0].as_numpy()) for request in requests]
                 return [pb_utils.InferenceResponse([output]) for output in outputs]
         """,
         config(mode),
     )
-    with pytest.raises(Exception, match=r"called sys.exit.3. while it ran this request"):
+    with pytest.raises(Exception, match=words + ".* while it ran this request"):
         await served.infer([1.0], id="exit")
     await tools.until(lambda: served.instance.healthy)
     assert await served.ask([2.0]) == [2.0]

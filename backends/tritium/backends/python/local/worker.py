@@ -2,7 +2,7 @@
 
     LOADING --Loaded--> SERVING --finalize, kill--> ENDED
        |                   |
-       +--error--> ENDED   +--sys.exit(): on_lost(how), once--> ENDED
+       +--error--> ENDED   +--sys.exit(), KeyboardInterrupt: on_lost(how), once--> ENDED
 
 There is no protection: a model that crashes or hangs takes the server with it, or the thread. A thread cannot be
 ended from outside, so `kill` leaves one that does not return to itself, and hears nothing of it any more.
@@ -145,7 +145,7 @@ class LocalWorker:
             while self._turn and not self._ended:
                 self._host.serve(self._turn.popleft())
                 self._pump.flush()
-        except SystemExit as error:
+        except (SystemExit, KeyboardInterrupt) as error:
             self._on_exit(error)
         finally:
             self._executing = False
@@ -158,7 +158,7 @@ class LocalWorker:
                 going = self._host.serve(task)
                 del task
                 self._pump.flush()
-        except SystemExit as error:
+        except (SystemExit, KeyboardInterrupt) as error:
             if not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._on_exit, error)
 
@@ -175,8 +175,9 @@ class LocalWorker:
             case _:
                 self._on_message(message)
 
-    def _on_exit(self, error: SystemExit) -> None:
-        said = f"the model of instance '{self.name}' called sys.exit({error.code!r})"
+    def _on_exit(self, error: SystemExit | KeyboardInterrupt) -> None:
+        did = f"called sys.exit({error.code!r})" if isinstance(error, SystemExit) else "raised KeyboardInterrupt"
+        said = f"the model of instance '{self.name}' {did}"
         if not self._first.done():
             self._first.set_exception(ModelFailed(said))
         else:
