@@ -35,9 +35,9 @@ class Reason(StrEnum):
     """Nothing more was waiting, and no delay is configured."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # not frozen: one is made for every execution, and freezing doubles what that costs
 class Cut:
-    """One batch to execute, and why it is not larger; `size` counts batch elements.
+    """One batch to execute, and why it is not larger; `size` counts batch elements. Nobody changes it.
 
     `padded` is what the instance is given where that is more than `jobs`: null requests, which nobody waits for.
     """
