@@ -19,6 +19,9 @@ FLAGS_HEAD = """
 ## tritonserver's flags
 
 `tritonserver` takes the command line of Triton and serves the same thing; it listens on every address, as Triton does.
+The port of the OpenAI API is added: where that of HTTP is (`--http-address`), or as `TRITIUM_OPENAI_HOST`,
+`TRITIUM_OPENAI_PORT` and `TRITIUM_OPENAI_KEY` say; `TRITIUM_OPENAI=0` leaves it out. All other settings of the tables
+above are taken from the environment, too.
 """
 
 

@@ -87,6 +87,23 @@ def test_durations_in_milliseconds_become_seconds():
     assert (options.grpc_keepalive_s, options.grpc_connection_age_s) == (1.5, 0.25)
 
 
+@pytest.mark.parametrize(
+    ("flags", "environment", "metrics", "openai"),
+    [
+        ([], {}, "", ""),
+        (["--http-address=127.0.0.1"], {}, "127.0.0.1", "127.0.0.1"),
+        (["--http-address=127.0.0.1", "--metrics-address=10.0.0.1"], {}, "10.0.0.1", "127.0.0.1"),
+        (["--http-address=127.0.0.1"], {"TRITIUM_OPENAI_HOST": "10.0.0.2"}, "127.0.0.1", "10.0.0.2"),
+    ],
+)
+def test_other_ports_follow_the_address_of_http(monkeypatch, flags, environment, metrics, openai):
+    """A server that was told to stay on one address opens no port of its own accord on all of them."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    options, _ = read(["--model-repository=/a", *flags])
+    assert (options.host, options.metrics_host, options.openai_host) == ("0.0.0.0", metrics, openai)
+
+
 PEM = ["--grpc-server-cert=c.pem", "--grpc-server-key=k.pem", "--grpc-root-cert=a.pem"]
 
 

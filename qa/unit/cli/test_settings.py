@@ -108,10 +108,15 @@ def test_a_broken_file_is_reported_with_its_line(tmp_path: Path) -> None:
 
 
 def test_secrets_are_not_shown() -> None:
-    """--print-config hides keys."""
-    shown = describe(load({"openai_key": ["sk-secret"]}, None, {}))
-    assert "sk-secret" not in shown
-    assert "***" in shown
+    """--print-config hides keys, and the headers that stand for them."""
+    given = {
+        "openai_key": ["sk-secret"],
+        "http_restricted": ["logging:k=secret"],
+        "grpc_restricted": ["trace:k=secret"],
+    }
+    shown = describe(load(given, None, {}))
+    assert "secret" not in shown
+    assert shown.count("***") == len(given)
 
 
 def test_tritonservers_flags_become_settings() -> None:

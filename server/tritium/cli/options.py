@@ -201,7 +201,7 @@ class ServeOptions:
     exit_timeout_s: float = _setting(30.0, "How long a shutdown waits for requests in flight.", group="server")
 
 
-SECRETS = frozenset({"cache_config", "openai_key", "grpc_restricted"})
+SECRETS = frozenset({"cache_config", "openai_key", "http_restricted", "grpc_restricted"})
 
 PREFIX = "TRITIUM_"
 INTERNAL = frozenset({"TRITIUM_KV_TRANSFER", "TRITIUM_WORKER_PID"})

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from tritium.cli.options import ServeOptions, SettingsError, load
+from tritium.cli.options import PREFIX, ServeOptions, SettingsError, load
 from tritium.compat.flag_help import GROUPS
 from tritium.compat.flags import BY_NAME, Fate, FlagError, Parsed, parse
 
@@ -45,7 +45,7 @@ def read(arguments: Sequence[str]) -> tuple[ServeOptions, Parsed]:
         FlagError, SettingsError: a command line that cannot be honoured.
     """
     parsed = parse(arguments)
-    for name, value in _vertex_ai(os.environ).items():
+    for name, value in {**_vertex_ai(os.environ), **_addresses(parsed.settings, os.environ)}.items():
         parsed.settings.setdefault(name, value)
     if not parsed.help and not parsed.settings.get("repositories"):
         raise FlagError("--model-repository must be specified")
@@ -64,6 +64,13 @@ def _vertex_ai(environment: Mapping[str, str]) -> dict[str, object]:
     if port := environment.get("AIP_HTTP_PORT"):
         settings["vertex_ai_port"] = port
     return settings
+
+
+def _addresses(settings: Mapping[str, object], environment: Mapping[str, str]) -> dict[str, object]:
+    """Return where metrics are: with HTTP, as in Triton, unless told otherwise; so is what Triton has no flag for."""
+    address = settings.get("http_host")
+    followers = ("metrics_host", "openai_host") if address else ()
+    return {name: address for name in followers if f"{PREFIX}{name.upper()}" not in environment}
 
 
 def usage() -> str:
