@@ -73,7 +73,6 @@ def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> A
             "no model repository to serve\n  hint: tritium serve FOLDER, a folder of model folders; "
             "--control-mode explicit starts without one"
         )
-    grpc_port.check(options)
     metrics = CustomMetrics()
 
     async def start(fleet: str, *, name: str, engine: str, folder: Path, arguments: Mapping[str, Any]) -> Fleet:

@@ -1,18 +1,13 @@
 """The port of KServe v2 over HTTP as the settings of `tritium serve` describe it."""
 
-import re
-from pathlib import Path
-
+from tritium.cli import port_rules
 from tritium.cli.observability import observed_http
-from tritium.cli.options import ServeOptions, SettingsError
-from tritium.compat.header_pattern import compile_pattern
-from tritium.compat.restrictions import RestrictionError, parse
+from tritium.cli.options import ServeOptions
 from tritium.core.serving import ServerState
 from tritium.http.front import Front, LoadReport
 from tritium.http.routes import handler
 from tritium.wire.http import HttpLimits
 from tritium.wire.listener import Listener, listen_http
-from tritium.wire.tls import Tls
 
 
 def front(options: ServeOptions, server: ServerState, load_report: LoadReport | None = None) -> Front:
@@ -21,15 +16,13 @@ def front(options: ServeOptions, server: ServerState, load_report: LoadReport | 
     Raises:
         SettingsError: a restriction or the pattern of headers cannot be read.
     """
-    try:
-        restricted = parse(options.http_restricted)
-    except RestrictionError as error:
-        raise SettingsError(str(error)) from None
-    try:
-        forwarded = compile_pattern(options.http_forward_headers)
-    except re.error as error:
-        raise SettingsError(f"http_forward_headers is no regular expression: {error}") from None
-    return Front(server, options.http_body_bytes, forwarded, restricted, load_report)
+    return Front(
+        server,
+        options.http_body_bytes,
+        port_rules.forwarded("http_forward_headers", options.http_forward_headers),
+        port_rules.restricted(options.http_restricted, what="api"),
+        load_report,
+    )
 
 
 def limits(options: ServeOptions) -> HttpLimits:
@@ -55,17 +48,6 @@ async def open_port(options: ServeOptions, server: ServerState, load_report: Loa
         host=options.http_host or options.host,
         port=options.http_port,
         limits=limits(options),
-        tls=_tls(options),
+        tls=port_rules.tls("http", options.http_cert, options.http_key, options.http_client_ca),
         shared=options.http_port_shared,
     )
-
-
-def _tls(options: ServeOptions) -> Tls | None:
-    if not options.http_cert:
-        if options.http_key or options.http_client_ca:
-            raise SettingsError("http_key and http_client_ca need http_cert, the certificate of the HTTP port")
-        return None
-    if not options.http_key:
-        raise SettingsError("http_cert needs http_key, the private key of the certificate")
-    authority = Path(options.http_client_ca) if options.http_client_ca else None
-    return Tls(Path(options.http_cert), Path(options.http_key), authority)

@@ -5,6 +5,7 @@ import asyncio
 from tritium.compat.v2 import infer_request, infer_response
 from tritium.compat.v2.call import Form, InferCall
 from tritium.compat.v2.elements import to_json_slices
+from tritium.compat.v2.forwarding import forward
 from tritium.core.errors import Unsupported
 from tritium.core.model import Model
 from tritium.core.replies import SingleReply
@@ -12,7 +13,7 @@ from tritium.core.request import InferResponse
 from tritium.core.serving import chosen_outputs, full_shape, request_of
 from tritium.core.tensor import Tensor
 from tritium.core.visit import HTTP, Visit, begin_visit, leave
-from tritium.http import answer, compression, forwarding
+from tritium.http import answer, compression
 from tritium.http.front import Front
 from tritium.http.target import Target
 from tritium.wire.http import Buffer, Request, Response
@@ -62,7 +63,7 @@ def decode(request: Request, front: Front, model: Model, body: bytes | memoryvie
         inputs = [(spec.name, spec.datatype, full_shape(model, spec, batch=1)) for spec in model.config.inputs.values()]
         call = infer_request.decode_raw(body, model.name, inputs, Tensor)
     if front.forwarded is not None:
-        forwarding.forward(request, front.forwarded, call)
+        forward(front.forwarded, request.headers, call.parameters)
     return call
 
 

@@ -7,7 +7,6 @@ from tritium.wire.http import Request, Response
 
 def refusal(request: Request, restriction: Restriction) -> Response | None:
     """Return 403 unless the request has the header with its value."""
-    given = request.header(restriction.header.lower().encode())
-    if given == restriction.value.encode():
+    if restriction.allows(request.header(restriction.header.lower().encode())):
         return None
     return answer.plain_error(403, f"This API is restricted, expecting header '{restriction.header}'")
