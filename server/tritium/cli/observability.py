@@ -1,6 +1,7 @@
 """What a server tells about itself, put together from the options: its log, its traces and its metrics."""
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 
 from tritium.cli.options import ServeOptions, SettingsError
@@ -69,7 +70,7 @@ def _spans(config: TraceConfig) -> TraceSink:
         from tritium.observe.trace_spans import TraceSpans  # noqa: PLC0415
     except ImportError as error:
         raise SettingsError(
-            f"--trace-config mode=opentelemetry: {error}\n  hint: pip install 'tritium[otel]'"
+            f"--trace-config mode=opentelemetry: {error}\n  hint: {sys.executable} -m pip install 'tritium[otel]'"
         ) from None
     return TraceSpans(config.options)
 

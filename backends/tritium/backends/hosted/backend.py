@@ -71,7 +71,7 @@ def need(package: str, extra: str) -> None:
     if importlib.util.find_spec(package) is None:
         raise Unavailable(
             f"this backend needs the package {package}, which is not installed",
-            hint=f"pip install 'tritium[{extra}]'",
+            hint=f"{sys.executable} -m pip install 'tritium[{extra}]'",
         )
 
 

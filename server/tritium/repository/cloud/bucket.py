@@ -4,6 +4,7 @@ obstore speaks to S3, Google Cloud Storage and Azure alike, retries by itself, a
 """
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ def _open(address: CloudAddress, credentials: Credentials, environment: Mapping[
     except ImportError:
         raise CloudError(
             "repositories in object stores need the package obstore",
-            "install Tritium with the extra cloud",
+            f"{sys.executable} -m pip install 'tritium[cloud]'",
         ) from None
     client: Any = {**_CLIENT, "allow_http": True}
     config: dict[str, Any]
