@@ -91,6 +91,25 @@ async def test_idle_sequences_end_by_the_clock(fakes: ModuleType) -> None:
     await waiting.one()
 
 
+async def test_a_freed_slot_passes_over_sequences_whose_clients_have_gone(fakes: ModuleType) -> None:
+    """They are answered, not seated, however many wait, when the sequence before them has been idle for too long."""
+    clock = fakes.VirtualClock()
+    instance = fakes.FakeInstance()
+    pbtxt = ACCUMULATE.replace("max_batch_size: 8", "max_batch_size: 1").replace("1000000", "1000")
+    model = TensorModel(fakes.config(pbtxt), "1", [instance], clock=clock)
+    await step(fakes, model, 1, start=True).one()
+    tensor = fakes.tensor("INPUT0", [1, 1], "INT32")
+    gone = [fakes.request(tensor, sequence=SequenceStep(id_, start=True)) for id_ in (2, 3)]
+    replies = [submit(fakes, model, request) for request in gone]
+    for request in gone:
+        request.cancel()
+    clock.advance(1_000_000)
+    for reply in replies:
+        assert isinstance(await reply.one(), Cancelled)
+    assert isinstance(await step(fakes, model, 4, start=True).one(), InferResponse)
+    assert len(instance.batches) == 2
+
+
 async def test_freed_slots_of_other_instances_are_used(fakes: ModuleType) -> None:
     """Where one instance is waiting for company, a sequence moves into a slot of another that has become idle."""
     clock = fakes.VirtualClock()

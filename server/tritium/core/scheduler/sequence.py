@@ -261,8 +261,9 @@ class SequencePlan:
                 self._drop(sequence, DeadlineExceeded("timeout of the corresponding sequence has been expired"), now_ns)
             self._backlog_ns = min((s.deadline_ns for s in self._backlog if s.deadline_ns), default=0)
         for _ in range(len(self._open)):
-            sequence = next(iter(self._open.values()))
-            if now_ns < sequence.touched_ns + self._idle_ns:
+            sequence = next(iter(self._open.values()), None)
+            # A slot that becomes free may end others: those in the backlog whose clients have gone.
+            if sequence is None or now_ns < sequence.touched_ns + self._idle_ns:
                 return
             if sequence.waiting or sequence.queued:
                 self._touch(sequence, now_ns)
