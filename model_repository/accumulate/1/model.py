@@ -16,11 +16,16 @@ class TritonPythonModel:
         return [self.add(request) for request in requests]
 
     def add(self, request):
-        """Add one number to its sequence, which START begins and END forgets."""
-        start, end, sequence, number = (
+        """Add one number to its sequence, which START begins and END forgets.
+
+        Sequences keep their places in a batch; where one has nothing to add, READY is 0, and nobody reads the answer.
+        """
+        start, end, ready, sequence, number = (
             pb_utils.get_input_tensor_by_name(request, name).as_numpy().item()
-            for name in ("START", "END", "CORRELATION_ID", "INPUT")
+            for name in ("START", "END", "READY", "CORRELATION_ID", "INPUT")
         )
+        if not ready:
+            return pb_utils.InferenceResponse([pb_utils.Tensor("SUM", np.zeros((1, 1), np.int32))])
         total = number if start else self.sums[sequence] + number
         self.sums[sequence] = total
         if end:
