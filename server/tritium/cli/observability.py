@@ -4,6 +4,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+import structlog
+
 from tritium.cli.options import ServeOptions, SettingsError
 from tritium.compat.trace_config import TraceConfig, TraceConfigError, read_trace_config
 from tritium.core.cache.store import Store
@@ -20,6 +22,8 @@ from tritium.observe.samples import MetricSource
 from tritium.observe.trace_file import TraceFiles
 from tritium.wire.grpc import Methods
 from tritium.wire.http import Handler
+
+log = structlog.get_logger("tritium")
 
 _LEVELS = ("error", "warning", "info", "debug")
 
@@ -61,6 +65,8 @@ def tracing(options: ServeOptions) -> TraceSettingsBook:
     settings = TraceSettings(
         config.level, config.rate, config.count, config.log_frequency, config.file, config.mode, config.options
     )
+    if settings.level and settings.problem and settings.mode != OPENTELEMETRY:  # whose clients may ask to be traced
+        log.warning("nothing_is_traced", reason=settings.problem, hint="--trace-config triton,file=PATH and rate=N")
     return TraceSettingsBook(settings, _spans(config) if config.mode == OPENTELEMETRY else TraceFiles())
 
 
