@@ -176,3 +176,43 @@ def test_views_outlive_the_arena(ends):
     del outgoing
     gc.collect()
     assert array.tobytes() == b"still here"
+
+
+def test_large_allocations_keep_no_memory(ends, monkeypatch):
+    """What a large allocation held goes back to the machine as soon as it is freed, and neighbours keep theirs."""
+    monkeypatch.setattr(arena, "LARGE_BYTES", 4 * PAGE)
+    outgoing, incoming = ends
+    small, large = outgoing.store(b"s" * PAGE), outgoing.store(b"l" * (64 * PAGE))
+    before = os.fstat(incoming._segments.fd).st_blocks
+    outgoing.give_back([large.start])
+    outgoing.reclaim()
+    assert before - os.fstat(incoming._segments.fd).st_blocks == 64 * PAGE // 512
+    assert incoming.array(small).tobytes() == b"s" * PAGE
+    assert incoming.array(outgoing.store(b"n" * (64 * PAGE))).tobytes() == b"n" * (64 * PAGE)
+
+
+def test_large_allocations_are_announced_when_freed(monkeypatch):
+    """The sender hears of a freed large tensor at once, be it dropped by the receiver or, handed back, by itself."""
+    monkeypatch.setattr(arena, "LARGE_BYTES", PAGE)
+    fd = arena.create("announced")
+    told = []
+    incoming = InArena(os.dup(fd), lambda: told.append("receiver"))
+    outgoing = OutArena(fd, incoming.grow, lambda: told.append("sender"))
+    array = incoming.array(outgoing.store(b"a" * (2 * PAGE)))
+    del array
+    assert told == ["receiver"]
+    view = outgoing.echo(outgoing.store(b"b" * (2 * PAGE)))
+    del view
+    assert told == ["receiver", "sender"]
+    outgoing.close()
+    incoming.close()
+
+
+def test_what_the_machine_cannot_hold_is_refused(ends, monkeypatch):
+    """An allocation beyond the memory that is left is an error of its own request; the arena goes on."""
+    outgoing, incoming = ends
+    monkeypatch.setattr(arena, "ASK_BYTES", PAGE)
+    monkeypatch.setattr(arena, "room_bytes", lambda: 8 << 20)
+    with pytest.raises(OSError, match="no room for 9437184 bytes more"):
+        outgoing.store(bytes(9 << 20))
+    assert incoming.array(outgoing.store(b"x" * (5 << 20))).nbytes == 5 << 20

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tritium.wire import intake
 from tritium.wire.h1.reader import Reading, RequestReader
 from tritium.wire.http import HttpLimits
 
@@ -214,3 +215,11 @@ def test_repeated_heads_are_read_as_if_parsed(packets):
     bytewise = read([packet[at : at + 1] for packet in packets for at in range(len(packet))])
     assert read(packets).requests == bytewise.requests
     assert not bytewise.refusals
+
+
+def test_a_body_the_machine_has_no_room_for(monkeypatch):
+    """A large body is refused by its announced size where the memory that is left does not hold it."""
+    monkeypatch.setattr(intake, "room_bytes", lambda: 100 << 20)
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n"
+    assert read([head % (101 << 20)], HttpLimits(body_bytes=0)).refusals == [413]
+    assert read([head % (99 << 20)], HttpLimits(body_bytes=0)).refusals == []

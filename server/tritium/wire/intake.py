@@ -6,6 +6,8 @@ faster than into a bytearray. Nothing is touched before it is filled, so a size 
 
 import numpy as np
 
+from tritium.wire.room import ASK_BYTES, room_bytes
+
 
 class Intake:
     """Bytes under way."""
@@ -13,7 +15,9 @@ class Intake:
     __slots__ = ("_memory", "filled", "size")
 
     def __init__(self, size: int) -> None:
-        """Raise MemoryError if this machine cannot hold it."""
+        """Raise MemoryError if this machine cannot hold it and keep running."""
+        if size > ASK_BYTES and size > room_bytes():
+            raise MemoryError(f"no room for {size} bytes")
         self._memory = memoryview(np.empty(size, np.uint8))  # type: ignore[arg-type]  # ndarray is a buffer at run time
         self.size = size
         self.filled = 0

@@ -10,6 +10,7 @@ longer refers to:
 Page 0 is a control page; no tensor lies there.
 """
 
+import errno
 import mmap
 import os
 import time
@@ -22,12 +23,15 @@ from typing import Any
 import numpy as np
 
 from tritium.backends.python.frames import Region
+from tritium.backends.python.room import ASK_BYTES, room_bytes
 
 PAGE = 4096
 MIN_SEGMENT_BYTES = 4 << 20
 KEEP_BYTES = 64 << 20
 """An arena above this gives its memory back when it stands empty and has not grown for TRIM_AFTER_S."""
 TRIM_AFTER_S = 10.0
+LARGE_BYTES = 256 << 20
+"""A larger allocation gives its memory back as soon as it is freed; filling fresh pages costs little beside its way."""
 MANY_FREED = 8
 
 Bytes = bytes | bytearray | memoryview
@@ -67,6 +71,13 @@ class _Segments:
         for _, mapping, _ in self._mapped:
             mapping.madvise(mmap.MADV_REMOVE)
 
+    def release(self, offset: int, size: int) -> None:
+        """Give the memory of one stretch back to the kernel, as `release_pages` does."""
+        for start, mapping, _ in reversed(self._mapped):
+            if start <= offset:
+                mapping.madvise(mmap.MADV_REMOVE, offset - start, size)
+                return
+
     def close(self) -> None:
         """Forget the mappings; those still viewed live on until their views die."""
         self._mapped.clear()
@@ -87,7 +98,7 @@ class _Watch(weakref.ref[Array]):
 class _Watched:
     """Arrays by the allocations they show; `on_dropped` is called on whatever thread drops the last reference."""
 
-    def __init__(self, on_dropped: Callable[[int], None]) -> None:
+    def __init__(self, on_dropped: Callable[[Region], None]) -> None:
         self._on_dropped = on_dropped
         self._by_start: dict[int, _Watch] = {}
         self._by_identity: dict[int, _Watch] = {}
@@ -116,25 +127,29 @@ class _Watched:
     def _dropped(self, watch: _Watch) -> None:
         del self._by_identity[watch.identity]
         del self._by_start[watch.region.start]
-        self._on_dropped(watch.region.start)
+        self._on_dropped(watch.region)
 
 
 class OutArena:
     """The sender's side: first fit over a free list, so that a steady load touches the same warm pages again.
 
-    Only `give_back` may be called on any thread; for the rest the caller serialises.
+    Only `give_back` may be called on any thread; for the rest the caller serialises. `on_large` is called, on whatever
+    thread, when a large allocation waits for `reclaim`.
     """
 
-    def __init__(self, fd: int, on_grown: Callable[[int, int], None]) -> None:
+    def __init__(
+        self, fd: int, on_grown: Callable[[int, int], None], on_large: Callable[[], None] = lambda: None
+    ) -> None:
         self._segments = _Segments(fd)
         self._on_grown = on_grown
+        self._on_large = on_large
         self._free: list[tuple[int, int]] = []
         """Gaps as (offset, end), ascending. None spans two segments: a page between them is never handed out."""
         self._used: dict[int, int] = {}
         self._returned: deque[int] = deque()
         self._end = PAGE
         self._grown_at = 0.0
-        self._echoed = _Watched(self._returned.append)
+        self._echoed = _Watched(self._echo_dropped)
 
     @property
     def control(self) -> memoryview:
@@ -176,7 +191,10 @@ class OutArena:
         """Make what was given back available."""
         while self._returned:
             start = self._returned.popleft()
-            self._release(start, self._used.pop(start))
+            end = self._used.pop(start)
+            if end - start > LARGE_BYTES:
+                self._segments.release(start, end - start)
+            self._release(start, end)
         if not self._used and self._end > KEEP_BYTES and time.monotonic() - self._grown_at > TRIM_AFTER_S:
             self._grown_at = time.monotonic()
             self._segments.release_pages()
@@ -188,6 +206,8 @@ class OutArena:
     def _allocate(self, size: int) -> int:
         self.reclaim()
         index = next((at for at, (start, end) in enumerate(self._free) if end - start >= size), -1)
+        if size > (ASK_BYTES if index < 0 else LARGE_BYTES) and size > room_bytes():
+            raise OSError(errno.ENOMEM, f"the machine has no room for {size} bytes more")
         if index < 0:
             index = self._grow(size)
         start, end = self._free[index]
@@ -210,6 +230,11 @@ class OutArena:
         self._free.append((offset, offset + size))
         return len(self._free) - 1
 
+    def _echo_dropped(self, region: Region) -> None:
+        self._returned.append(region.start)
+        if region.size > LARGE_BYTES:
+            self._on_large()
+
     def _release(self, start: int, end: int) -> None:
         at = bisect_right(self._free, (start, end))
         if at < len(self._free) and self._free[at][0] == end:
@@ -223,7 +248,8 @@ class OutArena:
 class InArena:
     """The receiver's side. Arrays may be dropped on any thread; `take_freed` says which allocations that freed.
 
-    `on_many` is called, on the dropping thread, when so many wait that the sender should hear of them.
+    `on_many` is called, on the dropping thread, when so many or such large ones wait that the sender should hear of
+    them.
     """
 
     def __init__(self, fd: int, on_many: Callable[[], None]) -> None:
@@ -288,11 +314,11 @@ class InArena:
         """Forget the mappings; those still viewed live on until their views die."""
         self._segments.close()
 
-    def _dropped(self, start: int) -> None:
-        if start in self._lent:
+    def _dropped(self, region: Region) -> None:
+        if region.start in self._lent:
             return
-        self._freed.append(start)
-        if len(self._freed) >= MANY_FREED:
+        self._freed.append(region.start)
+        if len(self._freed) >= MANY_FREED or region.size > LARGE_BYTES:
             self._on_many()
 
 

@@ -51,7 +51,9 @@ class ProcessWorker:
         self.ended = asyncio.Event()
         with contextlib.ExitStack() as undo:
             inbound = arena.create(f"{name}:requests")
-            self._arena = arena.OutArena(inbound, lambda offset, size: self._channel.post(frames.Grown(offset, size)))
+            self._arena = arena.OutArena(
+                inbound, lambda offset, size: self._channel.post(frames.Grown(offset, size)), self._reclaim_soon
+            )
             undo.callback(self._arena.close)
             outbound = arena.create(f"{name}:responses")
             self._returned = arena.InArena(outbound, lambda: self._channel.wake())  # noqa: PLW0108  # made below
@@ -219,6 +221,14 @@ class ProcessWorker:
                         self._first.set_result(message)
                 case _:
                     self._on_message(message)
+
+    def _reclaim_soon(self) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._reclaim)
+
+    def _reclaim(self) -> None:
+        if not self.ended.is_set():
+            self._arena.reclaim()
 
     def _extras(self) -> list[frames.Down]:
         freed = self._returned.take_freed()

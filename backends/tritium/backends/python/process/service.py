@@ -24,7 +24,8 @@ class Service:
         self._pump = Pump(sock, self._take, self._extras)
         self._inbound = InArena(inbound, self._pump.flush)
         self._outbound = OutArena(outbound, lambda offset, size: self._pump.add(frames.Grown(offset, size)))
-        self._link = Link(self._pump, TensorCodec(self._inbound, self._outbound))
+        self._codec = TensorCodec(self._inbound, self._outbound)
+        self._link = Link(self._pump, self._codec)
         self._host = Host(self._link, _import, self._begun)
 
     def run(self) -> None:
@@ -55,7 +56,7 @@ class Service:
             case frames.Grown(offset, size):
                 self._inbound.grow(offset, size)
             case frames.Freed(starts):
-                self._outbound.give_back(starts)
+                self._codec.take_back(starts)
             case _:
                 self._link.take(message)
 

@@ -63,6 +63,15 @@ class TensorCodec:
                 else:
                     self._outbound.give_back([frame.data.start])
 
+    def take_back(self, starts: list[int]) -> None:
+        """Take back what the server no longer refers to, at once if nobody is storing."""
+        self._outbound.give_back(starts)
+        if self._storing.acquire(blocking=False):
+            try:
+                self._outbound.reclaim()
+            finally:
+                self._storing.release()
+
     def _store(self, array: np.ndarray[Any, Any]) -> Region:
         with self._storing:
             return self._outbound.store(array.reshape(-1).view(np.uint8).data)
