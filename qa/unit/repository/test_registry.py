@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from tritium.core.catalog import LoadParameters
 from tritium.core.errors import Internal, InvalidArgument, NotFound, StillLoading, Unavailable
@@ -229,6 +230,20 @@ async def test_naming_a_model_that_is_not_there_is_a_failure_to_start(house):
     registry = house.registry(EXPLICIT, load_models=("nobody",))
     await registry.start()
     assert not registry.all_loaded
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("nobody", "model not found in any model repository"), ("unreadable", 'unknown field "nonsense"')],
+)
+async def test_a_load_of_what_cannot_be_read_is_logged(house, name, reason):
+    """Triton's answer to the client has no reason, so the log has it."""
+    house.write("unreadable", "nonsense: 1")
+    registry = house.registry(EXPLICIT)
+    await registry.start()
+    with capture_logs() as events, pytest.raises(Internal):
+        await registry.load(name, NOTHING)
+    assert [event["event"] for event in events] == [f"Poll failed for model directory '{name}': {reason}"]
 
 
 @pytest.mark.parametrize(

@@ -298,7 +298,9 @@ class Registry:
         if not candidates:
             problems = [problem for problem in found.general if problem.fatal]
         if problems or not candidates:
-            raise Internal(messages.poll_failed(name), hint=problems[0].message if problems else "")
+            reason = problems[0].message if problems else ""
+            log.error(messages.poll_failed_for(name, reason))  # Triton's clients show its answer, which has no reason
+            raise Internal(messages.poll_failed(name), hint=reason)
 
     def _exchange_overlay(self, name: str, new: Overlay | None, *, reloaded: bool) -> Overlay | None:
         """Keep the folder of a model that was loaded from request files; return the one it replaces."""
