@@ -52,11 +52,13 @@ def test_a_failure_says_why(events: list[dict[str, object]]) -> None:
 
 
 def test_tables_and_services_are_told_when_ready(events: list[dict[str, object]]) -> None:
-    """Agents, backends, models, options; then gRPC, HTTP and metrics with where they listen."""
+    """Agents, backends, models, options; then every service with where it listens."""
     served = [
         Endpoint("HTTP", "http://localhost:8000", "curl", "0.0.0.0:8000"),
         Endpoint("gRPC", "localhost:8001", "", "0.0.0.0:8001"),
         Endpoint("metrics", "http://localhost:8002", "", "0.0.0.0:8002"),
+        Endpoint("SageMaker", "http://localhost:8080", "", "0.0.0.0:8080"),
+        Endpoint("Vertex AI", "http://localhost:8081", "", "0.0.0.0:8081"),
     ]
     TritonDisplay(OPTIONS).ready([READY, FAILED], served)
     tables = [str(event[TABLE]).splitlines() for event in events if TABLE in event]
@@ -65,6 +67,8 @@ def test_tables_and_services_are_told_when_ready(events: list[dict[str, object]]
         "Started GRPCInferenceService at 0.0.0.0:8001",
         "Started HTTPService at 0.0.0.0:8000",
         "Started Metrics Service at 0.0.0.0:8002",
+        "Started Sagemaker HTTPService at 0.0.0.0:8080",
+        "Started Vertex AI HTTPService at 0.0.0.0:8081",
     ]
     assert "| broken  | 3       | UNAVAILABLE: Internal: boom |" in tables[2]
     assert [line.split()[1] for line in tables[1][3:-1]] == ["onnxruntime", "python"]

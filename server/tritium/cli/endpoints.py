@@ -61,11 +61,21 @@ def _chat_command(place: str, catalog: Catalog) -> str:
     return f"curl -s {place}/v1/chat/completions -d '{orjson.dumps(body).decode()}'"
 
 
+def _ping_command(place: str, catalog: Catalog) -> str:  # noqa: ARG001  (one shape for all commands)
+    return f"curl -s {place}/ping -o /dev/null -w '%{{http_code}}\\n'"
+
+
+def _health_route_command(place: str, catalog: Catalog) -> str:  # noqa: ARG001  (one shape for all commands)
+    return f"curl -s {place}{os.environ['AIP_HEALTH_ROUTE']} -o /dev/null -w '%{{http_code}}\\n'"
+
+
 # A listener's name, the protocol's, the scheme of its URL, and what to copy.
 _PROTOCOLS = (
     ("http", "HTTP", "http://", _infer_command),
     ("grpc", "gRPC", "", _grpc_command),
     ("metrics", "metrics", "http://", _metrics_command),
+    ("sagemaker", "SageMaker", "http://", _ping_command),
+    ("vertex_ai", "Vertex AI", "http://", _health_route_command),
     ("openai", "OpenAI", "http://", _chat_command),
 )
 

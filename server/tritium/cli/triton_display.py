@@ -19,6 +19,8 @@ _STARTED = {
     "gRPC": "Started GRPCInferenceService at",
     "HTTP": "Started HTTPService at",
     "metrics": "Started Metrics Service at",
+    "SageMaker": "Started Sagemaker HTTPService at",
+    "Vertex AI": "Started Vertex AI HTTPService at",
     "OpenAI": "Started OpenAI Service at",
 }
 
