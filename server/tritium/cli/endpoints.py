@@ -45,7 +45,7 @@ def _infer_command(place: str, catalog: Catalog) -> str:
 
 def _grpc_command(place: str, catalog: Catalog) -> str:  # noqa: ARG001  (one shape for all commands)
     call = f"c.InferenceServerClient('{place}').get_server_metadata()"
-    python = os.path.relpath(sys.executable)
+    python = min(os.path.relpath(sys.executable), sys.executable, key=len)
     return f'{python} -c "import tritonclient.grpc as c; print({call})"'
 
 
