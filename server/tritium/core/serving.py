@@ -49,6 +49,8 @@ EXTENSIONS = (
 )
 """The protocol extensions that are served, in the order in which Triton lists them."""
 
+_JSON, _BYTES, _MEMORY = Form  # bound once: an enum looks its members up by name
+
 _ERRORS: Mapping[Code, type[InferenceError]] = {
     Code.UNKNOWN: Unknown,
     Code.INTERNAL: Internal,
@@ -116,23 +118,22 @@ def chosen_outputs(
     Raises:
         Refusal: classes are asked of an output that has none; the memory that is given is too small.
     """
+    if not call.outputs:
+        form = _BYTES if call.binary_output else _JSON
+        for tensor in response.outputs:
+            yield tensor, form
+        return
     wanted = {output.name: output for output in call.outputs}
     for tensor in response.outputs:
         output = wanted.get(tensor.name)
         if output is None:
-            if not wanted:
-                yield tensor, _form(binary=call.binary_output)
-        elif output.memory is not None:
+            continue
+        if output.memory is not None:
             _write(tensor, output.memory)
-            yield tensor, Form.MEMORY
-        elif output.classification:
-            yield _classified(server, model, tensor, output.classification), _form(binary=output.binary)
+            yield tensor, _MEMORY
         else:
-            yield tensor, _form(binary=output.binary)
-
-
-def _form(*, binary: bool) -> Form:
-    return Form.BYTES if binary else Form.JSON
+            chosen = _classified(server, model, tensor, output.classification) if output.classification else tensor
+            yield chosen, _BYTES if output.binary else _JSON
 
 
 def _write(tensor: Tensor, memory: memoryview) -> None:

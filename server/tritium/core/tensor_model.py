@@ -30,6 +30,8 @@ from tritium.core.scheduler.runner import Runner
 from tritium.core.scheduler.sequence import NO_DATA, SequencePlan
 from tritium.core.statistics import Statistics
 
+_SINGLE = Reason.SINGLE  # bound once: an enum looks its members up by name
+
 
 class TensorModel(Model):
     """One loaded version; made on the event loop that will serve it, with instances that are ready.
@@ -131,7 +133,7 @@ class TensorModel(Model):
     def starting(self, cut: Cut, now_ns: int) -> None:
         """Take note that a batch leaves the queue (called by the runner)."""
         self.statistics.pending -= len(cut.jobs)
-        if cut.because is not Reason.SINGLE:
+        if cut.because is not _SINGLE:
             self._ledger.cut(cut.because)
         for job in cut.jobs:
             job.started_ns = now_ns

@@ -21,6 +21,7 @@ from tritium.wire.prompt import in_task
 
 _LARGE_BYTES = 256 << 10
 """A tensor of more is written to JSON in slices: eight million elements take a second and a half."""
+_JSON = Form.JSON  # bound once: an enum looks its members up by name
 _ENCODINGS = (b"accept-encoding", b"gzip, deflate")
 
 
@@ -34,7 +35,8 @@ async def infer(request: Request, front: Front, target: Target) -> Response:
         )
     visit = visit_of(request, front, model) if front.server.trace_settings.on else None
     try:
-        body = await unpacked(request, front)
+        encoding = request.header(b"content-encoding")
+        body = await compression.unpack(request.body, encoding, front.input_bytes) if encoding else request.body
         call = decode(request, front, model, body)
         response = await run(request, model, call, visit)
     except compression.UnknownEncoding as problem:
@@ -44,12 +46,6 @@ async def infer(request: Request, front: Front, target: Target) -> Response:
         leave(visit)
         raise
     return await encode(request, front, model, call, response)
-
-
-async def unpacked(request: Request, front: Front) -> bytes | memoryview:
-    """Return the body without its compression."""
-    encoding = request.header(b"content-encoding")
-    return await compression.unpack(request.body, encoding, front.input_bytes) if encoding else request.body
 
 
 def decode(request: Request, front: Front, model: Model, body: bytes | memoryview) -> InferCall[Tensor]:
@@ -88,18 +84,18 @@ async def encode(
     """Write the response in the form the client asked for."""
     outputs = list(chosen_outputs(front.server, model, call, response))
     head = (response.model_name, response.model_version, response.id or call.id, response.parameters)
-    large = [tensor for tensor, form in outputs if form is Form.JSON and tensor.size_bytes > _LARGE_BYTES]
+    large = [tensor for tensor, form in outputs if form is _JSON and tensor.size_bytes > _LARGE_BYTES]
     if large:
         await in_task()
         written = {tensor.name: await _in_slices(tensor) for tensor in large}
         parts, blobs = infer_response.encode_parts(*head, outputs, written)
+        json_size = sum(map(len, parts))
+        body: list[Buffer] = [*parts, *blobs]
     else:
         text, blobs = infer_response.encode(*head, outputs)
-        parts = [text]
-    body: list[Buffer] = [*parts, *blobs]
-    headers = [answer.JSON]
-    if blobs:
-        headers = [*front.marking.headers(sum(map(len, parts)))]
+        json_size = len(text)
+        body = [text, *blobs]
+    headers = list(front.marking.headers(json_size)) if blobs else [answer.JSON]
     if encoding := compression.accepted(request.header(b"accept-encoding")):
         headers.append((b"content-encoding", encoding))
         body = [await compression.pack(body, encoding)]

@@ -15,7 +15,7 @@ from tritium.compat.v2.infer_response import TensorLike
 
 # A field's tag is its number shifted by three, and its wire type: 0 varint, 1 eight bytes, 2 length-delimited.
 _NAME, _VERSION, _ID, _PARAMETERS, _OUTPUTS, _RAW = (number << 3 | 2 for number in range(1, 7))
-
+_MEMORY = Form.MEMORY  # bound once: an enum looks its members up by name
 
 WHOLE_BYTES = 32 << 10
 """Up to this size a response is one piece: a copy is cheaper than buffers to keep track of."""
@@ -45,7 +45,7 @@ def encode(
     raws: list[Buffer] = []
     total = 0
     for tensor, form in outputs:
-        data = tensor.data if form is not Form.MEMORY else b""
+        data = tensor.data if form is not _MEMORY else b""
         size = data.nbytes if isinstance(data, memoryview) else len(data)
         parts.append(_output(tensor.name, tensor.datatype, tensor.shape))
         raws.append(b"\x32" + varint(size))

@@ -42,6 +42,8 @@ def header_size(header: bytes, body_size: int) -> int:
     """
     if not header:
         return body_size
+    if header.isdigit() and len(header) < len("2147483648") and int(header) <= body_size:
+        return int(header)  # as everybody writes it; the rest is for what is odd or wrong
     given = header.decode("latin-1")
     size = _stoi(given)
     if size is None:
@@ -112,7 +114,7 @@ def decode(
     """
     check_json_size(json_size, most)
     view = memoryview(body)
-    plain = plain_json.decode(view, json_size, tensor, most)
+    plain = plain_json.decode(view, json_size, tensor, most, region)
     return plain if plain is not None else decode_carefully(view, json_size, model, tensor, region, most)
 
 

@@ -13,6 +13,8 @@ from tritium.compat.v2 import json_text
 from tritium.compat.v2.call import Form, Parameter
 from tritium.compat.v2.elements import Buffer, to_json
 
+_BYTES, _MEMORY = Form.BYTES, Form.MEMORY  # bound once: an enum looks its members up by name
+
 
 class TensorLike(Protocol):
     """What an encoder reads of a tensor."""
@@ -64,11 +66,11 @@ def encode_parts(
         data = tensor.data
         parts += [comma, _output_head(tensor.name, tensor.datatype, tensor.shape)]
         comma = b","
-        if form is Form.BYTES:
+        if form is _BYTES:
             size = data.nbytes if isinstance(data, memoryview) else len(data)
             parts.append(b',"parameters":{"binary_data_size":%d}}' % size)
             blobs.append(data)
-        elif form is Form.MEMORY:
+        elif form is _MEMORY:
             parts.append(b"}")
         elif tensor.name in written:
             parts += [b',"data":', *written[tensor.name], b"}"]

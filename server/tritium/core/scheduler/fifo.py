@@ -7,6 +7,8 @@ from tritium.core.errors import Cancelled
 from tritium.core.instance import Job
 from tritium.core.scheduler.plan import GONE, Cut, Dropped, Reason
 
+_SINGLE = Reason.SINGLE  # bound once: an enum looks its members up by name
+
 
 class FifoPlan:
     """Jobs in the order of their arrival; see `plan.Plan`."""
@@ -25,7 +27,7 @@ class FifoPlan:
         while jobs:
             job = jobs.popleft()
             if not job.request.cancelled:
-                return Cut((job,), job.batch_size, Reason.SINGLE)
+                return Cut((job,), job.batch_size, _SINGLE)
             self._dropped.append(Dropped(job, Cancelled(GONE)))
         return None
 
