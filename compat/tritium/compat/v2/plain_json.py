@@ -1,8 +1,8 @@
 """The infer body that nearly all clients send, in a third of the time: msgspec checks the types while it parses.
 
-Plain is a body of numbers in flat arrays or in binary tensors, without parameters that only some models know. Of
-whatever is not plain, or not right, nothing is said here: it is read once more by `infer_request`, which knows all
-forms and Triton's words for what is wrong with them.
+Plain is a body of numbers in flat arrays, in binary tensors or in shared memory, without parameters that only some
+models know. Of whatever is not plain, or not right, nothing is said here: it is read once more by `infer_request`,
+which knows all forms and Triton's words for what is wrong with them.
 """
 
 import math
@@ -15,16 +15,21 @@ import msgspec
 from tritium.compat.datatypes import BY_NAME
 from tritium.compat.v2.call import InferCall, OutputRequest
 from tritium.compat.v2.elements import CODES, Buffer
+from tritium.compat.v2.regions import View, no_memory
 
 T = TypeVar("T")
 
 _Size = Annotated[int, msgspec.Meta(ge=0)]
+_MOST_SIGNED = (1 << 63) - 1
 _UNSET = msgspec.UNSET
 _Unset = msgspec.UnsetType
 
 
 class _Source(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    binary_data_size: _Size
+    binary_data_size: _Size | _Unset = _UNSET
+    shared_memory_region: str | _Unset = _UNSET
+    shared_memory_byte_size: _Size = 0
+    shared_memory_offset: _Size = 0
 
 
 class _Input(msgspec.Struct, gc=False):
@@ -37,6 +42,9 @@ class _Input(msgspec.Struct, gc=False):
 
 class _Form(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     binary_data: bool = False
+    shared_memory_region: str | _Unset = _UNSET
+    shared_memory_byte_size: _Size = 0
+    shared_memory_offset: _Size = 0
 
 
 class _Output(msgspec.Struct, gc=False):
@@ -59,11 +67,18 @@ _parse = msgspec.json.Decoder(_Document).decode
 
 
 def decode(
-    body: memoryview, json_size: int, tensor: Callable[[str, str, tuple[int, ...], Buffer], T], most: int = 0
+    body: memoryview,
+    json_size: int,
+    tensor: Callable[[str, str, tuple[int, ...], Buffer], T],
+    most: int = 0,
+    region: View = no_memory,
 ) -> InferCall[T] | None:
     """Read a body whose first `json_size` bytes are JSON; None where it is not plain.
 
     A tensor in the JSON of more than `most` bytes (0: any number) is not.
+
+    Raises:
+        Refusal: all is plain up to a region that `region` does not find, or not as large.
     """
     end = len(body)
     try:
@@ -84,6 +99,14 @@ def decode(
                 return None
             if most and len(data) > most:
                 return None
+        elif source.shared_memory_region is not _UNSET:
+            if numbers is not _UNSET or source.binary_data_size is not _UNSET or not _in_range(source, shape):
+                return None
+            data = region(
+                source.shared_memory_region, source.shared_memory_offset, source.shared_memory_byte_size
+            ).toreadonly()
+        elif source.binary_data_size is _UNSET:
+            return None
         else:
             start, at = at, at + source.binary_data_size
             if numbers is not _UNSET or at > end or datatype not in BY_NAME or math.prod(shape) > end:
@@ -93,8 +116,19 @@ def decode(
     if at != end:
         return None
     binary = document.parameters is not _UNSET and document.parameters.binary_data_output
-    outputs = [
-        OutputRequest(entry.name, (form := entry.parameters) is not _UNSET and form.binary_data)
-        for entry in document.outputs
-    ]
+    outputs = []
+    for wish in document.outputs:
+        form = wish.parameters
+        if form is _UNSET or form.shared_memory_region is _UNSET:
+            outputs.append(OutputRequest(wish.name, form is not _UNSET and form.binary_data))
+        elif form.binary_data or not _in_range(form):
+            return None
+        else:
+            memory = region(form.shared_memory_region, form.shared_memory_offset, form.shared_memory_byte_size)
+            outputs.append(OutputRequest(wish.name, memory=memory))
     return InferCall(document.id, inputs, outputs, binary_output=binary)
+
+
+def _in_range(place: _Source | _Form, shape: tuple[int, ...] = ()) -> bool:
+    """Tell whether no number of a tensor in shared memory is one that Triton's 64 bits read otherwise."""
+    return max(place.shared_memory_byte_size, place.shared_memory_offset, *shape) <= _MOST_SIGNED
