@@ -215,8 +215,8 @@ def test_typed_numbers_out_of_range_are_refused():
         (
             request(**RAW, triton_final_response=parameter(bool_param=True)),
             (
-                "parameter keys starting with 'triton_' are reserved for Triton usage. Only the following keys starting "
-                "with 'triton_' are allowed: triton_enable_empty_final_response"
+                "parameter keys starting with 'triton_' are reserved for Triton usage. Only the following keys "
+                "starting with 'triton_' are allowed: triton_enable_empty_final_response"
             ),
         ),
     ],

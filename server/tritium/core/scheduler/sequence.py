@@ -261,17 +261,17 @@ class SequencePlan:
                 self._drop(sequence, DeadlineExceeded("timeout of the corresponding sequence has been expired"), now_ns)
             self._backlog_ns = min((s.deadline_ns for s in self._backlog if s.deadline_ns), default=0)
         for _ in range(len(self._open)):
-            sequence = next(iter(self._open.values()), None)
+            oldest = next(iter(self._open.values()), None)
             # A slot that becomes free may end others: those in the backlog whose clients have gone.
-            if sequence is None or now_ns < sequence.touched_ns + self._idle_ns:
+            if oldest is None or now_ns < oldest.touched_ns + self._idle_ns:
                 return
-            if sequence.waiting or sequence.queued:
-                self._touch(sequence, now_ns)
+            if oldest.waiting or oldest.queued:
+                self._touch(oldest, now_ns)
             else:
                 if self._backlog:
                     self._look_ns = now_ns + _LOOK_AGAIN_NS
-                self._close(sequence)
-                self._release(sequence, now_ns)
+                self._close(oldest)
+                self._release(oldest, now_ns)
 
     def _shorten(self, sequence: LiveSequence, deadline_ns: int) -> None:
         """Let a sequence wait for a slot no longer than until a moment."""
