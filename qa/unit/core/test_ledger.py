@@ -5,7 +5,13 @@ from tritium.core.errors import Cancelled, InferenceError, ModelFailed
 from tritium.core.instance import ExecutionTimes
 from tritium.core.ledger import Ledger
 from tritium.core.request import InferResponse
-from tritium.core.statistics import RESPONSE_DURATIONS, Duration, ResponseStatistics, Statistics
+from tritium.core.statistics import (
+    RESPONSE_DURATIONS,
+    RESPONSES_TOLD_APART,
+    Duration,
+    ResponseStatistics,
+    Statistics,
+)
 
 
 def ledger() -> Ledger:
@@ -49,6 +55,15 @@ def test_the_end_of_a_stream_is_an_empty_response_and_a_cancellation_is_nothing_
     """What was cancelled was not computed."""
     assert response(None, 30) == {"compute_infer": (1, 30), "empty_response": (1, 30)}
     assert response(Cancelled("gone"), 30) == {"cancel": (1, 30)}
+
+
+def test_a_stream_without_end_is_counted_in_bounded_memory() -> None:
+    """What comes late is counted under the last place there is."""
+    books = ledger()
+    for index in (0, RESPONSES_TOLD_APART - 1, RESPONSES_TOLD_APART, 10**9):
+        books.response(index, InferResponse("m", "1"), 10)
+    responses = books.statistics.responses
+    assert {index: place.success.count for index, place in responses.items()} == {0: 1, RESPONSES_TOLD_APART - 1: 3}
 
 
 def test_a_hit_is_a_success_without_an_inference() -> None:

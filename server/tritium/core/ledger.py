@@ -9,7 +9,7 @@ from tritium.core.errors import InferenceError
 from tritium.core.instance import ExecutionTimes
 from tritium.core.request import InferResponse
 from tritium.core.scheduler.plan import Reason
-from tritium.core.statistics import BatchStatistics, ResponseStatistics, Statistics
+from tritium.core.statistics import RESPONSES_TOLD_APART, BatchStatistics, ResponseStatistics, Statistics
 
 
 class Ledger:
@@ -76,6 +76,7 @@ class Ledger:
         self, index: int, response: InferResponse | InferenceError | None, took_ns: int, output_ns: int = 0
     ) -> None:
         """Count one response of a decoupled stream by its place in it; `output_ns` of its time made its outputs."""
+        index = min(index, RESPONSES_TOLD_APART - 1)
         statistics = self.statistics.responses.get(index)
         if statistics is None:
             statistics = self.statistics.responses[index] = ResponseStatistics()

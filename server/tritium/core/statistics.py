@@ -23,6 +23,9 @@ BATCH_DURATIONS: Final = ("compute_input", "compute_infer", "compute_output")
 RESPONSE_DURATIONS: Final = ("compute_infer", "compute_output", "success", "fail", "empty_response", "cancel")
 """Those of `ResponseStatistics`."""
 
+RESPONSES_TOLD_APART: Final = 4096
+"""A stream may go on for ever: its responses from this one on are counted together, under the last index."""
+
 
 @dataclass(slots=True)
 class Duration:
