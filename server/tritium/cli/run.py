@@ -203,5 +203,5 @@ class _Process:
         failed = [row for _, row in sorted(self._rows.items()) if row.reason]
         for row in failed:
             self._display.say(f"\n{row.model} {row.version} could not be loaded:\n  {row.failure}")
-        hint = "--no-exit-on-error serves the models that load."
+        hint = "--no-exit-on-error (tritonserver: --exit-on-error=false) serves the models that load."
         self._display.say(f"\n{len(failed)} of {len(self._rows)} models could not be loaded. {hint}")

@@ -224,7 +224,9 @@ class Registry:
 
     def _refuse_unless_explicit(self) -> None:
         if self._settings.control is not ControlMode.EXPLICIT:
-            raise Unavailable(messages.CONTROL_REFUSED, hint="start with --control-mode explicit")
+            raise Unavailable(
+                messages.CONTROL_REFUSED, hint="start with --control-mode explicit (tritonserver: --model-control-mode)"
+            )
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run an operation that outlives the client that asked for it."""

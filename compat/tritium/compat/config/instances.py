@@ -10,6 +10,8 @@ from tritium.compat.config.finding import Finding
 from tritium.compat.config.problem import Stage
 from tritium.compat.config.tensors import TENSORRT
 
+_ON_CPU = "start with --cpu-for-gpu (tritonserver: TRITIUM_CPU_FOR_GPU=1)"
+
 
 def check_instances(config: Any, gpus: Sequence[int] = ()) -> Iterator[Finding]:
     """Find what is wrong with the instance groups of a configuration that `complete_instances` has been through."""
@@ -22,7 +24,7 @@ def check_instances(config: Any, gpus: Sequence[int] = ()) -> Iterator[Finding]:
             yield Finding(
                 ("instance_group", index, "kind"),
                 f"{said} has kind KIND_GPU but no GPUs are available",
-                "write kind: KIND_CPU, or start with --cpu-for-gpu",
+                f"write kind: KIND_CPU, or {_ON_CPU}",
                 Stage.LOAD,
             )
         elif kind == "KIND_GPU":
@@ -32,9 +34,7 @@ def check_instances(config: Any, gpus: Sequence[int] = ()) -> Iterator[Finding]:
                         ("instance_group", index, "gpus", place),
                         f"{said} specifies invalid or unsupported gpu id {gpu}. GPUs with at least the minimum "
                         f"required CUDA compute compatibility of 6.000000 are: {', '.join(map(str, gpus))}",
-                        "this machine has none: start with --cpu-for-gpu, or write kind: KIND_CPU without gpus"
-                        if not gpus
-                        else "",
+                        f"this machine has none: write kind: KIND_CPU without gpus, or {_ON_CPU}" if not gpus else "",
                         Stage.LOAD,
                     )
         elif group.gpus:
