@@ -44,14 +44,19 @@ class Running:
     def __init__(self, options: ServeOptions) -> None:
         self._options = options
         self._failures: list[str] = []
-        configure(settings_of_log(options))
+        # The process is the application's, and may log by structlog itself before and after.
+        self._logging_before = structlog.get_config()
+        configure(settings_of_log(options), lasting=False)
         ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, args=(ready,), name="tritium", daemon=True)
         self._thread.start()
         ready.result()
 
     def _run(self, ready: "Future[None]") -> None:
-        uvloop.run(self._serve(ready))
+        try:
+            uvloop.run(self._serve(ready))
+        finally:
+            structlog.configure(**self._logging_before)
 
     async def _serve(self, ready: "Future[None]") -> None:
         self.loop = asyncio.get_running_loop()

@@ -67,8 +67,12 @@ class Log:
             out.flush()
 
 
-def configure(settings: LogSettings, stream: LineWriter | None = None, info: LineWriter | None = None) -> Log:
+def configure(
+    settings: LogSettings, stream: LineWriter | None = None, info: LineWriter | None = None, *, lasting: bool = True
+) -> Log:
     """Send all logging where the settings say; `stream` stands in for standard error, `info` for standard output.
+
+    What is `lasting` is faster, and cannot be undone: loggers remember it.
 
     Raises:
         OSError: the file cannot be opened.
@@ -85,7 +89,7 @@ def configure(settings: LogSettings, stream: LineWriter | None = None, info: Lin
         ],
         wrapper_class=_switched(log),
         logger_factory=lambda *names: _Line(log, *names),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=lasting,
     )
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, _Bridge)]:
