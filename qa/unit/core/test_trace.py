@@ -8,11 +8,11 @@ import pytest
 
 from tritium.compat.v2.trace_setting import TraceUpdate
 from tritium.core.ensemble import EnsembleModel
+from tritium.core.front_span import HTTP, begin_front_span
 from tritium.core.request import InferRequest
 from tritium.core.tensor_model import TensorModel
 from tritium.core.trace import Context, Moment, Trace, TracedRequest, TracedTensor, read_traceparent
 from tritium.core.trace_settings import OPENTELEMETRY, Sampling, TraceSettings, TraceSettingsBook
-from tritium.core.visit import HTTP, begin_visit
 
 FRONT = ["HTTP_RECV_START", "HTTP_RECV_END", "INFER_RESPONSE_COMPLETE", "HTTP_SEND_START", "HTTP_SEND_END"]
 REQUEST = ["REQUEST_START", "QUEUE_START"]
@@ -65,9 +65,9 @@ async def test_a_request_is_traced_from_its_front_to_its_end(fakes: ModuleType) 
     book = TraceSettingsBook(EVERYTHING, sink)
     model = TensorModel(fakes.config(fakes.ADD_SUB), "3", [fakes.FakeInstance()])
     inference, reply = add_sub(fakes), fakes.Collector()
-    visit = begin_visit(book, "add_sub", HTTP)
-    assert visit is not None
-    model.submit(inference, visit.watch(inference, reply))
+    span = begin_front_span(book, "add_sub", HTTP)
+    assert span is not None
+    model.submit(inference, span.watch(inference, reply))
     await reply.one()
     trace = await sink.trace()
     (traced,) = trace.requests
@@ -91,9 +91,9 @@ async def test_what_is_not_wanted_is_not_kept(fakes: ModuleType) -> None:
     sink = Sink()
     model = TensorModel(fakes.config(fakes.ADD_SUB), "1", [fakes.FakeInstance()])
     inference, reply = add_sub(fakes), fakes.Collector()
-    visit = begin_visit(TraceSettingsBook(TraceSettings(("TIMESTAMPS",), rate=1, file="t"), sink), "add_sub", HTTP)
-    assert visit is not None
-    model.submit(inference, visit.watch(inference, reply))
+    span = begin_front_span(TraceSettingsBook(TraceSettings(("TIMESTAMPS",), rate=1, file="t"), sink), "add_sub", HTTP)
+    assert span is not None
+    model.submit(inference, span.watch(inference, reply))
     await reply.one()
     assert tensors((await sink.trace()).requests[0]) == []
     await model.close()
@@ -113,9 +113,9 @@ async def test_members_of_an_ensemble_are_children_of_its_request(fakes: ModuleT
     """
     ensemble = EnsembleModel(fakes.config(pbtxt, "pair"), "1", lambda name, version: member)
     inference, reply = fakes.request(fakes.tensor("A", (4,)), fakes.tensor("B", (4,))), fakes.Collector()
-    visit = begin_visit(TraceSettingsBook(EVERYTHING, sink), "pair", HTTP)
-    assert visit is not None
-    ensemble.submit(inference, visit.watch(inference, reply))
+    span = begin_front_span(TraceSettingsBook(EVERYTHING, sink), "pair", HTTP)
+    assert span is not None
+    ensemble.submit(inference, span.watch(inference, reply))
     await reply.one()
     trace = await sink.trace()
     outer, inner = trace.requests
@@ -134,9 +134,9 @@ async def test_a_request_that_is_refused_still_finishes_its_trace(fakes: ModuleT
         instance.healthy = False
         model = TensorModel(fakes.config(fakes.ADD_SUB), "1", [instance])
         inference, reply = fakes.request(*(fakes.tensor(name, (4,)) for name in inputs)), fakes.Collector()
-        visit = begin_visit(TraceSettingsBook(EVERYTHING, sink), "add_sub", HTTP)
-        assert visit is not None
-        model.submit(inference, visit.watch(inference, reply))
+        span = begin_front_span(TraceSettingsBook(EVERYTHING, sink), "add_sub", HTTP)
+        assert span is not None
+        model.submit(inference, span.watch(inference, reply))
         await reply.one()
         assert names((await sink.trace()).requests[0], of_front=False) == expected
 
@@ -144,10 +144,10 @@ async def test_a_request_that_is_refused_still_finishes_its_trace(fakes: ModuleT
 async def test_a_front_that_submits_nothing_closes_its_trace() -> None:
     """Once, however often it says so."""
     sink = Sink()
-    visit = begin_visit(TraceSettingsBook(EVERYTHING, sink), "m", HTTP)
-    assert visit is not None
-    visit.close()
-    visit.close()
+    span = begin_front_span(TraceSettingsBook(EVERYTHING, sink), "m", HTTP)
+    assert span is not None
+    span.close()
+    span.close()
     assert names((await sink.trace()).root, of_front=True) == FRONT[:2]
 
 

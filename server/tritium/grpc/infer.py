@@ -8,12 +8,12 @@ from tritium.compat.v2 import grpc_request, grpc_response, version
 from tritium.compat.v2.call import InferCall
 from tritium.compat.v2.forwarding import forward
 from tritium.core.errors import Unsupported
+from tritium.core.front_span import GRPC, FrontSpan, begin_front_span, leave
 from tritium.core.model import Model
 from tritium.core.replies import SingleReply
 from tritium.core.request import InferResponse
 from tritium.core.serving import chosen_outputs, request_of
 from tritium.core.tensor import Buffer, Tensor
-from tritium.core.visit import GRPC, Visit, begin_visit, leave
 from tritium.grpc.front import Front
 from tritium.grpc.message import parse_infer
 from tritium.wire.grpc import Call, Reply
@@ -25,21 +25,21 @@ async def model_infer(message: bytes | memoryview, call: Call, front: Front) -> 
     model = front.server.catalog.model(request.model_name, version.check(request.model_version))
     if model.decoupled:
         raise Unsupported("ModelInfer RPC doesn't support models with decoupled transaction policy")
-    visit = visit_of(call, front, model) if front.server.trace_settings.on else None
+    span = span_of(call, front, model) if front.server.trace_settings.on else None
     try:
         decoded = decode(request, raws, call, front)
-        response = await _run(call, model, decoded, visit)
+        response = await _run(call, model, decoded, span)
     except BaseException:
-        leave(visit)
+        leave(span)
         raise
     return encode(front, model, decoded, response)
 
 
-def visit_of(call: Call, front: Front, model: Model) -> Visit | None:
+def span_of(call: Call, front: Front, model: Model) -> FrontSpan | None:
     """Return the request's part in a trace, if it is to be traced."""
     headers = {name: value for name, value in call.metadata if name in (b"traceparent", b"tracestate")}
     parent, state = headers.get(b"traceparent", b""), headers.get(b"tracestate", b"")
-    return begin_visit(front.server.trace_settings, model.name, GRPC, parent, state)
+    return begin_front_span(front.server.trace_settings, model.name, GRPC, parent, state)
 
 
 def decode(request: Any, raws: Sequence[memoryview], call: Call, front: Front) -> InferCall[Tensor]:
@@ -50,12 +50,12 @@ def decode(request: Any, raws: Sequence[memoryview], call: Call, front: Front) -
     return decoded
 
 
-async def _run(call: Call, model: Model, decoded: InferCall[Tensor], visit: Visit | None) -> InferResponse:
+async def _run(call: Call, model: Model, decoded: InferCall[Tensor], span: FrontSpan | None) -> InferResponse:
     """Submit the call and wait for its one response; a client that cancels, or runs out of time, cancels it."""
     inference = request_of(decoded, model)
     reply = SingleReply(asyncio.get_running_loop())
     call.on_cancel(inference.cancel)
-    model.submit(inference, reply if visit is None else visit.watch(inference, reply))
+    model.submit(inference, reply if span is None else span.watch(inference, reply))
     return await reply
 
 

@@ -22,7 +22,7 @@ from tritium.core.serving import error_of, request_of
 from tritium.core.tensor import Tensor
 from tritium.grpc.failure import grpc_error
 from tritium.grpc.front import Front
-from tritium.grpc.infer import decode, encode, visit_of
+from tritium.grpc.infer import decode, encode, span_of
 from tritium.grpc.message import parse_infer
 from tritium.wire.grpc import Call, GrpcError
 
@@ -147,8 +147,8 @@ class Turn:
         self._model, self._call = model, call
         self._inference = request_of(call, model)
         front = self._stream.front
-        visit = visit_of(self._stream.call, front, model) if front.server.trace_settings.on else None
-        model.submit(self._inference, self if visit is None else visit.watch(self._inference, self))
+        span = span_of(self._stream.call, front, model) if front.server.trace_settings.on else None
+        model.submit(self._inference, self if span is None else span.watch(self._inference, self))
         self._accepted = True
 
     def cancel(self) -> None:

@@ -17,7 +17,7 @@ from tritium.core.serving import error_of, full_shape, request_of
 from tritium.core.tensor import Tensor
 from tritium.http import answer, load_metrics
 from tritium.http.front import Front
-from tritium.http.infer import visit_of
+from tritium.http.infer import span_of
 from tritium.http.target import Target
 from tritium.wire.http import Headers, Request
 
@@ -71,8 +71,8 @@ def _submit(request: Request, front: Front, target: Target) -> tuple[InferReques
     inference = request_of(call, model)
     request.on_disconnect(inference.cancel)
     reply = StreamReply(inference.cancel)
-    visit = visit_of(request, front, model) if front.server.trace_settings.on else None
-    model.submit(inference, reply if visit is None else visit.watch(inference, reply))
+    span = span_of(request, front, model) if front.server.trace_settings.on else None
+    model.submit(inference, reply if span is None else span.watch(inference, reply))
     if (refusal := reply.refusal) is not None:
         raise refusal
     return inference, reply

@@ -7,12 +7,12 @@ from tritium.compat.v2.call import Form, InferCall
 from tritium.compat.v2.elements import to_json_slices
 from tritium.compat.v2.forwarding import forward
 from tritium.core.errors import Unsupported
+from tritium.core.front_span import HTTP, FrontSpan, begin_front_span, leave
 from tritium.core.model import Model
 from tritium.core.replies import SingleReply
 from tritium.core.request import InferResponse
 from tritium.core.serving import chosen_outputs, full_shape, request_of
 from tritium.core.tensor import Tensor
-from tritium.core.visit import HTTP, Visit, begin_visit, leave
 from tritium.http import answer, compression
 from tritium.http.front import Front
 from tritium.http.target import Target
@@ -33,17 +33,17 @@ async def infer(request: Request, front: Front, target: Target) -> Response:
             "HTTP end point doesn't support models with decoupled transaction policy",
             hint=f"POST /v2/models/{model.name}/generate_stream, or use gRPC's ModelStreamInfer",
         )
-    visit = visit_of(request, front, model) if front.server.trace_settings.on else None
+    span = span_of(request, front, model) if front.server.trace_settings.on else None
     try:
         encoding = request.header(b"content-encoding")
         body = await compression.unpack(request.body, encoding, front.input_bytes) if encoding else request.body
         call = decode(request, front, model, body)
-        response = await run(request, model, call, visit)
+        response = await run(request, model, call, span)
     except compression.UnknownEncoding as problem:
-        leave(visit)
+        leave(span)
         return answer.error(problem, (_ENCODINGS,))
     except BaseException:
-        leave(visit)
+        leave(span)
         raise
     return await encode(request, front, model, call, response)
 
@@ -63,18 +63,18 @@ def decode(request: Request, front: Front, model: Model, body: bytes | memoryvie
     return call
 
 
-def visit_of(request: Request, front: Front, model: Model) -> Visit | None:
+def span_of(request: Request, front: Front, model: Model) -> FrontSpan | None:
     """Return the request's part in a trace, if it is to be traced."""
     parent, state = request.header(b"traceparent"), request.header(b"tracestate")
-    return begin_visit(front.server.trace_settings, model.name, HTTP, parent, state)
+    return begin_front_span(front.server.trace_settings, model.name, HTTP, parent, state)
 
 
-async def run(request: Request, model: Model, call: InferCall[Tensor], visit: Visit | None = None) -> InferResponse:
+async def run(request: Request, model: Model, call: InferCall[Tensor], span: FrontSpan | None = None) -> InferResponse:
     """Submit the call and wait for its one response; a client that leaves cancels it."""
     inference = request_of(call, model)
     reply = SingleReply(asyncio.get_running_loop())
     request.on_disconnect(inference.cancel)
-    model.submit(inference, reply if visit is None else visit.watch(inference, reply))
+    model.submit(inference, reply if span is None else span.watch(inference, reply))
     return await reply
 
 

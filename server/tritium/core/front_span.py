@@ -1,8 +1,8 @@
 """What a protocol's front adds to the trace of a request: when it came, was answered, and left.
 
-    visit = begin_visit(server.trace_settings, model.name, HTTP, traceparent)     None unless the request is traced
-    model.submit(inference, visit.watch(inference, reply) if visit else reply)
-    leave(visit)                                                                  where nothing was submitted
+    span = begin_front_span(server.trace_settings, model.name, HTTP, traceparent)    None unless it is traced
+    model.submit(inference, span.watch(inference, reply) if span else reply)
+    leave(span)                                                                     where nothing was submitted
 
 Fronts ask `trace_settings.on` first: without tracing, a request pays for that.
 """
@@ -27,7 +27,7 @@ class _State(Enum):
     CLOSED = "closed"
 
 
-class Visit:
+class FrontSpan:
     """A traced request at its front.
 
     OPEN --answered--> LEAVING --the loop's next turn--> CLOSED
@@ -72,35 +72,35 @@ class Visit:
 class _Watch:
     """Passes responses on and sees the last."""
 
-    __slots__ = ("_reply", "_visit")
+    __slots__ = ("_reply", "_span")
 
-    def __init__(self, visit: Visit, reply: Reply) -> None:
-        self._visit = visit
+    def __init__(self, span: FrontSpan, reply: Reply) -> None:
+        self._span = span
         self._reply = reply
 
     def send(self, response: InferResponse | InferenceError | None, *, final: bool) -> None:
         """Pass a response on."""
         if final:
             if isinstance(response, InferenceError) and response.reason == "CANCELED":
-                self._visit.close()
+                self._span.close()
             else:
-                self._visit.answered()
+                self._span.answered()
         self._reply.send(response, final=final)
 
 
-def begin_visit(
+def begin_front_span(
     settings: TraceSettingsControl,
     model: str,
     protocol: tuple[str, str],
     traceparent: bytes = b"",
     tracestate: bytes = b"",
-) -> Visit | None:
-    """Return the visit of a request that is to be traced; the headers are W3C's."""
+) -> FrontSpan | None:
+    """Return the front's span of a request that is to be traced; the headers are W3C's."""
     trace = settings.begin(model, traceparent.decode("latin-1"), tracestate.decode("latin-1"))
-    return Visit(trace, protocol) if trace is not None else None
+    return FrontSpan(trace, protocol) if trace is not None else None
 
 
-def leave(visit: Visit | None) -> None:
+def leave(span: FrontSpan | None) -> None:
     """End the front's part of a request that failed at the front, if it is traced."""
-    if visit is not None:
-        visit.close()
+    if span is not None:
+        span.close()
