@@ -102,8 +102,8 @@ def _resolve(future: "asyncio.Future[InferResponse]", outcome: InferResponse | I
         future.set_result(outcome)
 
 
-class Backlog:
-    """Sees to it that a client is only so far behind: a model cannot be told to wait for it."""
+class Patience:
+    """What is borne of a client that reads slowly: a model cannot be told to wait for it."""
 
     __slots__ = ("_behind_since_s",)
 
@@ -131,13 +131,13 @@ class Backlog:
 class StreamReply:
     """A reply that is any number of responses: iterate it. Errors come as items, for they may be followed by more.
 
-    When its client falls too far behind (Backlog), an error takes the place of what waits, and `on_stalled` is called.
+    When its client falls too far behind (see Patience), an error takes the place of what waits, and `on_stalled` is called.
     """
 
     def __init__(self, on_stalled: Callable[[], None] | None = None) -> None:
         self._items: deque[InferResponse | InferenceError] = deque()
         self._unread_bytes = 0
-        self._backlog = Backlog()
+        self._patience = Patience()
         self._on_stalled = on_stalled
         self._final = False
         self._wake = asyncio.Event()
@@ -151,15 +151,10 @@ class StreamReply:
             self._items.append(response)
             self._unread_bytes += _size(response)
             try:
-                self._backlog.check(self._unread_bytes)
+                self._patience.check(self._unread_bytes)
             except Overloaded as error:
                 self._stall(error)
         self._wake.set()
-
-    @property
-    def exhausted(self) -> bool:
-        """Tell whether the final response has come and every item been taken."""
-        return self._final and not self._items
 
     @property
     def refusal(self) -> InferenceError | None:

@@ -16,7 +16,7 @@ from tritium.compat.v2.call import InferCall
 from tritium.compat.v2.refusal import Refusal
 from tritium.core.errors import InferenceError, Overloaded, Unavailable
 from tritium.core.model import Model
-from tritium.core.replies import Backlog
+from tritium.core.replies import Patience
 from tritium.core.request import InferRequest, InferResponse
 from tritium.core.serving import error_of, request_of
 from tritium.core.tensor import Tensor
@@ -63,7 +63,7 @@ class InferStream:
         self._ordered: deque[Turn] = deque()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._backlog = Backlog()
+        self._patience = Patience()
 
     def accept(self, message: bytes | memoryview) -> None:
         """Begin to answer a request.
@@ -93,7 +93,7 @@ class InferStream:
             return
         self.call.write(item)
         try:
-            self._backlog.check(self.call.unsent_bytes)
+            self._patience.check(self.call.unsent_bytes)
         except Overloaded as error:
             self.failed.set_result(grpc_error(error))
 
