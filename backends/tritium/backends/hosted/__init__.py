@@ -1,7 +1,7 @@
 """What the backends have in common whose library runs in a process of its own, an instance each.
 
 A fault of such a library (a segfault, memory without end) costs its instance a restart, never the server; the way
-there and back is that of python models. `backend` and `questions` are on the server's side, the rest in the process.
+there and back is that of python models. `backend` is on the server's side, the rest in the process.
 
 backend     opens instances: a python instance whose class is one of ours
 configured  the model's configuration as its process is told it
