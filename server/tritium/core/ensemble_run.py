@@ -292,7 +292,11 @@ class EnsembleRun:
         told = type(error)(f"in ensemble '{self._config.name}', {error.message}", hint)
         self._reply.send(told, final=True)
         self._end(told)
-        for request in list(self._under_way):
+        under_way, self._under_way = self._under_way, set()
+        # A member that streams on although it is cancelled keeps this run, but not what has piled up in it.
+        self._values.clear()
+        self._held.clear()
+        for request in under_way:
             request.cancel()
 
     def _end(self, error: InferenceError | None) -> None:
