@@ -131,7 +131,7 @@ class Patience:
 class StreamReply:
     """A reply that is any number of responses: iterate it. Errors come as items, for they may be followed by more.
 
-    When its client falls too far behind (see Patience), an error takes the place of what waits, and `on_stalled` is called.
+    When Patience with its client ends, an error takes the place of what waits, and `on_stalled` is called.
     """
 
     def __init__(self, on_stalled: Callable[[], None] | None = None) -> None:
