@@ -111,6 +111,7 @@ class _Process:
             if self._stop.is_set():
                 return OK
             if self._options.exit_on_error and not registry.all_loaded:
+                self._stop.set()  # what is unloaded from here on need not push the reason off a screen
                 self._report_failures()
                 return FAILED
             if missing := missing_model(self._options, registry):

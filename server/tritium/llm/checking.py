@@ -4,6 +4,7 @@ Left to loading: whether an engine knows the architecture, whether weights and t
 fetched from a hub.
 """
 
+import importlib.util
 import os
 import re
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from tritium.llm.settings import LanguageSettings
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 """What can be the name of a hub repository: `gpt2`, `openai/whisper-large-v3`."""
 
+_WITH_VLLM = "make serve ENGINE=vllm"
+
 _LOCAL = ("/", "./", "../")
 """How a name begins that can only be a path."""
 
@@ -28,7 +31,7 @@ _LOCAL = ("/", "./", "../")
 def check_version(
     config: ModelConfig, folder: Path, version: str, settings: LanguageSettings | None = None
 ) -> Sequence[Finding | Problem]:
-    """Check the fleet parameter, model.json, and that the model's folder is there; a `repository.loader.Check`."""
+    """Check engine, fleet, model.json, and that the model's folder is there; a `repository.loader.Check`."""
     settings = settings or LanguageSettings()
     found: list[Finding | Problem] = []
     if settings.fleet_of(config) == config.parameter("fleet"):
@@ -36,6 +39,10 @@ def check_version(
             parse_fleet(config.parameter("fleet"))
         except InvalidArgument as error:
             found.append(Finding(("parameters", "fleet", "string_value"), error.message, error.hint, Stage.LOAD))
+    if settings.engine_of(config) == "vllm" and importlib.util.find_spec("vllm") is None:
+        message = "the engine vllm needs the package vllm, which is not installed"
+        hint = f"{_WITH_VLLM} installs it, --engine embedded does without"
+        found.append(problem_of(str(folder), message, hint, Stage.LOAD))
     try:
         files = read_model_files(folder / version)
         absent = find_model(files, settings.engine_of(config)) is None
@@ -67,7 +74,9 @@ def find_model(files: ModelFiles, engine: str) -> Path | None:
     """
     folder = find_folder(files, files.model, needs=WEIGHTS)
     if folder is None and not (engine == "vllm" and _vllm_may_find(files)):
-        otherwise = f"the {engine} engine downloads nothing: put the folder beside model.json"
+        otherwise = (
+            f"the {engine} engine downloads nothing: put the folder beside model.json, or run it with {_WITH_VLLM}"
+        )
         if engine == "vllm":
             otherwise = "put the folder beside model.json, or write the name of a hub repository"
         raise BrokenFile(
