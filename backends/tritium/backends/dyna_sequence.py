@@ -5,18 +5,17 @@ sequence adds the correlation id to it. `parameters` as in Triton's dyna_sequenc
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from tritium.backends.contract import BackendHost, InstancePlace, ModelSource
 from tritium.backends.sequence import (
     AccumulatingInstance,
     check_controls,
-    check_place,
     check_vectors,
     delay_of,
     everywhere,
     integers,
 )
+from tritium.backends.trial import TrialBackend, check_place
 from tritium.compat.config.model import ModelConfig
 from tritium.compat.datatypes import BY_CONFIG_VALUE
 from tritium.core.errors import InvalidArgument, Unsupported
@@ -24,14 +23,10 @@ from tritium.core.instance import ExecutionTimes, Job
 from tritium.core.tensor import Tensor
 
 
-class DynaSequenceBackend:
+class DynaSequenceBackend(TrialBackend):
     """Opens dyna_sequence instances; see `contract.TensorBackend`."""
 
     name = "dyna_sequence"
-
-    async def complete(self, config: ModelConfig, folder: Path, version: str) -> ModelConfig:  # noqa: ARG002  contract
-        """Return the configuration as it is: a dyna_sequence model has nothing but its configuration."""
-        return config
 
     async def open(
         self,

@@ -10,11 +10,11 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from tritium.backends.contract import BackendHost, InstancePlace, ModelSource
 from tritium.backends.metrics import CustomMetric, CustomMetrics, MetricKind
+from tritium.backends.trial import TrialBackend, check_place, whole_number
 from tritium.compat.config.model import ModelConfig, TensorSpec
 from tritium.compat.datatypes import BY_NAME
 from tritium.core.errors import InvalidArgument
@@ -32,14 +32,10 @@ _PARAMETERS: Final[dict[str, Parameter]] = {
 }
 
 
-class IdentityBackend:
+class IdentityBackend(TrialBackend):
     """Opens identity instances; see `contract.TensorBackend`."""
 
     name = "identity"
-
-    async def complete(self, config: ModelConfig, folder: Path, version: str) -> ModelConfig:  # noqa: ARG002  contract
-        """Return the configuration as it is: an identity model has nothing but its configuration."""
-        return config
 
     async def open(
         self,
@@ -52,14 +48,13 @@ class IdentityBackend:
         Raises:
             InvalidArgument: inputs and outputs are not pairs, or a parameter is not a number.
         """
-        if place.kind == "GPU":
-            raise InvalidArgument("'identity' backend only supports CPU instances")
+        check_place(place, self.name)
         config = source.config
-        delay_s = _number(config, "execute_delay_ms") / 1000
-        multiplier = _number(config, "instance_wise_delay_multiplier")
+        delay_s = whole_number(config, "execute_delay_ms") / 1000
+        multiplier = whole_number(config, "instance_wise_delay_multiplier")
         if multiplier:
             delay_s *= max(1, _ordinal(place.name) * multiplier)
-        pairs, creation_delay_s = _pairs(config), _number(config, "creation_delay_sec")
+        pairs, creation_delay_s = _pairs(config), whole_number(config, "creation_delay_sec")
         await asyncio.sleep(creation_delay_s)
         return IdentityInstance(place.name, source, pairs, delay_s, host.metrics)
 
@@ -76,7 +71,7 @@ class _Tracing:
         """Read enable_custom_tracing, nested_span_count and single_activity_frequency."""
         if config.parameter("enable_custom_tracing", "") != "true":
             return None
-        return cls(_number(config, "nested_span_count"), _number(config, "single_activity_frequency"))
+        return cls(whole_number(config, "nested_span_count"), whole_number(config, "single_activity_frequency"))
 
     def note(self, trace: TracedRequest) -> None:
         """Note everything at once."""
@@ -189,16 +184,6 @@ def _index(spec: TensorSpec, prefix: str, what: str) -> str:
 
 def _model_shape(spec: TensorSpec) -> tuple[int, ...]:
     return spec.dims if spec.reshape is None else spec.reshape
-
-
-def _number(config: ModelConfig, name: str) -> int:
-    text = config.parameter(name, "0")
-    try:
-        return int(text)
-    except ValueError:
-        raise InvalidArgument(
-            f"model '{config.name}': parameter '{name}' must be a whole number, got '{text}'"
-        ) from None
 
 
 def _ordinal(instance_name: str) -> int:

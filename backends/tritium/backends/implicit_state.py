@@ -8,11 +8,9 @@
 For trying and testing implicit state, as Triton's backend of that name.
 """
 
-from pathlib import Path
-
 from tritium.backends.contract import BackendHost, InstancePlace, ModelSource
 from tritium.backends.sequence import AccumulatingInstance, check_controls, everywhere, integers
-from tritium.compat.config.model import ModelConfig
+from tritium.backends.trial import TrialBackend
 from tritium.core.errors import InvalidArgument
 from tritium.core.instance import Job
 from tritium.core.request import InferRequest
@@ -21,14 +19,10 @@ from tritium.core.tensor import Tensor
 _BLOCK_BYTES = 1 << 20
 
 
-class ImplicitStateBackend:
+class ImplicitStateBackend(TrialBackend):
     """Opens implicit_state instances; see `contract.TensorBackend`."""
 
     name = "implicit_state"
-
-    async def complete(self, config: ModelConfig, folder: Path, version: str) -> ModelConfig:  # noqa: ARG002  contract
-        """Return the configuration as it is: an implicit_state model has nothing but its configuration."""
-        return config
 
     async def open(
         self,

@@ -3,25 +3,19 @@
 For trying and testing iterative sequences: after each response but the last it asks to execute the request again.
 """
 
-from pathlib import Path
-
 from tritium.backends.contract import BackendHost, InstancePlace, ModelSource
-from tritium.backends.sequence import AccumulatingInstance, check_place, everywhere, integers
-from tritium.compat.config.model import ModelConfig
+from tritium.backends.sequence import AccumulatingInstance, everywhere, integers
+from tritium.backends.trial import TrialBackend, check_place
 from tritium.core.instance import Job
 from tritium.core.tensor import Tensor
 
 _EXECUTION_S = 0.5
 
 
-class IterativeSequenceBackend:
+class IterativeSequenceBackend(TrialBackend):
     """Opens iterative_sequence instances; see `contract.TensorBackend`."""
 
     name = "iterative_sequence"
-
-    async def complete(self, config: ModelConfig, folder: Path, version: str) -> ModelConfig:  # noqa: ARG002  contract
-        """Return the configuration as it is: an iterative_sequence model has nothing but its configuration."""
-        return config
 
     async def open(
         self,

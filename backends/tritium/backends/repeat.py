@@ -8,9 +8,9 @@ import asyncio
 import struct
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from tritium.backends.contract import BackendHost, InstancePlace, ModelSource
+from tritium.backends.trial import TrialBackend
 from tritium.compat.config.model import ModelConfig, TensorSpec
 from tritium.core.errors import Cancelled, InvalidArgument
 from tritium.core.instance import ExecutionTimes, Job
@@ -22,14 +22,10 @@ _OUTPUTS = {"OUT": "INT32", "IDX": "UINT32"}
 _ORDINALS = ("first", "second", "third")
 
 
-class RepeatBackend:
+class RepeatBackend(TrialBackend):
     """Opens repeat instances; see `contract.TensorBackend`."""
 
     name = "repeat"
-
-    async def complete(self, config: ModelConfig, folder: Path, version: str) -> ModelConfig:  # noqa: ARG002  contract
-        """Return the configuration as it is: a repeat model has nothing but its configuration."""
-        return config
 
     async def open(
         self,

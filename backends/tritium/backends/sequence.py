@@ -9,9 +9,9 @@ import struct
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
-from pathlib import Path
 
 from tritium.backends.contract import BackendHost, InstancePlace, ModelSource
+from tritium.backends.trial import TrialBackend, check_place, whole_number
 from tritium.compat.config.model import ModelConfig
 from tritium.core.errors import InferenceError, InvalidArgument
 from tritium.core.instance import ExecutionTimes, Job
@@ -21,14 +21,10 @@ from tritium.core.tensor import Tensor
 _INT32 = 1 << 32
 
 
-class SequenceBackend:
+class SequenceBackend(TrialBackend):
     """Opens sequence instances; see `contract.TensorBackend`."""
 
     name = "sequence"
-
-    async def complete(self, config: ModelConfig, folder: Path, version: str) -> ModelConfig:  # noqa: ARG002  contract
-        """Return the configuration as it is: a sequence model has nothing but its configuration."""
-        return config
 
     async def open(
         self,
@@ -119,19 +115,7 @@ def delay_of(config: ModelConfig) -> float:
     Raises:
         InvalidArgument: it is not a number.
     """
-    text = config.parameter("execute_delay_ms", "0")
-    try:
-        return int(text) / 1000
-    except ValueError:
-        raise InvalidArgument(
-            f"model '{config.name}': parameter 'execute_delay_ms' must be a whole number, got '{text}'"
-        ) from None
-
-
-def check_place(place: InstancePlace, backend: str) -> None:
-    """Refuse an instance that is not on the CPU."""
-    if place.kind == "GPU":
-        raise InvalidArgument(f"'{backend}' backend only supports CPU instances")
+    return whole_number(config, "execute_delay_ms") / 1000
 
 
 def check_vectors(config: ModelConfig) -> None:

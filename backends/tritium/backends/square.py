@@ -10,9 +10,9 @@ import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from tritium.backends.contract import BackendHost, InstancePlace, ModelSource
+from tritium.backends.trial import TrialBackend
 from tritium.compat.config.model import ModelConfig, TensorSpec
 from tritium.core.errors import Cancelled, InvalidArgument, Unknown
 from tritium.core.instance import ExecutionTimes, Job
@@ -20,14 +20,10 @@ from tritium.core.request import InferResponse
 from tritium.core.tensor import Tensor
 
 
-class SquareBackend:
+class SquareBackend(TrialBackend):
     """Opens square instances; see `contract.TensorBackend`."""
 
     name = "square"
-
-    async def complete(self, config: ModelConfig, folder: Path, version: str) -> ModelConfig:  # noqa: ARG002  contract
-        """Return the configuration as it is: a square model has nothing but its configuration."""
-        return config
 
     async def open(
         self,
