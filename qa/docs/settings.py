@@ -36,23 +36,25 @@ def _becomes(flag: Flag) -> str:
 def page() -> Iterator[str]:
     """Yield the page line by line."""
     yield HEAD
-    group = ""
-    for f in dataclasses.fields(ServeOptions):
-        if f.metadata["group"] != group:
-            group = f.metadata["group"]
-            yield f"\n## {group.capitalize()}\n"
-            yield "| setting | takes | default | what it does |"
-            yield "|---|---|---|---|"
-        takes = " or ".join(f.metadata["choices"]) or element_type(f).__name__
-        takes += ", any number" if get_origin(f.type) is tuple else ""
-        default = "" if f.default in ("", ()) else str(f.default).lower()
-        hidden = " (never shown)" if f.name in SECRETS else ""
-        yield f"| `{f.name}` | {takes} | {default} | {f.metadata['help']}{hidden} |"
+    options = dataclasses.fields(ServeOptions)
+    for group in dict.fromkeys(f.metadata["group"] for f in options):
+        yield f"\n## {group.capitalize()}\n"
+        yield "| setting | takes | default | what it does |"
+        yield "|---|---|---|---|"
+        yield from (_row(f) for f in options if f.metadata["group"] == group)
     yield FLAGS_HEAD
     yield "| flag | takes | what becomes of it |"
     yield "|---|---|---|"
     for flag in FLAGS:
         yield f"| `--{flag.name}` | {flag.kind} | {_becomes(flag)} |"
+
+
+def _row(f: dataclasses.Field[object]) -> str:
+    takes = " or ".join(f.metadata["choices"]) or element_type(f).__name__
+    takes += ", any number" if get_origin(f.type) is tuple else ""
+    default = "" if f.default in ("", ()) else str(f.default).lower()
+    hidden = " (`--print-config` hides it)" if f.name in SECRETS else ""
+    return f"| `{f.name}` | {takes} | {default} | {f.metadata['help']}{hidden} |"
 
 
 if __name__ == "__main__":
