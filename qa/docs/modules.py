@@ -22,7 +22,7 @@ def page() -> Iterator[str]:
     yield HEAD
     folder = None
     for portion in PORTIONS:
-        for path in sorted((ROOT / portion).rglob("*.py")):
+        for path in sorted((ROOT / portion).rglob("*.py"), key=lambda path: (path.parent, path.stem)):
             if path.parent != folder:
                 folder = path.parent
                 package = folder / "__init__.py"
