@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import time
 
 import pytest
 from hypothesis import given
@@ -117,3 +118,12 @@ def test_no_bytes_raise_anything_but_a_refusal(text):
     """Whatever arrives is read or refused."""
     with contextlib.suppress(Refusal):
         parse(text)
+
+
+def test_many_brackets_before_a_mistake_are_no_work_for_long():
+    """What it costs to name the mistake grows with the text, not with its square."""
+    text = b"[" + (b"[" * 900 + b"]" * 900 + b",") * 500 + b"1 2]"
+    began = time.thread_time()
+    with pytest.raises(Refusal, match="Missing a comma or ] after an array element"):
+        parse(text)
+    assert time.thread_time() - began < 2

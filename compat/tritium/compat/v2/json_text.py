@@ -6,6 +6,7 @@ beyond the standard (NaN, Infinity, bytes that are not UTF-8 within strings) and
 
 import json
 import re
+from itertools import accumulate
 from typing import Any
 
 import orjson
@@ -16,9 +17,12 @@ _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _DEEPEST = 200
 _HIGH, _LOW = r"\\u[dD][89abAB][0-9a-fA-F]{2}", r"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-_ESCAPE = re.compile(rf"{_HIGH}{_LOW}|({_HIGH}|{_LOW})|\\.", re.DOTALL)
-"""An escape; the group is half of a pair that stands alone, which is no character, though Python would take it."""
+_HALF = re.compile(f"{_HIGH}|{_LOW}")
+"""Half of a pair of escapes; where it stands alone it is no character, though Python would take it."""
+_WHOLE = re.compile(rf"(?:[^\\]++|{_HIGH}{_LOW}|(?!{_HALF.pattern})\\.)*+", re.DOTALL)
+"""Everything before the first half that stands alone."""
 _NOT_BRACKET = re.compile(r"[^\[\]{}]+")
+_STEPS = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 # The standard library's words for a broken text, and rapidjson's (rapidjson/include/rapidjson/error/en.h).
 _WORDS = {
@@ -70,9 +74,9 @@ def keys(text: bytes) -> list[str]:
 def _parse_leniently(text: str) -> Any:
     if not text or text.isspace():
         raise _broken("The document is empty.", len(text))
-    for escape in _ESCAPE.finditer(text):
-        if escape[1]:
-            raise _broken("The surrogate pair in string is invalid.", escape.start())
+    whole = _WHOLE.match(text)
+    if whole is not None and _HALF.match(text, whole.end()):
+        raise _broken("The surrogate pair in string is invalid.", whole.end())
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -114,6 +118,9 @@ def _broken(words: str, offset: int) -> Refusal:
 def _closing(before: str) -> str:
     """Name what could close the innermost array or object that is open at the end of `before`."""
     brackets = _NOT_BRACKET.sub("", _STRING.sub("", before))
-    while (shorter := brackets.replace("[]", "").replace("{}", "")) != brackets:
-        brackets = shorter
-    return "] after an array element" if brackets.endswith("[") else "} after an object member"
+    # No loop of Python's: a client may send millions of brackets.
+    depths = [0, *accumulate(map(_STEPS.__getitem__, brackets))]
+    depths.reverse()
+    within = depths[0] - 1
+    opens = brackets[len(brackets) - depths.index(within)] if within in depths else "{"
+    return "] after an array element" if opens == "[" else "} after an object member"
