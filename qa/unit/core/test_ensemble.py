@@ -1,7 +1,6 @@
 """Ensembles over members that run: order, optional tensors, streams, errors, cancellation and what is counted."""
 
 import asyncio
-import gc
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 
@@ -256,46 +255,6 @@ STREAM = """
 """
 DECOUPLED = """model_transaction_policy { decoupled: true }
     input { name: "INPUT0" data_type: TYPE_FP32 dims: 4 } output { name: "OUTPUT0" data_type: TYPE_FP32 dims: 4 }"""
-
-
-async def test_a_cancelled_stream_lets_go_of_what_has_piled_up(
-    fakes: ModuleType, member: Callable[..., TensorModel]
-) -> None:
-    """Although its member streams on, the requests that waited for the next step are gone."""
-    ended = asyncio.Event()
-
-    class Endless(Streaming):
-        async def execute(self, jobs: list[Job]) -> ExecutionTimes:
-            for _ in range(100):
-                out = Tensor("OUTPUT0", "FP32", (4,), bytes(16))
-                jobs[0].reply.send(InferResponse("", "", outputs=[out]), final=False)
-            await ended.wait()
-            jobs[0].reply.send(None, final=True)
-            return ExecutionTimes(1, 1, 1)
-
-    join = fakes.FakeInstance(held=True)
-    model = ensemble(
-        fakes,
-        STREAM.replace("ensemble_scheduling {", "ensemble_scheduling { max_inflight_requests: 1"),
-        {"stream": member("stream", DECOUPLED, Endless()), "join": member("join", instance=join)},
-    )
-    request = fakes.request(fakes.tensor("A", [4]), fakes.tensor("B", [4]))
-    reply = fakes.Collector()
-    model.submit(request, reply)
-    await join.seen(1)
-    assert _requests_alive() > 100
-    request.cancel()
-    assert isinstance(await reply.one(), Cancelled)
-    join.release()
-    await asyncio.sleep(0)
-    assert _requests_alive() < 50
-    ended.set()
-    await model.close()
-
-
-def _requests_alive() -> int:
-    gc.collect()
-    return sum(isinstance(one, InferRequest) for one in gc.get_objects())
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
