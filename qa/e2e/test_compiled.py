@@ -27,7 +27,7 @@ def test_the_compiled_modules_are_what_runs(compiled: str) -> None:
     """Every module on the list is there as an extension, and a server loads them."""
     extensions = {path.name.split(".")[0] for path in Path(compiled).rglob("*.so")}
     assert {"connection", "tensor_model", "grpc_request", "instance"} <= extensions
-    product = Product([str(ROOT / "model_repository"), "--no-openai"], {"PYTHONPATH": compiled})
+    product = Product([str(ROOT / "model_repository"), "--engine=embedded"], {"PYTHONPATH": compiled})
     try:
         maps = Path(f"/proc/{product.process.pid}/maps").read_text()
         assert f"{compiled}/tritium__mypyc" in maps, product.output

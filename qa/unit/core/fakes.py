@@ -168,3 +168,20 @@ class PromptFakeInstance(FakeInstance):
         """Run one batch."""
         task = asyncio.ensure_future(self.execute(jobs))
         task.add_done_callback(lambda ended: done(ended.result()))
+
+
+class Streaming:
+    """A decoupled instance: answers every request with as many responses as its input's first byte says."""
+
+    name, depth, healthy = "stream_0", 1, True
+
+    async def execute(self, jobs: list[Job]) -> ExecutionTimes:
+        for job in jobs:
+            for index in range(job.request.inputs[0].data[0]):
+                out = Tensor("OUTPUT0", "FP32", (4,), bytes([index] * 16))
+                job.reply.send(InferResponse("", "", outputs=[out]), final=False)
+            job.reply.send(None, final=True)
+        return ExecutionTimes(1, 1, 1)
+
+    async def close(self) -> None:
+        pass

@@ -228,23 +228,6 @@ async def test_times_of_members_are_counted_as_the_ensembles(
     assert (statistics.batches[1].compute_output.count, statistics.batches[1].compute_output.ns) == (1, 6_000)
 
 
-class Streaming:
-    """A decoupled instance: answers every request with as many responses as its input has bytes, less 12."""
-
-    name, depth, healthy = "stream_0", 1, True
-
-    async def execute(self, jobs: list[Job]) -> ExecutionTimes:
-        for job in jobs:
-            for index in range(job.request.inputs[0].data[0]):
-                out = Tensor("OUTPUT0", "FP32", (4,), bytes([index] * 16))
-                job.reply.send(InferResponse("", "", outputs=[out]), final=False)
-            job.reply.send(None, final=True)
-        return ExecutionTimes(1, 1, 1)
-
-    async def close(self) -> None:
-        pass
-
-
 STREAM = """
     input [ { name: "A" data_type: TYPE_FP32 dims: 4 }, { name: "B" data_type: TYPE_FP32 dims: 4 } ]
     output [ { name: "X" data_type: TYPE_FP32 dims: 4 }, { name: "Y" data_type: TYPE_FP32 dims: 4 } ]
@@ -262,7 +245,7 @@ async def test_decoupled_member_makes_the_ensemble_stream(
     fakes: ModuleType, member: Callable[..., TensorModel], count: int
 ) -> None:
     """Each response of a decoupled member goes through the rest of the graph, with tensors that come only once."""
-    model = ensemble(fakes, STREAM, {"stream": member("stream", DECOUPLED, Streaming()), "join": member("join")})
+    model = ensemble(fakes, STREAM, {"stream": member("stream", DECOUPLED, fakes.Streaming()), "join": member("join")})
     assert model.decoupled
     a, b = fakes.tensor("A", [4], data=bytes([count] * 16)), fakes.tensor("B", [4], data=b"b" * 16)
     responses = await ask(fakes, model, fakes.request(a, b))
