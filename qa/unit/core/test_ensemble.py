@@ -12,7 +12,6 @@ from tritium.core.errors import Cancelled, InferenceError, InvalidArgument, Mode
 from tritium.core.instance import ExecutionTimes, Job
 from tritium.core.model import Model
 from tritium.core.request import InferRequest, InferResponse, SequenceStep
-from tritium.core.tensor import Tensor
 from tritium.core.tensor_model import TensorModel
 
 ENS = """
