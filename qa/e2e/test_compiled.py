@@ -6,11 +6,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tritonclient.http
 from qa.e2e.product import ROOT, Product
 
 ALIKE = ["qa/golden/test_http.py", "qa/golden/test_grpc.py", "qa/unit/wire", "qa/wire/transport"]
 LEFT_OUT = "--ignore=qa/unit/wire/test_h2_flow.py"  # its fakes are subclasses, which compiled classes do not take
+
+IDENTITY = """import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        inputs = [pb_utils.get_input_tensor_by_name(request, "IN") for request in requests]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("OUT", tensor.as_numpy())]) for tensor in inputs]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +42,34 @@ def test_the_compiled_modules_are_what_runs(compiled: str) -> None:
     try:
         maps = Path(f"/proc/{product.process.pid}/maps").read_text()
         assert f"{compiled}/tritium__mypyc" in maps, product.output
+        assert product.stop() == 0, product.output
+    finally:
+        product.kill()
+
+
+def _shared_bytes(pid: int) -> int:
+    """Return the shared memory that a process has touched."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("RssShmem")).split()[1]) << 10
+
+
+@pytest.mark.timeout(900)
+def test_large_tensors_use_their_memory_again(compiled: str, tmp_path: Path) -> None:
+    """Sixty-four requests of 1 MiB each touch the shared memory of a few."""
+    (tmp_path / "identity" / "1").mkdir(parents=True)
+    (tmp_path / "identity" / "1" / "model.py").write_text(IDENTITY)
+    (tmp_path / "identity" / "config.pbtxt").write_text(
+        'backend: "python" input { name: "IN" data_type: TYPE_FP32 dims: -1 } '
+        'output { name: "OUT" data_type: TYPE_FP32 dims: -1 }'
+    )
+    product = Product([str(tmp_path), "--no-openai"], {"PYTHONPATH": compiled})
+    try:
+        data = np.ones(1 << 18, np.float32)
+        tensor = tritonclient.http.InferInput("IN", data.shape, "FP32").set_data_from_numpy(data)
+        with tritonclient.http.InferenceServerClient(product.url("HTTP")) as client:
+            for _ in range(64):
+                assert client.infer("identity", [tensor]).as_numpy("OUT").nbytes == data.nbytes
+        assert _shared_bytes(product.process.pid) < 32 << 20
         assert product.stop() == 0, product.output
     finally:
         product.kill()
