@@ -61,7 +61,7 @@ vllm_gpu() {
 
 tests() {
   [ -e "$(stamp test)" ] && return
-  step "the tests' own packages" install --quiet -e '.[onnx,cluster,dev]'
+  step "the tests' own packages" install --quiet -e '.[onnx,openvino,fil,cloud,otel,cluster,dev]'
   touch "$(stamp test)"
 }
 
