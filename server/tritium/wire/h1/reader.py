@@ -140,7 +140,7 @@ class RequestReader:
     def _repeats(self, size: int) -> bool:
         """Take a request that has the head of an earlier one without parsing it; False if it is not such a one.
 
-        It saves 5 of 38 µs of an add_sub's user time in the front.
+        With warm caches that takes 0.5 µs in the place of 3.3, for a request of four fields.
         """
         known = self._familiar
         if known is None or size != known.size or self.reading is not Reading.IDLE:
