@@ -52,9 +52,9 @@ class TokenTable:
     escaped: list[bytes | None]
     special: frozenset[int]
 
-    def detokenizer(self, *, skip_special: bool) -> "TableDetokenizer":
-        """Begin a sequence."""
-        return TableDetokenizer(self, skip_special=skip_special)
+    def detokenizer(self, *, skip_special: bool, shown: frozenset[int] = frozenset()) -> "TableDetokenizer":
+        """Begin a sequence; special tokens that are `shown` are never skipped."""
+        return TableDetokenizer(self, skip_special=skip_special, shown=shown)
 
 
 class TableDetokenizer:
@@ -62,9 +62,10 @@ class TableDetokenizer:
 
     __slots__ = ("_decoder", "_hidden", "_pieces")
 
-    def __init__(self, table: TokenTable, *, skip_special: bool) -> None:
+    def __init__(self, table: TokenTable, *, skip_special: bool, shown: frozenset[int] = frozenset()) -> None:
         self._pieces = table.pieces
-        self._hidden = table.special if skip_special else frozenset()
+        hidden = table.special if skip_special else frozenset()
+        self._hidden = hidden - shown if shown else hidden
         self._decoder = _UTF8("replace")
 
     def push(self, token_ids: Sequence[int]) -> str:
@@ -87,18 +88,26 @@ class TableDetokenizer:
 class WindowDetokenizer:
     """Detokenizes by decoding the last few tokens again at every step, after enough context to keep spaces right."""
 
-    __slots__ = ("_context", "_ids", "_sent", "_skip", "_tokenizer")
+    __slots__ = ("_context", "_hidden", "_ids", "_sent", "_tokenizer")
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer, prompt_tail: Sequence[int], *, skip_special: bool) -> None:
+    def __init__(
+        self,
+        tokenizer: tokenizers.Tokenizer,
+        prompt_tail: Sequence[int],
+        *,
+        skip_special: bool,
+        shown: frozenset[int] = frozenset(),
+    ) -> None:
         self._tokenizer = tokenizer
-        self._skip = skip_special
-        self._ids = list(prompt_tail)
+        added = tokenizer.get_added_tokens_decoder() if skip_special else {}
+        self._hidden = frozenset(i for i, token in added.items() if token.special) - shown
+        self._ids = [i for i in prompt_tail if i not in self._hidden]
         self._context = 0
         self._sent = len(self._ids)
 
     def push(self, token_ids: Sequence[int]) -> str:
         """Take the next tokens and return the characters they complete."""
-        self._ids.extend(token_ids)
+        self._ids.extend(i for i in token_ids if i not in self._hidden)
         text = self._fresh()
         if not text or text.endswith(_REPLACEMENT):
             return ""
@@ -121,7 +130,7 @@ class WindowDetokenizer:
         return self._decode(self._ids[self._context :])[len(before) :]
 
     def _decode(self, token_ids: list[int]) -> str:
-        return str(self._tokenizer.decode(token_ids, skip_special_tokens=self._skip))
+        return str(self._tokenizer.decode(token_ids, skip_special_tokens=False))
 
 
 def escape(text: str) -> bytes:

@@ -17,8 +17,11 @@ class CompletionText:
 
     __slots__ = ("_detokenizer", "_include_stop", "_matcher", "_min_tokens", "finish", "stop_reason", "tokens")
 
-    def __init__(self, tokenizer: Tokenizer, sampling: Sampling, prompt: list[int]) -> None:
-        self._detokenizer: Detokenizer = tokenizer.detokenizer(prompt, skip_special=sampling.skip_special)
+    def __init__(
+        self, tokenizer: Tokenizer, sampling: Sampling, prompt: list[int], shown: frozenset[int] = frozenset()
+    ) -> None:
+        """Begin; special tokens that are `shown` are in the text although `sampling` skips special ones."""
+        self._detokenizer: Detokenizer = tokenizer.detokenizer(prompt, skip_special=sampling.skip_special, shown=shown)
         self._matcher = StopMatcher(sampling.stop, include=sampling.include_stop) if sampling.stop else None
         self._include_stop = sampling.include_stop
         self._min_tokens = sampling.min_tokens

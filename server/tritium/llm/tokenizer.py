@@ -5,7 +5,7 @@ template and the special tokens it names.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +92,18 @@ class Tokenizer:
         # Of the library's calls only the batched ones release the interpreter's lock.
         return [e.ids for e in self._backend.encode_batch_fast(texts, add_special_tokens=add_special)]
 
-    def detokenizer(self, prompt: Sequence[int], *, skip_special: bool = True) -> Detokenizer:
-        """Begin the text of a completion that follows `prompt`."""
+    def detokenizer(
+        self, prompt: Sequence[int], *, skip_special: bool = True, shown: frozenset[int] = frozenset()
+    ) -> Detokenizer:
+        """Begin the text of a completion that follows `prompt`; special tokens that are `shown` are never skipped."""
         if self.table is not None:
-            return self.table.detokenizer(skip_special=skip_special)
-        return WindowDetokenizer(self._backend, prompt[-_WINDOW_TOKENS:], skip_special=skip_special)
+            return self.table.detokenizer(skip_special=skip_special, shown=shown)
+        return WindowDetokenizer(self._backend, prompt[-_WINDOW_TOKENS:], skip_special=skip_special, shown=shown)
+
+    def special_ids(self, texts: Iterable[str]) -> frozenset[int]:
+        """Return the ids of those texts that are special tokens."""
+        special = {token.content: i for i, token in self._backend.get_added_tokens_decoder().items() if token.special}
+        return frozenset(special[text] for text in texts if text in special)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of a prompt given as token ids."""

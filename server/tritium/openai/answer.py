@@ -15,17 +15,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from tritium.backends.engine import Delta
+from tritium.backends.engine import Delta, FinishReason
 from tritium.cluster.fleet import Generation, GenerationRequest, RouteReport
 from tritium.core.errors import Cancelled, InferenceError, ModelFailed
 from tritium.llm.errors import FieldRefused
 from tritium.llm.models import Served
+from tritium.llm.reading.piece import Piece, ToolCall
+from tritium.llm.reading.reading import Reading
 from tritium.llm.sampling import Sampling, budget
 from tritium.llm.text import CompletionText
 from tritium.openai.responses import PromptTokensDetails, Usage
 from tritium.wire.http import Headers, Request, Response
 
 _MAX_ID_CHARACTERS = 256
+_NONE_SHOWN: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,10 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What one HTTP request asks of a model. `prompt_field` names the field that held the prompts."""
+    """What one HTTP request asks of a model. `prompt_field` names the field that held the prompts.
+
+    `reading` takes reasoning and tool calls out of the text; None where all of it is content.
+    """
 
     served: Served
     prompts: Sequence[Prompt]
@@ -46,6 +52,7 @@ class Order:
     prompt_field: str
     cache_salt: str = ""
     priority: int = 0
+    reading: Reading | None = None
 
 
 @dataclass(slots=True)
@@ -59,6 +66,10 @@ class Visit:
     explain: bool = False
     worker: str = ""
     """The worker that the client wants its generations on."""
+    argument: str = ""
+    """What stands in the hole of the route's path, such as a model's name."""
+    shared: tuple[tuple[bytes, bytes], ...] = ()
+    """Headers that every answer gets beside the id, such as those of CORS."""
     on_over: Callable[[], None] | None = None
     """Called once when the visit ends, however it does."""
 
@@ -77,7 +88,7 @@ class Visit:
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Return the headers that every answer carries."""
-        return [(b"x-request-id", self.id.encode("latin-1", "replace"))]
+        return [(b"x-request-id", self.id.encode("latin-1", "replace")), *self.shared]
 
     def end(self) -> None:
         """Say that the visit is over; harmless when said before."""
@@ -102,12 +113,17 @@ class Visit:
 class Choice(ABC):
     """One completion: the sink of one generation."""
 
-    __slots__ = ("cached_tokens", "generation", "index", "over", "prompt", "text")
+    __slots__ = ("_called", "cached_tokens", "generation", "index", "over", "prompt", "reader", "text")
 
     def __init__(self, order: Order, prompt: Prompt, index: int) -> None:
         self.index = index
         self.prompt = prompt
-        self.text = CompletionText(order.served.model.tokenizer, order.sampling, prompt.token_ids)
+        reading = order.reading
+        shown = reading.shown if reading is not None else _NONE_SHOWN
+        self.text = CompletionText(order.served.model.tokenizer, order.sampling, prompt.token_ids, shown)
+        self.reader = reading.begin() if reading is not None else None
+        """What takes the text apart; None where all of it is content."""
+        self._called = False
         self.generation: Generation | None = None
         self.cached_tokens = 0
         self.over = False
@@ -119,6 +135,24 @@ class Choice(ABC):
     @abstractmethod
     def on_failure(self, error: InferenceError) -> None:
         """Take the reason why no further delta comes."""
+
+    def read(self, fresh: str) -> list[Piece]:
+        """Return the pieces of new text, which `text` gave, and the last ones once it has ended.
+
+        Only for a choice that has a reader.
+        """
+        assert self.reader is not None
+        pieces = self.reader.push(fresh)
+        if self.text.finish is not None:
+            pieces += self.reader.end()
+        self._called = self._called or any(type(piece) is ToolCall for piece in pieces)
+        return pieces
+
+    @property
+    def finish(self) -> str:
+        """Return why the text ended, as OpenAI tells it."""
+        finish = self.text.finish or ""
+        return "tool_calls" if self._called and finish == FinishReason.STOP else finish
 
     def stop(self) -> None:
         """Want no more tokens."""

@@ -10,9 +10,15 @@ from dataclasses import dataclass
 
 import msgspec
 
+from tritium.llm.detokenize import escape
+from tritium.llm.reading.piece import Content, Piece, Reasoning, ToolArguments, ToolCall
+
 DONE = b"data: [DONE]\n\n"
 
 _JSON = msgspec.json.Encoder()
+
+_CALL = b',"delta":{"tool_calls":[{"index":%d,"id":%b,"type":"function","function":{"name":%b,"arguments":""}}]}'
+_ARGUMENTS = b',"delta":{"tool_calls":[{"index":%d,"function":{"arguments":"%b"}}]}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,22 @@ class Chunks:
             + b',"finish_reason":null'
             + self.tail
         )
+
+    def piece(self, index: int, piece: Piece, logprobs: bytes = b"null") -> bytes:
+        """Return an event with one piece of what was read."""
+        match piece:
+            case Content(text):
+                return self.scored(index, escape(text), logprobs)
+            case Reasoning(text):
+                thought = escape(text)
+                # OpenAI has no name for it: `reasoning_content` is DeepSeek's, `reasoning` that of newer vLLM.
+                delta = b',"delta":{"reasoning_content":"%b","reasoning":"%b"}' % (thought, thought)
+            case ToolCall(call, call_id, name):
+                delta = _CALL % (call, _JSON.encode(call_id), _JSON.encode(name))
+            case ToolArguments(call, fragment):
+                delta = _ARGUMENTS % (call, escape(fragment))
+        head = self.head + b'[{"index":%d' % index
+        return head + delta + b',"logprobs":' + logprobs + b',"finish_reason":null' + self.tail
 
     def last(self, index: int, finish: str, stop_reason: str | int | None) -> bytes:
         """Return the event that ends a choice."""

@@ -53,12 +53,30 @@ class CompletionLogprobs(msgspec.Struct):
     text_offset: list[int]
 
 
-class ChatMessage(msgspec.Struct):
-    """What the model said."""
+class FunctionCall(msgspec.Struct):
+    """The function that a tool call names; `arguments` is the JSON text of an object."""
 
-    content: str
+    name: str
+    arguments: str
+
+
+class MessageToolCall(msgspec.Struct):
+    """One of the calls that the model asks for."""
+
+    id: str
+    function: FunctionCall
+    type: Literal["function"] = "function"
+
+
+class ChatMessage(msgspec.Struct):
+    """What the model said. `reasoning` is the newer name of `reasoning_content`."""
+
+    content: str | None
     role: Literal["assistant"] = "assistant"
     refusal: None = None
+    reasoning_content: str | msgspec.UnsetType = msgspec.UNSET
+    reasoning: str | msgspec.UnsetType = msgspec.UNSET
+    tool_calls: list[MessageToolCall] | msgspec.UnsetType = msgspec.UNSET
 
 
 class ChatChoice(msgspec.Struct):

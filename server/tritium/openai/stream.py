@@ -14,6 +14,7 @@ import msgspec
 from tritium.backends.engine import Delta, FinishReason, TokenLogprob
 from tritium.core.errors import InferenceError, Overloaded
 from tritium.llm.detokenize import escape
+from tritium.llm.reading.piece import Content
 from tritium.openai.answer import Answer, Choice, Order, Prompt, Visit, engine_failure
 from tritium.openai.chunks import DONE, Chunks, error_event
 from tritium.openai.errors import error_object
@@ -28,7 +29,7 @@ _BYTES_A_BREATH = 16_384
 class StreamChoice(Choice):
     """One completion of a stream."""
 
-    __slots__ = ("_after", "_answer", "_before", "_escaped", "_fast", "_offset", "_plain", "_write")
+    __slots__ = ("_after", "_answer", "_before", "_escaped", "_fast", "_offset", "_plain", "_unscored", "_write")
 
     def __init__(self, answer: "StreamAnswer", prompt: Prompt, index: int) -> None:
         super().__init__(answer.order, prompt, index)
@@ -39,6 +40,7 @@ class StreamChoice(Choice):
         sampling, table = answer.order.sampling, answer.model.tokenizer.table
         self._escaped = table.escaped if table is not None else []
         self._plain = table is not None and not sampling.stop and sampling.logprobs is None and sampling.skip_special
+        self._unscored: list[list[TokenLogprob]] = []
         self._fast = False
         self._write: Callable[[bytes], None] = _nowhere
 
@@ -80,19 +82,37 @@ class StreamChoice(Choice):
         if text.finish is None:
             answer.send(events)
         else:
-            events += answer.chunks.last(self.index, text.finish, text.stop_reason)
+            events += answer.chunks.last(self.index, self.finish, text.stop_reason)
             answer.send(events, last=answer.ended(self))
         stream = answer.stream
         if stream is not None:
             self._write = stream.write
-            self._fast = self._plain and answer.direct and not self.over and not text.holding
+            settled = self.reader is None or self.reader.settled
+            self._fast = self._plain and settled and answer.direct and not self.over and not text.holding
 
     def _events(self, fresh: str, logprobs: list[list[TokenLogprob]] | None) -> bytes:
+        scored = self._answer.order.sampling.logprobs is not None
+        if self.reader is not None:
+            return self._read_events(fresh, logprobs if scored else None)
         escaped = escape(fresh)
-        if logprobs and self._answer.order.sampling.logprobs is not None:
-            scores = self._scores(logprobs)
-            return self._answer.chunks.scored(self.index, escaped, scores)
+        if logprobs and scored:
+            return self._answer.chunks.scored(self.index, escaped, self._scores(logprobs))
         return self._before + escaped + self._after if escaped else b""
+
+    def _read_events(self, fresh: str, logprobs: list[list[TokenLogprob]] | None) -> bytes:
+        """Write an event for every piece; the scores of tokens that are none yet go with the next one."""
+        pieces = self.read(fresh)
+        places = self._unscored + (logprobs or [])
+        ends = self.text.finish is not None
+        if not pieces and ends and places:
+            pieces = [Content("")]
+        self._unscored = [] if pieces else places
+        write = self._answer.chunks.piece
+        events = []
+        for piece in pieces:
+            events.append(write(self.index, piece, self._scores(places) if places else b"null"))
+            places = []
+        return b"".join(events)
 
     def _scores(self, places: list[list[TokenLogprob]]) -> bytes:
         """Return the log probabilities of new tokens as the protocol writes them."""

@@ -4,22 +4,33 @@ import msgspec
 
 from tritium.backends.engine import Delta, FinishReason, TokenLogprob
 from tritium.core.errors import InferenceError
+from tritium.llm.reading.parts import ReadParts
 from tritium.openai.answer import Answer, Choice, Order, Prompt, Visit, engine_failure
 from tritium.openai.logprobs import chat_logprobs, completion_logprobs
-from tritium.openai.responses import ChatChoice, ChatCompletion, ChatMessage, Completion, CompletionChoice
+from tritium.openai.responses import (
+    ChatChoice,
+    ChatCompletion,
+    ChatMessage,
+    Completion,
+    CompletionChoice,
+    FunctionCall,
+    MessageToolCall,
+)
 from tritium.wire.http import Response
 
 
 class WholeChoice(Choice):
     """One completion, kept until it is over."""
 
-    __slots__ = ("_answer", "_parts", "logprobs")
+    __slots__ = ("_answer", "_parts", "logprobs", "read_parts")
 
     def __init__(self, answer: "WholeAnswer", prompt: Prompt, index: int) -> None:
         super().__init__(answer.order, prompt, index)
         self._answer = answer
         self._parts = [prompt.echo]
         self.logprobs: list[list[TokenLogprob]] = []
+        self.read_parts = ReadParts()
+        """What the reader found, where there is one."""
 
     def on_delta(self, delta: Delta) -> None:
         """Keep what one step added."""
@@ -30,7 +41,11 @@ class WholeChoice(Choice):
             return
         if delta.cached_tokens is not None:
             self.cached_tokens = delta.cached_tokens
-        self._parts.append(self.text.push(delta))
+        fresh = self.text.push(delta)
+        if self.reader is None:
+            self._parts.append(fresh)
+        else:
+            self.read_parts.add(self.read(fresh))
         if delta.logprobs:
             self.logprobs += delta.logprobs
         if self.text.finish is not None:
@@ -73,8 +88,8 @@ class WholeAnswer(Answer[WholeChoice]):
         choices = [
             ChatChoice(
                 index=choice.index,
-                message=ChatMessage(choice.content),
-                finish_reason=choice.text.finish or "",
+                message=_message(choice),
+                finish_reason=choice.finish,
                 logprobs=None if top is None else chat_logprobs(tokenizer, choice.logprobs, top),
                 stop_reason=choice.text.stop_reason,
             )
@@ -95,3 +110,16 @@ class WholeAnswer(Answer[WholeChoice]):
             for choice in self.choices
         ]
         return Completion(self._id, self._created, self.order.served.name, choices, self.usage())
+
+
+def _message(choice: WholeChoice) -> ChatMessage:
+    if choice.reader is None:
+        return ChatMessage(choice.content)
+    parts = choice.read_parts
+    # OpenAI: an answer that consists of calls has no content, rather than an empty one.
+    message = ChatMessage(parts.content if parts.content or not (parts.calls or parts.reasoning) else None)
+    if parts.reasoning:
+        message.reasoning_content = message.reasoning = parts.reasoning
+    if parts.calls:
+        message.tool_calls = [MessageToolCall(call.id, FunctionCall(call.name, call.arguments)) for call in parts.calls]
+    return message

@@ -1,0 +1,46 @@
+"""How the completions of one request are read: chosen once from the model's formats and what the client asked for."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tritium.llm.reading.piece import OutputReader
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may call; `parameters` is the JSON schema of its arguments."""
+
+    name: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What of a request decides how its answers are read."""
+
+    tools: tuple[Tool, ...] = ()
+    """The tools that may be called; none where tool_choice is "none"."""
+    forced: str = ""
+    """The one tool that must be called, "*" for any of them, or "" for the model's choice."""
+    parallel: bool = True
+    """Whether more than the first call is wanted."""
+    reasoning: bool = True
+    """Whether the client wants to see what the model thought."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Makes a reader for each completion of a request.
+
+    `shown` are the special tokens that the reader goes by: they are in its text although the client sees none.
+    """
+
+    begin: Callable[[], OutputReader]
+    shown: frozenset[int] = frozenset()
+
+
+def reader_for(asked: Asked) -> Reading | None:
+    """Return how to read what a model answers, or None where all of it is content."""
+    del asked
+    return None
