@@ -60,7 +60,7 @@ def open_door(scripted, tokenizer):
         made = scripted.ScriptedFleet(tokenizer, scripted.Script(), **fleet)
         model = scripted.language_model(made, defaults)
         models = scripted.OneModel(model)
-        handler = openai_handler(models, options or OpenAIOptions())
+        handler = openai_handler(models, options or OpenAIOptions(), lambda: "fleet_workers 1\n")
         listener = await listen_http(handler, host="127.0.0.1", port=0)
         url = f"http://127.0.0.1:{listener.port}"
         # Reading the certificates of the world's authorities would take longer than the test.

@@ -9,9 +9,9 @@ from typing import Any
 
 from tritium.backends.contract import BackendHost
 from tritium.backends.metrics import CustomMetrics
-from tritium.cli import cloud_ports, grpc_port, http_port
+from tritium.cli import cloud_ports, grpc_port, http_port, openai_port
 from tritium.cli.facilities import facilities_of
-from tritium.cli.observability import metrics_config, observed_http, server_metrics, tracing
+from tritium.cli.observability import metrics_config, server_metrics, tracing
 from tritium.cli.options import ServeOptions, SettingsError
 from tritium.cluster.fleet import Fleet
 from tritium.cluster.local import start_fleet
@@ -33,8 +33,6 @@ from tritium.memory.registry import RegionRegistry
 from tritium.observe.custom import custom_metrics
 from tritium.observe.distributions import MetricsConfig
 from tritium.observe.metrics import metrics_handler, page_of, plain_metrics
-from tritium.openai.front import openai_handler
-from tritium.openai.options import OpenAIOptions
 from tritium.repository.devices import installed_gpus
 from tritium.repository.events import ModelEvent
 from tritium.repository.loader import Loader
@@ -44,7 +42,6 @@ from tritium.repository.registry import Registry
 from tritium.repository.settings import ControlMode, RegistrySettings
 from tritium.repository.tensor_loader import tensor_loaders
 from tritium.repository.written_backends import written_backends
-from tritium.wire.http import HttpLimits
 from tritium.wire.listener import Listener, listen_http
 
 Reading = tuple[str, Mapping[str, str], float]
@@ -122,7 +119,6 @@ async def listen(
         trace_settings=assembly.tracing,
         regions=RegionRegistry() if options.client_shm else NoRegions(),
     )
-    limits = HttpLimits(body_bytes=options.http_body_bytes)
     sources = [
         *server_metrics(options, assembly.metrics_config, registry.models, assembly.facilities.store),
         custom_metrics(assembly.metrics),
@@ -146,10 +142,7 @@ async def listen(
             page = metrics_handler(sources)
             listeners["metrics"] = await listen_http(page, host=host, port=options.metrics_port)
         if options.openai:
-            limited = OpenAIOptions(api_keys=options.openai_key, max_inflight=options.openai_inflight)
-            front = observed_http(openai_handler(CatalogModels(registry), limited), options, "openai", None)
-            host = options.openai_host or options.host
-            listeners["openai"] = await listen_http(front, host=host, port=options.openai_port, limits=limits)
+            listeners["openai"] = await openai_port.open_port(options, CatalogModels(registry), report)
     except BaseException:
         for listener in listeners.values():
             await listener.close(0)

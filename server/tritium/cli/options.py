@@ -174,6 +174,17 @@ class ServeOptions:
     openai_key: tuple[str, ...] = _setting(
         (), "API keys the OpenAI port accepts (none: no key asked).", group="protocols"
     )
+    openai_body_bytes: int = _setting(64 << 20, "Largest body of an OpenAI request (0: any).", group="protocols")
+    openai_cors_origin: tuple[str, ...] = _setting(
+        (), "Web origins whose pages may read the OpenAI port's answers (*: all).", group="protocols"
+    )
+    openai_cert: str = _setting(
+        "", "Server certificate (PEM) of the OpenAI port; TLS is on where it is set.", group="protocols"
+    )
+    openai_cert_key: str = _setting("", "Private key (PEM) of the OpenAI port's certificate.", group="protocols")
+    openai_client_ca: str = _setting(
+        "", "Certificate authority (PEM) that clients of the OpenAI port must have.", group="protocols"
+    )
 
     engine: str = _setting(
         "auto",

@@ -34,8 +34,10 @@ def forwarded(setting: str, pattern: str) -> re.Pattern[str] | None:
         raise SettingsError(f"{setting} is no regular expression: {error}") from None
 
 
-def tls(protocol: str, certificate: str, key: str, client_ca: str) -> Tls | None:
+def tls(protocol: str, certificate: str, key: str, client_ca: str, key_name: str = "key") -> Tls | None:
     """Return the certificates of a port, none where it speaks in the clear; `protocol` begins the settings' names.
+
+    `key_name` ends the name of the private key's setting.
 
     Raises:
         SettingsError: one is there without another that it needs.
@@ -43,9 +45,9 @@ def tls(protocol: str, certificate: str, key: str, client_ca: str) -> Tls | None
     if not certificate:
         if key or client_ca:
             raise SettingsError(
-                f"{protocol}_key and {protocol}_client_ca need {protocol}_cert, the certificate of the port"
+                f"{protocol}_{key_name} and {protocol}_client_ca need {protocol}_cert, the certificate of the port"
             )
         return None
     if not key:
-        raise SettingsError(f"{protocol}_cert needs {protocol}_key, the private key of the certificate")
+        raise SettingsError(f"{protocol}_cert needs {protocol}_{key_name}, the private key of the certificate")
     return Tls(Path(certificate), Path(key), Path(client_ca) if client_ca else None)

@@ -1,11 +1,10 @@
 """The routes where a framework pays: documentation for people and tools, and loading models (FastAPI).
 
 Built when the first request for one of its paths comes, for FastAPI takes half a second to import. The hot routes are
-described here by the structs that read and write them, and served elsewhere.
+described in its document (`openai.document`), and served elsewhere.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -16,36 +15,13 @@ from starlette.exceptions import HTTPException
 
 from tritium.core.errors import InferenceError
 from tritium.llm.models import LanguageModels
-from tritium.openai.errors import ErrorObject, UnknownRoute, error_object, status_of
-from tritium.openai.explain import Explanation
-from tritium.openai.responses import ChatCompletion, Completion, ModelCard, ModelList
-from tritium.openai.schema import ChatRequest, CompletionRequest
-
-_REFERENCE = "#/components/schemas/{name}"
+from tritium.openai.document import describe
+from tritium.openai.endpoints import Endpoint
+from tritium.openai.errors import UnknownRoute, error_object, status_of
 
 
-@dataclass(frozen=True, slots=True)
-class _Described:
-    """One of the hot routes, as the document tells of it."""
-
-    path: str
-    method: str
-    summary: str
-    answer: Any
-    body: Any = None
-
-
-_HOT: Sequence[_Described] = (
-    _Described("/v1/chat/completions", "post", "Answer a conversation", ChatCompletion, ChatRequest),
-    _Described("/v1/completions", "post", "Continue prompts", Completion, CompletionRequest),
-    _Described("/v1/models", "get", "List the models", ModelList),
-    _Described("/v1/models/{id}", "get", "Describe a model", ModelCard),
-    _Described("/router/explain", "post", "Tell where a request would go, and why", Explanation, ChatRequest),
-)
-
-
-def admin_app(models: LanguageModels) -> fastapi.FastAPI:
-    """Build the application."""
+def admin_app(models: LanguageModels, endpoints: Sequence[Endpoint] = ()) -> fastapi.FastAPI:
+    """Build the application; `endpoints` are the routes that its document describes beside its own."""
     app = fastapi.FastAPI(title="Tritium", version=version("tritium"), docs_url="/docs", redoc_url=None)
 
     @app.exception_handler(InferenceError)
@@ -72,34 +48,9 @@ def admin_app(models: LanguageModels) -> fastapi.FastAPI:
     own = app.openapi()
 
     def document() -> dict[str, Any]:
-        paths, schemas = _hot_routes()
+        paths, schemas = describe(endpoints)
         components = own.get("components", {}).get("schemas", {})
         return own | {"paths": paths | own["paths"], "components": {"schemas": components | schemas}}
 
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to extend its schema
     return app
-
-
-def _hot_routes() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the paths and schemas of the hot routes."""
-    kinds = [kind for route in _HOT for kind in (route.body, route.answer) if kind is not None]
-    _, schemas = msgspec.json.schema_components([*kinds, ErrorObject], ref_template=_REFERENCE)
-    paths: dict[str, Any] = {}
-    for route in _HOT:
-        operation: dict[str, Any] = {
-            "summary": route.summary,
-            "responses": {
-                "200": {"description": "The answer.", "content": _content(route.answer)},
-                "default": {"description": "OpenAI's error object.", "content": _content(ErrorObject)},
-            },
-        }
-        if route.body is not None:
-            operation["requestBody"] = {"required": True, "content": _content(route.body)}
-        if "{id}" in route.path:
-            operation["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
-        paths[route.path] = {route.method: operation}
-    return paths, schemas
-
-
-def _content(kind: Any) -> dict[str, Any]:
-    return {"application/json": {"schema": {"$ref": _REFERENCE.format(name=kind.__name__)}}}

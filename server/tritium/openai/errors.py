@@ -27,9 +27,11 @@ class Unauthorized(InvalidArgument):
 class UnknownRoute(InferenceError):
     """No route of that path, or not by that method."""
 
-    def __init__(self, message: str, status: int) -> None:
+    def __init__(self, message: str, status: int, allowed: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.allowed = allowed
+        """The methods that the path takes."""
 
 
 class ErrorBody(msgspec.Struct):
@@ -77,11 +79,17 @@ def error_object(error: InferenceError) -> ErrorObject:
     return ErrorObject(body)
 
 
+def headers_of(error: InferenceError) -> list[tuple[bytes, bytes]]:
+    """Return the headers that belong to an error: when to try again, which methods there are."""
+    if isinstance(error, UnknownRoute) and error.allowed:
+        return [(b"allow", error.allowed.encode())]
+    return [(b"retry-after", b"1")] if status_of(error) in {429, 503} else []
+
+
 def error_response(error: InferenceError, headers: Headers) -> Response:
     """Return the answer to a request that failed before its first token."""
-    extra = [(b"retry-after", b"1")] if status_of(error) in {429, 503} else []
     return Response(
         status_of(error),
-        [(b"content-type", b"application/json"), *extra, *headers],
+        [(b"content-type", b"application/json"), *headers_of(error), *headers],
         [msgspec.json.encode(error_object(error))],
     )

@@ -1,111 +1,95 @@
-"""The OpenAI routes, on the wire protocol directly: request id, key, route, answer or error object.
+"""The OpenAI port on the wire protocol directly: request id, key, route, answer or error object.
 
-request -> id -> key -> route -> admission -> chat | completions | models | health | explain
-                           `-> documentation and loading of models: an application built at its first request
+request -> id -> key -> route (openai.routes) -> admission -> what serves it
+       `-> a browser's question (openai.cors)      `-> documentation and loading of models: an application
+                                                       built at its first request
 """
 
 import asyncio
 import hmac
 import random
-from collections.abc import Awaitable, Callable
-from urllib.parse import unquote
+from collections.abc import Sequence
 
-import msgspec
 import structlog
 
 from tritium.core.errors import InferenceError, Internal, Overloaded
-from tritium.llm.models import LanguageModels, Served
+from tritium.llm.models import LanguageModels
 from tritium.openai.answer import Visit
-from tritium.openai.chat import chat
-from tritium.openai.completions import completions
-from tritium.openai.errors import Unauthorized, UnknownRoute, error_response
-from tritium.openai.explain import explain
+from tritium.openai.cors import Cors
+from tritium.openai.endpoints import Endpoint, RouteTable
+from tritium.openai.errors import Unauthorized, error_response
+from tritium.openai.messages.errors import anthropic_response
 from tritium.openai.options import OpenAIOptions
-from tritium.openai.responses import ModelCard, ModelList
+from tritium.openai.routes import endpoints
+from tritium.openai.status import MetricsPage
 from tritium.wire.asgi import asgi_handler
 from tritium.wire.http import Handler, Request, Response
 
 log = structlog.get_logger()
 
-Route = Callable[[Visit, LanguageModels, OpenAIOptions], Awaitable[Response | None]]
-
-
-async def models_list(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
-    """GET /v1/models: every name a request may use."""
-    return _json(visit, ModelList([_card(served) for served in models.all()]))
-
-
-async def model_card(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
-    """GET /v1/models/{id}."""
-    return _json(visit, _card(models.find(unquote(visit.request.path).removeprefix(_ONE_MODEL))))
-
-
-async def health(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
-    """GET /health: 200 while every language model can take requests, else 503 naming those that cannot."""
-    lacking = [served.name for served in models.all() if not served.lora and not served.model.ready]
-    status = 503 if lacking else 200
-    body = msgspec.json.encode({"status": "lacking" if lacking else "ready", "not_ready": lacking})
-    return Response(status, [(b"content-type", b"application/json"), *visit.headers], [body])
-
-
-_ONE_MODEL = "/v1/models/"
-
-ROUTES: dict[str, tuple[str, Route]] = {
-    "/v1/chat/completions": ("POST", chat),
-    "/v1/completions": ("POST", completions),
-    "/v1/models": ("GET", models_list),
-    "/health": ("GET", health),
-    "/router/explain": ("POST", explain),
-}
 _DOCUMENTS = frozenset({"/docs", "/docs/oauth2-redirect", "/openapi.json"})
-_OPEN = frozenset({"/health"})
-_COUNTED = frozenset({"/v1/chat/completions", "/v1/completions"})
+_MESSAGES = "/v1/messages"
 
 
-def openai_handler(models: LanguageModels, options: OpenAIOptions) -> Handler:
-    """Return the handler of the OpenAI port."""
-    return _Front(models, options).handle
+def openai_handler(models: LanguageModels, options: OpenAIOptions, metrics: MetricsPage = str) -> Handler:
+    """Return the handler of the OpenAI port; `metrics` writes the page of GET /metrics."""
+    return _Front(models, options, endpoints(options, metrics)).handle
 
 
 class _Front:
-    def __init__(self, models: LanguageModels, options: OpenAIOptions) -> None:
+    def __init__(self, models: LanguageModels, options: OpenAIOptions, served: Sequence[Endpoint]) -> None:
         self._models = models
         self._options = options
+        self._routes = RouteTable(served)
+        self._cors = Cors(options.cors_origins) if options.cors_origins else None
         self._keys = [key.encode() for key in options.api_keys]
         self._inflight = 0
         self._admin: asyncio.Task[Handler] | None = None
 
     async def handle(self, request: Request) -> Response | None:
-        """Answer one request; every error becomes OpenAI's error object."""
+        """Answer one request; every error becomes OpenAI's error object, or Anthropic's on its routes."""
         visit = _visit(request)
+        if self._cors is not None:
+            visit.shared = self._cors.headers(request)
         try:
-            if self._keys and request.path not in _OPEN:
-                self._check_key(request)
+            if request.method == "OPTIONS":
+                return self._answer_options(visit)
             if _is_admin(request.path):
+                self._check_key(request)
                 return await self._administer(request)
-            route = _route(request)
-            if request.path in _COUNTED:
+            found = self._routes.find(request.method, request.path)
+            if not found.endpoint.open:
+                self._check_key(request)
+            if found.endpoint.counted:
                 self._admit(visit)
-            return await route(visit, self._models, self._options)
+            visit.argument = found.argument
+            return await found.endpoint.serve(visit, self._models, self._options)
         except asyncio.CancelledError:
             visit.end()
             raise
         except InferenceError as error:
-            visit.end()
-            return error_response(error, visit.headers)
+            return _refused(visit, error)
         except Exception:
-            visit.end()
             log.exception("openai_request_failed", path=request.path, request_id=visit.id)
-            return error_response(Internal("the server failed; its log has the reason"), visit.headers)
+            return _refused(visit, Internal("the server failed; its log has the reason"))
+
+    def _answer_options(self, visit: Visit) -> Response:
+        """Say what a path takes: to a browser that asks before it sends, or to whoever asks."""
+        request = visit.request
+        allowed = self._routes.allowed(request.path) or "GET, POST, OPTIONS"
+        preflight = self._cors.preflight(request, allowed) if self._cors is not None else ()
+        return Response(204, [(b"allow", allowed.encode()), *preflight, *visit.headers])
 
     async def _administer(self, request: Request) -> Response | None:
         if self._admin is None:
-            self._admin = asyncio.create_task(asyncio.to_thread(_build_admin, self._models))
+            self._admin = asyncio.create_task(asyncio.to_thread(_build_admin, self._models, self._routes.endpoints))
         return await (await self._admin)(request)
 
     def _check_key(self, request: Request) -> None:
+        if not self._keys:
+            return
         scheme, _, key = request.header(b"authorization").partition(b" ")
-        offered = key.strip() if scheme.lower() == b"bearer" else b""
+        offered = key.strip() if scheme.lower() == b"bearer" else request.header(b"x-api-key")
         if not offered:
             raise Unauthorized("You didn't provide an API key.", hint="send it as Authorization: Bearer KEY")
         if not any(hmac.compare_digest(offered, known) for known in self._keys):
@@ -121,27 +105,22 @@ class _Front:
         self._inflight -= 1
 
 
-def _route(request: Request) -> Route:
-    path = request.path
-    found = ROUTES.get(path)
-    if found is None and path.startswith(_ONE_MODEL):
-        found = ("GET", model_card)
-    if found is None:
-        raise UnknownRoute(f"Unknown request URL: {request.method} {path}.", 404)
-    method, route = found
-    if request.method != method:
-        raise UnknownRoute(f"Not allowed to {request.method} on {path}: use {method}.", 405)
-    return route
+def _refused(visit: Visit, error: InferenceError) -> Response:
+    """End the visit with an error, in the shape that its client reads."""
+    visit.end()
+    if visit.request.path.startswith(_MESSAGES) or visit.request.header(b"anthropic-version"):
+        return anthropic_response(error, visit)
+    return error_response(error, visit.headers)
 
 
 def _is_admin(path: str) -> bool:
-    return path in _DOCUMENTS or (path.startswith(_ONE_MODEL) and path.endswith(("/load", "/unload")))
+    return path in _DOCUMENTS or (path.startswith("/v1/models/") and path.endswith(("/load", "/unload")))
 
 
-def _build_admin(models: LanguageModels) -> Handler:
+def _build_admin(models: LanguageModels, served: Sequence[Endpoint]) -> Handler:
     from tritium.openai.admin import admin_app  # noqa: PLC0415  half a second, which a server without need is spared
 
-    return asgi_handler(admin_app(models))
+    return asgi_handler(admin_app(models, served))
 
 
 def _visit(request: Request) -> Visit:
@@ -153,18 +132,3 @@ def _visit(request: Request) -> Visit:
         explain=request.header(b"x-tritium-explain") == b"1",
         worker=request.header(b"x-tritium-worker").decode("latin-1"),
     )
-
-
-def _card(served: Served) -> ModelCard:
-    model = served.model
-    return ModelCard(
-        id=served.name,
-        created=model.loaded_s,
-        root=model.name,
-        parent=model.name if served.lora else None,
-        max_model_len=model.fleet.info.context_tokens,
-    )
-
-
-def _json(visit: Visit, body: msgspec.Struct) -> Response:
-    return Response(200, [(b"content-type", b"application/json"), *visit.headers], [msgspec.json.encode(body)])

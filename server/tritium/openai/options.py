@@ -1,6 +1,6 @@
 """What an operator may set for the OpenAI routes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -8,14 +8,11 @@ class OpenAIOptions:
     """Settings of the OpenAI front.
 
     `api_keys` empty leaves the routes open. `max_inflight` bounds the requests under way (0: no bound; the rest get
-    429). `stall_bytes` is how much text may wait for a client that reads too slowly before its generation is
-    cancelled.
+    429). `cors_origins` are the web origins whose pages may read the answers. `stall_bytes` is how much text may wait
+    for a client that reads too slowly before its generation is cancelled.
     """
 
-    api_keys: tuple[str, ...] = ()
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
     max_inflight: int = 0
+    cors_origins: tuple[str, ...] = ()
     stall_bytes: int = 1 << 20
-
-    def __repr__(self) -> str:
-        keys = "***" if self.api_keys else "none"
-        return f"OpenAIOptions(api_keys={keys}, max_inflight={self.max_inflight}, stall_bytes={self.stall_bytes})"

@@ -1,0 +1,48 @@
+import pytest
+
+
+async def _post(door, path, **body):
+    return (await door.http.post(path, json=body)).json()
+
+
+async def test_text_there_and_back(door):
+    """A text becomes the ids that a completion of it is run with, and becomes itself again."""
+    text = "naïve café 🙂"
+    ids = door.fleet.tokenizer.encode_now(text, add_special=True)
+    answer = await _post(door, "/tokenize", model="story", prompt=text, return_token_strs=True)
+    assert (answer["tokens"], answer["count"], answer["max_model_len"]) == (ids, len(ids), 256)
+    assert len(answer["token_strs"]) == len(ids)
+    assert await _post(door, "/detokenize", model="story", tokens=ids) == {"prompt": "<|start|>" + text}
+    bare = await _post(door, "/tokenize", prompt=text, add_special_tokens=False)
+    assert bare["tokens"] == ids[1:]
+    assert "token_strs" not in bare
+
+
+async def test_conversation(door):
+    """Messages become the ids that a chat of them is run with."""
+    messages = [{"role": "user", "content": "hello"}]
+    await door.client.chat.completions.create(model="story", messages=messages)
+    answer = await _post(door, "/tokenize", messages=messages)
+    assert answer["tokens"] == door.fleet.requests[0].token_ids
+    shorter = await _post(door, "/tokenize", messages=messages, add_generation_prompt=False)
+    assert shorter["tokens"] == answer["tokens"][:-1]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/tokenize", {}, "prompt"),
+        ("/tokenize", {"prompt": "x", "messages": []}, "prompt"),
+        ("/tokenize", {"prompt": 5}, "prompt"),
+        ("/tokenize", {"prompt": "x", "colour": 1}, "colour"),
+        ("/tokenize", {"prompt": "x", "model": "nobody"}, "model"),
+        ("/detokenize", {}, "tokens"),
+        ("/detokenize", {"tokens": [-1]}, "tokens"),
+        ("/detokenize", {"tokens": [10_000_000]}, "tokens"),
+    ],
+)
+async def test_refused(door, path, body, field):
+    """What is at fault is named."""
+    answer = await door.http.post(path, json=body)
+    assert answer.status_code == (404 if field == "model" else 400)
+    assert answer.json()["error"]["param"] == field

@@ -1,0 +1,39 @@
+"""The port of the OpenAI API as the settings of `tritium serve` describe it."""
+
+from collections.abc import Callable
+
+from tritium.cli import port_rules
+from tritium.cli.observability import observed_http
+from tritium.cli.options import ServeOptions
+from tritium.llm.models import LanguageModels
+from tritium.openai.front import openai_handler
+from tritium.openai.options import OpenAIOptions
+from tritium.wire.http import HttpLimits
+from tritium.wire.listener import Listener, listen_http
+
+
+def rules(options: ServeOptions) -> OpenAIOptions:
+    """Return the rules of the port."""
+    return OpenAIOptions(
+        api_keys=options.openai_key,
+        max_inflight=options.openai_inflight,
+        cors_origins=options.openai_cors_origin,
+    )
+
+
+async def open_port(options: ServeOptions, models: LanguageModels, metrics: Callable[[], str]) -> Listener:
+    """Listen for OpenAI's clients, with TLS where a certificate is given.
+
+    Raises:
+        SettingsError: a setting cannot be used.
+        ListenError, TlsError: the port or a certificate cannot be used.
+    """
+    return await listen_http(
+        observed_http(openai_handler(models, rules(options), metrics), options, "openai", None),
+        host=options.openai_host or options.host,
+        port=options.openai_port,
+        limits=HttpLimits(body_bytes=options.openai_body_bytes),
+        tls=port_rules.tls(
+            "openai", options.openai_cert, options.openai_cert_key, options.openai_client_ca, key_name="cert_key"
+        ),
+    )

@@ -1,0 +1,58 @@
+"""The routes of the OpenAI port, each once: what serves it, what reads it, what it answers."""
+
+from collections.abc import Sequence
+
+from tritium.openai.cards import list_models, one_model
+from tritium.openai.chat import chat
+from tritium.openai.completions import completions
+from tritium.openai.endpoints import Endpoint
+from tritium.openai.explain import Explanation, explain
+from tritium.openai.options import OpenAIOptions
+from tritium.openai.responses import ChatCompletion, Completion, ModelCard, ModelList
+from tritium.openai.schema import ChatRequest, CompletionRequest
+from tritium.openai.status import Health, MetricsPage, Version, health, live, metrics_route, show_version
+from tritium.openai.tokens import Detokenized, DetokenizeRequest, TokenizeRequest, Tokens, detokenize, tokenize
+
+
+def endpoints(_options: OpenAIOptions, metrics: MetricsPage) -> Sequence[Endpoint]:
+    """Return the routes of a server whose metrics a page writes."""
+    return (
+        Endpoint(
+            "POST",
+            "/v1/chat/completions",
+            chat,
+            "Answer a conversation",
+            ChatCompletion,
+            ChatRequest,
+            streams=True,
+            counted=True,
+        ),
+        Endpoint(
+            "POST",
+            "/v1/completions",
+            completions,
+            "Continue prompts",
+            Completion,
+            CompletionRequest,
+            streams=True,
+            counted=True,
+        ),
+        Endpoint("GET", "/v1/models", list_models, "List the models", ModelList),
+        Endpoint("GET", "/v1/models/{id:path}", one_model, "Describe a model", ModelCard),
+        Endpoint("POST", "/tokenize", tokenize, "Turn text or a conversation into token ids", Tokens, TokenizeRequest),
+        Endpoint("POST", "/detokenize", detokenize, "Turn token ids into text", Detokenized, DetokenizeRequest),
+        Endpoint(
+            "POST",
+            "/router/explain",
+            explain,
+            "Tell where a request would go, and why",
+            Explanation,
+            (ChatRequest, CompletionRequest),
+        ),
+        Endpoint("GET", "/health", health, "Tell whether every model can take requests", Health, open=True),
+        Endpoint("GET", "/health/ready", health, "Tell whether every model can take requests", Health, open=True),
+        Endpoint("GET", "/health/live", live, "Tell whether the server answers", open=True),
+        Endpoint("GET", "/ping", live, "Tell whether the server answers", open=True),
+        Endpoint("GET", "/version", show_version, "Tell the server's release", Version),
+        Endpoint("GET", "/metrics", metrics_route(metrics), "All metrics, as Prometheus reads them"),
+    )
