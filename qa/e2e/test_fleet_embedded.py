@@ -63,7 +63,7 @@ async def test_killed_worker(prompts):
         for _, sink in streams:
             await asyncio.wait_for(sink.moved.wait(), 20)
         lost = next(handle.route.worker for handle, _ in streams)
-        os.kill(fleet.pool.workers[lost].pid, signal.SIGKILL)
+        os.kill(fleet.workers.by_name[lost].pid, signal.SIGKILL)
         for _, sink in streams:
             await asyncio.wait_for(sink.over.wait(), 60)
             assert sink.error is None

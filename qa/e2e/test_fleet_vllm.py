@@ -72,7 +72,7 @@ async def test_shared_prefix_goes_to_its_holder(aggregated, prompts):
     prefix = prompts[500][:320]
     for salt in ("one", "two"):  # whichever worker happens to come first, the second salt finds the other
         first, sink = await ask(aggregated, [*prefix, 11], cache_salt=salt)
-        await until(lambda: len(aggregated.pool.generating.index) > 0)
+        await until(lambda: len(aggregated.workers.generating.index) > 0)
         for last in (12, 13):
             await until(lambda s=salt, w=last: _overlap(aggregated, [*prefix, w, 9], s) == 10)
             route, sink = await ask(aggregated, [*prefix, last, 9], cache_salt=salt)
@@ -82,7 +82,7 @@ async def test_shared_prefix_goes_to_its_holder(aggregated, prompts):
 
 
 def _overlap(fleet, tokens, salt):
-    router = fleet.pool.generating
+    router = fleet.workers.generating
     return router.choose(router.prompt(tokens, salt=salt)).overlap_blocks
 
 
@@ -163,7 +163,7 @@ async def test_idle_workers_sleep(disaggregated):
 
     def spent() -> float:
         ticks = 0
-        for worker in disaggregated.pool.workers.values():
+        for worker in disaggregated.workers.by_name.values():
             for process in _group(worker.pid):
                 fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
                 ticks += int(fields[11]) + int(fields[12])
@@ -179,7 +179,7 @@ async def test_idle_workers_sleep(disaggregated):
 
 async def test_killed_engine_process(disaggregated, prompts):
     """kill -9 of vLLM's own process: its worker ends and is started again; the stream goes on there, or is told."""
-    group = disaggregated.pool.workers["decode_0"].pid
+    group = disaggregated.workers.by_name["decode_0"].pid
     (engine,) = (process for process in _group(group) if _command(process).startswith("VLLM::EngineCor"))
     _, sink = generate(disaggregated, prompts[20], 900)
     await asyncio.wait_for(sink.moved.wait(), 60)
@@ -194,7 +194,7 @@ async def test_killed_worker(aggregated, single, prompts):
     """kill -9 of a worker in mid-stream: the other goes on to the same end, and nothing of the dead one is left."""
     before = {
         worker.name: (worker.pid, worker.scratch, _shared_memory(_group(worker.pid)))
-        for worker in aggregated.pool.workers.values()
+        for worker in aggregated.workers.by_name.values()
     }
     handle, sink = generate(aggregated, prompts[301], 700)
     await asyncio.wait_for(sink.moved.wait(), 60)

@@ -3,8 +3,10 @@
 An engine runs inside a worker process (`tritium.cluster.worker`) and knows nothing of text, HTTP or routing:
 
     submit(Generate) ... -> on_step(Step(deltas of every sequence that moved)) ... -> finish reason in the last delta
-    abort(id)            -> the sequence's blocks are free again; no further delta of it
+    pool(Pool)           -> on_pooled(Pooled), once
+    abort(id)            -> what it held is free again; no further word of it
 
+What an engine can do beside generating it says in its EngineInfo; nothing else is asked of it.
 A package adds one by an entry point in the group `tritium.engines`; it is called with an EngineSource.
 """
 
@@ -12,9 +14,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
+
+GENERATE = "generate"
+POOLING = ("embed", "classify", "score", "token_embed")
+"""What engines do: generate tokens, or pool a prompt into numbers."""
 
 
 class Role(StrEnum):
@@ -62,6 +68,20 @@ class EngineInfo(msgspec.Struct, frozen=True):
     """How KV moves to another worker of this engine: "nixl", "shm", or "" where it does not."""
     notes: tuple[str, ...] = ()
     """What the operator should know, such as an argument that was ignored and why."""
+    tasks: tuple[str, ...] = (GENERATE,)
+    """What the loaded model does: "generate", and the pooling tasks; an engine with any of those has `pool`."""
+    modalities: tuple[str, ...] = ()
+    """Which kinds of Media the loaded model takes."""
+    lora: bool = False
+    """Adapters can be loaded and unloaded while it runs: the engine has `load_lora` and `unload_lora`."""
+
+
+class Media(msgspec.Struct, array_like=True):
+    """An image, a sound or a film that a prompt refers to, as its file's bytes."""
+
+    kind: Literal["image", "audio", "video"]
+    mime: str
+    data: bytes
 
 
 class Generate(msgspec.Struct, array_like=True):
@@ -80,6 +100,38 @@ class Generate(msgspec.Struct, array_like=True):
     priority: int = 0
     cache_salt: str = ""
     """Blocks are shared only among sequences of the same salt."""
+    media: list[Media] | None = None
+    """In the order of their placeholders in the prompt; only kinds among the engine's modalities."""
+
+
+class Pool(msgspec.Struct, array_like=True):
+    """One prompt to turn into numbers.
+
+    `task` is one of the engine's tasks: embed (one vector), classify (a probability a class), score (how well the
+    second text of a pair answers the first; one number) or token_embed (a vector a token). `parameters` are vLLM's
+    PoolingParams fields by name: `dimensions`, `use_activation`.
+    """
+
+    id: int
+    token_ids: list[int]
+    task: str
+    lora: str = ""
+    priority: int = 0
+    parameters: dict[str, Any] = {}
+    second_at: int = 0
+    """With score: where the second text begins, for models that tell the two apart by segments; 0 where they do not."""
+
+
+class Pooled(msgspec.Struct, array_like=True, tag="pooled"):
+    """What became of one Pool: float32 little-endian `data` of `shape`, or `error`."""
+
+    id: int
+    shape: list[int] = []
+    data: bytes = b""
+    cached_tokens: int = 0
+    error: str | None = None
+    invalid: bool = False
+    """With `error`: the request is at fault, not the engine."""
 
 
 class TokenLogprob(msgspec.Struct, array_like=True):
@@ -107,6 +159,11 @@ class Delta(msgspec.Struct, array_like=True):
     error: str | None = None
     invalid: bool = False
     """With `error`: the request is at fault (a field the engine refuses), not the engine."""
+    prompt_logprobs: list[list[TokenLogprob] | None] | None = None
+    """Asked for by the sampling field of that name, in the first delta: for every prompt token itself first and then
+    the likeliest; None for the first token, which nothing comes before."""
+    prompt_tokens: int | None = None
+    """In the first delta, where it is not what was submitted: media became tokens."""
 
 
 class Step(msgspec.Struct, array_like=True, tag="step"):
@@ -154,6 +211,7 @@ class EngineSinks:
     on_step: Callable[[Step], None]
     on_events: Callable[[list[KvEvent]], None]
     on_death: Callable[[str], None] = lambda _: None
+    on_pooled: Callable[[Pooled], None] = lambda _: None
 
 
 class LanguageEngine(Protocol):
@@ -185,4 +243,34 @@ class LanguageEngine(Protocol):
 
     async def stop(self) -> None:
         """Free everything."""
+        ...
+
+
+class PoolingEngine(Protocol):
+    """What an engine has beside LanguageEngine when its tasks go beyond generating.
+
+    Contract: `pool` returns at once; every Pool gets one Pooled through `on_pooled`, except after `abort`.
+    """
+
+    def pool(self, request: Pool) -> None:
+        """Queue one prompt."""
+        ...
+
+
+class AdaptableEngine(Protocol):
+    """What an engine has beside LanguageEngine when its EngineInfo says `lora`.
+
+    Contract: requests name adapters as these calls did, and a name stands for one path until it is unloaded.
+    """
+
+    async def load_lora(self, name: str, path: str) -> None:
+        """Load an adapter.
+
+        Raises:
+            InvalidArgument: the path holds no adapter that this model takes.
+        """
+        ...
+
+    async def unload_lora(self, name: str) -> None:
+        """Forget an adapter; sequences under way with it finish. Unknown names are ignored."""
         ...

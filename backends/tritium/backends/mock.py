@@ -10,12 +10,26 @@ import json
 from collections import deque
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
 from tritium.backends.embedded.cache import BlockKey, BlockPool, extend_keys
-from tritium.backends.engine import Delta, EngineInfo, EngineSinks, EngineSource, FinishReason, Generate, Role, Step
+from tritium.backends.engine import (
+    GENERATE,
+    POOLING,
+    Delta,
+    EngineInfo,
+    EngineSinks,
+    EngineSource,
+    FinishReason,
+    Generate,
+    Pool,
+    Role,
+    Step,
+)
+from tritium.backends.mock_pooling import pooled
 from tritium.core.errors import InvalidArgument
 
 _FIRST_TOKEN = 16
@@ -84,6 +98,9 @@ class MockEngine:
             total_blocks=arguments.num_gpu_blocks_override,
             max_sequences=arguments.max_num_seqs,
             transfer="mock" if disaggregated else "",
+            tasks=(GENERATE, *POOLING),
+            modalities=("image", "audio", "video"),
+            lora=True,
         )
 
     def submit(self, request: Generate) -> None:
@@ -97,6 +114,22 @@ class MockEngine:
         else:
             self._waiting.append(sequence)
         self._wake()
+
+    def pool(self, request: Pool) -> None:
+        """Answer at once with numbers that depend on the tokens and the adapter alone."""
+        self._loop.call_soon(self._sinks.on_pooled, pooled(request))
+
+    async def load_lora(self, name: str, path: str) -> None:
+        """Take any folder for an adapter.
+
+        Raises:
+            InvalidArgument: there is no such folder.
+        """
+        if not await asyncio.to_thread(Path(path).is_dir):
+            raise InvalidArgument(f"adapter '{name}': there is no folder {path}")
+
+    async def unload_lora(self, name: str) -> None:
+        """Forget nothing: adapters change no token here."""
 
     def abort(self, id: int) -> None:  # noqa: A002  # the contract's name
         """Drop one sequence."""

@@ -106,11 +106,11 @@ def fleet_of(monkeypatch):
             on_event=events,
         )
         fleet.events = events
-        pids = [worker.pid for worker in fleet.pool.workers.values()]
+        pids = [worker.pid for worker in fleet.workers.by_name.values()]
         try:
             yield fleet
         finally:
-            pids += [worker.pid for worker in fleet.pool.workers.values()]
+            pids += [worker.pid for worker in fleet.workers.by_name.values()]
             await fleet.close()
             left = [pid for pid in filter(None, pids) if os.path.exists(f"/proc/{pid}")]  # noqa: ASYNC240, PTH110
             assert not left, f"worker processes {left} are left"

@@ -24,7 +24,7 @@ async def test_prefills_elsewhere(fleet_of, request_for, collector, echo):
         )
         assert sink.cached_tokens == 0
         assert _sample(fleet, "tritium_fleet_remote_prefills_total") == 1
-        assert [load.active for router in fleet.pool.routers.values() for load in router.loads] == [0, 0]
+        assert [load.active for router in fleet.workers.routers.values() for load in router.loads] == [0, 0]
 
 
 async def test_what_the_decoder_holds_stays_local(fleet_of, request_for, collector):
@@ -67,7 +67,7 @@ async def test_lost_prefill_worker(fleet_of, request_for, collector, echo):
     async with fleet_of("prefill=1,decode=1", prefill_step_s=5.0) as fleet:
         handle = fleet.generate(request_for(PROMPT), sink := collector())
         assert handle.route.prefill_worker == "prefill_0"
-        os.kill(fleet.pool.workers["prefill_0"].pid, signal.SIGKILL)
+        os.kill(fleet.workers.by_name["prefill_0"].pid, signal.SIGKILL)
         await sink.end()
         assert echo.continuation(PROMPT, 8) == sink.tokens
         assert "prefill by prefill_0 failed (the worker was lost), so prefilled here" in handle.route.because
@@ -103,11 +103,11 @@ async def test_decode_worker_lost_while_prefilling(fleet_of, request_for, collec
     async with fleet_of("prefill=1,decode=2", prefill_step_s=0.3) as fleet:
         handle = fleet.generate(request_for(PROMPT), sink := collector())
         lost = handle.route.worker
-        os.kill(fleet.pool.workers[lost].pid, signal.SIGKILL)
+        os.kill(fleet.workers.by_name[lost].pid, signal.SIGKILL)
         await sink.end()
         assert echo.continuation(PROMPT, 8) == sink.tokens
         assert f"moved from {lost} after 0 tokens" in handle.route.because
-        assert not any(load.active for router in fleet.pool.routers.values() for load in router.loads)
+        assert not any(load.active for router in fleet.workers.routers.values() for load in router.loads)
 
 
 async def test_cancel_while_prefilling(fleet_of, request_for, collector):
@@ -115,7 +115,7 @@ async def test_cancel_while_prefilling(fleet_of, request_for, collector):
     async with fleet_of("prefill=1,decode=1", prefill_step_s=0.2) as fleet:
         handle = fleet.generate(request_for(PROMPT), sink := collector())
         handle.cancel()
-        assert not any(load.active for router in fleet.pool.routers.values() for load in router.loads)
+        assert not any(load.active for router in fleet.workers.routers.values() for load in router.loads)
         fleet.generate(request_for(PROMPT), other := collector())
         await other.end()
         assert sink.deltas == []

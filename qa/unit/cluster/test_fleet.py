@@ -78,7 +78,7 @@ async def test_killed_worker_hands_its_streams_over(fleet_of, request_for, colle
         for sink in sinks:
             await sink.grown(5)
         assert {handle.route.worker for handle in handles} == {"worker_0", "worker_1"}
-        os.kill(fleet.pool.workers["worker_0"].pid, signal.SIGKILL)
+        os.kill(fleet.workers.by_name["worker_0"].pid, signal.SIGKILL)
         for index, sink in enumerate(sinks):
             await sink.end()
             assert sink.error is None
@@ -100,7 +100,7 @@ async def test_only_worker_lost_in_mid_stream(fleet_of, request_for, collector):
     async with fleet_of("workers=1", step_s=0.02) as fleet:
         fleet.generate(request_for(PROMPT, max_tokens=500), started := collector())
         await started.grown(2)
-        os.kill(fleet.pool.workers["worker_0"].pid, signal.SIGKILL)
+        os.kill(fleet.workers.by_name["worker_0"].pid, signal.SIGKILL)
         await started.end()
         assert isinstance(started.error, WorkerLost)
         assert not fleet.ready
@@ -134,7 +134,7 @@ async def test_cancel_reaches_the_engine(fleet_of, request_for, collector):
         assert len(sink.tokens) == count
         assert not sink.over.is_set()
         assert not fleet.flights
-        assert [load.active for load in fleet.pool.generating.loads] == [0]
+        assert [load.active for load in fleet.workers.generating.loads] == [0]
         await asyncio.wait_for(fleet.close(), 10)
 
 
@@ -220,7 +220,7 @@ async def test_bounds(fleet_of, request_for, collector):
         assert isinstance(sinks[2].error, Overloaded)
         for sink in sinks:
             await sink.end()
-        os.kill(fleet.pool.workers["worker_0"].pid, signal.SIGKILL)
+        os.kill(fleet.workers.by_name["worker_0"].pid, signal.SIGKILL)
         await fleet.events.until("worker_lost")
         fleet.generate(request_for(PROMPT), held := collector())
         await held.end()
@@ -262,13 +262,13 @@ async def test_many_kills(fleet_of, request_for, collector, echo):
                 fleet.generate(request_for(prompt, max_tokens=60), sink)
                 streams.append((prompt, sink))
             await sink.grown(1 + 5 * kill)
-            os.kill(fleet.pool.workers[f"worker_{kill % 3}"].pid, signal.SIGKILL)
+            os.kill(fleet.workers.by_name[f"worker_{kill % 3}"].pid, signal.SIGKILL)
             await fleet.events.until("worker_ready", 4 + kill)
         for prompt, sink in streams:
             await sink.end()
             assert sink.error is None
             assert echo.continuation(prompt, 60) == sink.tokens
         assert len(fleet.flights) == 0
-        assert not any(load.active or load.prefill_blocks or load.decode_blocks for load in fleet.pool.generating.loads)
+        assert not any(load.active or load.prefill_blocks or load.decode_blocks for load in fleet.workers.generating.loads)
         moved = next(value for name, _, value in fleet.metrics() if name == "tritium_fleet_moved_requests_total")
         assert moved > 10

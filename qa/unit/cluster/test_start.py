@@ -52,6 +52,7 @@ async def test_worker_of_another_version():
         on_ready=lambda _: None,
         on_lost=lambda *_: None,
         on_frame=lambda *_: None,
+        loras={},
     )
     with pytest.raises(ModelFailed, match=f"speaks frames of version {VERSION}, its server of version {VERSION + 1}"):
         await worker.start()
@@ -68,7 +69,7 @@ SERVER = """
     async def main():
         fleet = await start_fleet(parse_fleet("workers=2"), name="m", engine="echo_engine:EchoEngine",
                                   folder=Path("."), arguments={})
-        print(*(worker.pid for worker in fleet.pool.workers.values()), flush=True)
+        print(*(worker.pid for worker in fleet.workers.by_name.values()), flush=True)
         await asyncio.sleep(600)
 
     asyncio.run(main())

@@ -1,17 +1,19 @@
 """What serves one language model: workers behind a router, asked for tokens one generation at a time.
 
     generate -> router.choose -> [prefill worker -> transfer] -> worker -> deltas -> sink
+    pool     -> router.choose -> worker -> numbers
 
 This file is the contract that the protocols are written against; `cluster.local` is the fleet of worker
 processes on one machine.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
 
-from tritium.backends.engine import Delta, EngineInfo
+from tritium.backends.engine import Delta, EngineInfo, Media, Pooled
 from tritium.core.errors import InferenceError
 
 
@@ -29,6 +31,21 @@ class GenerationRequest:
     cache_salt: str = ""
     lora: str = ""
     priority: int = 0
+    media: Sequence[Media] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PoolRequest:
+    """One prompt to pool; `task`, `parameters` and `second_at` are those of `backends.engine.Pool`."""
+
+    token_ids: list[int]
+    task: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    request_id: str = ""
+    worker: str = ""
+    lora: str = ""
+    priority: int = 0
+    second_at: int = 0
 
 
 class TokenSink(Protocol):
@@ -108,6 +125,32 @@ class Fleet(Protocol):
 
     def generate(self, request: GenerationRequest, sink: TokenSink) -> Generation:
         """Route the request and stream its tokens into `sink`."""
+        ...
+
+    async def pool(self, request: PoolRequest) -> Pooled:
+        """Pool a prompt on the worker that costs least; cancelling the call cancels it in the engine.
+
+        Raises:
+            InvalidArgument: the model does not do this task, or the engine refuses the request.
+            InferenceError: it failed; `error` of what is returned is never set.
+        """
+        ...
+
+    async def load_lora(self, name: str, path: str) -> None:
+        """Load an adapter in every worker, and in those that start again; a name that is known is loaded anew.
+
+        Raises:
+            InvalidArgument: the engine takes no adapters at run time, or not this one.
+            Unavailable: no worker is ready.
+        """
+        ...
+
+    async def unload_lora(self, name: str) -> None:
+        """Forget an adapter that was loaded at run time; requests under way with it finish.
+
+        Raises:
+            NotFound: no adapter of that name was loaded.
+        """
         ...
 
     def explain(self, token_ids: list[int], *, cache_salt: str = "", lora: str = "") -> RouteReport:

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from tritium.backends.engine import Delta, Generate, Step
+from tritium.backends.engine import GENERATE, Delta, Generate, Step
 from tritium.cluster.fleet import RouteReport
 from tritium.cluster.flight import Flight, Stage, failed, prefill_sampling
 from tritium.cluster.frames import Abort, Submit
@@ -159,9 +159,18 @@ class Flights:
         """Refuse what no worker could take.
 
         Raises:
-            InvalidArgument: an empty prompt, or one beyond the context.
+            InvalidArgument: an empty prompt, one beyond the context, or what the loaded model does not do.
         """
-        tokens, context = len(flight.request.token_ids), self._pool.info.context_tokens
+        info = self._pool.info
+        tokens, context = len(flight.request.token_ids), info.context_tokens
+        if GENERATE not in info.tasks:
+            raise InvalidArgument(
+                f"model '{self._model}' does not generate: its engine {info.engine} loaded it to"
+                f" {', '.join(info.tasks)}"
+            )
+        for kind in {media.kind for media in flight.request.media}.difference(info.modalities):
+            takes = f"it takes {', '.join(info.modalities)}" if info.modalities else "it takes text alone"
+            raise InvalidArgument(f"model '{self._model}' takes no {kind}: {takes}")
         if not tokens:
             raise InvalidArgument("the prompt is empty")
         if tokens >= context:
@@ -230,6 +239,7 @@ class Flights:
             lora=request.lora,
             priority=request.priority,
             cache_salt=request.cache_salt,
+            media=list(request.media) or None,
         )
         try:
             self._pool.send(worker, Submit(generate))

@@ -3,9 +3,13 @@
     server                          worker
       Load        ------------------>        which engine, which model
                   <------------------ Ready | Failed
-      Submit, Abort ---------------->
+      Submit, SubmitPool, Abort ---->
                   <------------------ Step   the deltas of all sequences of one engine step
-                  <------------------ Events | Gauges
+                  <------------------ Pooled | Events | Gauges
+      LoadLora, UnloadLora --------->
+                  <------------------ LoraDone
+      Ping        ------------------>
+                  <------------------ Pong   the worker's loop turns
       Drain       ------------------>        take nothing new, finish, then end
 
 The two ends are always of one release; `version` in Load guards against a worker started by hand that is not.
@@ -15,9 +19,9 @@ from typing import Any
 
 import msgspec
 
-from tritium.backends.engine import EngineInfo, Generate, KvEvent, Role, Step
+from tritium.backends.engine import EngineInfo, Generate, KvEvent, Pool, Pooled, Role, Step
 
-VERSION = 1
+VERSION = 2
 """Counts changes of the frames that an older worker would misread."""
 
 MAX_FRAME_BYTES = 256 << 20
@@ -45,10 +49,35 @@ class Submit(msgspec.Struct, array_like=True, tag="submit"):
     request: Generate
 
 
+class SubmitPool(msgspec.Struct, array_like=True, tag="pool"):
+    """Pool one prompt."""
+
+    request: Pool
+
+
 class Abort(msgspec.Struct, array_like=True, tag="abort"):
-    """Drop one sequence."""
+    """Drop one sequence, or one prompt that is pooled."""
 
     id: int
+
+
+class LoadLora(msgspec.Struct, array_like=True, tag="load_lora"):
+    """Load an adapter."""
+
+    id: int
+    name: str
+    path: str
+
+
+class UnloadLora(msgspec.Struct, array_like=True, tag="unload_lora"):
+    """Forget an adapter."""
+
+    id: int
+    name: str
+
+
+class Ping(msgspec.Struct, array_like=True, tag="ping"):
+    """Ask for a sign of life."""
 
 
 class Drain(msgspec.Struct, array_like=True, tag="drain"):
@@ -81,5 +110,17 @@ class Gauges(msgspec.Struct, array_like=True, tag="gauges"):
     values: dict[str, float]
 
 
-ToWorker = Load | Submit | Abort | Drain
-FromWorker = Ready | Failed | Step | Events | Gauges
+class LoraDone(msgspec.Struct, array_like=True, tag="lora_done"):
+    """What became of a LoadLora or UnloadLora; an empty error is success."""
+
+    id: int
+    error: str = ""
+    invalid: bool = False
+
+
+class Pong(msgspec.Struct, array_like=True, tag="pong"):
+    """A sign of life."""
+
+
+ToWorker = Load | Submit | SubmitPool | Abort | LoadLora | UnloadLora | Ping | Drain
+FromWorker = Ready | Failed | Step | Pooled | Events | Gauges | LoraDone | Pong

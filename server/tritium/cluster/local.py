@@ -1,15 +1,20 @@
-"""The fleet of worker processes on one machine: the workers (`pool`), and the generations on them (`flights`)."""
+"""The fleet of worker processes on one machine: the `workers`, and what goes on in them.
+
+Generations are `flights`, prompts that are pooled `poolings`, adapters loaded at run time `adapters`.
+"""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tritium.backends.engine import EngineInfo
-from tritium.cluster.fleet import CandidateReport, GenerationRequest, RouteReport, TokenSink
+from tritium.backends.engine import EngineInfo, Pooled, Step
+from tritium.cluster.adapters import Adapters
+from tritium.cluster.fleet import CandidateReport, GenerationRequest, PoolRequest, RouteReport, TokenSink
 from tritium.cluster.flight import Flight
 from tritium.cluster.flights import Flights
 from tritium.cluster.pool import WorkerPool
+from tritium.cluster.poolings import Poolings
 from tritium.cluster.samples import Sample, fleet_samples
 from tritium.cluster.spec import FleetSpec
 from tritium.cluster.supervisor import SupervisedWorker, WorkerState
@@ -52,19 +57,22 @@ class LocalFleet:
     def __init__(self, spec: FleetSpec, name: str, on_event: Callable[[FleetEvent], None]) -> None:
         self.spec = spec
         self.name = name
-        self.pool = WorkerPool(
+        self.workers = WorkerPool(
             spec,
-            on_step=lambda _, step: self.flights.take(step),
+            on_step=self._step,
+            on_pooled=self._pooled,
             on_ready=self._ready,
             on_lost=self._lost,
         )
-        self.flights = Flights(self.pool, name)
+        self.flights = Flights(self.workers, name)
+        self.poolings = Poolings(self.workers, name)
+        self.adapters = Adapters(self.workers)
         self._on_event = on_event
 
     @property
     def info(self) -> EngineInfo:
         """Return what the engine says of itself."""
-        return self.pool.info
+        return self.workers.info
 
     @property
     def shape(self) -> str:
@@ -76,27 +84,43 @@ class LocalFleet:
     @property
     def ready(self) -> bool:
         """Tell whether every role of the fleet has a live worker."""
-        return not self.flights.closing and self.pool.ready
+        return not self.flights.closing and self.workers.ready
 
     def generate(self, request: GenerationRequest, sink: TokenSink) -> Handle:
         """Route the request and stream its tokens into `sink`."""
+        if request.lora:
+            request = replace(request, lora=self.adapters.key(request.lora))
         flight = Flight(request, sink)
         self.flights.start(flight)
         return Handle(self.flights, flight)
 
+    async def pool(self, request: PoolRequest) -> Pooled:
+        """Pool a prompt on the worker that costs least."""
+        if request.lora:
+            request = replace(request, lora=self.adapters.key(request.lora))
+        return await self.poolings.pool(request)
+
+    async def load_lora(self, name: str, path: str) -> None:
+        """Load an adapter in every worker."""
+        await self.adapters.load(name, path)
+
+    async def unload_lora(self, name: str) -> None:
+        """Forget an adapter that was loaded at run time."""
+        await self.adapters.unload(name)
+
     def explain(self, token_ids: list[int], *, cache_salt: str = "", lora: str = "") -> RouteReport:
         """Tell where a prompt would go now and why, without sending it."""
-        router = self.pool.generating
-        prompt = router.prompt(token_ids, salt=cache_salt, lora=lora)
+        router = self.workers.generating
+        prompt = router.prompt(token_ids, salt=cache_salt, lora=self.adapters.key(lora))
         route = router.choose(prompt)
         report = RouteReport(route.worker, route.because, route.overlap_blocks, route.prompt_blocks, route.cost)
         pools = {"generate": router}
-        decision = self.pool.decide_prefill(prompt.tokens, route.overlap_blocks)
+        decision = self.workers.decide_prefill(prompt.tokens, route.overlap_blocks)
         if decision is not None:
             report.because += f"; {'remote' if decision.remote else 'local'} prefill: {decision.because}"
             if decision.remote:
-                pools["prefill"] = self.pool.prefilling
-                report.prefill_worker = self.pool.prefilling.choose(prompt).worker
+                pools["prefill"] = self.workers.prefilling
+                report.prefill_worker = self.workers.prefilling.choose(prompt).worker
         report.candidates = [
             CandidateReport(candidate.worker, purpose, candidate.overlap_blocks, candidate.active, candidate.cost)
             for purpose, workers in pools.items()
@@ -106,21 +130,31 @@ class LocalFleet:
 
     def metrics(self) -> list[Sample]:
         """Return samples as (name, labels, value)."""
-        return fleet_samples(self.name, self.flights, self.pool)
+        return fleet_samples(self.name, self.flights, self.workers)
 
     async def close(self) -> None:
         """Finish what runs, then end every worker."""
+        self.poolings.refuse()
         await self.flights.close(self.spec.drain_s)
-        await self.pool.stop()
+        await self.poolings.close(self.spec.drain_s)
+        await self.workers.stop()
+
+    def _step(self, step: Step) -> None:
+        self.flights.take(step)
+
+    def _pooled(self, pooled: Pooled) -> None:
+        self.poolings.take(pooled)
 
     def _ready(self, worker: SupervisedWorker) -> None:
         self._on_event(FleetEvent("worker_ready", worker.name))
         self.flights.worker_ready()
+        self.poolings.worker_ready()
 
     def _lost(self, worker: SupervisedWorker, reason: str) -> None:
         kind = "worker_stopped" if worker.state is WorkerState.DRAINING else "worker_lost"
         self._on_event(FleetEvent(kind, worker.name, reason))
         self.flights.worker_lost(worker.name)
+        self.poolings.worker_lost(worker.name)
 
 
 async def start_fleet(
@@ -138,5 +172,5 @@ async def start_fleet(
         InferenceError: a worker could not load the model; none is left running.
     """
     fleet = LocalFleet(spec, name, on_event)
-    await fleet.pool.start(engine, folder, arguments)
+    await fleet.workers.start(engine, folder, arguments)
     return fleet

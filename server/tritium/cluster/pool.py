@@ -11,7 +11,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tritium.backends.engine import BlocksRemoved, BlocksStored, CacheCleared, EngineInfo, KvEvent, Role, Step
+from tritium.backends.engine import (
+    BlocksRemoved,
+    BlocksStored,
+    CacheCleared,
+    EngineInfo,
+    KvEvent,
+    Pooled,
+    Role,
+    Step,
+)
 from tritium.cluster.frames import VERSION, Events, Load, ToWorker
 from tritium.cluster.spec import FleetSpec
 from tritium.cluster.supervisor import SupervisedWorker
@@ -30,15 +39,19 @@ class WorkerPool:
         self,
         spec: FleetSpec,
         *,
-        on_step: Callable[[SupervisedWorker, Step], None],
+        on_step: Callable[[Step], None],
+        on_pooled: Callable[[Pooled], None],
         on_ready: Callable[[SupervisedWorker], None],
         on_lost: Callable[[SupervisedWorker, str], None],
     ) -> None:
         self.spec = spec
-        self.workers: dict[str, SupervisedWorker] = {}
+        self.by_name: dict[str, SupervisedWorker] = {}
         self.routers: dict[Role, Router] = {}
+        self.loras: dict[str, str] = {}
+        """The adapters that every run of a worker has: path by the name that the engines know."""
         self._info: EngineInfo | None = None
         self._on_step = on_step
+        self._on_pooled = on_pooled
         self._on_ready = on_ready
         self._on_lost = on_lost
 
@@ -65,7 +78,7 @@ class WorkerPool:
 
     def coming_back(self, worker: str) -> bool:
         """Tell whether this is one of ours that is not ready now."""
-        return worker in self.workers and not self.workers[worker].ready
+        return worker in self.by_name and not self.by_name[worker].ready
 
     def decide_prefill(self, prompt_tokens: int, overlap_blocks: int) -> PrefillDecision | None:
         """Decide where to prefill a prompt of which the generating worker holds some; None in aggregated fleets."""
@@ -89,13 +102,14 @@ class WorkerPool:
         for role, count in self.spec.roles.items():
             for index in range(count):
                 name = f"{'worker' if role is Role.AGGREGATED else role}_{index}"
-                self.workers[name] = SupervisedWorker(
-                    Load(VERSION, engine, str(folder), dict(arguments), role, name, len(self.workers), total),
+                self.by_name[name] = SupervisedWorker(
+                    Load(VERSION, engine, str(folder), dict(arguments), role, name, len(self.by_name), total),
                     on_ready=self._join,
                     on_lost=self._leave,
                     on_frame=self._take,
+                    loras=self.loras,
                 )
-        starting = [asyncio.create_task(worker.start()) for worker in self.workers.values()]
+        starting = [asyncio.create_task(worker.start()) for worker in self.by_name.values()]
         try:
             await asyncio.gather(*starting)
         except BaseException:
@@ -107,11 +121,11 @@ class WorkerPool:
 
     async def stop(self) -> None:
         """End every worker."""
-        await asyncio.gather(*(worker.stop(0) for worker in self.workers.values()))
+        await asyncio.gather(*(worker.stop(0) for worker in self.by_name.values()))
 
     def send(self, worker: str, *frames: ToWorker) -> None:
         """Send frames to a worker by name."""
-        self.workers[worker].send(*frames)
+        self.by_name[worker].send(*frames)
 
     def _join(self, worker: SupervisedWorker) -> None:
         info = worker.info
@@ -127,9 +141,12 @@ class WorkerPool:
         self.routers[worker.role].remove(worker.name)
         self._on_lost(worker, reason)
 
-    def _take(self, worker: SupervisedWorker, frame: Step | Events) -> None:
+    def _take(self, worker: SupervisedWorker, frame: Step | Pooled | Events) -> None:
         if isinstance(frame, Step):
-            self._on_step(worker, frame)
+            self._on_step(frame)
+            return
+        if isinstance(frame, Pooled):
+            self._on_pooled(frame)
             return
         router = self.routers[worker.role]
         for event in frame.events:

@@ -71,7 +71,7 @@ def fleet_samples(name: str, flights: Flights, pool: WorkerPool) -> list[Sample]
             samples.append(("tritium_router_worker_prefill_blocks", routed, load.prefill_blocks))
             samples.append(("tritium_router_worker_decode_blocks", routed, load.decode_blocks))
             samples.append(("tritium_router_worker_held_blocks", routed, router.index.held_by(load.number)))
-    for worker in pool.workers.values():
+    for worker in pool.by_name.values():
         labels = model | {"role": worker.role.value, "worker": worker.name}
         samples.append(("tritium_worker_ready", labels, float(worker.ready)))
         samples.append(("tritium_worker_restarts_total", labels, worker.restarts))

@@ -11,16 +11,29 @@ The way back to READY always leads through a fresh process.
 """
 
 import asyncio
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 
 import structlog
 
-from tritium.backends.engine import EngineInfo, Step
-from tritium.cluster.frames import Drain, Events, Failed, FromWorker, Gauges, Load, Ready, ToWorker
+from tritium.backends.engine import EngineInfo, Pooled, Step
+from tritium.cluster.frames import (
+    Drain,
+    Events,
+    Failed,
+    FromWorker,
+    Gauges,
+    Load,
+    LoadLora,
+    LoraDone,
+    Ready,
+    ToWorker,
+    UnloadLora,
+)
 from tritium.cluster.process import WorkerProcess
-from tritium.core.errors import ModelFailed, WorkerLost
+from tritium.core.errors import InvalidArgument, ModelFailed, WorkerLost
 
 FIRST_BACKOFF_S = 0.25
 LONGEST_BACKOFF_S = 30.0
@@ -46,7 +59,8 @@ class WorkerState(StrEnum):
 class SupervisedWorker:
     """A worker that is started again whenever it dies.
 
-    Contract: `on_ready` and `on_lost` alternate; between them `on_frame` gives the worker's steps and events.
+    Contract: `on_ready` and `on_lost` alternate; between them `on_frame` gives the worker's steps and events. Each
+    run has the adapters in `loras` (path by name), as they are when it gets ready.
     """
 
     def __init__(
@@ -55,9 +69,11 @@ class SupervisedWorker:
         *,
         on_ready: Callable[["SupervisedWorker"], None],
         on_lost: Callable[["SupervisedWorker", str], None],
-        on_frame: Callable[["SupervisedWorker", Step | Events], None],
+        on_frame: Callable[["SupervisedWorker", Step | Pooled | Events], None],
+        loras: Mapping[str, str],
     ) -> None:
         self.load = load
+        self.loras = loras
         self.name = load.worker
         self.role = load.role
         self.state = WorkerState.STARTING
@@ -71,6 +87,8 @@ class SupervisedWorker:
         self._loaded: asyncio.Future[EngineInfo] | None = None
         self._lost: asyncio.Event = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
+        self._numbers = itertools.count(1)
+        self._adapting: dict[int, asyncio.Future[LoraDone]] = {}
 
     @property
     def ready(self) -> bool:
@@ -102,6 +120,30 @@ class SupervisedWorker:
         if self._process is not None:
             self._process.send(*frames)
 
+    async def load_lora(self, name: str, path: str) -> None:
+        """Load an adapter in the present run.
+
+        Raises:
+            InvalidArgument: the engine does not take it.
+            ModelFailed: loading it failed.
+            WorkerLost: the worker died meanwhile.
+        """
+        await self._adapt(LoadLora(next(self._numbers), name, path))
+
+    async def unload_lora(self, name: str) -> None:
+        """Forget an adapter in the present run; raises as `load_lora` does."""
+        await self._adapt(UnloadLora(next(self._numbers), name))
+
+    async def _adapt(self, frame: LoadLora | UnloadLora) -> None:
+        answer = self._adapting[frame.id] = asyncio.get_running_loop().create_future()
+        self.send(frame)
+        try:
+            done = await answer
+        finally:
+            self._adapting.pop(frame.id, None)
+        if done.error:
+            raise (InvalidArgument if done.invalid else ModelFailed)(f"{self.name}: {done.error}")
+
     async def stop(self, grace_s: float) -> None:
         """Let what runs finish within `grace_s`, then end the process."""
         if self._keeper is not None:
@@ -129,6 +171,7 @@ class SupervisedWorker:
             await process.start()
             process.send(self.load)
             self.info = await self._loaded
+            await self._load_loras()
         except BaseException as error:
             if process.started and not process.ended.is_set():
                 process.kill()
@@ -141,6 +184,18 @@ class SupervisedWorker:
         for note in self.info.notes:
             log.warning("worker_note", worker=self.name, note=note)
         self._on_ready(self)
+
+    async def _load_loras(self) -> None:
+        """Bring a fresh run to the adapters of the fleet, those included that come while this goes on."""
+        tried: set[str] = set()
+        while missing := [name for name in self.loras if name not in tried]:
+            tried.update(missing)
+            for name in missing:
+                try:
+                    await self.load_lora(name, self.loras[name])
+                except (InvalidArgument, ModelFailed) as error:
+                    # The model itself serves; requests for the adapter are told by the engine that it is not there.
+                    log.warning("lora_lost", worker=self.name, lora=name, error=error.message)
 
     async def _keep(self) -> None:
         """Start the worker again, whenever it is lost, until cancelled."""
@@ -166,10 +221,13 @@ class SupervisedWorker:
 
     def _take(self, frame: FromWorker) -> None:
         match frame:
-            case Step() | Events():
+            case Step() | Pooled() | Events():
                 self._on_frame(self, frame)
             case Gauges(values):
                 self.gauges = values
+            case LoraDone(id):
+                if (answer := self._adapting.get(id)) is not None and not answer.done():
+                    answer.set_result(frame)
             case Ready(info):
                 if self._loaded is not None and not self._loaded.done():
                     self._loaded.set_result(info)
@@ -183,6 +241,9 @@ class SupervisedWorker:
         return f"{self.name}: {message}" + "".join(f"\n    {cause}" for cause in causes)
 
     def _ended(self, process: WorkerProcess) -> None:
+        for answer in self._adapting.values():
+            if not answer.done():
+                answer.set_exception(WorkerLost(f"{self.name} died while it loaded an adapter: {process.death()}"))
         if self._loaded is not None and not self._loaded.done():
             self._loaded.set_exception(WorkerLost(f"{self.name} died while loading: {process.death()}"))
             return

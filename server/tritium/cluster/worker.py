@@ -23,10 +23,21 @@ import time
 from collections.abc import Callable, Coroutine
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import cast
 
 import uvloop
 
-from tritium.backends.engine import EngineInfo, EngineSinks, EngineSource, KvEvent, LanguageEngine, Step
+from tritium.backends.engine import (
+    AdaptableEngine,
+    EngineInfo,
+    EngineSinks,
+    EngineSource,
+    KvEvent,
+    LanguageEngine,
+    Pooled,
+    PoolingEngine,
+    Step,
+)
 from tritium.cluster.channel import Channel
 from tritium.cluster.frames import (
     VERSION,
@@ -36,11 +47,17 @@ from tritium.cluster.frames import (
     Failed,
     Gauges,
     Load,
+    LoadLora,
+    LoraDone,
+    Ping,
+    Pong,
     Ready,
     Submit,
+    SubmitPool,
     ToWorker,
+    UnloadLora,
 )
-from tritium.core.errors import InferenceError, NotFound
+from tritium.core.errors import InferenceError, InvalidArgument, NotFound
 
 GAUGES_EVERY_S = 1.0
 ORPHAN_GRACE_S = 10.0
@@ -70,10 +87,19 @@ class Worker:
                 self._active.add(request.id)
                 self._idle.clear()
                 self._engine.submit(request)
+            case SubmitPool(request):
+                self._active.add(request.id)
+                self._idle.clear()
+                # The fleet asks only for what the engine's info offers; so with adapters below.
+                cast("PoolingEngine", self._engine).pool(request)
             case Abort(id):
                 assert self._engine is not None
                 self._engine.abort(id)
                 self._over(id)
+            case Ping():
+                self.channel.send(Pong())
+            case LoadLora() | UnloadLora():
+                self._spawn(self._adapt(frame))
             case Load():
                 self._spawn(self._load(frame))
             case Drain(grace_s):
@@ -100,13 +126,33 @@ class Worker:
             )
         )
         self._engine = opened
-        return await opened.start(EngineSinks(self._step, self._events, self._died))
+        return await opened.start(EngineSinks(self._step, self._events, self._died, self._pooled))
+
+    async def _adapt(self, frame: LoadLora | UnloadLora) -> None:
+        engine = cast("AdaptableEngine", self._engine)
+        done = LoraDone(frame.id)
+        try:
+            if isinstance(frame, LoadLora):
+                await engine.load_lora(frame.name, frame.path)
+            else:
+                await engine.unload_lora(frame.name)
+        except Exception as error:  # noqa: BLE001  an engine may raise anything; its words go to the operator
+            done = LoraDone(frame.id, _words(error), isinstance(error, InvalidArgument))
+        self.channel.send(done)
 
     def _step(self, step: Step) -> None:
         self.channel.send(step)
         for delta in step.deltas:
             if delta.finish is not None:
                 self._over(delta.id)
+        self._look_at_gauges()
+
+    def _pooled(self, pooled: Pooled) -> None:
+        self.channel.send(pooled)
+        self._over(pooled.id)
+        self._look_at_gauges()
+
+    def _look_at_gauges(self) -> None:
         if self._gauges_due is None:
             self._gauges_due = asyncio.get_running_loop().call_later(GAUGES_EVERY_S, self._send_gauges)
 

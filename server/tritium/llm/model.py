@@ -15,7 +15,7 @@ from tritium.compat.config.model import ModelConfig
 from tritium.core.answer import Answer, Desk
 from tritium.core.check import RequestCheck
 from tritium.core.clock import SYSTEM_CLOCK
-from tritium.core.errors import InferenceError, InvalidArgument, Unavailable
+from tritium.core.errors import AlreadyExists, InferenceError, InvalidArgument, NotFound, Unavailable
 from tritium.core.instance import ExecutionTimes
 from tritium.core.ledger import Ledger
 from tritium.core.model import Model
@@ -33,7 +33,7 @@ class ModelDefaults:
 
     sampling: Mapping[str, Any] = field(default_factory=dict)
     loras: Mapping[str, str] = field(default_factory=dict)
-    """Path of each adapter by the name that requests use."""
+    """Path of each adapter by the name that requests use; those that are there from the start."""
 
 
 class LanguageModel(Model):
@@ -54,6 +54,8 @@ class LanguageModel(Model):
         self.fleet = fleet
         self.tokenizer = tokenizer
         self.defaults = defaults or ModelDefaults()
+        self.loras = dict(self.defaults.loras)
+        """Path of each adapter that requests may use now."""
         self.loaded_s = int(time.time())
         self._check = RequestCheck(config)
         self._ledger = Ledger(self.statistics, SYSTEM_CLOCK, decoupled=config.decoupled)
@@ -74,6 +76,32 @@ class LanguageModel(Model):
         """
         if self._closing:
             raise Unavailable(f"model '{self.name}' is being unloaded")
+
+    async def load_lora(self, name: str, path: str) -> None:
+        """Load an adapter, or load it anew from another path.
+
+        Raises:
+            InferenceError: the name is one of multi_lora.json, or the engine does not take the adapter.
+        """
+        if name in self.defaults.loras:
+            raise AlreadyExists(f"the adapter '{name}' of model '{self.name}' comes from multi_lora.json")
+        await self.fleet.load_lora(name, path)
+        self.loras[name] = path
+
+    async def unload_lora(self, name: str) -> None:
+        """Forget an adapter that was loaded at run time; requests under way with it finish.
+
+        Raises:
+            InferenceError: there is no such adapter, or it comes from multi_lora.json.
+        """
+        if name in self.defaults.loras:
+            raise InvalidArgument(
+                f"the adapter '{name}' of model '{self.name}' comes from multi_lora.json",
+                hint="only adapters loaded at run time can be unloaded",
+            )
+        if self.loras.pop(name, None) is None:
+            raise NotFound(f"model '{self.name}' has no adapter '{name}'")
+        await self.fleet.unload_lora(name)
 
     def submit(self, request: InferRequest, reply: Reply) -> None:
         """Check the request, queue it, and answer it through `reply`."""
@@ -117,10 +145,10 @@ class LanguageModel(Model):
     def _check_lora(self, asked: TextRequest) -> None:
         if not asked.lora:
             return
-        if not self.defaults.loras:
+        if not self.loras:
             raise InvalidArgument("LoRA feature is not enabled.")
-        if asked.lora not in self.defaults.loras:
-            known = list(self.defaults.loras)
+        if asked.lora not in self.loras:
+            known = list(self.loras)
             raise InvalidArgument(f"LoRA {asked.lora} is not supported, we currently support {known}")
 
 

@@ -86,7 +86,7 @@ class CatalogModels:
                 if isinstance(chosen, LanguageModel):
                     newest[model.name] = chosen
         models = [Served(name, model) for name, model in newest.items()]
-        return models + [Served(lora, s.model, lora) for s in models for lora in s.model.defaults.loras]
+        return models + [Served(lora, s.model, lora) for s in models for lora in s.model.loras]
 
     async def load(self, name: str) -> None:
         """Load or reload a model from its repository."""
