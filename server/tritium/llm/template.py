@@ -1,68 +1,47 @@
 """Chat templates: messages to the text of a prompt, rendered as Hugging Face's `apply_chat_template` renders them.
 
-The template is the model's own and runs in jinja2's immutable sandbox with the names that templates are written
-against: raise_exception, strftime_now, tojson, loop controls and the generation tag.
+A short conversation is rendered where it is asked for; one that turns out to be long, in a thread, from the beginning.
 """
 
+import asyncio
 import copy
-import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import jinja2
-import jinja2.ext
-import jinja2.nodes
-import jinja2.parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tritium.core.errors import InvalidArgument
+from tritium.llm.content_format import ContentFormat, detect_content_format
+from tritium.llm.sandbox import RenderContext, TemplateEnvironment, TemplateUnbounded
 
 Message = dict[str, Any]
 """A message as templates see it: `role`, `content`, and whatever else the client sent."""
 
 _CONTINUE_MARK = "<tritium:continue-here> "
 
-
-class _Generation(jinja2.ext.Extension):
-    """{% generation %} marks assistant text for training; to a server it is only its body."""
-
-    tags = {"generation"}  # noqa: RUF012  jinja2 declares it as a plain set
-
-    def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+_ENVIRONMENT = TemplateEnvironment()
 
 
-def _raise_exception(message: str) -> None:
-    raise jinja2.TemplateError(message)
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a rendering may spend: blocks entered, seconds, characters written."""
+
+    steps: int
+    seconds: float
+    characters: int
 
 
-def _strftime_now(format: str) -> str:  # noqa: A002  templates may name the argument
-    return datetime.now().strftime(format)  # noqa: DTZ005  templates print the server's own date, as Hugging Face does
+_AT_ONCE = Bounds(steps=10_000, seconds=0.02, characters=128 << 10)
+"""About as long as the event loop may be held up."""
+_IN_ALL = Bounds(steps=20_000_000, seconds=10.0, characters=64 << 20)
 
-
-def _tojson(
-    value: Any,
-    ensure_ascii: bool = False,  # noqa: FBT001, FBT002  templates pass these by place
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,  # noqa: FBT001, FBT002
-) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
-    )
-    environment.filters["tojson"] = _tojson
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = _strftime_now
-    return environment
-
-
-_ENVIRONMENT = _environment()
+_SAID = {
+    "steps": f"it went on for {_IN_ALL.steps} steps",
+    "time": f"it took more than {_IN_ALL.seconds:g} s",
+    "characters": f"it wrote more than {_IN_ALL.characters} characters",
+    "numbers": "it asked for a number or a width beyond all measure",
+}
 
 
 class ChatTemplate:
@@ -71,23 +50,36 @@ class ChatTemplate:
     `variables` are what the tokenizer adds to every rendering: bos_token, eos_token and its other special tokens.
     """
 
-    def __init__(self, source: str, variables: Mapping[str, Any]) -> None:
-        """Compile the template.
+    def __init__(
+        self, source: str, variables: Mapping[str, Any], *, content_format: ContentFormat | None = None
+    ) -> None:
+        """Compile the template; `content_format` is what it takes where that is not to be detected.
 
         Raises:
             InvalidArgument: it is not a jinja2 template.
         """
+        hint = "mend chat_template.jinja, or chat_template in tokenizer_config.json"
         try:
             tree = _ENVIRONMENT.parse(source)
             self._template = _ENVIRONMENT.from_string(tree)
         except jinja2.TemplateSyntaxError as error:
-            raise InvalidArgument(
-                f"the chat template does not parse: line {error.lineno}: {error.message}",
-                hint="mend chat_template.jinja, or chat_template in tokenizer_config.json",
-            ) from None
+            said = f"the chat template does not parse: line {error.lineno}: {error.message}"
+            raise InvalidArgument(said, hint=hint) from None
+        except (RecursionError, MemoryError, SyntaxError, TemplateUnbounded):
+            raise InvalidArgument("the chat template does not parse: it is nested too deeply", hint=hint) from None
         self._variables = dict(variables)
-        self.takes_parts = _iterates_content(tree)
-        """Whether the template walks a list of content parts itself; otherwise it is handed the joined text."""
+        self.source = source
+        self.content_format = content_format or detect_content_format(tree)
+        """Whether the template takes content as a string or as a list of parts."""
+
+    @property
+    def takes_parts(self) -> bool:
+        """Tell whether the template walks a list of content parts itself; otherwise it is handed the joined text."""
+        return self.content_format is ContentFormat.OPENAI
+
+    def with_source(self, source: str) -> "ChatTemplate":
+        """Return another template of the same model."""
+        return ChatTemplate(source, self._variables)
 
     def render(
         self,
@@ -98,30 +90,53 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
         variables: Mapping[str, Any] | None = None,
+        bounds: Bounds = _IN_ALL,
     ) -> str:
         """Return the prompt of a conversation; with `continue_final_message` it ends inside the last message.
 
         Raises:
-            InvalidArgument: the template refuses the conversation, in its own words.
+            InvalidArgument: the template refuses the conversation, in its own words, or does not come to an end.
+            TemplateUnbounded: it does not fit in bounds narrower than the usual ones.
         """
         chat = list(messages)
         if continue_final_message:
             chat[-1] = _marked(chat[-1])
+        values = {
+            **self._variables,
+            **(variables or {}),
+            "messages": chat,
+            "tools": tools,
+            "documents": documents,
+            "add_generation_prompt": add_generation_prompt,
+        }
+        context = cast("RenderContext", self._template.new_context(values))
+        context.limit(bounds.steps, bounds.seconds)
+        context.characters_left = bounds.characters
         try:
-            prompt = self._template.render(
-                {
-                    **self._variables,
-                    "messages": chat,
-                    "tools": tools,
-                    "documents": documents,
-                    "add_generation_prompt": add_generation_prompt,
-                    **(variables or {}),
-                }
-            )
+            prompt = "".join(self._template.root_render_func(context))
+        except TemplateUnbounded as error:
+            if bounds is not _IN_ALL:
+                raise
+            raise InvalidArgument(f"the chat template was stopped: {_SAID[error.what]}") from None
+        except (RecursionError, MemoryError):
+            raise InvalidArgument("the chat template was stopped: it, or what it renders, is nested too deep") from None
         # A template is a program: its filters and operators raise TypeError and its like over what a client sent.
-        except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
+        except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
             raise InvalidArgument(f"the chat template refuses these messages: {error}") from None
-        return _cut(prompt) if continue_final_message else prompt
+        return _cut(prompt, messages[-1]) if continue_final_message else prompt
+
+    async def render_aside(self, messages: Sequence[Message], **given: Any) -> str:
+        """Return the prompt as `render` does; what takes long is done in a thread.
+
+        Raises:
+            InvalidArgument: as `render`.
+        """
+        if len(messages) <= _AT_ONCE.steps:
+            try:
+                return self.render(messages, **given, bounds=_AT_ONCE)
+            except TemplateUnbounded:
+                pass
+        return await asyncio.to_thread(self.render, messages, **given)
 
 
 def _marked(message: Message) -> Message:
@@ -138,28 +153,21 @@ def _marked(message: Message) -> Message:
     raise InvalidArgument("continue_final_message is set, but the last message has no text to continue")
 
 
-def _cut(prompt: str) -> str:
+def _cut(prompt: str, message: Message) -> str:
     """Return the prompt up to the mark; a template that trims contents has taken the space before it too."""
     at = prompt.rfind(_CONTINUE_MARK.rstrip())
     if at < 0:
         raise InvalidArgument("continue_final_message is set, but the chat template leaves the last message out")
+    # Hugging Face refuses too where a template shows the end of a message and has dropped its beginning.
+    if _final_text(message).strip() not in prompt:
+        raise InvalidArgument(
+            "continue_final_message is set, but the chat template leaves out parts of the last message"
+        )
     return prompt[:at] if prompt.startswith(_CONTINUE_MARK, at) else prompt[:at].rstrip()
 
 
-def _iterates_content(tree: jinja2.nodes.Template) -> bool:
-    """Tell whether a `for` of the template runs over message contents, directly or through a variable set to one."""
-    contents: set[str] = set()
-    for assign in tree.find_all(jinja2.nodes.Assign):
-        if isinstance(assign.target, jinja2.nodes.Name) and _is_content(assign.node, contents):
-            contents.add(assign.target.name)
-    return any(_is_content(loop.iter, contents) for loop in tree.find_all(jinja2.nodes.For))
-
-
-def _is_content(node: jinja2.nodes.Node, names: set[str]) -> bool:
-    if isinstance(node, jinja2.nodes.Filter) and node.node is not None:
-        return _is_content(node.node, names)
-    if isinstance(node, jinja2.nodes.Getitem):
-        return isinstance(node.arg, jinja2.nodes.Const) and node.arg.value == "content"
-    if isinstance(node, jinja2.nodes.Getattr):
-        return node.attr == "content"
-    return isinstance(node, jinja2.nodes.Name) and node.name in names
+def _final_text(message: Message) -> str:
+    content = message["content"]
+    if isinstance(content, str):
+        return content
+    return str(next(part["text"] for part in reversed(content) if "text" in part))

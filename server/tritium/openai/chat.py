@@ -1,14 +1,12 @@
 """POST /v1/chat/completions."""
 
 import time
-from collections.abc import Sequence
-from typing import Any
 
 from tritium.core.errors import InvalidArgument
+from tritium.llm.conversation import template_messages
 from tritium.llm.errors import FieldRefused
 from tritium.llm.model import LanguageModel
 from tritium.llm.models import LanguageModels
-from tritium.llm.template import Message
 from tritium.openai.answer import Order, Prompt, Visit
 from tritium.openai.chunks import chat_chunks
 from tritium.openai.options import OpenAIOptions
@@ -59,44 +57,22 @@ async def _encode(call: ChatRequest, model: LanguageModel) -> list[int]:
     variables = dict(call.chat_template_kwargs or {})
     if call.reasoning_effort is not None:
         variables.setdefault("reasoning_effort", call.reasoning_effort)
-    text = template.render(
-        _messages(call.messages, with_parts=template.takes_parts),
+    if going_on and call.add_generation_prompt:
+        raise FieldRefused(
+            "continue_final_message",
+            "continue_final_message ends the prompt inside the last message, add_generation_prompt after it: send one",
+        )
+    text = await template.render_aside(
+        template_messages(call.messages, template.content_format),
         tools=call.tools if call.tool_choice != "none" else None,
         documents=call.documents,
-        add_generation_prompt=not going_on if call.add_generation_prompt is None else call.add_generation_prompt,
+        add_generation_prompt=not going_on and call.add_generation_prompt is not False,
         continue_final_message=going_on,
         variables=variables,
     )
     model.tokenizer.check_room(text, model.fleet.info.context_tokens, "messages")
     # A chat template writes the start token itself.
     return await model.tokenizer.encode(text, add_special=bool(call.add_special_tokens))
-
-
-def _messages(messages: Sequence[Message], *, with_parts: bool) -> list[Message]:
-    if not messages:
-        raise FieldRefused("messages", "messages must hold at least one message")
-    return [_message(message, f"messages[{i}]", with_parts=with_parts) for i, message in enumerate(messages)]
-
-
-def _message(message: Message, where: str, *, with_parts: bool) -> Message:
-    if not isinstance(message.get("role"), str):
-        raise FieldRefused(f"{where}.role", f"{where} needs a role: system, user, assistant or tool")
-    content = message.get("content")
-    if content is None or isinstance(content, str):
-        return message
-    if not isinstance(content, list):
-        raise FieldRefused(f"{where}.content", f"{where}.content must be a string or a list of parts")
-    texts = [_part(part, f"{where}.content[{i}]") for i, part in enumerate(content)]
-    return message if with_parts else {**message, "content": "\n".join(texts)}
-
-
-def _part(part: Any, where: str) -> str:
-    kind = part.get("type") if isinstance(part, dict) else None
-    if kind != "text":
-        raise FieldRefused(where, f"{where} is of type {kind!r}: only text parts are served")
-    if not isinstance(part.get("text"), str):
-        raise FieldRefused(f"{where}.text", f"{where}.text must be a string")
-    return str(part["text"])
 
 
 def _refuse_unserved(call: ChatRequest) -> None:
