@@ -8,6 +8,7 @@ import structlog
 from tritium.cache.redis import RedisStore
 from tritium.cache.settings import LocalSettings, read_cache_config
 from tritium.cli.options import ServeOptions, SettingsError
+from tritium.compat.config import messages
 from tritium.core.cache.store import LocalStore, Store
 from tritium.core.errors import InvalidArgument
 from tritium.core.facilities import Facilities
@@ -25,7 +26,7 @@ def facilities_of(options: ServeOptions, environment: Mapping[str, str] = os.env
     """
     limits = _limits(options.rate_limit_resource)
     return Facilities(
-        limiter=RateLimiter(limits) if options.rate_limit == "execution_count" else None,
+        limiter=RateLimiter(limits, _note_limits) if options.rate_limit == "execution_count" else None,
         store=_store(options.cache_config, environment),
         hold_for=_count(environment, "TRITONSERVER_DELAY_SCHEDULER"),
         hold_backlog_for=_count(environment, "TRITONSERVER_BACKLOG_DELAY_SCHEDULER"),
@@ -62,6 +63,10 @@ def _store(given: Sequence[str], environment: Mapping[str, str]) -> Store | None
 
 def _complain(message: str) -> None:
     log.warning("response_not_cached", reason=message)
+
+
+def _note_limits(limits: Mapping[ResourceKey, int]) -> None:
+    log.debug(messages.most_resources(limits))
 
 
 def _limits(given: Sequence[str]) -> dict[ResourceKey, int]:

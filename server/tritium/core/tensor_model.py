@@ -57,7 +57,7 @@ class TensorModel(Model):
         self.version = version
         self.config = config
         self.statistics = statistics or Statistics()
-        self._instances = instances
+        self._instances = list(instances)
         self._clock = clock
         self._check = RequestCheck(config)
         self._reshape = Reshape(config)
@@ -66,8 +66,9 @@ class TensorModel(Model):
         self._closing = False
         self._turnstile = Turnstile() if _preserves_ordering(config) else None
         self._iterative = config.proto.sequence_batching.iterative_sequence
-        self._tickets = tickets
-        self._passive = passive
+        self._tickets = dict(zip(instances, tickets, strict=False))
+        self._passive = list(passive)
+        self._leaving: set[asyncio.Task[None]] = set()
         plan = plan_for(config, len(instances), facilities, initial_states)
         self._runner = Runner(plan, instances, self, clock, pipelined=isinstance(plan, FifoPlan), tickets=tickets)
 
@@ -122,11 +123,39 @@ class TensorModel(Model):
         """Look at the instances again; to be called when one was lost or has come back."""
         self._runner.health_changed()
 
+    def admit(self, instance: Instance, ticket: Ticket | None = None, *, passive: bool = False) -> None:
+        """Take an instance more into service, beside those that are at work."""
+        if passive:
+            self._passive.append(instance)
+            return
+        self._instances.append(instance)
+        if ticket is not None:
+            self._tickets[instance] = ticket
+        self._runner.admit(instance, ticket)
+
+    def dismiss(self, instance: Instance) -> asyncio.Task[None]:
+        """Take an instance out of service; the task ends once it has done what is tied to it, and is closed."""
+        task = asyncio.get_running_loop().create_task(self._dismiss(instance))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+        return task
+
+    async def _dismiss(self, instance: Instance) -> None:
+        if instance in self._passive:
+            self._passive.remove(instance)
+        else:
+            await self._runner.dismiss(instance)
+            self._instances.remove(instance)
+            if instance in self._tickets:
+                self._tickets.pop(instance).withdraw()
+        await instance.close()
+
     async def close(self) -> None:
         """Refuse new requests, finish those that wait or run, then free the instances."""
         self._closing = True
         await self._runner.drain()
-        for ticket in self._tickets:
+        await asyncio.gather(*self._leaving)
+        for ticket in self._tickets.values():
             ticket.withdraw()
         await asyncio.gather(*(instance.close() for instance in (*self._instances, *self._passive)))
 

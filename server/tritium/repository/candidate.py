@@ -123,14 +123,22 @@ class Candidate:
         return (self.folder, self.printed) == (other.folder, other.printed)
 
     def same_version(self, other: "Candidate", version: str) -> bool:
-        """Tell whether a version of the one would do what it does in the other."""
+        """Tell whether a version of the one would do what it does in the other, with however many instances.
+
+        Source: ConfigChangeRequiresReload in Triton core.
+        """
         if self.folder != other.folder or of_version(self.printed, version) != of_version(other.printed, version):
             return False
         mine, theirs = type(self.config)(), type(self.config)()
         for copy, candidate in ((mine, self), (theirs, other)):
             copy.CopyFrom(candidate.config)
             copy.ClearField("version_policy")
+            copy.ClearField("instance_group")
         return bool(mine == theirs)
+
+    def same_instances(self, other: "Candidate") -> bool:
+        """Tell whether the two ask for the same instances."""
+        return bool(self.config.instance_group == other.config.instance_group)
 
     def again(self) -> "Candidate":
         """Return the candidate without what was found of its members, which may have changed since."""

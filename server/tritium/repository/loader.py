@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from tritium.backends.contract import ModelSource
 from tritium.compat.config.finding import Finding
@@ -30,6 +30,19 @@ class Loader(Protocol):
 
         Raises:
             InferenceError: the model cannot be loaded; the message is what the repository index will show.
+        """
+        ...
+
+
+@runtime_checkable
+class ChangingLoader(Protocol):
+    """A loader whose models can be given other instances while they serve."""
+
+    async def change_instances(self, model: Model, groups: Sequence[Any], wait_s: float) -> None:
+        """Let a version have the instances that these groups of a configuration ask for.
+
+        Raises:
+            InferenceError: one cannot be opened; the version goes on with those it has.
         """
         ...
 

@@ -15,8 +15,8 @@ from tritium.repository.candidate import Candidate, Rules
 from tritium.repository.draining import Draining, Retired
 from tritium.repository.ensembles import EnsembleLoader, fit_members
 from tritium.repository.events import ModelEvent, describe_instances
-from tritium.repository.loader import Loader
-from tritium.repository.opening import Failed, Opened, open_version
+from tritium.repository.loader import ChangingLoader, Loader
+from tritium.repository.opening import Failed, Opened, change_instances, open_version
 from tritium.repository.settings import RegistrySettings
 from tritium.repository.shelf import Record, Shelf, Shelved
 
@@ -37,6 +37,7 @@ class Loading:
         self._rules = rules
         self._slots = asyncio.Semaphore(max(1, settings.load_threads))
         self._retries = settings.load_retries
+        self._wait_s = settings.unload_wait_s
         self._on_event = on_event
         self.draining = Draining(self._closed)
 
@@ -109,6 +110,8 @@ class Loading:
         if not candidate.versions:
             return self._refuse(candidate, messages.no_version(candidate.key))
         kept = self._kept(record, candidate)
+        if kept and (failed := await self._change_instances(record, candidate, kept)):
+            return failed
         for version in candidate.versions:
             if version not in kept:
                 if version not in record.versions or record.versions[version].state is not State.READY:
@@ -116,17 +119,32 @@ class Loading:
                 self._tell(candidate, State.LOADING, version)
         return await self._open_all(record, candidate, kept, retired)
 
-    @staticmethod
-    def _kept(record: Record, candidate: Candidate) -> dict[str, Shelved]:
-        """Return the versions that serve already what loading them again would."""
+    def _kept(self, record: Record, candidate: Candidate) -> dict[str, Shelved]:
+        """Return the versions that serve already what loading them again would, but for how many instances do."""
         loaded = record.loaded
         if loaded is None or candidate.backend == ENSEMBLE:
+            return {}
+        if not (candidate.same_instances(loaded) or isinstance(self._loaders[candidate.backend], ChangingLoader)):
             return {}
         return {
             shelved.version: shelved
             for shelved in record.ready
             if shelved.version in candidate.versions and candidate.same_version(loaded, shelved.version)
         }
+
+    async def _change_instances(self, record: Record, candidate: Candidate, kept: Mapping[str, Shelved]) -> str:
+        """Give versions that go on serving the instances they are to have; return why that cannot be."""
+        loaded, loader = record.loaded, self._loaders[candidate.backend]
+        if loaded is None or candidate.same_instances(loaded) or not isinstance(loader, ChangingLoader):
+            return ""
+        reasons = ""
+        for version, shelved in kept.items():
+            assert shelved.model is not None
+            failed = await change_instances(candidate, version, shelved.model, loader, self._wait_s)
+            if failed is not None:
+                self._tell(candidate, State.UNAVAILABLE, version, reason=failed.reason, hint=failed.hint)
+                reasons += messages.version_failed(version, failed.reason)
+        return reasons
 
     async def _open_all(
         self, record: Record, candidate: Candidate, kept: Mapping[str, Shelved], retired: list[Retired]

@@ -18,7 +18,7 @@ from tritium.compat.config.validate import check_config, check_load
 from tritium.core.errors import InferenceError, Internal, InvalidArgument, Unsupported
 from tritium.core.model import Model
 from tritium.repository.candidate import Candidate, Rules
-from tritium.repository.loader import Loader
+from tritium.repository.loader import ChangingLoader, Loader
 
 log = structlog.get_logger("tritium")
 
@@ -65,9 +65,25 @@ async def open_version(
     return Opened(version, model, config.proto, labels, model.statistics.load_seconds)
 
 
+async def change_instances(
+    candidate: Candidate, version: str, model: Model, loader: ChangingLoader, wait_s: float
+) -> Failed | None:
+    """Give a version that serves the instances it is to have; it goes on with its old ones where that fails."""
+    began = time.monotonic()
+    try:
+        _refuse_problem(candidate)
+        await loader.change_instances(model, candidate.config.instance_group, wait_s)
+    except InferenceError as error:
+        reason = f"{messages.STATUS_NAMES[error.grpc_code]}: {error.message}"
+        return Failed(version, reason, time.monotonic() - began, error.hint)
+    except Exception as error:
+        log.exception("model_update_failed", model=candidate.name, version=version)
+        return Failed(version, f"Internal: {type(error).__name__}: {error}", time.monotonic() - began)
+    return None
+
+
 async def _complete(candidate: Candidate, version: str, loaders: Mapping[str, Loader], rules: Rules) -> ModelConfig:
-    if problem := candidate.first(Stage.LOAD):
-        raise _ERRORS[problem.status](problem.reason or problem.message, problem.hint)
+    _refuse_problem(candidate)
     proto = type(candidate.config)()
     proto.CopyFrom(candidate.config)
     config = from_proto(proto)
@@ -79,6 +95,11 @@ async def _complete(candidate: Candidate, version: str, loaders: Mapping[str, Lo
         if finding.stage is not Stage.WARNING:
             raise _ERRORS[finding.status](finding.message, finding.hint)
     return from_proto(config.proto)
+
+
+def _refuse_problem(candidate: Candidate) -> None:
+    if problem := candidate.first(Stage.LOAD):
+        raise _ERRORS[problem.status](problem.reason or problem.message, problem.hint)
 
 
 _ERRORS: Mapping[str, type[InferenceError]] = {

@@ -15,11 +15,15 @@ MOST_INSTANCES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """One instance to open; a `passive` one is loaded and given no requests."""
+    """One instance to open; a `passive` one is loaded and given no requests.
+
+    Instances of equal `kind` do for each other: their groups differ in name and count at most.
+    """
 
     place: InstancePlace
     passive: bool = False
     claim: Claim = field(default_factory=Claim)
+    kind: tuple[bytes, int] = (b"", 0)
 
 
 def seats_of(config: ModelConfig) -> list[Seat]:
@@ -40,6 +44,10 @@ def seats_of(config: ModelConfig) -> list[Seat]:
 
 def _seats_of_group(group: Any) -> Iterator[Seat]:
     kind = group.Kind.Name(group.kind).removeprefix("KIND_")
+    alike = type(group)()
+    alike.CopyFrom(group)
+    alike.name, alike.count = "", 1
+    signature = alike.SerializeToString(deterministic=True)
     index = 0
     for device in group.gpus or (0,):
         resources = {
@@ -48,5 +56,6 @@ def _seats_of_group(group: Any) -> Iterator[Seat]:
         }
         claim = Claim(resources, group.rate_limiter.priority)
         for _ in range(group.count):
-            yield Seat(InstancePlace(f"{group.name}_{index}", kind, device), group.passive, claim)
+            place = InstancePlace(f"{group.name}_{index}", kind, device)
+            yield Seat(place, group.passive, claim, (signature, device))
             index += 1

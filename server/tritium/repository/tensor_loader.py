@@ -3,13 +3,13 @@
 Backends are found by the entry-point group `tritium.backends`; a package adds one of its own there.
 """
 
-import asyncio
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from tritium.backends.contract import BackendHost, ConfiguredBackend, ModelSource, TensorBackend
 from tritium.compat.config.model import ModelConfig
@@ -17,14 +17,11 @@ from tritium.compat.config.unserved import NO_BATCH_STRATEGY
 from tritium.core.cache.cached_model import with_cache
 from tritium.core.errors import InvalidArgument, Unsupported
 from tritium.core.facilities import NO_FACILITIES, Facilities
-from tritium.core.instance import Instance
 from tritium.core.model import Model
-from tritium.core.scheduler.limiter import Ticket
 from tritium.core.tensor_model import TensorModel
+from tritium.repository.crew import Crew, Member
 from tritium.repository.initial_state import initial_states
 from tritium.repository.known_backends import GROUP
-from tritium.repository.seats import Seat, seats_of
-from tritium.repository.warmup import warm_up
 
 
 class TensorLoader:
@@ -40,6 +37,7 @@ class TensorLoader:
         self._host = host
         self._facilities = facilities
         self._backend: TensorBackend | None = None
+        self._crews: WeakKeyDictionary[Model, Crew] = WeakKeyDictionary()
 
     @property
     def backend(self) -> TensorBackend:
@@ -65,54 +63,25 @@ class TensorLoader:
     async def load(self, source: ModelSource) -> Model:
         """Open every instance of a version, side by side, and warm it up; if one fails, the others are closed again."""
         _refuse_strategy(source)
-        health = _Health()
-        host = dataclasses.replace(self._host(), changed=health.changed)
-        seats = seats_of(source.config)
-        tickets = self._tickets(seats)
-        opening = [asyncio.ensure_future(self.backend.open(source, seat.place, host)) for seat in seats]
-        try:
-            opened = await asyncio.gather(*opening)
-            await warm_up(source, opened)
-            model = TensorModel(
-                source.config,
-                source.version,
-                [instance for instance, seat in zip(opened, seats, strict=True) if not seat.passive],
-                passive=[instance for instance, seat in zip(opened, seats, strict=True) if seat.passive],
-                facilities=self._facilities,
-                tickets=tickets,
-                initial_states=initial_states(source),
-            )
-        except BaseException:
-            for ticket in tickets:
-                ticket.withdraw()
-            await _close_opened(opening)
-            raise
-        health.model = model
-        return with_cache(model, self._facilities.store)
+        crew = Crew(source, self.backend, self._host(), self._facilities.limiter)
+        model = with_cache(await crew.open(partial(self._model, source)), self._facilities.store)
+        self._crews[model] = crew
+        return model
 
-    def _tickets(self, seats: Sequence[Seat]) -> list[Ticket]:
-        """Enter the instances at the rate limiter, where there is one; if one cannot be, none is."""
-        tickets: list[Ticket] = []
-        limiter = self._facilities.limiter
-        if limiter is not None:
-            try:
-                tickets.extend(limiter.register(seat.claim) for seat in seats if not seat.passive)
-            except InvalidArgument:
-                for ticket in tickets:
-                    ticket.withdraw()
-                raise
-        return tickets
+    async def change_instances(self, model: Model, groups: Sequence[Any], wait_s: float) -> None:
+        """Give a version that serves other instances: those that are missing are opened, those too many closed."""
+        await self._crews[model].change(groups, wait_s)
 
-
-@dataclasses.dataclass(slots=True)
-class _Health:
-    """Passes word of an instance's health on to the model, once there is one."""
-
-    model: TensorModel | None = None
-
-    def changed(self) -> None:
-        if self.model is not None:
-            self.model.health_changed()
+    def _model(self, source: ModelSource, members: Sequence[Member]) -> TensorModel:
+        return TensorModel(
+            source.config,
+            source.version,
+            [member.instance for member in members if not member.seat.passive],
+            passive=[member.instance for member in members if member.seat.passive],
+            facilities=self._facilities,
+            tickets=[member.ticket for member in members if member.ticket is not None],
+            initial_states=initial_states(source),
+        )
 
 
 def _refuse_strategy(source: ModelSource) -> None:
@@ -127,14 +96,6 @@ def _refuse_strategy(source: ModelSource) -> None:
                 raise Unsupported(
                     f"model '{source.config.name}': {NO_BATCH_STRATEGY}", hint=f"remove {folder}/batchstrategy.so"
                 )
-
-
-async def _close_opened(opening: Sequence["asyncio.Future[Instance]"]) -> None:
-    for future in opening:
-        future.cancel()
-    for result in await asyncio.gather(*opening, return_exceptions=True):
-        if not isinstance(result, BaseException):
-            await result.close()
 
 
 def tensor_loaders(

@@ -3,7 +3,7 @@
 Source: core/src/model_repository_manager/model_repository_manager.cc and model_lifecycle.cc.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 STATUS_NAMES = {
     1: "Cancelled",
@@ -161,6 +161,16 @@ def unknown_agent(agent: str) -> str:
 def warming_up(model: str, instance: str, sample: str, iteration: int) -> str:
     """Say that a warm-up sample runs; in the log, at its most verbose."""
     return f"model '{model}' instance {instance} is running warmup sample '{sample}' for iteration {iteration}"
+
+
+def most_resources(limits: Mapping[tuple[int, str], int]) -> str:
+    """List how many there are of each resource of the rate limiter, by device; in the log, at its most verbose."""
+    lines = ["", "Max Resource Map===>"]
+    for device in sorted({device for device, _ in limits}):
+        lines.append(f"\tDevice: {device if device >= 0 else 'GLOBAL'}")
+        named = sorted((name, count) for (of, name), count in limits.items() if of == device)
+        lines += [f"\t\tResource: {name}\t Count: {count}" for name, count in named]
+    return "\n".join([*lines, ""])
 
 
 def warmup_failed(sample: str, errors: Sequence[str]) -> str:

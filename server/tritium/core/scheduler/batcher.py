@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tritium.core.instance import Job
-from tritium.core.scheduler.plan import Cut, Dropped, Reason
+from tritium.core.scheduler.plan import AnyLane, Cut, Dropped, Reason
 from tritium.core.scheduler.policy import BatchingPolicy
 from tritium.core.scheduler.queue import PriorityQueue
 
@@ -32,7 +32,7 @@ class _Pending:
     closed: Reason | None = None
 
 
-class BatchingPlan:
+class BatchingPlan(AnyLane):
     """Waiting jobs of a model with dynamic batching; see `plan.Plan`.
 
     Nothing runs before `hold_for` jobs wait for the first time: that is what TRITONSERVER_DELAY_SCHEDULER asks for,

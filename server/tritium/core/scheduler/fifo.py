@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 from tritium.core.errors import Cancelled
 from tritium.core.instance import Job
-from tritium.core.scheduler.plan import GONE, Cut, Dropped, Reason
+from tritium.core.scheduler.plan import GONE, AnyLane, Cut, Dropped, Reason
 
 _SINGLE = Reason.SINGLE  # bound once: an enum looks its members up by name
 
 
-class FifoPlan:
+class FifoPlan(AnyLane):
     """Jobs in the order of their arrival; see `plan.Plan`."""
 
     def __init__(self) -> None:

@@ -34,6 +34,10 @@ class Claim:
     priority: int = 1
 
 
+def _keep_silent(limits: Mapping[ResourceKey, int]) -> None:
+    """Hear of limits that nobody wants to know."""
+
+
 def _never() -> bool:
     return False
 
@@ -83,10 +87,16 @@ class RateLimiter:
     """The resources of a server and the line for them.
 
     `limits` are how many there are of each; where none are given, as many as the most demanding instance needs.
+    `told` hears of them when instances have come or gone.
     """
 
-    def __init__(self, limits: Mapping[ResourceKey, int] | None = None) -> None:
+    def __init__(
+        self,
+        limits: Mapping[ResourceKey, int] | None = None,
+        told: Callable[[Mapping[ResourceKey, int]], None] = _keep_silent,
+    ) -> None:
         self._given = dict(limits or {})
+        self._told = told
         self._tickets: set[Ticket] = set()
         self._limits: dict[ResourceKey, int] = {}
         self._in_use: dict[ResourceKey, int] = {}
@@ -104,6 +114,7 @@ class RateLimiter:
         limits = self._limits_for([*self._tickets, ticket])
         self._tickets.add(ticket)
         self._limits = limits
+        self._told(limits)
         return ticket
 
     def withdraw(self, ticket: Ticket) -> None:
@@ -112,6 +123,7 @@ class RateLimiter:
         if ticket in self._tickets:
             self._tickets.discard(ticket)
             self._limits = self._limits_for(self._tickets)
+            self._told(self._limits)
         if ticket.staged:
             ticket.staged = False
             self._line.remove(ticket)

@@ -100,6 +100,32 @@ class Plan(Protocol):
         """Return how many jobs the instance could be given, now or after a delay."""
         ...
 
+    def open_lane(self, lane: int, now_ns: int) -> None:
+        """Learn of an instance more."""
+        ...
+
+    def close_lane(self, lane: int) -> None:
+        """Tie nothing more to an instance, which is about to leave."""
+        ...
+
+    def bound(self, lane: int) -> bool:
+        """Tell whether something waits, or may still come, that only this instance can run."""
+        ...
+
     def __len__(self) -> int:
         """Return how many jobs wait."""
         ...
+
+
+class AnyLane:
+    """What a plan says of instances to which nothing is ever tied."""
+
+    def open_lane(self, lane: int, now_ns: int) -> None:
+        """Learn of an instance more."""
+
+    def close_lane(self, lane: int) -> None:
+        """Learn that an instance is about to leave."""
+
+    def bound(self, lane: int) -> bool:  # noqa: ARG002 - of none
+        """Say that whatever waits, another instance can run."""
+        return False

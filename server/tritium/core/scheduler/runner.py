@@ -10,12 +10,13 @@ An instance that can `begin` needs no tasks: its executions start where a reques
     submit -> plan.add -> plan.take -> instance.begin ... done -> owner.executed -> plan.take -> instance.begin
 
 Under a rate limiter an instance asks the plan only while it holds its resources: it stages, is started, and releases.
+Instances may be admitted and dismissed while requests run; one that is dismissed goes on only with what is tied to it.
 """
 
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from itertools import zip_longest
+from itertools import count, zip_longest
 from typing import Final, Protocol
 
 from tritium.core.clock import Alarm, Clock
@@ -47,7 +48,7 @@ class Owner(Protocol):
 class _Lane:
     """One instance, the executions it holds, and its tasks that wait for work, where it has tasks."""
 
-    __slots__ = ("depth", "index", "instance", "prompt", "running", "sleeping", "ticket", "woken")
+    __slots__ = ("depth", "index", "instance", "left", "prompt", "running", "sleeping", "ticket", "woken")
 
     def __init__(self, index: int, instance: Instance, depth: int, ticket: Ticket | None) -> None:
         self.index = index
@@ -59,6 +60,8 @@ class _Lane:
         self.sleeping: list[asyncio.Future[None]] = []
         self.woken = False
         """Whether a prompt instance is being given work, or will be at the end of the turn."""
+        self.left: asyncio.Future[None] | None = None
+        """Done when nothing runs in the instance, or is tied to it, any more; None while it stays."""
 
     @property
     def idle(self) -> bool:
@@ -88,23 +91,18 @@ class Runner:
         self._loop = asyncio.get_running_loop()
         self._limited = bool(tickets)
         self._pipelined = pipelined and not self._limited
-        self._lanes = [
-            _Lane(index, instance, max(1, instance.depth) if self._pipelined else 1, ticket)
-            for index, (instance, ticket) in enumerate(zip_longest(instances, tickets))
-        ]
+        self._lanes: list[_Lane] = []
+        self._leaving: list[_Lane] = []
+        self._indices = count()
         self._alarm: Alarm | None = None
         self._alarm_ns = 0
         self._running = 0
         self._closing = False
         self._idle = asyncio.Event()
         self._recovery: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        for lane in self._lanes:
-            if lane.ticket is not None:
-                lane.ticket.wanted = partial(self._wanted, lane)
-                lane.ticket.start = partial(self._rouse, lane)
-            for _ in range(lane.depth if lane.prompt is None else 0):
-                self._start(lane)
+        self._tasks: dict[asyncio.Task[None], _Lane] = {}
+        for instance, ticket in zip_longest(instances, tickets):
+            self._enter(instance, ticket)
 
     def add(self, job: Job, now_ns: int) -> None:
         """Queue a job and see to it that it runs.
@@ -115,6 +113,22 @@ class Runner:
         self._plan.add(job, now_ns)
         if not self._wake():
             self._set_alarm(now_ns)
+
+    def admit(self, instance: Instance, ticket: Ticket | None = None) -> None:
+        """Give an instance more a share of the work."""
+        self._plan.open_lane(self._enter(instance, ticket).index, self._clock.now_ns())
+        self._deepen()
+        self._wake_all()
+
+    async def dismiss(self, instance: Instance) -> None:
+        """Give an instance nothing new; return when what it runs, and what is tied to it, has ended."""
+        lane = next(lane for lane in self._lanes if lane.instance is instance)
+        lane.left = self._loop.create_future()
+        self._leaving.append(lane)
+        self._plan.close_lane(lane.index)
+        self._settle()
+        self._deepen()
+        await lane.left
 
     def health_changed(self) -> None:
         """Go on with instances that have recovered; give queued requests up if none does in time."""
@@ -140,15 +154,48 @@ class Runner:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for lane in self._leaving:
+            self._part(lane)
+
+    def _enter(self, instance: Instance, ticket: Ticket | None) -> _Lane:
+        depth = max(1, instance.depth) if self._pipelined else 1
+        lane = _Lane(next(self._indices), instance, depth, ticket)
+        self._lanes.append(lane)
+        if ticket is not None:
+            ticket.wanted = partial(self._wanted, lane)
+            ticket.start = partial(self._rouse, lane)
+        for _ in range(depth if lane.prompt is None else 0):
+            self._start(lane)
+        return lane
+
+    def _deepen(self) -> None:
+        """Ask instances that begin by themselves again how much each holds, which may depend on who is beside it."""
+        for lane in self._lanes:
+            if lane.prompt is not None and self._pipelined:
+                lane.depth = max(1, lane.instance.depth)
+
+    def _settle(self) -> None:
+        """Let those leave that have nothing to do any more."""
+        for lane in [lane for lane in self._leaving if not lane.running and not self._plan.bound(lane.index)]:
+            self._leaving.remove(lane)
+            self._lanes.remove(lane)
+            for task in [task for task, of in self._tasks.items() if of is lane]:
+                task.cancel()
+            self._part(lane)
+
+    @staticmethod
+    def _part(lane: _Lane) -> None:
+        if lane.left is not None and not lane.left.done():
+            lane.left.set_result(None)
 
     def _start(self, lane: _Lane) -> None:
         task = self._loop.create_task(self._work(lane), name=f"run {lane.instance.name}")
-        self._tasks.add(task)
+        self._tasks[task] = lane
         task.add_done_callback(lambda ended: self._replace(lane, ended))
 
     def _replace(self, lane: _Lane, ended: asyncio.Task[None]) -> None:
         """Report what ended a task, and start another: a reply that raises must not stop the model."""
-        self._tasks.discard(ended)
+        self._tasks.pop(ended, None)
         if ended.cancelled() or (error := ended.exception()) is None:
             return
         self._report(lane.instance, error)
@@ -159,7 +206,7 @@ class Runner:
         while True:
             now_ns = clock.now_ns()
             may_run = instance.healthy and (ticket is None or self._may_run(lane, ticket))
-            cut = plan.take(now_ns, lane.index) if may_run else None
+            cut = plan.take(now_ns, lane.index) if may_run and (lane.left is None or self._stays(lane)) else None
             self._drop(now_ns)
             if cut is None:
                 if ticket is not None:
@@ -185,6 +232,8 @@ class Runner:
                     ticket.release(ran=True)
             plan.finished(cut, clock.now_ns())
             owner.executed(cut, times)
+            if self._leaving:
+                self._settle()
 
     def _feed(self, lane: _Lane, instance: PromptInstance) -> None:
         """Begin what a prompt instance can be given now, and look after what else waits."""
@@ -203,7 +252,7 @@ class Runner:
         plan, ticket, now_ns = self._plan, lane.ticket, self._clock.now_ns()
         while True:
             may_run = instance.healthy and (ticket is None or self._may_run(lane, ticket))
-            cut = plan.take(now_ns, lane.index) if may_run else None
+            cut = plan.take(now_ns, lane.index) if may_run and (lane.left is None or self._stays(lane)) else None
             self._drop(now_ns)
             if cut is None:
                 if ticket is not None:
@@ -232,6 +281,8 @@ class Runner:
             self._report(instance, error)
         if not lane.woken and (self._closing or len(self._plan)):
             self._feed(lane, instance)
+        if self._leaving:
+            self._settle()
 
     def _report(self, instance: Instance, error: BaseException) -> None:
         message = f"an answer of {instance.name} could not be delivered"
@@ -265,6 +316,7 @@ class Runner:
                 and (best is None or lane.running < best.running)
                 and self._plan.waiting(lane.index)
                 and lane.instance.healthy
+                and self._stays(lane)
             ):
                 best = lane
         if best is None:
@@ -291,7 +343,11 @@ class Runner:
         return ticket.held or (self._wanted(lane) and ticket.stage())
 
     def _wanted(self, lane: _Lane) -> bool:
-        return self._plan.waiting(lane.index) > 0 and lane.instance.healthy
+        return self._plan.waiting(lane.index) > 0 and lane.instance.healthy and self._stays(lane)
+
+    def _stays(self, lane: _Lane) -> bool:
+        """Tell whether an instance may be given work: one that is leaving only what is tied to it."""
+        return lane.left is None or self._plan.bound(lane.index)
 
     def _rouse(self, lane: _Lane) -> None:
         """Go on with an instance that has been given its resources; one that asks for them now goes on by itself."""
@@ -314,6 +370,8 @@ class Runner:
     def _drop(self, now_ns: int) -> None:
         for dropped in self._plan.dropped(now_ns):
             self._owner.refuse(dropped.job, dropped.error)
+        if self._leaving:
+            self._loop.call_soon(self._settle)
 
     def _set_alarm(self, now_ns: int) -> None:
         """Ring when the plan has something to say next; what is due already, idle instances have been told."""

@@ -12,6 +12,7 @@ Source: Triton core, sequence_batch_scheduler.cc.
 import heapq
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from tritium.compat.config.model import ModelConfig
@@ -56,7 +57,11 @@ class SequencePlan:
         self._idle_ns = settings.max_sequence_idle_microseconds * 1000
         self._controls = Controls(config)
         self._added = self._controls.names | frozenset(states.inputs.values() if states else ())
-        self._lanes = [lane_of(config, slots, self._controls, states, hold_for) for _ in range(lanes)]
+        self._make_lane = partial(lane_of, config, slots, self._controls, states, hold_for)
+        self._slots = slots
+        self._lanes = {lane: self._make_lane() for lane in range(lanes)}
+        self._closed: set[int] = set()
+        """Instances that keep the sequences they have, and get no others."""
         self._hold_for = 0 if oldest else hold_for
         self._hold_backlog_for = hold_backlog_for
         self._free = [(slot, lane) for slot in range(slots) for lane in range(lanes)]
@@ -140,7 +145,7 @@ class SequencePlan:
         if self._quiet:
             self._quiet -= {lane for lane in self._quiet if 0 < self._lanes[lane].wake_ns() <= now_ns}
         if 0 < self._look_ns <= now_ns:
-            stirred = any(self.waiting(lane) for lane in range(len(self._lanes)))
+            stirred = any(self.waiting(lane) for lane in self._lanes)
             self._look_ns = now_ns + _LOOK_AGAIN_NS if stirred else 0
         if not self._dropped:
             return ()
@@ -149,7 +154,7 @@ class SequencePlan:
 
     def clear(self) -> Sequence[Job]:
         """Remove and return every job that has not been taken; the sequences are over."""
-        jobs = [job for lane in self._lanes for job in lane.clear()]
+        jobs = [job for lane in self._lanes.values() for job in lane.clear()]
         for sequence in {*self._of.values(), *self._open.values()}:
             jobs += sequence.waiting
             sequence.waiting.clear()
@@ -165,7 +170,7 @@ class SequencePlan:
 
     def wake_ns(self) -> int:
         """Return when the first sequence will have been idle for too long, a delay ends, or a timeout is over."""
-        moments = [moment for lane in self._lanes if (moment := lane.wake_ns())]
+        moments = [moment for lane in self._lanes.values() if (moment := lane.wake_ns())]
         if self._open:
             moments.append(next(iter(self._open.values())).touched_ns + self._idle_ns)
         moments += [moment for moment in (self._backlog_ns, self._look_ns) if moment]
@@ -185,6 +190,23 @@ class SequencePlan:
     def waiting(self, lane: int) -> int:
         """Return how many requests the instance could be given, unless it has just said that it cannot be."""
         return 0 if lane in self._quiet else self._lanes[lane].waiting()
+
+    def open_lane(self, lane: int, now_ns: int) -> None:
+        """Seat sequences in an instance more, those first that wait for a slot."""
+        self._lanes[lane] = self._make_lane()
+        for slot in range(self._slots):
+            heapq.heappush(self._free, (slot, lane))
+        self._seat(now_ns)
+
+    def close_lane(self, lane: int) -> None:
+        """Let an instance keep its sequences to their end, and seat no others in it."""
+        self._closed.add(lane)
+        self._free = [(slot, other) for slot, other in self._free if other != lane]
+        heapq.heapify(self._free)
+
+    def bound(self, lane: int) -> bool:
+        """Tell whether a sequence sits in the instance."""
+        return any(sequence.lane == lane for sequence in (*self._open.values(), *self._of.values()))
 
     def __len__(self) -> int:
         """Return how many jobs wait."""
@@ -239,7 +261,8 @@ class SequencePlan:
             self._seat(now_ns)
 
     def _vacate(self, sequence: LiveSequence) -> None:
-        heapq.heappush(self._free, (sequence.slot, sequence.lane))
+        if sequence.lane not in self._closed:
+            heapq.heappush(self._free, (sequence.slot, sequence.lane))
         sequence.lane = sequence.slot = -1
 
     def _drop(self, sequence: LiveSequence, error: InferenceError, now_ns: int) -> None:
