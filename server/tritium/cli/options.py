@@ -188,7 +188,7 @@ class ServeOptions:
 
     engine: str = _setting(
         "auto",
-        "What runs language models: vllm, embedded, mock, ... (auto: vllm if installed).",
+        "What runs language models: vllm, embedded, mocker, ... (auto: vllm if installed).",
         group="language",
     )
     fleet: tuple[str, ...] = _setting(

@@ -1,0 +1,385 @@
+"""The mocker: requests, a clock and faults around the simulated scheduler.
+
+    submit -> [admit -> transfer] -> plan -> wait as long as a GPU would take -> tokens -> on_step, on_events
+
+It lives on the event loop. Without a timing a step follows the other as fast as the loop turns, which measures the
+front; with one, time passes as on the machine that is simulated, or `speedup` times as fast.
+"""
+
+import asyncio
+import os
+import signal
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+
+from tritium.backends.engine import Delta, EngineInfo, EngineSinks, EngineSource, FinishReason, Generate, Role, Step
+from tritium.backends.mocker.answers import Answers, NextToken, Vocabulary, echo, read_vocabulary, words
+from tritium.backends.mocker.blocks import BlockManager
+from tritium.backends.mocker.faults import Fault
+from tritium.backends.mocker.sampling import Sampling, made_up, read_sampling
+from tritium.backends.mocker.scheduler import Admission, Plan, Scheduler, Sequence
+from tritium.backends.mocker.settings import Settings, read_settings
+from tritium.backends.mocker.timing import Span, StepLoad
+from tritium.core.errors import InferenceError, InvalidArgument, Unsupported
+
+_GIB = 1 << 30
+
+_LONGEST_LAG_S = 0.1
+"""How far the clock may fall behind before it gives up catching up."""
+
+
+@dataclass(slots=True, eq=False)
+class _Generation:
+    """What a sequence is asked for, beside the scheduler's view of it."""
+
+    sequence: Sequence
+    sampling: Sampling
+    last_length: int
+    """How many tokens, prompt and output, it has at the most."""
+    least_length: int
+    follow: NextToken
+    endless: NextToken
+    stops: frozenset[int]
+
+
+class MockerEngine:
+    """A LanguageEngine that computes nothing; see docs/engines.md for its arguments."""
+
+    def __init__(self, source: EngineSource) -> None:
+        self._source = source
+        self._live: dict[int, _Generation] = {}
+        self._refused: list[Delta] = []
+        self._loras: set[str] = set()
+        self._seeded: dict[int, Answers] = {}
+        self._faults: list[Fault] = []
+        self._slow: Fault | None = None
+        self._slow_until = float("inf")
+        self._timer: asyncio.Handle | None = None
+        self._plan: Plan | None = None
+        self._clock = 0.0
+        self._arrivals: dict[int, asyncio.TimerHandle] = {}
+        self._counts = dict.fromkeys(_COUNTERS, 0.0)
+
+    async def start(self, sinks: EngineSinks) -> EngineInfo:
+        """Begin to simulate, after the time that loading is said to take.
+
+        Raises:
+            InvalidArgument: an argument of the wrong type or range, or a file of the model that cannot be read.
+        """
+        settings = self._settings = read_settings(self._source.arguments, self._source.folder)
+        self._loop = asyncio.get_running_loop()
+        self._sinks = sinks
+        self._vocabulary = self._read_vocabulary(settings)
+        self._answers = self._answers_of(settings.seed)
+        self._loras = set(self._source.arguments.get("lora_modules") or ())
+        self._faults = [fault for fault in settings.mocker.faults if fault.concerns(self._source.worker)]
+        blocks = BlockManager(
+            settings.blocks,
+            settings.block_tokens,
+            host_blocks=settings.mocker.host_blocks,
+            share_prefixes=settings.share_prefixes,
+        )
+        self._scheduler = Scheduler(blocks, settings.limits)
+        await asyncio.sleep(settings.mocker.load_s)
+        return EngineInfo(
+            engine="mocker",
+            version=version("tritium"),
+            context_tokens=settings.context,
+            block_tokens=settings.block_tokens,
+            total_blocks=settings.blocks,
+            max_sequences=settings.limits.sequences,
+            transfer="mocker" if self._source.role is not Role.AGGREGATED else "",
+            lora=True,
+        )
+
+    def submit(self, request: Generate) -> None:
+        """Queue one sequence; a bad request is answered by an error delta."""
+        try:
+            generation = self._read(request)
+        except InferenceError as refused:
+            message = f"{refused.message} ({refused.hint})" if refused.hint else refused.message
+            # KV that cannot be taken is no fault of the client's: the prompt is computed here then.
+            invalid = isinstance(refused, InvalidArgument | Unsupported)
+            self._refused.append(Delta(request.id, [], finish=FinishReason.ERROR, error=message, invalid=invalid))
+        else:
+            self._live[request.id] = generation
+            self._scheduler.add(generation.sequence)
+        self._wake()
+
+    def abort(self, id: int) -> None:  # noqa: A002  the contract's name
+        """Drop one sequence."""
+        generation = self._live.get(id)
+        if generation is not None:
+            self._end(generation)
+        else:
+            self._refused = [each for each in self._refused if each.id != id]
+
+    async def load_lora(self, name: str, path: str) -> None:  # noqa: ARG002  there is nothing to load
+        """Take an adapter's name; its path is not looked at."""
+        self._loras.add(name)
+
+    async def unload_lora(self, name: str) -> None:
+        """Forget an adapter."""
+        self._loras.discard(name)
+
+    def metrics(self) -> dict[str, float]:
+        """Return counters since the start, and the state of the cache, by metric name."""
+        scheduler = self._scheduler
+        return self._counts | {
+            "tritium_engine_running": scheduler.running,
+            "tritium_engine_waiting": len(scheduler.waiting),
+            "tritium_engine_preemptions_total": scheduler.preemptions,
+            "tritium_engine_kv_used_blocks": scheduler.blocks.used,
+            "tritium_engine_kv_total_blocks": scheduler.blocks.blocks,
+        }
+
+    async def stop(self) -> None:
+        """Take no further step."""
+        for timer in (self._timer, *self._arrivals.values()):
+            if timer is not None:
+                timer.cancel()
+        self._live.clear()
+
+    def _read_vocabulary(self, settings: Settings) -> Vocabulary:
+        mocker = settings.mocker
+        try:
+            return read_vocabulary(self._source.folder, words=mocker.answer == "words", size=mocker.vocabulary)
+        except msgspec.DecodeError as reason:
+            raise InvalidArgument(f"the model's files in {self._source.folder}: {reason}") from None
+
+    def _answers_of(self, seed: int) -> Answers:
+        mocker = self._settings.mocker
+        return echo() if mocker.answer == "echo" else words(self._vocabulary, seed, mocker.answer_tokens)
+
+    def _read(self, request: Generate) -> _Generation:
+        """Check a request and make it a generation."""
+        tokens, context = request.token_ids, self._settings.context
+        if not tokens or len(tokens) >= context:
+            raise InvalidArgument(f"the prompt has {len(tokens)} tokens and the context of this model is {context}")
+        if request.lora and request.lora not in self._loras:
+            known = ", ".join(sorted(self._loras)) or "none"
+            raise InvalidArgument(f"the model has no LoRA adapter '{request.lora}'; it has {known}")
+        if request.media:
+            raise InvalidArgument("the mocker takes no images, sounds or films")
+        if request.transfer is not None and request.transfer.get("engine") != "mocker":
+            raise InferenceError("the prompt was computed by another kind of engine: a mocker cannot take its KV")
+        sampling = read_sampling(request.sampling)
+        answers = self._answers if sampling.seed is None else self._answers_of(sampling.seed)
+        sequence = Sequence(
+            request.id,
+            list(tokens),
+            len(tokens),
+            request.priority,
+            request.lora,
+            request.cache_salt,
+            remote=request.transfer is not None,
+        )
+        return _Generation(
+            sequence,
+            sampling,
+            min(context, len(tokens) + (sampling.max_tokens or context)),
+            len(tokens) + sampling.min_tokens,
+            answers.endless if sampling.ignore_eos else answers.ending,
+            answers.endless,
+            frozenset(sampling.stop_token_ids or ()),
+        )
+
+    # The clock: a step begins, takes its time, and ends.
+
+    def _wake(self) -> None:
+        if self._timer is None:
+            self._clock = self._loop.time()
+            self._timer = self._loop.call_soon(self._begin)
+
+    def _begin(self) -> None:
+        plan = self._plan = self._scheduler.plan()
+        for admission in plan.admitted:
+            if admission.sequence in self._scheduler.arriving:
+                self._fetch(admission.sequence, admission.match.blocks)
+        took_s = self._duration_s(plan)
+        if not took_s:
+            self._finish()
+            return
+        # Counted from when the step before should have ended, so that a late timer makes none of the next ones late.
+        self._clock = max(self._clock, self._loop.time() - _LONGEST_LAG_S) + took_s
+        self._timer = self._loop.call_at(self._clock, self._finish)
+
+    def _duration_s(self, plan: Plan) -> float:
+        settings = self._settings
+        took_ms = 0.0
+        if settings.timing is not None and plan:
+            took_ms = settings.timing.step_ms(
+                StepLoad(
+                    [Span(chunk.start, chunk.tokens) for chunk in plan.chunks],
+                    len(plan.decodes),
+                    sum(len(sequence.tokens) for sequence in plan.decodes),
+                )
+            )
+            took_ms += sum(map(self._onboarding_ms, plan.admitted))
+        took_ms /= settings.mocker.speedup
+        if self._slow is not None:
+            if self._loop.time() < self._slow_until:
+                return max(took_ms * self._slow.factor, self._slow.least_ms) / 1e3
+            self._slow = None
+        return took_ms / 1e3
+
+    def _onboarding_ms(self, admission: Admission) -> float:
+        """Return how long blocks take from the host's memory to the device."""
+        size = admission.match.host * self._settings.block_tokens * self._settings.kv_bytes
+        return size / (self._settings.mocker.host_gib_s * _GIB) * 1e3
+
+    def _finish(self) -> None:
+        """End the step: every sequence that it completed gets a token."""
+        plan, self._plan = self._plan, None
+        assert plan is not None
+        self._counts["tritium_engine_steps_total"] += bool(plan)
+        deltas, self._refused = self._refused, []
+        scheduler, live = self._scheduler, self._live
+        for sequence in plan.decodes:
+            if (generation := live.get(sequence.id)) is not None:
+                scheduler.decoded(sequence)
+                deltas.append(self._extend(generation))
+        for chunk in plan.chunks:
+            if (generation := live.get(chunk.sequence.id)) is not None and scheduler.computed(chunk):
+                deltas.append(self._extend(generation))
+        if events := scheduler.blocks.take_events():
+            self._sinks.on_events(events)
+        if deltas:
+            self._sinks.on_step(Step(deltas, scheduler.running, len(scheduler.waiting), scheduler.blocks.used))
+        self._timer = None
+        if not self._faults or not self._fail():
+            self._go_on()
+
+    def _go_on(self) -> None:
+        scheduler = self._scheduler
+        if (
+            scheduler.decoding
+            or scheduler.prefilling
+            or self._refused
+            or (scheduler.waiting and not scheduler.arriving)
+        ):
+            self._timer = self._loop.call_soon(self._begin)
+
+    def _extend(self, generation: _Generation) -> Delta:
+        """Give a sequence its next token, and end it when that is the last."""
+        sequence = generation.sequence
+        tokens = sequence.tokens
+        length = len(tokens)
+        token = generation.follow(tokens, sequence.prompt_tokens)
+        delta = Delta(sequence.id, [])
+        if length == sequence.prompt_tokens:
+            self._first(generation, delta)
+        if token is None and length < generation.least_length:
+            token = generation.endless(tokens, sequence.prompt_tokens)
+        if token is None:
+            delta.finish = FinishReason.STOP
+            token = self._vocabulary.end
+        elif token in generation.stops and length >= generation.least_length:
+            delta.finish = FinishReason.STOP
+            delta.stop_token = token
+        elif length + 1 == generation.last_length:
+            delta.finish = FinishReason.LENGTH
+        if token is not None:
+            self._counts["tritium_engine_output_tokens_total"] += 1
+            tokens.append(token)
+            delta.token_ids.append(token)
+            if generation.sampling.logprobs is not None:
+                delta.logprobs = [self._made_up(token, generation.sampling.logprobs)]
+        if delta.finish is not None:
+            if self._source.role is Role.PREFILL:
+                delta.transfer = self._export(sequence)
+            self._end(generation)
+        return delta
+
+    def _first(self, generation: _Generation, delta: Delta) -> None:
+        """Say with the first token what became of the prompt."""
+        sequence, wanted = generation.sequence, generation.sampling.prompt_logprobs
+        delta.cached_tokens = sequence.cached_tokens
+        self._counts["tritium_engine_prompt_tokens_total"] += sequence.prompt_tokens
+        self._counts["tritium_engine_cached_prompt_tokens_total"] += sequence.cached_tokens or 0
+        if wanted is not None:
+            prompt = sequence.tokens[1 : sequence.prompt_tokens]
+            delta.prompt_logprobs = [None, *(self._made_up(token, wanted) for token in prompt)]
+
+    def _made_up(self, token: int, wanted: int) -> list[Any]:
+        others = self._vocabulary.tokens
+        return made_up(token, others, len(others) if wanted < 0 else wanted)
+
+    def _end(self, generation: _Generation) -> None:
+        sequence = generation.sequence
+        del self._live[sequence.id]
+        if (timer := self._arrivals.pop(sequence.id, None)) is not None:
+            timer.cancel()
+        self._scheduler.remove(sequence)
+
+    # KV from and to other workers.
+
+    def _export(self, sequence: Sequence) -> dict[str, Any]:
+        return {"engine": "mocker", "worker": self._source.worker, "tokens": sequence.prompt_tokens}
+
+    def _fetch(self, sequence: Sequence, found_blocks: int) -> None:
+        """Wait as long as the part of the prompt's KV that is not here would be on its way."""
+        mocker, settings = self._settings.mocker, self._settings
+        tokens = sequence.prompt_tokens - found_blocks * settings.block_tokens
+        size = tokens * settings.kv_bytes
+        took_s = 0.0
+        if settings.timing is not None:
+            took_s = (size / (mocker.transfer_gib_s * _GIB) + mocker.transfer_latency_ms / 1e3) / mocker.speedup
+        self._counts["tritium_kv_pulls_total"] += 1
+        self._counts["tritium_kv_received_bytes_total"] += size
+        self._counts["tritium_kv_received_blocks_total"] += -(-tokens // settings.block_tokens)
+        self._counts["tritium_kv_pull_seconds_total"] += took_s
+        self._arrivals[sequence.id] = self._loop.call_later(took_s, self._arrive, sequence)
+
+    def _arrive(self, sequence: Sequence) -> None:
+        self._arrivals.pop(sequence.id, None)
+        if sequence in self._scheduler.arriving:
+            self._scheduler.arrived(sequence)
+            self._wake()
+
+    # Faults.
+
+    def _fail(self) -> bool:
+        """Let happen what is due after this step; return whether the engine steps no further by itself."""
+        steps = self._counts["tritium_engine_steps_total"]
+        due = [fault for fault in self._faults if fault.step <= steps]
+        self._faults = [fault for fault in self._faults if fault.step > steps]
+        stands = False
+        for fault in due:
+            match fault.kind:
+                case "die":
+                    stands = True
+                    self._sinks.on_death(f"the mocker was told to die at step {fault.step}")
+                case "crash":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case "freeze":
+                    stands = True
+                    # Until this timer fires nothing else may wake the engine: it stands in the place of a step.
+                    thaw_s = fault.seconds or float(1 << 30)
+                    self._timer = self._loop.call_later(thaw_s, self._thaw)
+                case "slow":
+                    self._slow = fault
+                    self._slow_until = self._loop.time() + (fault.seconds or float("inf"))
+                case "forget":
+                    self._scheduler.blocks.clear()
+        return stands
+
+    def _thaw(self) -> None:
+        self._timer = None
+        self._clock = self._loop.time()
+        self._go_on()
+
+
+_COUNTERS = (
+    "tritium_engine_steps_total",
+    "tritium_engine_prompt_tokens_total",
+    "tritium_engine_cached_prompt_tokens_total",
+    "tritium_engine_output_tokens_total",
+    "tritium_kv_received_bytes_total",
+    "tritium_kv_received_blocks_total",
+    "tritium_kv_pulls_total",
+    "tritium_kv_pull_seconds_total",
+)
