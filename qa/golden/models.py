@@ -273,6 +273,7 @@ MODELS = {
         ALL_TYPES,
     ),
     "auto": ("", AUTO),
+    "cached": (add_sub_config(more="response_cache { enable: true }"), ADD_SUB),
     "err_resp": (add_sub_config(), ERROR_CODES),
     "identity_fp32": (identity_config("FP32"), IDENTITY),
     "identity_string": (identity_config("STRING"), IDENTITY),
