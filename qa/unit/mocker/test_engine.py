@@ -57,14 +57,14 @@ async def test_prefixes_are_cached_and_evicted(mocking: Mocking) -> None:
         assert any(isinstance(event, BlocksRemoved) for event in driver.events)
 
 
-async def test_an_adapter_and_a_salt_have_caches_of_their_own(mocking: Mocking) -> None:
+async def test_an_adapter_and_a_salt_have_caches_of_their_own(mocking: Mocking, tmp_path: Path) -> None:
     """Blocks are shared only among sequences of the same adapter and salt."""
     async with mocking(block_size=4, lora_modules={"pirate": "/x"}) as driver:
         tokens = list(range(30, 42))
         options = ({}, {"request_lora": "pirate"}, {"request_cache_salt": "a"}, {"request_cache_salt": "b"}, {})
         cached = [(await driver.generate(tokens, max_tokens=1, **option)).cached_tokens for option in options]
         assert cached == [0, 0, 0, 0, 8]
-        await driver.engine.load_lora("robot", "/y")
+        await driver.engine.load_lora("robot", str(tmp_path))
         assert (await driver.generate(tokens, max_tokens=1, request_lora="robot")).last.error is None
         await driver.engine.unload_lora("robot")
         refused = (await driver.generate(tokens, max_tokens=1, request_lora="robot")).last

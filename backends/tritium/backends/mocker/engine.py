@@ -11,14 +11,28 @@ import os
 import signal
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from tritium.backends.engine import Delta, EngineInfo, EngineSinks, EngineSource, FinishReason, Generate, Role, Step
-from tritium.backends.mocker.answers import Answers, NextToken, Vocabulary, echo, read_vocabulary, words
+from tritium.backends.engine import (
+    GENERATE,
+    POOLING,
+    Delta,
+    EngineInfo,
+    EngineSinks,
+    EngineSource,
+    FinishReason,
+    Generate,
+    Pool,
+    Role,
+    Step,
+)
+from tritium.backends.mocker.answers import NextToken, Vocabulary, echo, read_vocabulary, words
 from tritium.backends.mocker.blocks import BlockManager
 from tritium.backends.mocker.faults import Fault
+from tritium.backends.mocker.pooling import pooled
 from tritium.backends.mocker.sampling import Sampling, made_up, read_sampling
 from tritium.backends.mocker.scheduler import Admission, Plan, Scheduler, Sequence
 from tritium.backends.mocker.settings import Settings, read_settings
@@ -53,7 +67,6 @@ class MockerEngine:
         self._live: dict[int, _Generation] = {}
         self._refused: list[Delta] = []
         self._loras: set[str] = set()
-        self._seeded: dict[int, Answers] = {}
         self._faults: list[Fault] = []
         self._slow: Fault | None = None
         self._slow_until = float("inf")
@@ -73,7 +86,10 @@ class MockerEngine:
         self._loop = asyncio.get_running_loop()
         self._sinks = sinks
         self._vocabulary = self._read_vocabulary(settings)
-        self._answers = self._answers_of(settings.seed)
+        mocker = settings.mocker
+        self._answers = (
+            echo if mocker.answer == "echo" else words(self._vocabulary, settings.seed, mocker.answer_tokens)
+        )
         self._loras = set(self._source.arguments.get("lora_modules") or ())
         self._faults = [fault for fault in settings.mocker.faults if fault.concerns(self._source.worker)]
         blocks = BlockManager(
@@ -92,6 +108,8 @@ class MockerEngine:
             total_blocks=settings.blocks,
             max_sequences=settings.limits.sequences,
             transfer="mocker" if self._source.role is not Role.AGGREGATED else "",
+            tasks=(GENERATE, *POOLING),
+            modalities=("image", "audio", "video"),
             lora=True,
         )
 
@@ -117,8 +135,18 @@ class MockerEngine:
         else:
             self._refused = [each for each in self._refused if each.id != id]
 
-    async def load_lora(self, name: str, path: str) -> None:  # noqa: ARG002  there is nothing to load
-        """Take an adapter's name; its path is not looked at."""
+    def pool(self, request: Pool) -> None:
+        """Answer at once with numbers that depend on the tokens and the adapter alone."""
+        self._loop.call_soon(self._sinks.on_pooled, pooled(request))
+
+    async def load_lora(self, name: str, path: str) -> None:
+        """Take any folder for an adapter.
+
+        Raises:
+            InvalidArgument: there is no such folder.
+        """
+        if not await asyncio.to_thread(Path(path).is_dir):
+            raise InvalidArgument(f"adapter '{name}': there is no folder {path}")
         self._loras.add(name)
 
     async def unload_lora(self, name: str) -> None:
@@ -150,10 +178,6 @@ class MockerEngine:
         except msgspec.DecodeError as reason:
             raise InvalidArgument(f"the model's files in {self._source.folder}: {reason}") from None
 
-    def _answers_of(self, seed: int) -> Answers:
-        mocker = self._settings.mocker
-        return echo() if mocker.answer == "echo" else words(self._vocabulary, seed, mocker.answer_tokens)
-
     def _read(self, request: Generate) -> _Generation:
         """Check a request and make it a generation."""
         tokens, context = request.token_ids, self._settings.context
@@ -162,12 +186,10 @@ class MockerEngine:
         if request.lora and request.lora not in self._loras:
             known = ", ".join(sorted(self._loras)) or "none"
             raise InvalidArgument(f"the model has no LoRA adapter '{request.lora}'; it has {known}")
-        if request.media:
-            raise InvalidArgument("the mocker takes no images, sounds or films")
         if request.transfer is not None and request.transfer.get("engine") != "mocker":
             raise InferenceError("the prompt was computed by another kind of engine: a mocker cannot take its KV")
         sampling = read_sampling(request.sampling)
-        answers = self._answers if sampling.seed is None else self._answers_of(sampling.seed)
+        answers = self._answers(sampling.seed)
         sequence = Sequence(
             request.id,
             list(tokens),
@@ -238,13 +260,15 @@ class MockerEngine:
         self._counts["tritium_engine_steps_total"] += bool(plan)
         deltas, self._refused = self._refused, []
         scheduler, live = self._scheduler, self._live
-        for sequence in plan.decodes:
-            if (generation := live.get(sequence.id)) is not None:
-                scheduler.decoded(sequence)
-                deltas.append(self._extend(generation))
-        for chunk in plan.chunks:
-            if (generation := live.get(chunk.sequence.id)) is not None and scheduler.computed(chunk):
-                deltas.append(self._extend(generation))
+        decoded = [generation for each in plan.decodes if (generation := live.get(each.id)) is not None]
+        scheduler.decoded([generation.sequence for generation in decoded])
+        decoded += [
+            generation
+            for chunk in plan.chunks
+            if (generation := live.get(chunk.sequence.id)) is not None and scheduler.computed(chunk)
+        ]
+        deltas += map(self._extend, decoded)
+        self._counts["tritium_engine_output_tokens_total"] += sum(len(delta.token_ids) for delta in deltas)
         if events := scheduler.blocks.take_events():
             self._sinks.on_events(events)
         if deltas:
@@ -269,25 +293,23 @@ class MockerEngine:
         tokens = sequence.tokens
         length = len(tokens)
         token = generation.follow(tokens, sequence.prompt_tokens)
-        delta = Delta(sequence.id, [])
-        if length == sequence.prompt_tokens:
-            self._first(generation, delta)
         if token is None and length < generation.least_length:
             token = generation.endless(tokens, sequence.prompt_tokens)
+        delta = Delta(sequence.id, [] if token is None else [token])
+        if length == sequence.prompt_tokens:
+            self._first(generation, delta)
         if token is None:
             delta.finish = FinishReason.STOP
-            token = self._vocabulary.end
+            if self._vocabulary.end is not None:
+                delta.token_ids.append(self._vocabulary.end)
         elif token in generation.stops and length >= generation.least_length:
             delta.finish = FinishReason.STOP
             delta.stop_token = token
         elif length + 1 == generation.last_length:
             delta.finish = FinishReason.LENGTH
-        if token is not None:
-            self._counts["tritium_engine_output_tokens_total"] += 1
-            tokens.append(token)
-            delta.token_ids.append(token)
-            if generation.sampling.logprobs is not None:
-                delta.logprobs = [self._made_up(token, generation.sampling.logprobs)]
+        tokens += delta.token_ids
+        if generation.sampling.logprobs is not None:
+            delta.logprobs = [self._made_up(each, generation.sampling.logprobs) for each in delta.token_ids]
         if delta.finish is not None:
             if self._source.role is Role.PREFILL:
                 delta.transfer = self._export(sequence)

@@ -157,11 +157,12 @@ class Scheduler:
         bisect.insort(self.decoding, sequence, key=_place)
         return True
 
-    def decoded(self, sequence: Sequence) -> None:
-        """Book that the KV of a decoding sequence's last token is there; the next token is not appended yet."""
-        sequence.computed += 1
-        if sequence.computed == sequence.capacity:
-            self._seal(sequence)
+    def decoded(self, sequences: list[Sequence]) -> None:
+        """Book that the KV of the last token of decoding sequences is there; the next one is not appended yet."""
+        for sequence in sequences:
+            sequence.computed += 1
+            if sequence.computed == sequence.capacity:
+                self._seal(sequence)
 
     def _admit(self) -> list[Admission]:
         """Move waiting sequences to running while there is room for them, first come first."""

@@ -1,4 +1,4 @@
-"""What the mock engine answers to a prompt that is pooled: numbers that a test can know beforehand.
+"""What the mocker answers to a prompt that is pooled: numbers that a test can know beforehand.
 
 Equal tokens give equal numbers on every worker, similar texts similar vectors: each token adds a direction of its own.
 """
