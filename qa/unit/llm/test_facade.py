@@ -19,7 +19,7 @@ from tritium.core.replies import StreamReply
 from tritium.core.request import InferRequest, RequestedOutput
 from tritium.core.tensor import from_array
 from tritium.llm.model import LanguageModel, ModelDefaults
-from tritium.llm.tensors import complete_config
+from tritium.llm.facade.vllm import VllmSurface
 
 TYPES = {bool: ("BOOL", np.bool_), bytes: ("BYTES", np.object_)}
 
@@ -27,7 +27,7 @@ TYPES = {bool: ("BOOL", np.bool_), bytes: ("BYTES", np.object_)}
 @pytest.fixture
 def model(scripted):
     fleet = scripted.ScriptedFleet(scripted.chat_tokenizer(), scripted.Script())
-    config = complete_config(from_proto(model_config_pb2.ModelConfig(name="story", backend="vllm")))
+    config = VllmSurface().complete(from_proto(model_config_pb2.ModelConfig(name="story", backend="vllm")))
     return LanguageModel(config, "1", fleet, fleet.tokenizer, ModelDefaults(loras={"poet": "/p"}))
 
 
@@ -96,7 +96,7 @@ async def test_stream_with_the_prompt_is_refused(model):
     """Streaming with the prompt repeated makes no sense, and is refused in vllm_backend's words."""
     [error] = await _answers(model, _request(stream=True, exclude_input_in_output=False))
     assert isinstance(error, InvalidArgument)
-    assert error.message == "When streaming, `exclude_input_in_output` = False is not allowed."
+    assert error.message == "Error generating stream: When streaming, `exclude_input_in_output` = False is not allowed."
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -215,7 +215,7 @@ async def test_lora(model):
         ({"text": b"\xff"}, InvalidArgument, "not UTF-8"),
         ({"text": "word " * 300}, InvalidArgument, "maximum context length is 256"),
         ({"image": b"x"}, Unsupported, "images are not served"),
-        ({"embedding_request": "{}"}, Unsupported, "embeddings are not served"),
+        ({"embedding_request": "{}"}, InvalidArgument, "Model story does not support 'embed' request"),
         ({"nonsense": "x"}, InvalidArgument, "unexpected inference input 'nonsense' for model 'story'"),
     ],
 )
@@ -305,5 +305,5 @@ def test_completed_config_has_vllm_backends_tensors(model):
     assert model.config.outputs["num_output_tokens"].datatype == "UINT32"
     assert model.config.decoupled
     assert model.config.max_batch_size == 0
-    again = complete_config(model.config)
+    again = VllmSurface().complete(model.config)
     assert list(again.inputs) == list(model.config.inputs)

@@ -4,7 +4,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tritium.llm.tensors import _INPUTS, _OUTPUTS
+from tritium.llm.facade.vllm import _INPUTS, _OUTPUTS
 from tritium.openai.options import OpenAIOptions
 from tritium.openai.routes import endpoints
 from tritium.openai.schema import ChatRequest, CompletionRequest

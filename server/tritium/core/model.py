@@ -10,6 +10,7 @@ State names are those of Triton's repository index.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from enum import StrEnum
 
 from tritium.compat.config.model import ModelConfig
@@ -39,6 +40,8 @@ class Model(ABC):
     statistics: Statistics
     namespace: str = ""
     """The repository that is the model's namespace, where repositories are."""
+    aliases: Sequence["Model"] = ()
+    """The same model by other names; they come and go with it."""
 
     @property
     @abstractmethod
@@ -49,6 +52,11 @@ class Model(ABC):
     def decoupled(self) -> bool:
         """Tell whether a request may have any number of responses."""
         return self.config.decoupled
+
+    @property
+    def answers_once(self) -> bool:
+        """Tell whether infer is served, which takes a single response."""
+        return not self.decoupled
 
     @property
     def nesting(self) -> int:

@@ -23,7 +23,7 @@ async def model_infer(message: bytes | memoryview, call: Call, front: Front) -> 
     """Answer one inference with one response."""
     request, raws = parse_infer(message)
     model = front.server.catalog.model(request.model_name, version.check(request.model_version))
-    if model.decoupled:
+    if not model.answers_once:
         raise Unsupported("ModelInfer RPC doesn't support models with decoupled transaction policy")
     span = span_of(call, front, model) if front.server.trace_settings.on else None
     try:

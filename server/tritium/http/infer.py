@@ -28,7 +28,7 @@ _ENCODINGS = (b"accept-encoding", b"gzip, deflate")
 async def infer(request: Request, front: Front, target: Target) -> Response:
     """Answer one inference with one response."""
     model = front.server.catalog.model(target.name, target.version)
-    if model.decoupled:
+    if not model.answers_once:
         raise Unsupported(
             "HTTP end point doesn't support models with decoupled transaction policy",
             hint=f"POST /v2/models/{model.name}/generate_stream, or use gRPC's ModelStreamInfer",

@@ -16,10 +16,11 @@ from tritium.compat.config.model import ModelConfig
 from tritium.compat.config.problem import Problem
 from tritium.core.errors import InvalidArgument
 from tritium.llm.checking import check_version, find_model
+from tritium.llm.facade.alias import PARAMETER as ALIASES
+from tritium.llm.facade.alias import alias_of, own_surface, read_aliases
 from tritium.llm.model import LanguageModel, ModelDefaults
 from tritium.llm.model_files import ModelFiles, find_folder, read_model_files, sampling_defaults
 from tritium.llm.settings import LanguageSettings
-from tritium.llm.tensors import complete_config
 from tritium.llm.tokenizer import Tokenizer
 
 _LORA_MODULES = "lora_modules"
@@ -48,13 +49,13 @@ class LanguageLoader:
         self._start_fleet = start_fleet
 
     async def complete(self, config: ModelConfig, folder: Path, version: str) -> ModelConfig:
-        """Fill in vllm_backend's tensors, as its auto_complete_config does.
+        """Fill in the tensors of the model's surface: vllm_backend's, as its auto_complete_config does, or another's.
 
         Raises:
-            InvalidArgument: model.json is missing or broken.
+            InvalidArgument: model.json is missing or broken, or there is no such surface.
         """
         await asyncio.to_thread(read_model_files, folder / version)
-        return complete_config(config)
+        return own_surface(config).complete(config)
 
     def check(self, config: ModelConfig, folder: Path, version: str) -> Sequence[Finding | Problem]:
         """Find what would make a load fail, by the files alone."""
@@ -70,6 +71,7 @@ class LanguageLoader:
         engine = self._settings.engine_of(source.config)
         parts = await asyncio.to_thread(_read_parts, files, engine)
         arguments = dict(files.arguments)
+        aliases = read_aliases(source.config, arguments.pop(ALIASES, None))
         if files.loras:
             arguments[_LORA_MODULES] = dict(files.loras)
         fleet = await self._start_fleet(
@@ -79,7 +81,10 @@ class LanguageLoader:
             folder=parts.folder,
             arguments=arguments,
         )
-        return LanguageModel(source.config, source.version, fleet, parts.tokenizer, parts.defaults)
+        surface = own_surface(source.config)
+        model = LanguageModel(source.config, source.version, fleet, parts.tokenizer, parts.defaults, surface)
+        model.aliases = [alias_of(model, name, surface) for name, surface in aliases.items()]
+        return model
 
 
 @dataclass(frozen=True, slots=True)
