@@ -100,10 +100,10 @@ class Tokenizer:
             return self.table.detokenizer(skip_special=skip_special, shown=shown)
         return WindowDetokenizer(self._backend, prompt[-_WINDOW_TOKENS:], skip_special=skip_special, shown=shown)
 
-    def special_ids(self, texts: Iterable[str]) -> frozenset[int]:
+    def special_ids(self, texts: Iterable[str]) -> dict[str, int]:
         """Return the ids of those texts that are special tokens."""
         special = {token.content: i for i, token in self._backend.get_added_tokens_decoder().items() if token.special}
-        return frozenset(special[text] for text in texts if text in special)
+        return {text: special[text] for text in texts if text in special}
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of a prompt given as token ids."""

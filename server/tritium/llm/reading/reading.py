@@ -27,6 +27,10 @@ class Asked:
     """Whether more than the first call is wanted."""
     reasoning: bool = True
     """Whether the client wants to see what the model thought."""
+    constrained: bool = False
+    """Whether the engine holds the answer to a schema, a grammar or their like."""
+    continues: bool = False
+    """Whether the prompt ends within the model's own text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +42,3 @@ class Reading:
 
     begin: Callable[[], OutputReader]
     shown: frozenset[int] = frozenset()
-
-
-def reader_for(asked: Asked) -> Reading | None:
-    """Return how to read what a model answers, or None where all of it is content."""
-    del asked
-    return None

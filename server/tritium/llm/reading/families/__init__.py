@@ -1,0 +1,1 @@
+"""How each model family writes tool calls and reasoning, a file for each notation."""
