@@ -18,7 +18,7 @@ MEMORY_SHARE = 0.9
 
 # The fit: the share of the data sheet that is reached, and what a step and a reduction between GPUs cost at least.
 _BANDWIDTH_SHARE = 0.9
-_ARITHMETIC_SHARE = 0.5
+_ARITHMETIC_SHARE = 0.6
 _STEP_MS = 2.0
 _REDUCTION_MS = 0.025
 
