@@ -5,6 +5,7 @@
 refused field, bad JSON, context exceeded   400  invalid_request_error
 no or wrong API key                         401  invalid_request_error     invalid_api_key
 unknown model                               404  invalid_request_error     model_not_found
+unknown response or item                    404  invalid_request_error     not_found
 too many requests, full queues              429  rate_limit_error          rate_limit_exceeded
 no worker, unloading                        503  service_unavailable_error
 anything else                               as the error says, 500 server_error
@@ -22,6 +23,10 @@ class Unauthorized(InvalidArgument):
 
     http_status = 401
     grpc_code = 16
+
+
+class NothingKept(NotFound):
+    """No response or item of that id is kept."""
 
 
 class UnknownRoute(InferenceError):
@@ -66,6 +71,8 @@ def error_object(error: InferenceError) -> ErrorObject:
             body = ErrorBody(message, "invalid_request_error", error.field, "context_length_exceeded")
         case Unauthorized():
             body = ErrorBody(message, "invalid_request_error", None, "invalid_api_key")
+        case NothingKept():
+            body = ErrorBody(message, "invalid_request_error", None, "not_found")
         case NotFound():
             body = ErrorBody(message, "invalid_request_error", "model", "model_not_found")
         case Overloaded():

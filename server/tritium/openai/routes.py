@@ -7,6 +7,8 @@ from tritium.openai.chat import chat
 from tritium.openai.completions import completions
 from tritium.openai.endpoints import Endpoint
 from tritium.openai.explain import Explanation, explain
+from tritium.openai.messages.route import count_tokens, messages
+from tritium.openai.messages.schema import CountRequest, Message, MessagesRequest, TokenCount
 from tritium.openai.options import OpenAIOptions
 from tritium.openai.responses import ChatCompletion, Completion, ModelCard, ModelList
 from tritium.openai.schema import ChatRequest, CompletionRequest
@@ -36,6 +38,24 @@ def endpoints(_options: OpenAIOptions, metrics: MetricsPage) -> Sequence[Endpoin
             CompletionRequest,
             streams=True,
             counted=True,
+        ),
+        Endpoint(
+            "POST",
+            "/v1/messages",
+            messages,
+            "Answer a conversation, as Anthropic's API does",
+            Message,
+            MessagesRequest,
+            streams=True,
+            counted=True,
+        ),
+        Endpoint(
+            "POST",
+            "/v1/messages/count_tokens",
+            count_tokens,
+            "Count the tokens of a conversation, as Anthropic's API does",
+            TokenCount,
+            CountRequest,
         ),
         Endpoint("GET", "/v1/models", list_models, "List the models", ModelList),
         Endpoint("GET", "/v1/models/{id:path}", one_model, "Describe a model", ModelCard),
