@@ -383,5 +383,5 @@ def _check(settings: Mapping[str, object]) -> None:
 def _suggestion(name: str) -> str:
     from difflib import get_close_matches  # noqa: PLC0415  (only a mistake pays for it)
 
-    close = get_close_matches(name, BY_NAME, n=1)
+    close = get_close_matches(name.lower(), BY_NAME, n=1)
     return f"did you mean --{close[0]}?" if close else "see tritonserver --help"

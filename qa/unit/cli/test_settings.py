@@ -142,6 +142,7 @@ def test_tritonservers_flags_become_settings() -> None:
     ("line", "message"),
     [
         (["--model-repositry=/a"], "did you mean --model-repository"),
+        (["--HTTP-PORT=1"], "did you mean --http-port"),
         (["--model-repository=/a", "--http-port=x"], "Invalid option value. Got x\n  hint: --http-port"),
         (["--http-port"], "option '--http-port' requires an argument"),
         (["/a"], "Unexpected argument: /a"),
@@ -163,3 +164,10 @@ def test_a_bad_flag_is_refused(line: list[str], message: str) -> None:
     """What tritonserver would not take, or what cannot be honoured, is said and not ignored."""
     with pytest.raises(FlagError, match=message):
         read(line)
+
+
+@pytest.mark.parametrize("value", ["99999", "-1"])
+def test_a_value_out_of_range_is_told_by_its_flag(value: str) -> None:
+    """Whoever wrote a flag of tritonserver reads its name, not that of the setting behind it."""
+    with pytest.raises(SettingsError, match=rf"^--grpc-port is a port from 0 to 65535, not {value}$"):
+        read(["--model-repository=/a", f"--grpc-port={value}"])

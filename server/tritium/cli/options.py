@@ -26,6 +26,15 @@ class SettingsError(Exception):
     """A setting that cannot be used: which, where it came from, and what is allowed."""
 
 
+class WrongValue(SettingsError):
+    """A value that does not fit the setting it was given for; `source` is where it was given."""
+
+    def __init__(self, source: str, setting: str, complaint: str) -> None:
+        super().__init__(f"{source}: {setting} {complaint}")
+        self.setting = setting
+        self.complaint = complaint
+
+
 def _setting(default: Any, help_text: str, *, group: str, choices: Sequence[str] = ()) -> Any:
     metadata = {"help": help_text, "group": group, "choices": tuple(choices)}
     if isinstance(default, (list, dict)):
@@ -304,7 +313,7 @@ def _convert(f: "dataclasses.Field[Any]", value: Any, source: str) -> Any:
     kind = element_type(f)
     if get_origin(f.type) is tuple:
         if not isinstance(value, (list, tuple)):
-            raise SettingsError(f"{source}: {f.name} takes a list, not {value!r}")
+            raise WrongValue(source, f.name, f"takes a list, not {value!r}")
         return tuple(_convert_one(f, kind, item, source) for item in value)
     return _convert_one(f, kind, value, source)
 
@@ -315,16 +324,16 @@ def _convert_one(f: "dataclasses.Field[Any]", kind: type, value: Any, source: st
             return True
         if value.lower() in ("false", "0", "off", "no"):
             return False
-        raise SettingsError(f"{source}: {f.name} takes true or false, not {value!r}")
+        raise WrongValue(source, f.name, f"takes true or false, not {value!r}")
     try:
         converted = kind(value)
     except (TypeError, ValueError):
-        raise SettingsError(f"{source}: {f.name} takes {kind.__name__}, not {value!r}") from None
+        raise WrongValue(source, f.name, f"takes {kind.__name__}, not {value!r}") from None
     choices = f.metadata["choices"]
     if choices and converted not in choices:
-        raise SettingsError(f"{source}: {f.name} is one of {', '.join(choices)}, not {value!r}")
+        raise WrongValue(source, f.name, f"is one of {', '.join(choices)}, not {value!r}")
     if f.name.endswith("_port") and not 0 <= converted <= 65535:
-        raise SettingsError(f"{source}: {f.name} is a port from 0 to 65535, not {value!r}")
+        raise WrongValue(source, f.name, f"is a port from 0 to 65535, not {value!r}")
     return converted
 
 

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from tritium.cli.options import PREFIX, ServeOptions, SettingsError, load
+from tritium.cli.options import PREFIX, ServeOptions, SettingsError, WrongValue, load
 from tritium.compat.flag_help import GROUPS
 from tritium.compat.flags import BY_NAME, Fate, FlagError, Parsed, parse
 
@@ -49,9 +49,20 @@ def read(arguments: Sequence[str]) -> tuple[ServeOptions, Parsed]:
         parsed.settings.setdefault(name, value)
     if not parsed.help and not parsed.settings.get("repositories"):
         raise FlagError("--model-repository must be specified")
-    loaded = load({"host": "0.0.0.0", "server_id": "triton", "log_format": "default", **parsed.settings}, None)  # noqa: S104  as Triton
+    try:
+        loaded = load({"host": "0.0.0.0", "server_id": "triton", "log_format": "default", **parsed.settings}, None)  # noqa: S104  as Triton
+    except WrongValue as error:
+        raise _by_its_flag(error, parsed) from None
     parsed.notes.extend(loaded.notes)
     return loaded.options, parsed
+
+
+def _by_its_flag(error: WrongValue, parsed: Parsed) -> SettingsError:
+    """Name a setting by the flag that gave it, where one did."""
+    flags = [flag.name for flag in BY_NAME.values() if flag.setting == error.setting]
+    if error.setting not in parsed.settings or not flags:
+        return error
+    return SettingsError(f"--{flags[0]} {error.complaint}")
 
 
 def _vertex_ai(environment: Mapping[str, str]) -> dict[str, object]:
