@@ -61,7 +61,13 @@ async def test_an_adapter_and_a_salt_have_caches_of_their_own(mocking: Mocking, 
     """Blocks are shared only among sequences of the same adapter and salt."""
     async with mocking(block_size=4, lora_modules={"pirate": "/x"}) as driver:
         tokens = list(range(30, 42))
-        options = ({}, {"request_lora": "pirate"}, {"request_cache_salt": "a"}, {"request_cache_salt": "b"}, {}]
+        options: list[dict[str, str]] = [
+            {},
+            {"request_lora": "pirate"},
+            {"request_cache_salt": "a"},
+            {"request_cache_salt": "b"},
+            {},
+        ]
         cached = [(await driver.generate(tokens, max_tokens=1, **option)).cached_tokens for option in options]
         assert cached == [0, 0, 0, 0, 8]
         await driver.engine.load_lora("robot", str(tmp_path))
