@@ -94,7 +94,8 @@ def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> A
     def tell(event: ModelEvent) -> None:
         if event.state is State.READY and not event.kept:
             model = registry.model(event.model, event.version)
-            model.statistics.latencies = config.latencies(model)
+            for one in (model, *model.aliases):
+                one.statistics.latencies = config.latencies(one)
         on_model(event)
 
     registry = _registry(options, loaders, tell, facilities.store)

@@ -1,4 +1,4 @@
-"""Language models by the name a client uses: a model's own, or that of a LoRA adapter of one."""
+"""Language models by the name a client uses: a model's own, an alias of it, or that of a LoRA adapter of one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Protocol
 
 from tritium.core.catalog import Catalog, LoadParameters
 from tritium.core.errors import InferenceError, NotFound, StillLoading, Unavailable
+from tritium.llm.facade.alias import Alias
 from tritium.llm.model import LanguageModel
 
 
@@ -68,25 +69,26 @@ class CatalogModels:
             if served is None:
                 raise unknown_model(name) from None
             return served
-        if not isinstance(model, LanguageModel):
+        if not isinstance(model, LanguageModel | Alias):
             raise NotFound(
                 f"The model `{name}` is not a language model.", hint="tensor models are served by the KServe routes"
             )
-        return Served(name, model)
+        return Served(name, model.target)
 
     def all(self) -> Sequence[Served]:
         """Return every name, models before their adapters."""
         newest: dict[str, LanguageModel] = {}
         for model in self._catalog.models():
-            if isinstance(model, LanguageModel) and model.name not in newest:
+            if isinstance(model, LanguageModel | Alias) and model.name not in newest:
                 try:
                     chosen = self._catalog.model(model.name)
                 except InferenceError:
                     continue
-                if isinstance(chosen, LanguageModel):
-                    newest[model.name] = chosen
+                if isinstance(chosen, LanguageModel | Alias):
+                    newest[model.name] = chosen.target
         models = [Served(name, model) for name, model in newest.items()]
-        return models + [Served(lora, s.model, lora) for s in models for lora in s.model.loras]
+        own = [model for name, model in newest.items() if name == model.name]
+        return models + [Served(lora, model, lora) for model in own for lora in model.loras]
 
     async def load(self, name: str) -> None:
         """Load or reload a model from its repository."""

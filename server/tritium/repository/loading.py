@@ -99,6 +99,8 @@ class Loading:
     ) -> str:
         if problem := candidate.first(Stage.POLL):
             return self._refuse(candidate, problem.message)
+        if owner := self._shelf.owner(candidate.name):
+            return self._refuse(candidate, f"its name '{candidate.name}' is an alias of model '{owner}'")
         record = self._shelf.enter(candidate)
         record.wanted, record.explicit = True, record.explicit or explicit
         problem = candidate.first(Stage.GRAPH)
@@ -153,7 +155,7 @@ class Loading:
 
         async def one(version: str) -> None:
             async with self._slots:
-                opened.append(await self._open(candidate, version))
+                opened.append(self._named(candidate, await self._open(candidate, version)))
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -180,6 +182,16 @@ class Loading:
             if isinstance(opened, Opened):
                 return opened
         return await open_version(candidate, version, loaders, self._rules)
+
+    def _named(self, candidate: Candidate, one: Opened | Failed) -> Opened | Failed:
+        """Drop a version whose other names are not free."""
+        if isinstance(one, Failed):
+            return one
+        reason = self._shelf.taken(candidate.key, [alias.name for alias in one.model.aliases])
+        if not reason:
+            return one
+        self.draining.discard(one.model)
+        return Failed(one.version, f"Already exists: {reason}", one.seconds, "give one of them another name")
 
     def _swap(
         self,

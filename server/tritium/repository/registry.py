@@ -146,7 +146,8 @@ class Registry:
     def index(self, *, ready_only: bool = False) -> Sequence[IndexEntry]:
         """Return the repository index; the folders are listed as they are now."""
         if ready_only:
-            return [line for key in sorted(self._shelf.records) for line in self._shelf.entries(key, ready_only=True)]
+            names = sorted({*self._shelf.records, *self._shelf.aliases})
+            return [line for name in names for line in self._shelf.entries(name, ready_only=True)]
         lines: list[IndexEntry] = []
         for name, places in find_places(self._settings.repositories, known=True).models.items():
             if self._rules.namespacing:
@@ -156,6 +157,8 @@ class Registry:
                 lines.append(IndexEntry(name, "", State.UNAVAILABLE, messages.DUPLICATE))
             else:
                 lines += self._shelf.entries(name, ready_only=False)
+        for alias in self._shelf.aliases:
+            lines += self._shelf.entries(alias, ready_only=False)
         return lines
 
     async def load(self, name: str, parameters: LoadParameters) -> None:
@@ -165,7 +168,7 @@ class Registry:
             raise Internal(messages.poll_failed(name), hint=messages.EMPTY_NAME)
         if name.strip() == ".." or "/" in name:
             raise InvalidArgument(messages.path_traversal(name))
-        await asyncio.shield(self._begin(self._load(name, parameters)))
+        await asyncio.shield(self._begin(self._load(self._shelf.named_by(name), parameters)))
 
     async def unload(self, name: str, *, dependents: bool = False) -> None:
         """Unload every version of a model, and with `dependents` the members only it used.

@@ -59,6 +59,8 @@ class Shelf:
         self._keys: dict[str, list[str]] = {}
         self._newest: dict[str, Model] = {}
         self._ready: dict[tuple[str, str], Model] = {}
+        self._owners: dict[str, str] = {}
+        """Keys of the models that have, or had when they were loaded last, these other names."""
 
     def refresh(self, key: str) -> None:
         """Renew the lookups of a model after its record has changed."""
@@ -82,8 +84,36 @@ class Shelf:
         return record
 
     def keys(self, name: str) -> Sequence[str]:
-        """Return the keys of the models of that name: itself, unless repositories are namespaces."""
-        return (name,) if name in self.records else self._keys.get(name, ())
+        """Return the keys of the models of that name: itself, unless repositories are namespaces or it is an alias."""
+        if name in self.records:
+            return (name,)
+        return self._keys.get(name) or ((self._owners[name],) if name in self._owners else ())
+
+    @property
+    def aliases(self) -> list[str]:
+        """Return the names that models have beside their own."""
+        return sorted(name for name in self._owners if name not in self._keys)
+
+    def taken(self, key: str, aliases: Sequence[str]) -> str:
+        """Return why a model cannot have these other names, or nothing: each name stands for one model."""
+        for alias in aliases:
+            owner = self._owners.get(alias, key)
+            if self._wanted(alias) and alias in self._keys:
+                return f"its alias '{alias}' is the name of a model"
+            if owner != key and self.records[owner].wanted:
+                return f"its alias '{alias}' is an alias of model '{owner}'"
+        return ""
+
+    def named_by(self, name: str) -> str:
+        """Return the name of the model that is or was loaded with this alias; what is no alias is a model's own."""
+        if name in self._keys or name not in self._owners:
+            return name
+        return self.records[self._owners[name]].candidate.name
+
+    def owner(self, name: str) -> str:
+        """Return the name of the model of which this is an alias now; empty where it is none."""
+        record = self.records.get(self._owners.get(name, ""))
+        return record.candidate.name if record is not None and record.wanted and record.ready else ""
 
     def _wanted(self, name: str) -> list[str]:
         return [key for key in self.keys(name) if self.records[key].wanted]
@@ -92,11 +122,20 @@ class Shelf:
         for version in record.versions:
             self._ready.pop((name, version), None)
         self._newest.pop(name, None)
+        for alias in [alias for alias, owner in self._owners.items() if owner == record.candidate.key]:
+            for version in record.versions:
+                self._ready.pop((alias, version), None)
+            self._newest.pop(alias, None)
 
     def _show(self, name: str, record: Record) -> None:
+        if record.ready:
+            self._owners = {alias: key for alias, key in self._owners.items() if key != record.candidate.key}
         for shelved in record.ready:
             assert shelved.model is not None
             self._ready[name, shelved.version] = self._newest[name] = shelved.model
+            for alias in shelved.model.aliases:
+                self._ready[alias.name, shelved.version] = self._newest[alias.name] = alias
+                self._owners[alias.name] = record.candidate.key
 
     def model(self, name: str, version: str = "") -> Model:
         """Return a loaded version, the newest where none is named; `name` may be a key.
@@ -133,7 +172,9 @@ class Shelf:
 
     def models(self) -> list[Model]:
         """Return every version that takes requests, by name and version."""
-        return [s.model for name in sorted(self.records) for s in self.records[name].ready if s.model is not None]
+        found = [s.model for name in sorted(self.records) for s in self.records[name].ready if s.model is not None]
+        aliases = [alias for model in found for alias in model.aliases]
+        return sorted(found + aliases, key=lambda model: model.name) if aliases else found
 
     def versions(self, name: str) -> list[str]:
         """Return the versions of a model that take requests, ascending; `name` may be a key."""
@@ -174,6 +215,8 @@ class Shelf:
     def entries(self, key: str, *, ready_only: bool) -> list[IndexEntry]:
         """Return the lines of the repository index for one model."""
         record, name = self.records.get(key), key.rpartition("::")[2]
+        if record is None and key in self._owners:
+            record = self.records[self._owners[key]]
         if record is None or not record.reached:
             return [] if ready_only else [IndexEntry(name)]
         lines = []

@@ -14,8 +14,9 @@ from tritium.compat.config.model import ModelConfig, from_proto
 from tritium.compat.protobufs import model_config_pb2
 from tritium.core.errors import InvalidArgument
 from tritium.llm.facade.door import Door
-from tritium.llm.facade.surface import Surface, Target
+from tritium.llm.facade.surface import Surface
 from tritium.llm.facade.surfaces import VLLM, surface_for, surface_named
+from tritium.llm.model import LanguageModel
 
 PARAMETER: Final = "aliases"
 SURFACE: Final = "surface"
@@ -27,19 +28,14 @@ _NAME = re.compile(r"[\w][\w.\-]*")
 class Alias(Door):
     """A language model by a name that is not its own."""
 
-    def __init__(self, owner: Door, config: ModelConfig, surface: str) -> None:
+    def __init__(self, owner: LanguageModel, config: ModelConfig, surface: str) -> None:
         super().__init__(config, owner.version, surface_named(surface))
         self._owner = owner
 
     @property
-    def owner(self) -> Door:
-        """Return the model that it is another name of."""
-        return self._owner
-
-    @property
-    def target(self) -> Target:
+    def target(self) -> LanguageModel:
         """Return the language model behind the name."""
-        return self._owner.target
+        return self._owner
 
     @property
     def ready(self) -> bool:
@@ -58,7 +54,7 @@ class Alias(Door):
         """Do nothing: it is closed with the model that it is another name of."""
 
 
-def alias_of(owner: Door, name: str, surface: str) -> Alias:
+def alias_of(owner: LanguageModel, name: str, surface: str) -> Alias:
     """Make an alias with the tensors of its surface.
 
     Raises:

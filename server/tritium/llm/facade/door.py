@@ -167,7 +167,7 @@ class Door(Model):
 
 
 class _CountedReply:
-    """The reply of one request, entered into the model's books at its end; `on_over`, where it is set, is called then."""
+    """The reply of one request, entered into the model's books at its end, which `on_over` is told."""
 
     __slots__ = ("_answer", "_batch_size", "_ledger", "_started_ns", "on_over")
 
