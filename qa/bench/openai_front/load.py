@@ -1,13 +1,14 @@
 """A closed loop of streaming chats: so many at once, each the next as soon as the last has ended.
 
-It reads no more of an answer than it must: when bytes came, how many token events they held, and the usage at the end.
+It reads no more of an answer than it must: when its first text came, how many events held text, and the usage at the
+end. It does nothing to hide a server's delays (no TCP_QUICKACK): it is an ordinary client.
 """
 
 import asyncio
 import json
 import random
-import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 WORDS = """
@@ -15,8 +16,11 @@ WORDS = """
     policy engine memory latency throughput sequence ensemble instance health metric trace weight layer
     tensor shape buffer socket frame header client library config parameter value index table record
 """.split()  # noqa: SIM905  a list of forty quoted words reads worse
-_TEXT_EVENT = b'{"content":"'
-_USAGE = re.compile(rb'"usage":(\{.*?\}\})')
+_CONTENT = b'"content":"'
+_EMPTY = _CONTENT + b'"'
+_USAGE = '"usage":{'
+_END = b"\r\n0\r\n\r\n"
+_TAIL_BYTES = 2048
 
 
 @dataclass(slots=True)
@@ -27,6 +31,7 @@ class Chat:
     total_s: float
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int
     events: int
     """Events on the wire that carried text."""
 
@@ -58,47 +63,60 @@ class _Connection(asyncio.Protocol):
         """Send one chat; the future is its outcome."""
         self._first = 0.0
         self._events = 0
-        self._head = True
         self._tail = b""
+        self._begun = False
         self.over = asyncio.get_running_loop().create_future()
         self._sent = time.perf_counter()
         self.transport.write(request)
         return self.over
 
     def data_received(self, data: bytes) -> None:
-        if self._head:
-            self._head = False
-            self._first = time.perf_counter()
+        if not self._begun:
+            self._begun = True
             if not data.startswith(b"HTTP/1.1 200"):
                 self.over.set_exception(RuntimeError(data.decode("utf-8", "replace")))
                 return
-        # Counted over the seam of two reads, too; the event that names the role has no such beginning.
-        self._events += (self._tail[1 - len(_TEXT_EVENT) :] + data).count(_TEXT_EVENT)
-        self._tail = (self._tail + data)[-2048:]
-        if self._tail.endswith(b"\r\n0\r\n\r\n"):
-            now = time.perf_counter()
-            usage = json.loads(_USAGE.search(self._tail)[1])
-            self.over.set_result(
-                Chat(
-                    self._first - self._sent,
-                    now - self._sent,
-                    usage["prompt_tokens"],
-                    usage["completion_tokens"],
-                    self._events,
-                )
-            )
+        # Counted over the seam of two reads, too; an event that only names the role has empty text.
+        seen = self._tail[1 - len(_EMPTY) :] + data
+        again = self._tail[1 - len(_EMPTY) :]
+        self._events += seen.count(_CONTENT) - seen.count(_EMPTY) - again.count(_CONTENT) + again.count(_EMPTY)
+        if self._events and not self._first:
+            self._first = time.perf_counter()
+        self._tail = (self._tail + data)[-_TAIL_BYTES:]
+        if self._tail.endswith(_END):
+            self._finish(time.perf_counter())
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.over is not None and not self.over.done():
             self.over.set_exception(exc or ConnectionError("the server closed the connection"))
 
+    def _finish(self, now: float) -> None:
+        text = self._tail.decode("utf-8", "replace")
+        usage = json.JSONDecoder().raw_decode(text, text.rindex(_USAGE) + len(_USAGE) - 1)[0]
+        details = usage.get("prompt_tokens_details") or {}
+        self.over.set_result(
+            Chat(
+                (self._first or now) - self._sent,
+                now - self._sent,
+                usage["prompt_tokens"],
+                usage["completion_tokens"],
+                details.get("cached_tokens") or 0,
+                self._events,
+            )
+        )
 
-def request(host: str, model: str, words: int, tokens: int, rng: random.Random) -> bytes:
-    """Return the bytes of one chat with a prompt of random words."""
+
+def words(rng: random.Random, count: int) -> str:
+    """Return so many random words."""
+    return " ".join(rng.choices(WORDS, k=count))
+
+
+def request(host: str, model: str, prompt: str, tokens: int) -> bytes:
+    """Return the bytes of one streamed chat that generates exactly `tokens` tokens."""
     body = json.dumps(
         {
             "model": model,
-            "messages": [{"role": "user", "content": " ".join(rng.choice(WORDS) for _ in range(words))}],
+            "messages": [{"role": "user", "content": prompt}],
             "max_tokens": tokens,
             "ignore_eos": True,
             "stream": True,
@@ -116,7 +134,6 @@ class Clients:
         self._host = host
         self._model = model
         self._connections = connections
-        self._rng = random.Random(len(connections))
 
     @classmethod
     async def connect(cls, host: str, port: int, model: str, count: int) -> "Clients":
@@ -124,9 +141,9 @@ class Clients:
         loop = asyncio.get_running_loop()
         return cls(host, model, [(await loop.create_connection(_Connection, host, port))[1] for _ in range(count)])
 
-    async def run(self, *, chats: int, words: int, tokens: int) -> Load:
-        """Ask `chats` chats between all clients."""
-        waiting = [request(self._host, self._model, words, tokens, self._rng) for _ in range(chats)]
+    async def run(self, prompts: Sequence[str], tokens: int) -> Load:
+        """Ask one chat a prompt, between all clients."""
+        waiting = [request(self._host, self._model, prompt, tokens) for prompt in prompts]
         load = Load(0.0)
 
         async def client(connection: _Connection) -> None:

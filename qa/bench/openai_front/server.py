@@ -1,4 +1,4 @@
-"""The product over an engine that computes nothing: `tritium serve` with one mock worker, started and ended by pid."""
+"""Servers under load: the product over an engine that computes nothing, started, read and ended by pid."""
 
 import json
 import os
@@ -9,78 +9,100 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from qa.bench.openai_front.model import CONTEXT_TOKENS
 
 MODEL = "front"
 
 
 @dataclass(slots=True)
 class Server:
-    """A running server; `workers` are the pids of its children."""
+    """A running front; `engines` are processes started beside it, its own children not among them."""
 
-    process: subprocess.Popen[bytes]
+    label: str
+    front: subprocess.Popen[bytes]
     port: int
+    engines: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
     def workers(self) -> list[int]:
-        """Return the pids of the server's child processes."""
-        found = []
-        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+        """Return the pids of what runs the models: children of the front, and engines beside it."""
+        found = [engine.pid for engine in self.engines]
+        for task in Path(f"/proc/{self.front.pid}/task").iterdir():
             found += [int(pid) for pid in (task / "children").read_text().split()]
         return found
 
+    @property
+    def memory_mb(self) -> float:
+        """Return the resident memory of the front's process."""
+        pages = int(Path(f"/proc/{self.front.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
     def stop(self) -> None:
         """End the server, politely first."""
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(40)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        for process in (self.front, *self.engines):
+            process.send_signal(signal.SIGTERM)
+        for process in (self.front, *self.engines):
+            try:
+                process.wait(40)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def cpu_s(pid: int) -> float:
-    """Return the time a process has spent on processors, all threads, to the nanosecond where the kernel tells it."""
-    spent_ns = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        spent_ns += int((task / "schedstat").read_text().split()[0])
-    return spent_ns / 1e9
+    """Return the time a process and all threads it ever had have spent on processors.
+
+    The clock of another process, by clock_getcpuclockid(3): to the nanosecond, where /proc counts in ticks.
+    """
+    return time.clock_gettime((~pid << 3) | 2)
 
 
-def write_repository(folder: Path, tokenizer: Path) -> None:
-    """Write a repository with one language model that has a tokenizer and no weights."""
-    version = folder / MODEL / "1"
-    weights = version / "weights"
-    weights.mkdir(parents=True)
-    (folder / MODEL / "config.pbtxt").write_text('backend: "vllm"\n')
-    for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
-        (weights / name).write_bytes((tokenizer / name).read_bytes())
-    arguments = {"model": "weights", "max_model_len": 4096, "num_gpu_blocks_override": 65536}
-    (version / "model.json").write_text(json.dumps(arguments))
+def free_port() -> int:
+    """Return a port that nothing listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
-def start(repository: Path, log: Path) -> Server:
-    """Start the server and wait until its model is ready.
+def start(model: Path, workers: int, scratch: Path, compiled: str = "") -> Server:
+    """Start Tritium over mock workers and wait until it is ready; `compiled` is where it is compiled, "" for sources.
 
     Raises:
         RuntimeError: it ended, or was not ready within a minute; the message holds the end of its log.
     """
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    repository = scratch / "models"
+    version = repository / MODEL / "1"
+    version.mkdir(parents=True, exist_ok=True)
+    (repository / MODEL / "config.pbtxt").write_text('backend: "vllm"\n')
+    arguments = {"model": str(model), "max_model_len": CONTEXT_TOKENS, "num_gpu_blocks_override": 65536}
+    (version / "model.json").write_text(json.dumps(arguments))
+    port = free_port()
     line = [str(Path(sys.executable).with_name("tritium")), "serve", str(repository), "--engine=mock"]
     line += ["--host=127.0.0.1", "--no-http", "--no-grpc", "--no-metrics", f"--openai-port={port}"]
+    line += [f"--fleet={MODEL}=workers={workers}"]
+    environment = dict(os.environ) | ({"PYTHONPATH": compiled} if compiled else {})
+    log = scratch / "tritium.log"
     with log.open("wb") as out:
-        process = subprocess.Popen(line, stdout=out, stderr=subprocess.STDOUT, env=dict(os.environ))
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
+        process = subprocess.Popen(line, stdout=out, stderr=subprocess.STDOUT, env=environment)
+    return wait_for(Server("Tritium", process, port), MODEL, log, 60)
+
+
+def wait_for(server: Server, model: str, log: Path, seconds: float) -> Server:
+    """Wait until a server lists the model, and return it.
+
+    Raises:
+        RuntimeError: it ended or took too long; it is stopped, and the message holds the end of its log.
+    """
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and server.front.poll() is None:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=2) as answer:
-                if json.load(answer)["data"]:
-                    return Server(process, port)
+            with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/v1/models", timeout=2) as answer:
+                if any(card["id"] == model for card in json.load(answer)["data"]):
+                    return server
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             pass
         time.sleep(0.1)
-    process.kill()
-    process.wait()
-    raise RuntimeError(f"the server did not get ready:\n{log.read_text()[-2000:]}")
+    server.stop()
+    raise RuntimeError(f"{server.label} did not get ready:\n{log.read_text(errors='replace')[-2000:]}")

@@ -1,6 +1,7 @@
 """Answers over HTTP: errors, streams, clients that leave, and listeners that close."""
 
 import asyncio
+import weakref
 
 import pytest
 from qa.wire.transport.http_requests import GET, OK, settled
@@ -107,13 +108,15 @@ async def test_handler_that_answers_nothing(wire):
 
 
 async def test_stream(wire):
-    """Chunks leave as they are written, and the connection goes on afterwards."""
+    """What is written in one turn of the loop leaves as one chunk, and the connection goes on afterwards."""
 
     async def handler(request):
         stream = request.stream(201, (OK,))
-        for chunk in (b"one", memoryview(b"two"), bytearray(b"three")):
-            stream.write(chunk)
-        await stream.drain()
+        for turn in ((b"one", memoryview(b"two")), (bytearray(b"three"),)):
+            for chunk in turn:
+                stream.write(chunk)
+            await asyncio.sleep(0.02)
+        stream.write(b"the very ")
         stream.end(b"last")
         stream.end()
         stream.write(b"too late")
@@ -124,7 +127,29 @@ async def test_stream(wire):
         await peer.send(GET)
         answer = await peer.answer()
         assert (answer.status, answer.headers["content-type"]) == (201, "text/plain")
-        assert answer.chunks == [b"one", b"two", b"three", b"last"]
+        assert answer.chunks == [b"onetwo", b"three", b"the very last"]
+
+
+async def test_stream_to_a_client_that_left(wire):
+    """Nothing is kept of what is written to nobody."""
+    left, kept = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+    async def handler(request):
+        request.on_disconnect(left.set)
+        stream = request.stream(200, ())
+        stream.write(b"first")
+        await left.wait()
+        chunk = memoryview(b"to nobody")
+        trace = weakref.ref(chunk)
+        stream.write(chunk)
+        del chunk
+        kept.set_result(trace() is not None)
+
+    peer = await wire.peer(await wire.http(handler))
+    await peer.send(GET)
+    await peer.read()
+    peer.writer.close()
+    assert not await asyncio.wait_for(kept, 5)
 
 
 async def test_head_leaves_with_the_first_chunk(wire):

@@ -7,6 +7,7 @@ While a request waits for its turn nothing more is read, so a connection holds o
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 import structlog
 
@@ -182,6 +183,7 @@ class HttpConnection(asyncio.BufferedProtocol):
             return
         if exchange.chunked is not None and exchange.chunked.begun:
             # The status has left: an unfinished body is the only way to say that something went wrong.
+            exchange.chunked.flush()
             self._transport.abort()
             return
         self._answer(exchange, error_response(500, f"unexpected {type(fault).__name__}: {fault}"))
@@ -214,6 +216,10 @@ class HttpConnection(asyncio.BufferedProtocol):
         """Write to the client, if it is still there."""
         if not self._transport.is_closing():
             self._transport.write(data)
+
+    def at_end_of_turn(self, callback: Callable[[], None]) -> None:
+        """Call back once the events that wait for the loop now have been handled."""
+        self._roster.loop.call_soon(callback)
 
     def keeps_alive(self, exchange: Exchange) -> bool:
         """Tell whether the connection outlives this exchange."""

@@ -7,6 +7,9 @@ from tritium.wire.gate import Gate
 from tritium.wire.h1.encode import BODILESS, LAST_CHUNK, encode_chunk, encode_head
 from tritium.wire.http import Buffer, Headers
 
+TURN_BYTES = 64 << 10
+"""More than this does not wait for the end of the turn."""
+
 
 class Line(Protocol):
     """What an exchange needs of its connection."""
@@ -16,6 +19,10 @@ class Line(Protocol):
 
     def send(self, data: bytes) -> None:
         """Write to the client."""
+        ...
+
+    def at_end_of_turn(self, callback: Callable[[], None]) -> None:
+        """Call back once the events that wait for the loop now have been handled."""
         ...
 
     def finished(self, exchange: "Exchange") -> None:
@@ -103,9 +110,13 @@ class Exchange:
 
 
 class ChunkedStream:
-    """A body of unknown length: chunked for HTTP/1.1, ended by closing for HTTP/1.0, left out where there is none."""
+    """A body of unknown length: chunked for HTTP/1.1, ended by closing for HTTP/1.0, left out where there is none.
 
-    __slots__ = ("_bodiless", "_exchange", "_head", "_line")
+    What is written in one turn of the loop leaves as one chunk in one write: where an engine is faster than the
+    front, the tokens that pile up cost a system call together, not each.
+    """
+
+    __slots__ = ("_bodiless", "_exchange", "_head", "_line", "_scheduled", "_size", "_waiting")
 
     def __init__(self, exchange: Exchange, line: Line, status: int, headers: Headers) -> None:
         self._exchange = exchange
@@ -116,11 +127,14 @@ class ChunkedStream:
         self._head: bytes | None = encode_head(
             status, headers, length=None, keep_alive=line.keeps_alive(exchange), http11=exchange.http11
         )
+        self._waiting: list[Buffer] = []
+        self._size = 0
+        self._scheduled = False
 
     @property
     def begun(self) -> bool:
-        """Tell whether the head has left."""
-        return self._head is None
+        """Tell whether something was written, the head with it."""
+        return self._head is None or self._scheduled
 
     @property
     def closed(self) -> bool:
@@ -129,17 +143,19 @@ class ChunkedStream:
 
     def write(self, chunk: Buffer) -> None:
         """Send one chunk; an empty one sends the head if it has not left yet."""
-        if self.closed:
+        if self._line.gone or self._exchange.answered:
             return
-        framed = self._frame(chunk)
-        if self._head is not None:
-            framed = self._head + framed
-            self._head = None
-        if framed:
-            self._line.send(framed)
+        self._waiting.append(chunk)
+        self._size += len(chunk)
+        if not self._scheduled:
+            self._scheduled = True
+            self._line.at_end_of_turn(self._end_of_turn)
+        elif self._size > TURN_BYTES:
+            self.flush()
 
     async def drain(self) -> None:
         """Wait until the send buffer is below its high-water mark, or the client is gone."""
+        self.flush()
         if self._line.gate.shut:
             await self._line.gate.passed()
 
@@ -147,19 +163,33 @@ class ChunkedStream:
         """Send a last chunk and finish; ending twice is harmless."""
         if self._exchange.answered:
             return
+        self._waiting.append(chunk)
         if not self._line.gone:
-            framed = (self._head or b"") + self._frame(chunk)
-            self._head = None
-            if self._exchange.http11 and not self._bodiless:
-                framed += LAST_CHUNK
-            if framed:
-                self._line.send(framed)
+            last = LAST_CHUNK if self._exchange.http11 and not self._bodiless else b""
+            self._send(self._framed() + last)
         self._line.finished(self._exchange)
 
-    def _frame(self, chunk: Buffer) -> bytes:
-        if not chunk or self._bodiless:
-            return b""
-        return encode_chunk(chunk) if self._exchange.http11 else bytes(chunk)
+    def flush(self) -> None:
+        """Send what waits for the end of the turn."""
+        if not self.closed:
+            self._send(self._framed())
+
+    def _end_of_turn(self) -> None:
+        self._scheduled = False
+        self.flush()
+
+    def _framed(self) -> bytes:
+        """Take what waits, as the bytes that go on the wire."""
+        waiting, self._waiting, self._size = self._waiting, [], 0
+        head, self._head = self._head or b"", None
+        body = waiting[0] if len(waiting) == 1 else b"".join(waiting)
+        if not body or self._bodiless:
+            return head
+        return head + (encode_chunk(body) if self._exchange.http11 else bytes(body))
+
+    def _send(self, framed: bytes) -> None:
+        if framed:
+            self._line.send(framed)
 
 
 def _origin_form(target: str) -> str:
