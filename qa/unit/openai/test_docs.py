@@ -5,14 +5,16 @@ import msgspec
 import pytest
 
 from tritium.llm.facade.vllm import _INPUTS, _OUTPUTS
+from tritium.openai.messages.schema import MessagesRequest
 from tritium.openai.options import OpenAIOptions
+from tritium.openai.responses_api.schema import ResponsesRequest
 from tritium.openai.routes import endpoints
 from tritium.openai.schema import ChatRequest, CompletionRequest
 
 DOCS = Path(__file__).parents[3] / "docs"
 
 
-@pytest.mark.parametrize("kind", [ChatRequest, CompletionRequest])
+@pytest.mark.parametrize("kind", [ChatRequest, CompletionRequest, ResponsesRequest, MessagesRequest])
 def test_every_request_field_is_documented(kind):
     """docs/openai.md names every field that a request may have."""
     words = set(re.findall(r"`([a-z_]+)`", (DOCS / "openai.md").read_text()))

@@ -18,6 +18,8 @@ def rules(options: ServeOptions) -> OpenAIOptions:
         api_keys=options.openai_key,
         max_inflight=options.openai_inflight,
         cors_origins=options.openai_cors_origin,
+        stored_responses=options.openai_responses,
+        stored_bytes=options.openai_responses_bytes,
     )
 
 

@@ -183,6 +183,10 @@ class ServeOptions:
     openai_key: tuple[str, ...] = _setting(
         (), "API keys the OpenAI port accepts (none: no key asked).", group="protocols"
     )
+    openai_responses: int = _setting(
+        1000, "Most responses of /v1/responses kept in memory (0: none).", group="protocols"
+    )
+    openai_responses_bytes: int = _setting(64 << 20, "Most bytes of responses kept in memory.", group="protocols")
     openai_body_bytes: int = _setting(64 << 20, "Largest body of an OpenAI request (0: any).", group="protocols")
     openai_cors_origin: tuple[str, ...] = _setting(
         (), "Web origins whose pages may read the OpenAI port's answers (*: all).", group="protocols"

@@ -11,13 +11,16 @@ from tritium.openai.messages.route import count_tokens, messages
 from tritium.openai.messages.schema import CountRequest, Message, MessagesRequest, TokenCount
 from tritium.openai.options import OpenAIOptions
 from tritium.openai.responses import ChatCompletion, Completion, ModelCard, ModelList
+from tritium.openai.responses_api.route import Responses
+from tritium.openai.responses_api.schema import Deleted, ItemList, ResponseObject, ResponsesRequest
 from tritium.openai.schema import ChatRequest, CompletionRequest
 from tritium.openai.status import Health, MetricsPage, Version, health, live, metrics_route, show_version
 from tritium.openai.tokens import Detokenized, DetokenizeRequest, TokenizeRequest, Tokens, detokenize, tokenize
 
 
-def endpoints(_options: OpenAIOptions, metrics: MetricsPage) -> Sequence[Endpoint]:
+def endpoints(options: OpenAIOptions, metrics: MetricsPage) -> Sequence[Endpoint]:
     """Return the routes of a server whose metrics a page writes."""
+    kept = Responses(options)
     return (
         Endpoint(
             "POST",
@@ -57,6 +60,20 @@ def endpoints(_options: OpenAIOptions, metrics: MetricsPage) -> Sequence[Endpoin
             TokenCount,
             CountRequest,
         ),
+        Endpoint(
+            "POST",
+            "/v1/responses",
+            kept.create,
+            "Answer with a response of typed items",
+            ResponseObject,
+            ResponsesRequest,
+            streams=True,
+            counted=True,
+        ),
+        Endpoint("GET", "/v1/responses/{id}", kept.read, "Read a response that is kept", ResponseObject),
+        Endpoint("DELETE", "/v1/responses/{id}", kept.delete, "Forget a response", Deleted),
+        Endpoint("POST", "/v1/responses/{id}/cancel", kept.cancel, "End a background response", ResponseObject),
+        Endpoint("GET", "/v1/responses/{id}/input_items", kept.input_items, "What a response was asked", ItemList),
         Endpoint("GET", "/v1/models", list_models, "List the models", ModelList),
         Endpoint("GET", "/v1/models/{id:path}", one_model, "Describe a model", ModelCard),
         Endpoint("POST", "/tokenize", tokenize, "Turn text or a conversation into token ids", Tokens, TokenizeRequest),

@@ -22,11 +22,15 @@ from tritium.wire.http import Response
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a completion ended: OpenAI's finish reason, and the stop string or token id behind it."""
+    """How a completion ended: OpenAI's finish reason, and the stop string or token id behind it.
+
+    `reasoning_tokens` are those that came before the first piece that is no reasoning.
+    """
 
     finish: str
     stop_reason: str | int | None
     usage: Usage
+    reasoning_tokens: int = 0
 
 
 class Teller(Protocol):
@@ -56,12 +60,14 @@ class Teller(Protocol):
 class ToldChoice(Choice):
     """The completion: what comes is read and handed to the teller, at once or at the end."""
 
-    __slots__ = ("_answer", "_scores", "pieces")
+    __slots__ = ("_answer", "_scores", "_thinking", "pieces", "reasoning_tokens")
 
     def __init__(self, answer: "ToldAnswer", prompt: Prompt, index: int) -> None:
         super().__init__(answer.order, prompt, index)
         self._answer = answer
         self._scores: list[list[TokenLogprob]] = []
+        self._thinking = self.reader is not None
+        self.reasoning_tokens = 0
         self.pieces: list[Piece] = []
 
     def on_delta(self, delta: Delta) -> None:
@@ -74,7 +80,10 @@ class ToldChoice(Choice):
         if delta.cached_tokens is not None:
             self.cached_tokens = delta.cached_tokens
         fresh = self.text.push(delta)
-        self.pieces += self.read(fresh) if self.reader is not None else [Content(fresh)] if fresh else []
+        pieces = self.read(fresh) if self.reader is not None else [Content(fresh)] if fresh else []
+        if self._thinking and pieces:
+            self._count_thought(pieces, len(delta.token_ids))
+        self.pieces += pieces
         if delta.logprobs and self._answer.order.sampling.logprobs is not None:
             self._scores += delta.logprobs
         self._answer.told(self)
@@ -82,6 +91,14 @@ class ToldChoice(Choice):
     def on_failure(self, error: InferenceError) -> None:
         """End the answer."""
         self._answer.fail(error)
+
+    def _count_thought(self, pieces: Sequence[Piece], fresh_tokens: int) -> None:
+        """Note how many tokens were reasoning, up to the step that brings anything else."""
+        if type(pieces[0]) is Reasoning:
+            self.reasoning_tokens = self.text.tokens
+        elif self.reasoning_tokens:
+            self.reasoning_tokens = self.text.tokens - fresh_tokens
+        self._thinking = all(type(piece) is Reasoning for piece in pieces)
 
     def hand_over(self, teller: Teller) -> bytes:
         """Have the teller tell what came since the last time."""
@@ -136,7 +153,7 @@ class ToldAnswer(Answer[ToldChoice]):
             outlet.send(events)
 
     def _ending(self, choice: ToldChoice) -> Ending:
-        return Ending(choice.finish, choice.text.stop_reason, self.usage())
+        return Ending(choice.finish, choice.text.stop_reason, self.usage(), choice.reasoning_tokens)
 
 
 def joined(pieces: Sequence[Piece]) -> list[Piece]:

@@ -1,0 +1,103 @@
+"""Responses kept in memory for the next turn and for who asks for them again; the longest unused go first."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from tritium.openai.errors import NothingKept
+from tritium.openai.responses_api.items import InputItem, Item, ItemReference
+from tritium.openai.responses_api.schema import ResponseObject
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One response: what was said before it, what its request added, and itself."""
+
+    response: ResponseObject
+    before: Sequence[Item]
+    input: Sequence[Item]
+    owner: bytes
+    """The key that asked for it; nobody else sees it."""
+
+    @property
+    def conversation(self) -> list[Item]:
+        """Return all that the next turn follows."""
+        return [*self.before, *self.input, *self.response.output]
+
+
+class ResponseStore:
+    """At most so many responses of so many bytes; `most` 0 keeps none."""
+
+    def __init__(self, most: int, most_bytes: int) -> None:
+        self._most = most
+        self._most_bytes = most_bytes
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._sizes: dict[str, int] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        """Return how many are kept."""
+        return len(self._kept)
+
+    @property
+    def size_bytes(self) -> int:
+        """Return how many bytes they have as JSON; what they share with earlier ones is counted there."""
+        return self._bytes
+
+    def put(self, kept: Kept) -> None:
+        """Keep a response, in place of one of the same id."""
+        self._drop(kept.response.id)
+        size = len(msgspec.json.encode((kept.response, kept.input)))
+        if not self._most or size > self._most_bytes:
+            return
+        self._kept[kept.response.id] = kept
+        self._sizes[kept.response.id] = size
+        self._bytes += size
+        while len(self._kept) > self._most or self._bytes > self._most_bytes:
+            self._drop(next(iter(self._kept)))
+
+    def get(self, response_id: str, owner: bytes) -> Kept:
+        """Return a response.
+
+        Raises:
+            NothingKept: there is none of that id, or not any more, or it is somebody else's.
+        """
+        kept = self._kept.get(response_id)
+        if kept is None or kept.owner != owner:
+            raise NothingKept(
+                f"Response with id '{response_id}' not found.",
+                hint="responses are kept in memory, the latest ones; openai_responses says how many",
+            )
+        self._kept.move_to_end(response_id)
+        return kept
+
+    def remove(self, response_id: str, owner: bytes) -> None:
+        """Forget a response.
+
+        Raises:
+            NothingKept: there is none to forget.
+        """
+        self.get(response_id, owner)
+        self._drop(response_id)
+
+    def resolve(self, items: Sequence[InputItem], owner: bytes) -> list[Item]:
+        """Return the items with references replaced by what they refer to.
+
+        Raises:
+            NothingKept: nothing of that id is kept.
+        """
+        return [self._item(item.id, owner) if isinstance(item, ItemReference) else item for item in items]
+
+    def _item(self, item_id: str, owner: bytes) -> Item:
+        for kept in reversed(self._kept.values()):
+            if kept.owner == owner:
+                for item in (*kept.response.output, *kept.input):
+                    if item.id == item_id:
+                        return item
+        raise NothingKept(f"Item with id '{item_id}' not found.", hint="send the item itself")
+
+    def _drop(self, response_id: str) -> None:
+        if self._kept.pop(response_id, None) is not None:
+            self._bytes -= self._sizes.pop(response_id)
