@@ -94,9 +94,13 @@ def _salt(event: _Stored) -> str:
 
 
 class EventReader:
-    """Receives the events of one engine. Create it before the engine, `start` it once the loop runs."""
+    """Receives the events of one engine. Create it before the engine, `start` it once the loop runs.
 
-    def __init__(self) -> None:
+    `translate` reads a message: vLLM's own, unless another engine publishes like vLLM.
+    """
+
+    def __init__(self, translate: Callable[[bytes], list[KvEvent]] = translate) -> None:
+        self._translate = translate
         self._context = zmq.asyncio.Context()
         self._socket = self._context.socket(zmq.SUB)
         self._socket.setsockopt(zmq.LINGER, 0)
@@ -116,7 +120,7 @@ class EventReader:
     async def _run(self, on_events: Callable[[list[KvEvent]], None]) -> None:
         while True:
             _topic, number, payload = await self._socket.recv_multipart()
-            events = translate(payload)
+            events = self._translate(payload)
             sequence = int.from_bytes(number, "big")
             if sequence != self._expected:
                 # What was removed meanwhile is not known; an index that forgets costs less than one that lies.
