@@ -1,17 +1,19 @@
 """Compressed answers: where the client takes them, and where they are smaller."""
 
+import asyncio
 import gzip
+import random
 import zlib
 
 import grpc
 import grpc.aio
 import pytest
 from qa.wire.transport.echo import echo, echo_each
-from qa.wire.transport.http2_peer import message
+from qa.wire.transport.http2_peer import block, message
 
-from tritium.wire.grpc import Effort, Methods
+from tritium.wire.grpc import Effort, GrpcLimits, Methods
 from tritium.wire.h2.compressed import choose
-from tritium.wire.h2.frames import Kind
+from tritium.wire.h2.frames import END_HEADERS, END_STREAM, Kind
 
 TEXT = b"the same words again and again " * 1000
 UNPACK = {"gzip": gzip.decompress, "deflate": zlib.decompress}
@@ -89,3 +91,84 @@ def test_choice_follows_grpcs_ranking():
     assert choose(Effort.MEDIUM, b"gzip,deflate") == b"deflate"
     assert choose(Effort.HIGH, b"br") == b""
     assert choose(Effort.HIGH, b"") == b""
+
+
+async def size(message, call):
+    return b"%d" % len(message)
+
+
+async def sizes(messages, call):
+    async for each in messages:
+        call.write(b"%d" % len(each))
+
+
+async def turns_during(awaited):
+    """Count the turns of 1 ms that the loop takes while something is awaited; return them with its result."""
+    turns = 0
+
+    async def count():
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0.001)
+            turns += 1
+
+    counting = asyncio.create_task(count())
+    result = await awaited
+    counting.cancel()
+    return turns, result
+
+
+SIZES = Methods({"/s/Size": size}, {"/s/Sizes": sizes})
+HUGE_BYTES = 256 << 20
+
+
+async def packed_call(raw, path, data):
+    """Send one compressed message, and read the answer."""
+    framed = b"\1" + len(data).to_bytes(4, "big") + data
+    await raw.send(Kind.HEADERS, END_HEADERS, 1, block({":path": path, "grpc-encoding": "gzip"}))
+    for at in range(0, len(framed), 16384):
+        last = at + 16384 >= len(framed)
+        await raw.send(Kind.DATA, END_STREAM if last else 0, 1, framed[at : at + 16384])
+    return await raw.reply(1)
+
+
+@pytest.mark.parametrize("path", ["/s/Size", "/s/Sizes"])
+async def test_others_are_served_while_a_large_request_is_unpacked(connect, path):
+    """A quarter of a megabyte that unpacks to 256 MiB would hold up everybody for half a second."""
+    raw = await connect(SIZES)
+    data = gzip.compress(bytes(HUGE_BYTES), 9)
+    turns, (answered, trailers) = await turns_during(packed_call(raw, path, data))
+    assert answered[5:] == str(HUGE_BYTES).encode()
+    assert trailers["grpc-status"] == "0"
+    assert turns > 20
+
+
+@pytest.mark.parametrize("path", ["/s/Size", "/s/Sizes"])
+async def test_a_large_request_that_does_not_unpack_is_refused(connect, path):
+    """Its call ends with what is wrong; so does one that unpacks to more than the limit."""
+    broken = gzip.compress(random.Random(1).randbytes(64 << 10))[:-100]
+    _, trailers = await packed_call(await connect(SIZES), path, broken)
+    assert (trailers["grpc-status"], trailers["grpc-message"]) == ("13", "a gzip message ends too early")
+    large = gzip.compress(random.Random(1).randbytes(32 << 10) + bytes(32 << 10))
+    _, trailers = await packed_call(await connect(SIZES, GrpcLimits(message_bytes=64 << 10)), path, large)
+    assert trailers["grpc-status"] == "0"
+    _, trailers = await packed_call(await connect(SIZES, GrpcLimits(message_bytes=(64 << 10) - 1)), path, large)
+    assert trailers["grpc-status"] == "8"
+
+
+async def test_others_are_served_while_a_large_answer_is_compressed(connect):
+    """At the highest effort 16 MiB of noise take half a second."""
+    noise = random.Random(1).randbytes(16 << 20)
+
+    async def answer(_message, _call):
+        return noise
+
+    made = Methods({"/s/Noise": answer}, compressed=frozenset(("/s/Noise",)), effort=Effort.HIGH)
+    raw = await connect(made)
+
+    async def asked():
+        await raw.call(1, b"", changes={":path": "/s/Noise", "grpc-accept-encoding": "gzip"})
+        return await raw.next(Kind.HEADERS)
+
+    turns, _head = await turns_during(asked())
+    assert turns > 20

@@ -16,6 +16,7 @@ from tritium.core.request import InferRequest, InferResponse
 from tritium.core.serving import error_of, full_shape, request_of
 from tritium.core.tensor import Tensor
 from tritium.http import answer, load_metrics
+from tritium.http.aside import LARGE_BYTES
 from tritium.http.front import Front
 from tritium.http.infer import span_of
 from tritium.http.target import Target
@@ -30,7 +31,7 @@ _NOT_ONE = (
 
 async def generate_once(request: Request, front: Front, target: Target) -> None:
     """POST /v2/models/{name}[/versions/{version}]/generate."""
-    inference, reply = _submit(request, front, target)
+    inference, reply = await _submit(request, front, target)
     items = []
     async for item in reply:
         items.append(item)
@@ -44,7 +45,7 @@ async def generate_once(request: Request, front: Front, target: Target) -> None:
 
 async def generate_stream(request: Request, front: Front, target: Target) -> None:
     """POST /v2/models/{name}[/versions/{version}]/generate_stream."""
-    inference, reply = _submit(request, front, target)
+    inference, reply = await _submit(request, front, target)
     stream = None
     async for item in reply:
         status, body = _encode(item, inference)
@@ -58,7 +59,7 @@ async def generate_stream(request: Request, front: Front, target: Target) -> Non
     (stream or request.stream(200, _headers(request, front, _EVENTS))).end()
 
 
-def _submit(request: Request, front: Front, target: Target) -> tuple[InferRequest, StreamReply]:
+async def _submit(request: Request, front: Front, target: Target) -> tuple[InferRequest, StreamReply]:
     """Queue the request.
 
     Raises:
@@ -67,7 +68,10 @@ def _submit(request: Request, front: Front, target: Target) -> tuple[InferReques
     model = front.server.catalog.model(target.name, target.version)
     if request.header(b"content-encoding") not in (b"", b"identity"):
         raise InvalidArgument("Unsupported content-encoding, only 'identity' is supported.")
-    call = generate.decode(request.body, _schema(model), Tensor, front.input_bytes)
+    if len(request.body) > LARGE_BYTES:
+        call = await front.large.generate(request.body, _schema(model), front.input_bytes)
+    else:
+        call = generate.decode(request.body, _schema(model), Tensor, front.input_bytes)
     inference = request_of(call, model)
     request.on_disconnect(inference.cancel)
     reply = StreamReply(inference.cancel)

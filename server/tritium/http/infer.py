@@ -14,6 +14,7 @@ from tritium.core.request import InferResponse
 from tritium.core.serving import chosen_outputs, full_shape, request_of
 from tritium.core.tensor import Tensor
 from tritium.http import answer, compression
+from tritium.http.aside import LARGE_BYTES, NamesMemory
 from tritium.http.front import Front
 from tritium.http.target import Target
 from tritium.wire.http import Buffer, Request, Response
@@ -37,7 +38,13 @@ async def infer(request: Request, front: Front, target: Target) -> Response:
     try:
         encoding = request.header(b"content-encoding")
         body = await compression.unpack(request.body, encoding, front.input_bytes) if encoding else request.body
-        call = decode(request, front, model, body)
+        json_size = front.marking.json_size(request, len(body))
+        if json_size <= LARGE_BYTES:
+            call = decode(front, model, body, json_size)
+        else:
+            call = await decode_large(front, model, body, json_size)
+        if front.forwarded is not None:
+            forward(front.forwarded, request.headers, call.parameters)
         response = await run(request, model, call, span)
     except compression.UnknownEncoding as problem:
         leave(span)
@@ -48,19 +55,23 @@ async def infer(request: Request, front: Front, target: Target) -> Response:
     return await encode(request, front, model, call, response)
 
 
-def decode(request: Request, front: Front, model: Model, body: bytes | memoryview) -> InferCall[Tensor]:
+def decode(front: Front, model: Model, body: bytes | memoryview, json_size: int) -> InferCall[Tensor]:
     """Read the body: JSON, JSON and tensors, or one raw tensor."""
-    json_size = front.marking.json_size(request, len(body))
     if json_size:
         region = front.server.regions.view
-        call = infer_request.decode(body, json_size, model.name, Tensor, region, front.input_bytes)
-    else:
-        infer_request.check_raw_size(len(body), front.input_bytes)
-        inputs = [(spec.name, spec.datatype, full_shape(model, spec, batch=1)) for spec in model.config.inputs.values()]
-        call = infer_request.decode_raw(body, model.name, inputs, Tensor)
-    if front.forwarded is not None:
-        forward(front.forwarded, request.headers, call.parameters)
-    return call
+        return infer_request.decode(body, json_size, model.name, Tensor, region, front.input_bytes)
+    infer_request.check_raw_size(len(body), front.input_bytes)
+    inputs = [(spec.name, spec.datatype, full_shape(model, spec, batch=1)) for spec in model.config.inputs.values()]
+    return infer_request.decode_raw(body, model.name, inputs, Tensor)
+
+
+async def decode_large(front: Front, model: Model, body: bytes | memoryview, json_size: int) -> InferCall[Tensor]:
+    """Read a body whose JSON is long, and let others be served meanwhile."""
+    await in_task()
+    try:
+        return await front.large.infer(body, json_size, model.name, front.input_bytes)
+    except NamesMemory:
+        return decode(front, model, body, json_size)
 
 
 def span_of(request: Request, front: Front, model: Model) -> FrontSpan | None:

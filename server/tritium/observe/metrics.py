@@ -8,7 +8,8 @@ from tritium.wire.http import Handler, Request, Response
 
 CONTENT_TYPE = b"text/plain; charset=utf-8"
 
-_JSON = ((b"content-type", b"application/json"),)
+_NOT_ALLOWED = Response(405, ((b"content-type", b"application/json"),), (b'{"error":"Method Not Allowed"}',))
+_TEXT = ((b"content-type", CONTENT_TYPE),)
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
@@ -19,15 +20,13 @@ def page_of(sources: Iterable[MetricSource]) -> Callable[[], str]:
 
 
 def metrics_handler(sources: Iterable[MetricSource]) -> Handler:
-    """Serve the metrics of the sources, in their order."""
+    """Serve the metrics of the sources, in their order; any other path is an empty page, as of Triton."""
     page = page_of(sources)
 
     async def handle(request: Request) -> Response:
-        if request.path != "/metrics":
-            return Response(404, _JSON, (b'{"error":"Not Found"}',))
         if request.method != "GET":
-            return Response(405, _JSON, (b'{"error":"Method Not Allowed"}',))
-        return Response(200, ((b"content-type", CONTENT_TYPE),), (page().encode(),))
+            return _NOT_ALLOWED
+        return Response(200, _TEXT, (page().encode(),) if request.path == "/metrics" else ())
 
     return handle
 

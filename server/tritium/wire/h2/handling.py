@@ -5,7 +5,7 @@ import asyncio
 import structlog
 
 from tritium.wire.grpc import GrpcError, Methods
-from tritium.wire.h2.messages import Message
+from tritium.wire.h2.messages import Message, Packed
 from tritium.wire.h2.outbox import Outbox
 from tritium.wire.h2.stream import Stream
 from tritium.wire.roster import Roster, was_cancelled
@@ -40,7 +40,10 @@ class Handling:
 
     async def _unary(self, stream: Stream, message: Message) -> None:
         try:
-            stream.reply(await self._methods.unary[stream.method](message, stream))
+            if isinstance(message, Packed):
+                message = await message.unpack()
+            answer = await self._methods.unary[stream.method](message, stream)
+            stream.reply(await stream.pack(answer) if stream.packs else answer)
         except (Exception, asyncio.CancelledError) as fault:  # noqa: BLE001  # however it ends, its call ends with it
             _fail(stream, fault)
         finally:

@@ -1,7 +1,9 @@
 """gRPC messages in DATA: a flag, four bytes of length, the message; cut and put together over any fragmentation."""
 
+import asyncio
 import struct
 import zlib
+from dataclasses import dataclass
 
 from tritium.wire.grpc import GrpcError
 from tritium.wire.intake import Intake
@@ -10,10 +12,34 @@ from tritium.wire.status import Status
 PREFIX_BYTES = 5
 PLAIN_BYTES = 32 << 10
 """A message up to this size is handed over as bytes, which protobuf takes without another copy."""
+LARGE_BYTES = 16 << 10
+"""From here on a compressed message is unpacked beside the event loop: it may come to a thousand times as much."""
 _PREFIX = struct.Struct(">BL")
 _ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
 
-Message = bytes | memoryview
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A large compressed message, as it came."""
+
+    data: bytes | memoryview
+    encoding: bytes
+    limit: int
+
+    def __len__(self) -> int:
+        """Return what it holds in memory, in bytes."""
+        return len(self.data)
+
+    async def unpack(self) -> bytes:
+        """Decompress it in a thread; zlib works without the interpreter's lock.
+
+        Raises:
+            GrpcError: as `inflate`.
+        """
+        return await asyncio.to_thread(inflate, self.data, self.encoding, self.limit)
+
+
+Message = bytes | memoryview | Packed
 
 
 class Assembler:
@@ -97,11 +123,15 @@ class Assembler:
         memory = intake.take()
         return self._finish(bytes(memory) if intake.size <= PLAIN_BYTES else memory)
 
-    def _finish(self, message: Message) -> Message:
-        return inflate(message, self._encoding, self._limit) if self._compressed else message
+    def _finish(self, message: bytes | memoryview) -> Message:
+        if not self._compressed:
+            return message
+        if len(message) > LARGE_BYTES:
+            return Packed(message, self._encoding, self._limit)
+        return inflate(message, self._encoding, self._limit)
 
 
-def inflate(message: Message, encoding: bytes, limit: int) -> bytes:
+def inflate(message: bytes | memoryview, encoding: bytes, limit: int) -> bytes:
     """Decompress a message, to at most `limit` bytes whatever it claims.
 
     Raises:

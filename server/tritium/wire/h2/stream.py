@@ -14,7 +14,7 @@ from tritium.wire.grpc import GrpcError, Reply
 from tritium.wire.h2 import replies
 from tritium.wire.h2.flow import Credit
 from tritium.wire.h2.headers import Head
-from tritium.wire.h2.messages import Assembler, Message
+from tritium.wire.h2.messages import Assembler, Message, Packed
 from tritium.wire.h2.outbox import Outbox
 from tritium.wire.h2.outlet import Outlet
 from tritium.wire.status import Status
@@ -61,6 +61,7 @@ class Stream:
         "method",
         "outlet",
         "owed",
+        "packs",
         "peer",
         "received",
         "streaming",
@@ -79,6 +80,8 @@ class Stream:
         self.outlet: Outlet = host.outbox.open(stream_id)
         self.half_closed = False
         self.cancelled = False
+        self.packs = False
+        """Whether the answer has to go through `pack` first."""
         self.streaming = False
         self.received = 0
         self.held = 0
@@ -132,12 +135,12 @@ class Stream:
         """Iterate over the requests of a streaming call."""
         return self
 
-    async def __anext__(self) -> Message:
+    async def __anext__(self) -> bytes | memoryview:
         """Return the next request.
 
         Raises:
             StopAsyncIteration: The client has sent its last.
-            GrpcError: The call was cancelled.
+            GrpcError: The call was cancelled, or the request is not what its compression says.
         """
         while not self._inbox:
             if self.cancelled:
@@ -149,7 +152,7 @@ class Stream:
         message = self._inbox.popleft()
         self.held -= len(message)
         self._host.give_credit(self, 0)
-        return message
+        return await message.unpack() if isinstance(message, Packed) else message
 
     # the connection's side
 
@@ -217,6 +220,10 @@ class Stream:
         """Answer a unary call."""
         if not self.over:
             self._host.outbox.send(self.outlet, message, replies.TRAILERS_OK)
+
+    async def pack(self, message: Reply) -> Reply:
+        """Prepare the answer to a unary call."""
+        return message
 
     def succeed(self) -> None:
         """End a streaming call well."""
