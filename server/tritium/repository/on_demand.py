@@ -102,9 +102,9 @@ class OnDemandRegistry(Registry):
 
     async def start(self, found: Survey | None = None) -> None:
         """Load the models that are named for it, and know of all others."""
-        everything = found if found is not None else await asyncio.to_thread(self.survey)
+        everything = found if found is not None else await self._aside.run(self.survey)
         self._known = {one.name: one for one in everything.candidates.values() if not one.fatal}
-        named = await asyncio.to_thread(super().survey)
+        named = await self._aside.run(super().survey)
         named.general, named.unreadable = everything.general, everything.unreadable
         named.duplicates = everything.duplicates
         await super().start(named)

@@ -21,6 +21,7 @@ from tritium.core.catalog import IndexEntry, LoadParameters
 from tritium.core.errors import InferenceError, Internal, InvalidArgument, Unavailable
 from tritium.core.model import Model, State
 from tritium.core.request import InferRequest, Reply
+from tritium.repository.aside import Aside
 from tritium.repository.candidate import Candidate, Rules, key_of, read_candidate
 from tritium.repository.cloud.bucket import CloudError
 from tritium.repository.cloud.repository import CloudRepository
@@ -64,6 +65,7 @@ class Registry:
         self._loading = Loading(self._shelf, everything, self._rules, settings, on_event)
         self._locks: dict[str, asyncio.Lock] = {}
         self._operations: set[asyncio.Task[Any]] = set()
+        self._aside = Aside()
         self._overlays: dict[str, Overlay] = {}
         self._reader = Reader(self._rules)
         self._polled: dict[str, Candidate] = {}
@@ -84,7 +86,7 @@ class Registry:
     async def start(self, found: Survey | None = None) -> None:
         """Load what the control mode says; models that fail are in the index, and `all_loaded` is False."""
         if found is None:
-            found = await asyncio.to_thread(self.survey)
+            found = await self._aside.run(self.survey)
         for name in sorted(found.duplicates):
             self._failed[name] = messages.DUPLICATE
             self._on_event(ModelEvent(name, "", "", State.UNAVAILABLE, reason=messages.DUPLICATE))
@@ -181,7 +183,7 @@ class Registry:
 
     async def poll(self) -> None:
         """Look at the repositories once: load what is new or has changed, unload what is gone."""
-        found = await asyncio.to_thread(self.survey)
+        found = await self._aside.run(self.survey)
         before, self._polled = self._polled, found.candidates
         self._reader.forget({candidate.folder for candidate in found.candidates.values()})
         changed = {key: one for key, one in found.candidates.items() if _changed(before.get(key), one)}
@@ -201,7 +203,7 @@ class Registry:
                 await self._loading.load(changed, set(changed))
         for key in used:
             await self._unload(key, cascade=False)
-        await asyncio.to_thread(self._prune, found)
+        await self._aside.run(self._prune, found)
 
     def _prune(self, found: Survey) -> None:
         """Delete copies of models in object stores that nothing uses any more."""
@@ -257,10 +259,10 @@ class Registry:
             yield
 
     async def _load(self, name: str, parameters: LoadParameters) -> None:
-        overlay = await asyncio.to_thread(_overlay, name, parameters.files) if parameters.files else None
+        overlay = await self._aside.run(_overlay, name, parameters.files) if parameters.files else None
         try:
             try:
-                found = await asyncio.to_thread(self._survey_named, name, parameters.config, overlay)
+                found = await self._aside.run(self._survey_named, name, parameters.config, overlay)
             except CloudError as error:
                 raise Internal(messages.poll_failed(name), hint=error.message) from error
             asked = [key for key, candidate in found.candidates.items() if candidate.name == name]
