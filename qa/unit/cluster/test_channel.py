@@ -3,6 +3,7 @@
 import asyncio
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,16 +32,20 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written = b""
+        self.writes = 0
         self.aborted = False
 
     def write(self, data) -> None:
         self.written += data
+        self.writes += 1
 
     def is_closing(self) -> bool:
         return self.aborted
 
     def abort(self) -> None:
         self.aborted = True
+
+    close = abort
 
 
 def _channel(frames):
@@ -55,17 +60,54 @@ def _channel(frames):
 def test_frames_survive_any_cutting(cuts):
     """However the bytes arrive, the same frames come out in order, in both directions."""
     for frames, kind in ((FROM_WORKER, FromWorker), (TO_WORKER, ToWorker)):
-        sender, wire, _, _ = _channel(kind)
-        sender.send(*frames[:2])
-        for frame in frames[2:]:
-            sender.send(frame)
         receiver, _, taken, _ = _channel(kind)
-        data = wire.written
+        data = asyncio.run(_sent(kind, frames)).written
         for cut in cuts:
             receiver.data_received(data[:cut])
             data = data[cut:]
         receiver.data_received(data)
         assert frames == taken
+
+
+async def _sent(kind, frames):
+    sender, wire, _, _ = _channel(kind)
+    sender.send(*frames[:2])
+    for frame in frames[2:]:
+        sender.send(frame)
+    await asyncio.sleep(0)
+    return wire
+
+
+async def test_a_turn_of_the_loop_is_one_write():
+    """What is sent in one turn leaves together; what comes later is a write of its own."""
+    channel, wire, _, _ = _channel(ToWorker)
+    for turn in (1, 2):
+        for number in range(10):
+            channel.send(Abort(number))
+        await asyncio.sleep(0)
+        assert wire.writes == turn
+
+
+async def test_frame_that_cannot_be_written():
+    """A number beyond 64 bits is told to whoever sends it, and spoils no other frame of the turn."""
+    channel, wire, _, _ = _channel(ToWorker)
+    channel.send(Abort(1))
+    with pytest.raises(OverflowError):
+        channel.send(Abort(1 << 70))
+    channel.send(Abort(2))
+    await asyncio.sleep(0)
+    receiver, _, taken, _ = _channel(ToWorker)
+    receiver.data_received(wire.written)
+    assert taken == [Abort(1), Abort(2)]
+
+
+async def test_what_was_sent_before_the_end_arrives():
+    """Closing sends what waits for the end of the turn."""
+    channel, wire, _, _ = _channel(ToWorker)
+    channel.send(Abort(1))
+    channel.close()
+    assert wire.written
+    assert wire.aborted
 
 
 def test_hostile_frames_end_the_connection():

@@ -29,6 +29,7 @@ class Channel(asyncio.Protocol, Generic[Frame]):
         self._on_frame = on_frame
         self._on_close = on_close
         self._rest = b""
+        self._out = bytearray()
         self._transport: asyncio.Transport | None = None
         self._fault: Exception | None = None
 
@@ -38,20 +39,26 @@ class Channel(asyncio.Protocol, Generic[Frame]):
         self._transport = cast("asyncio.Transport", transport)
 
     def send(self, *frames: msgspec.Struct) -> None:
-        """Send frames in one write."""
+        """Send frames, with all others of this turn of the loop in one write."""
         if self._transport is None or self._transport.is_closing():
             return
-        out = bytearray()
+        out = self._out
+        if not out:
+            asyncio.get_running_loop().call_soon(self._flush)
         for frame in frames:
             start = len(out)
             out += b"\0\0\0\0"
-            self._encoder.encode_into(frame, out, start + LENGTH_BYTES)
+            try:
+                self._encoder.encode_into(frame, out, start + LENGTH_BYTES)
+            except BaseException:
+                del out[start:]
+                raise
             out[start : start + LENGTH_BYTES] = (len(out) - start - LENGTH_BYTES).to_bytes(LENGTH_BYTES, "big")
-        self._transport.write(out)
 
     def close(self) -> None:
         """Send what is queued, then end the connection."""
         if self._transport is not None:
+            self._flush()
             self._transport.close()
 
     def data_received(self, data: bytes) -> None:
@@ -81,6 +88,11 @@ class Channel(asyncio.Protocol, Generic[Frame]):
         """Tell the owner."""
         self._transport = None
         self._on_close(self._fault or exc)
+
+    def _flush(self) -> None:
+        out, self._out = self._out, bytearray()
+        if out and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(out)
 
     def _break(self, fault: Exception) -> None:
         self._fault = fault
