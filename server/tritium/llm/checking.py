@@ -17,6 +17,8 @@ from tritium.compat.config.model import ModelConfig
 from tritium.compat.config.problem import Problem, Stage, problem_of
 from tritium.core.errors import InvalidArgument
 from tritium.llm.model_files import WEIGHTS, BrokenFile, ModelFiles, find_folder, read_model_files
+from tritium.llm.reading.choose import formats_of
+from tritium.llm.reading.configured import REASONING_PARSER, TOOL_PARSER, named_parsers
 from tritium.llm.settings import LanguageSettings
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
@@ -45,6 +47,7 @@ def check_version(
         found.append(problem_of(str(folder), message, hint, Stage.LOAD))
     try:
         files = read_model_files(folder / version)
+        found += _check_parsers(config, files, settings)
         absent = find_model(files, settings.engine_of(config)) is None
         if absent and _HUB_NAME.fullmatch(files.model) and not find_folder(files, files.model, needs="*"):
             message = f"the model '{files.model}' is not on this machine; it is fetched from the Hugging Face hub"
@@ -64,6 +67,18 @@ def check_version(
             )
         )
     return found
+
+
+def _check_parsers(config: ModelConfig, files: ModelFiles, settings: LanguageSettings) -> list[Finding | Problem]:
+    """Find parsers of tool calls and reasoning that there are not."""
+    named = named_parsers(config, files.arguments, settings.parsers_of(config))
+    try:
+        formats_of(named[TOOL_PARSER], named[REASONING_PARSER], "")
+    except InvalidArgument as error:
+        in_file = not any(config.parameter(field) for field in (TOOL_PARSER, REASONING_PARSER))
+        path = files.path if in_file else files.version_folder.parent / "config.pbtxt"
+        return [problem_of(str(path), error.message, error.hint, Stage.LOAD)]
+    return []
 
 
 def find_model(files: ModelFiles, engine: str) -> Path | None:

@@ -4,6 +4,7 @@ model.json -> engine -> model folder -> tokenizer, template, defaults -> fleet -
 """
 
 import asyncio
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from tritium.llm.facade.alias import PARAMETER as ALIASES
 from tritium.llm.facade.alias import alias_of, own_surface, read_aliases
 from tritium.llm.model import LanguageModel, ModelDefaults
 from tritium.llm.model_files import ModelFiles, find_folder, read_model_files, sampling_defaults
+from tritium.llm.reading.configured import named_parsers, take_formats
 from tritium.llm.settings import LanguageSettings
 from tritium.llm.tokenizer import Tokenizer
 
@@ -72,6 +74,9 @@ class LanguageLoader:
         parts = await asyncio.to_thread(_read_parts, files, engine)
         arguments = dict(files.arguments)
         aliases = read_aliases(source.config, arguments.pop(ALIASES, None))
+        named = named_parsers(source.config, arguments, self._settings.parsers_of(source.config))
+        template = parts.tokenizer.template
+        formats = take_formats(named, arguments, template.source if template is not None else "", engine)
         if files.loras:
             arguments[_LORA_MODULES] = dict(files.loras)
         fleet = await self._start_fleet(
@@ -82,7 +87,8 @@ class LanguageLoader:
             arguments=arguments,
         )
         surface = own_surface(source.config)
-        model = LanguageModel(source.config, source.version, fleet, parts.tokenizer, parts.defaults, surface)
+        defaults = dataclasses.replace(parts.defaults, formats=formats)
+        model = LanguageModel(source.config, source.version, fleet, parts.tokenizer, defaults, surface)
         model.aliases = [alias_of(model, name, surface) for name, surface in aliases.items()]
         return model
 

@@ -16,6 +16,7 @@ from tritium.core.errors import AlreadyExists, InvalidArgument, NotFound, Unavai
 from tritium.llm.facade.door import Door
 from tritium.llm.facade.surface import Surface
 from tritium.llm.facade.vllm import VllmSurface
+from tritium.llm.reading.choose import Formats
 from tritium.llm.tokenizer import Tokenizer
 
 
@@ -26,6 +27,8 @@ class ModelDefaults:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     loras: Mapping[str, str] = field(default_factory=dict)
     """Path of each adapter by the name that requests use; those that are there from the start."""
+    formats: Formats = field(default_factory=Formats)
+    """In which notations the model writes tool calls and reasoning."""
 
 
 class LanguageModel(Door):

@@ -12,11 +12,13 @@ class LanguageSettings:
     """What an operator sets for all language models.
 
     `engine` is auto, or the name of an engine; `fleets` the fleet setting of models by name. A model's configuration
-    may say both in its parameters `engine` and `fleet`; a setting that names one wins over it.
+    may say both in its parameters `engine` and `fleet`; a setting that names one wins over it. So it is with the
+    `parsers` of models by name: `tool_parser` and `reasoning_parser`, each the name of a parser.
     """
 
     engine: str = "auto"
     fleets: Mapping[str, str] = field(default_factory=dict)
+    parsers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def engine_of(self, config: ModelConfig) -> str:
         """Choose the engine: the setting, else the configuration, else vLLM where it is installed."""
@@ -30,3 +32,7 @@ class LanguageSettings:
     def fleet_of(self, config: ModelConfig) -> str:
         """Choose the fleet: the setting, else the configuration; empty for one worker."""
         return self.fleets.get(config.name) or config.parameter("fleet")
+
+    def parsers_of(self, config: ModelConfig) -> Mapping[str, str]:
+        """Return the parsers that the operator names for a model."""
+        return self.parsers.get(config.name, {})

@@ -53,6 +53,8 @@ class Order:
     cache_salt: str = ""
     priority: int = 0
     reading: Reading | None = None
+    functions: bool = False
+    """Whether the client knows tool calls by their older name, function calls, of which there is one an answer."""
 
 
 @dataclass(slots=True)
@@ -113,7 +115,7 @@ class Visit:
 class Choice(ABC):
     """One completion: the sink of one generation."""
 
-    __slots__ = ("_called", "cached_tokens", "generation", "index", "over", "prompt", "reader", "text")
+    __slots__ = ("_called", "_functions", "cached_tokens", "generation", "index", "over", "prompt", "reader", "text")
 
     def __init__(self, order: Order, prompt: Prompt, index: int) -> None:
         self.index = index
@@ -124,6 +126,7 @@ class Choice(ABC):
         self.reader = reading.begin() if reading is not None else None
         """What takes the text apart; None where all of it is content."""
         self._called = False
+        self._functions = order.functions
         self.generation: Generation | None = None
         self.cached_tokens = 0
         self.over = False
@@ -152,7 +155,9 @@ class Choice(ABC):
     def finish(self) -> str:
         """Return why the text ended, as OpenAI tells it."""
         finish = self.text.finish or ""
-        return "tool_calls" if self._called and finish == FinishReason.STOP else finish
+        if not self._called or finish != FinishReason.STOP:
+            return finish
+        return "function_call" if self._functions else "tool_calls"
 
     def stop(self) -> None:
         """Want no more tokens."""

@@ -7,12 +7,16 @@ from tritium.llm.conversation import template_messages
 from tritium.llm.errors import FieldRefused
 from tritium.llm.model import LanguageModel
 from tritium.llm.models import LanguageModels
+from tritium.llm.reading.choose import reader_for
+from tritium.llm.reading.reading import Asked
+from tritium.llm.reading.table import TOOL_PARSERS
 from tritium.openai.answer import Order, Prompt, Visit
 from tritium.openai.chunks import chat_chunks
 from tritium.openai.options import OpenAIOptions
 from tritium.openai.plan import chat_sampling
 from tritium.openai.schema import ChatRequest, Reader
 from tritium.openai.stream import StreamAnswer
+from tritium.openai.tools import ToolPlan, tool_plan
 from tritium.openai.whole import WholeAnswer
 from tritium.wire.http import Response
 
@@ -28,7 +32,7 @@ async def chat(visit: Visit, models: LanguageModels, options: OpenAIOptions) -> 
     if not call.stream:
         return await WholeAnswer(visit, order, answer_id, created, chat=True).run()
     with_usage = call.stream_options is not None and call.stream_options.include_usage
-    chunks = chat_chunks(answer_id, created, call.model, with_usage=with_usage)
+    chunks = chat_chunks(answer_id, created, call.model, with_usage=with_usage, functions=order.functions)
     return await StreamAnswer(visit, order, chunks, with_usage=with_usage, stall_bytes=options.stall_bytes).run()
 
 
@@ -41,12 +45,34 @@ async def chat_order(call: ChatRequest, models: LanguageModels) -> Order:
     served = models.find(call.model)
     served.model.admit()
     _refuse_unserved(call)
-    sampling = chat_sampling(call, served.model)
-    prompt = Prompt(await _encode(call, served.model))
-    return Order(served, [prompt], sampling, "messages", cache_salt=call.cache_salt or "", priority=call.priority or 0)
+    plan = tool_plan(call)
+    _check_readable(plan, call.model, served.model)
+    sampling = chat_sampling(call, served.model, plan.schema)
+    model = served.model
+    text = await _render(call, model, plan)
+    asked = Asked(
+        tools=plan.tools,
+        forced=plan.forced,
+        parallel=plan.parallel,
+        reasoning=call.include_reasoning is not False,
+        constrained="structured_outputs" in sampling.engine,
+        continues=bool(call.continue_final_message),
+    )
+    # A chat template writes the start token itself.
+    token_ids = await model.tokenizer.encode(text, add_special=bool(call.add_special_tokens))
+    return Order(
+        served,
+        [Prompt(token_ids)],
+        sampling,
+        "messages",
+        cache_salt=call.cache_salt or "",
+        priority=call.priority or 0,
+        reading=reader_for(model.defaults.formats, asked, text, model.tokenizer),
+        functions=plan.legacy,
+    )
 
 
-async def _encode(call: ChatRequest, model: LanguageModel) -> list[int]:
+async def _render(call: ChatRequest, model: LanguageModel, plan: ToolPlan) -> str:
     template = model.tokenizer.template
     if template is None:
         raise InvalidArgument(
@@ -64,23 +90,28 @@ async def _encode(call: ChatRequest, model: LanguageModel) -> list[int]:
         )
     text = await template.render_aside(
         template_messages(call.messages, template.content_format),
-        tools=call.tools if call.tool_choice != "none" else None,
+        tools=plan.shown,
         documents=call.documents,
         add_generation_prompt=not going_on and call.add_generation_prompt is not False,
         continue_final_message=going_on,
         variables=variables,
     )
     model.tokenizer.check_room(text, model.fleet.info.context_tokens, "messages")
-    # A chat template writes the start token itself.
-    return await model.tokenizer.encode(text, add_special=bool(call.add_special_tokens))
+    return text
 
 
 def _refuse_unserved(call: ChatRequest) -> None:
-    if call.tools and call.tool_choice != "none":
-        raise FieldRefused(
-            "tools",
-            "tools are not served: nothing here reads tool calls out of a model's text yet",
-            hint='send tool_choice "none" or leave tools out',
-        )
     if call.modalities is not None and call.modalities != ["text"]:
         raise FieldRefused("modalities", f"modalities {call.modalities} are not served: only text is")
+
+
+def _check_readable(plan: ToolPlan, name: str, model: LanguageModel) -> None:
+    """Refuse tools whose calls nobody could tell from content; a call that is forced is JSON whatever the model."""
+    formats = model.defaults.formats
+    if plan.tools and not plan.forced and formats.calls is None and not formats.harmony:
+        known = ", ".join(TOOL_PARSERS)
+        raise FieldRefused(
+            "functions" if plan.legacy else "tools",
+            f"nothing tells how the model `{name}` writes tool calls: its chat template shows no known notation",
+            hint=f'name it in model.json as "tool_parser", one of {known}; or send tool_choice "required"',
+        )

@@ -33,6 +33,8 @@ class Chunks:
     role: bytes
     """The first event of a choice tells the role; b"" where the protocol has none."""
     tail: bytes
+    functions: bool = False
+    """Whether a tool call is told as a function call, as it was before there were tools."""
 
     def before(self, index: int) -> bytes:
         """Return what precedes the text of every event of a choice."""
@@ -70,6 +72,10 @@ class Chunks:
                 thought = escape(text)
                 # OpenAI has no name for it: `reasoning_content` is DeepSeek's, `reasoning` that of newer vLLM.
                 delta = b',"delta":{"reasoning_content":"%b","reasoning":"%b"}' % (thought, thought)
+            case ToolCall(_, _, name) if self.functions:
+                delta = b',"delta":{"function_call":{"name":%b,"arguments":""}}' % _JSON.encode(name)
+            case ToolArguments(_, fragment) if self.functions:
+                delta = b',"delta":{"function_call":{"arguments":"%b"}}' % escape(fragment)
             case ToolCall(call, call_id, name):
                 delta = _CALL % (call, _JSON.encode(call_id), _JSON.encode(name))
             case ToolArguments(call, fragment):
@@ -95,7 +101,14 @@ class Chunks:
         return self.head + b'[],"usage":' + _JSON.encode(usage) + b"}\n\n"
 
 
-def chat_chunks(id: str, created: int, model: str, *, with_usage: bool) -> Chunks:  # noqa: A002  the field's name
+def chat_chunks(
+    id: str,  # noqa: A002  the field's name
+    created: int,
+    model: str,
+    *,
+    with_usage: bool,
+    functions: bool = False,
+) -> Chunks:
     """Return the parts of chat.completion.chunk events."""
     return Chunks(
         chat=True,
@@ -105,6 +118,7 @@ def chat_chunks(id: str, created: int, model: str, *, with_usage: bool) -> Chunk
         no_text=b',"delta":{}',
         role=b',"delta":{"role":"assistant","content":""}',
         tail=_tail(with_usage=with_usage),
+        functions=functions,
     )
 
 

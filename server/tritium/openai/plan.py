@@ -5,7 +5,8 @@ from typing import Any
 from tritium.llm.errors import FieldRefused
 from tritium.llm.model import LanguageModel
 from tritium.llm.sampling import Sampling, split
-from tritium.openai.schema import ChatRequest, CompletionRequest, ResponseFormat, SamplingRequest
+from tritium.openai.schema import ChatRequest, CompletionRequest, SamplingRequest
+from tritium.openai.structure import structure_of
 
 _COMPLETION_TOKENS = 16
 """OpenAI's default of max_tokens for plain completions."""
@@ -31,19 +32,20 @@ _AS_THEY_ARE = (
     "skip_special_tokens",
     "allowed_token_ids",
     "bad_words",
-    "structured_outputs",
     "thinking_token_budget",
 )
 """Fields that OpenAI's requests and vLLM's SamplingParams call alike."""
 
 
-def chat_sampling(call: ChatRequest, model: LanguageModel) -> Sampling:
-    """Return how to sample a chat.
+def chat_sampling(call: ChatRequest, model: LanguageModel, schema: dict[str, Any] | None = None) -> Sampling:
+    """Return how to sample a chat; `schema` is that of a call which must be made, and stands before any other.
 
     Raises:
         FieldRefused: a field is out of range, or asks for what is not served.
     """
     fields = _fields(call, model)
+    if schema is not None:
+        fields["structured_outputs"] = {"json": schema}
     longest = "max_tokens" if call.max_completion_tokens is None else "max_completion_tokens"
     if getattr(call, longest) is not None:
         fields["max_tokens"] = getattr(call, longest)
@@ -91,8 +93,9 @@ def _fields(call: SamplingRequest, model: LanguageModel) -> dict[str, Any]:
         fields["logit_bias"] = _token_biases(call.logit_bias)
     if call.vllm_xargs:
         fields["extra_args"] = call.vllm_xargs
-    if call.response_format is not None and call.response_format.type != "text":
-        fields["structured_outputs"] = _structure(call.response_format)
+    structure = structure_of(call)
+    if structure is not None:
+        fields["structured_outputs"] = structure
     return fields
 
 
@@ -109,11 +112,3 @@ def _token_biases(biases: dict[str, float]) -> dict[int, float]:
     if any(not -100 <= bias <= 100 for bias in by_id.values()):
         raise FieldRefused("logit_bias", "logit_bias values go from -100 to 100")
     return by_id
-
-
-def _structure(form: ResponseFormat) -> dict[str, Any]:
-    if form.type == "json_object":
-        return {"json_object": True}
-    if form.json_schema is None or form.json_schema.schema is None:
-        raise FieldRefused("response_format", "response_format of type json_schema needs json_schema.schema")
-    return {"json": form.json_schema.schema}

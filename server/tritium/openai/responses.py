@@ -77,6 +77,8 @@ class ChatMessage(msgspec.Struct):
     reasoning_content: str | msgspec.UnsetType = msgspec.UNSET
     reasoning: str | msgspec.UnsetType = msgspec.UNSET
     tool_calls: list[MessageToolCall] | msgspec.UnsetType = msgspec.UNSET
+    function_call: FunctionCall | msgspec.UnsetType = msgspec.UNSET
+    """What `tool_calls` was called before there were tools; told to clients that ask with `functions`."""
 
 
 class ChatChoice(msgspec.Struct):

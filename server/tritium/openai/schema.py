@@ -31,10 +31,13 @@ class JsonSchema(msgspec.Struct):
 
 
 class ResponseFormat(msgspec.Struct, forbid_unknown_fields=True):
-    """The form of the answer."""
+    """The form of the answer. A structural tag is vLLM's: free text with parts that are held to a schema."""
 
-    type: Literal["text", "json_object", "json_schema"]
+    type: Literal["text", "json_object", "json_schema", "structural_tag"]
     json_schema: JsonSchema | None = None
+    format: dict[str, Any] | None = None
+    structures: list[dict[str, Any]] | None = None
+    triggers: list[str] | None = None
 
 
 class SamplingRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -77,6 +80,12 @@ class SamplingRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     allowed_token_ids: list[int] | None = None
     bad_words: list[str] | None = None
     structured_outputs: dict[str, Any] | None = None
+    guided_json: str | dict[str, Any] | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
+    guided_whitespace_pattern: str | None = None
+    guided_decoding_backend: str | None = None
     thinking_token_budget: int | None = None
     vllm_xargs: dict[str, Any] | None = None
     cache_salt: str | None = None
@@ -94,6 +103,8 @@ class ChatRequest(SamplingRequest, kw_only=True, forbid_unknown_fields=True):
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
+    functions: list[dict[str, Any]] | None = None
+    function_call: str | dict[str, Any] | None = None
     modalities: list[str] | None = None
     reasoning_effort: str | None = None
     verbosity: str | None = None
@@ -102,6 +113,7 @@ class ChatRequest(SamplingRequest, kw_only=True, forbid_unknown_fields=True):
     continue_final_message: bool | None = None
     documents: list[dict[str, Any]] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    include_reasoning: bool | None = None
 
 
 class CompletionRequest(SamplingRequest, kw_only=True, forbid_unknown_fields=True):

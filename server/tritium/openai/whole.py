@@ -88,7 +88,7 @@ class WholeAnswer(Answer[WholeChoice]):
         choices = [
             ChatChoice(
                 index=choice.index,
-                message=_message(choice),
+                message=_message(choice, functions=self.order.functions),
                 finish_reason=choice.finish,
                 logprobs=None if top is None else chat_logprobs(tokenizer, choice.logprobs, top),
                 stop_reason=choice.text.stop_reason,
@@ -112,7 +112,7 @@ class WholeAnswer(Answer[WholeChoice]):
         return Completion(self._id, self._created, self.order.served.name, choices, self.usage())
 
 
-def _message(choice: WholeChoice) -> ChatMessage:
+def _message(choice: WholeChoice, *, functions: bool) -> ChatMessage:
     if choice.reader is None:
         return ChatMessage(choice.content)
     parts = choice.read_parts
@@ -120,6 +120,9 @@ def _message(choice: WholeChoice) -> ChatMessage:
     message = ChatMessage(parts.content if parts.content or not (parts.calls or parts.reasoning) else None)
     if parts.reasoning:
         message.reasoning_content = message.reasoning = parts.reasoning
-    if parts.calls:
-        message.tool_calls = [MessageToolCall(call.id, FunctionCall(call.name, call.arguments)) for call in parts.calls]
+    calls = [MessageToolCall(call.id, FunctionCall(call.name, call.arguments)) for call in parts.calls]
+    if calls and functions:
+        message.function_call = calls[0].function
+    elif calls:
+        message.tool_calls = calls
     return message

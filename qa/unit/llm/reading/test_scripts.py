@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tritium.llm.reading.table import REASONING_PARSERS, TOOL_PARSERS
+
 HERE = Path(__file__).parent
 SCRIPTS = sorted((HERE / "scripts").glob("*.txt"))
 
@@ -71,7 +73,5 @@ def test_cut_short_loses_nothing_and_keeps_the_rules(case):
 
 def test_every_parser_has_a_script():
     """No notation goes without a script."""
-    from tritium.llm.reading.table import REASONING_PARSERS, TOOL_PARSERS
-
     assert {case.formats.tool for _, case in CASES} >= set(TOOL_PARSERS)
     assert {case.formats.reasoning for _, case in CASES} >= set(REASONING_PARSERS)
