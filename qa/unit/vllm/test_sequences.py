@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tritium.backends.engine import Generate, Role, TokenLogprob
+from tritium.backends.engine import Generate, Media, Role, TokenLogprob
 from tritium.backends.vllm.load import EngineLoad
 from tritium.backends.vllm.sequences import delta_of, sampling_params
 from tritium.core.errors import InvalidArgument
@@ -60,32 +60,55 @@ class TestSampling:
             sampling_params(Generate(1, [1], sampling), Role.AGGREGATED)
 
 
-def output(**fields):
+def output(prompt=(1,), prompt_logprobs=None, **fields):
     completion = {"token_ids": [5], "logprobs": None, "finish_reason": None, "stop_reason": None, **fields}
     return SimpleNamespace(
-        outputs=[SimpleNamespace(**completion)], num_cached_tokens=32, kv_transfer_params={"remote": 1}
+        outputs=[SimpleNamespace(**completion)],
+        num_cached_tokens=32,
+        kv_transfer_params={"remote": 1},
+        prompt_token_ids=prompt,
+        prompt_logprobs=prompt_logprobs,
     )
 
 
 def test_deltas():
     """Tokens, the cached count of the first one, and the end with its transfer are told; nothing is told twice."""
-    first = delta_of(9, output(), first=True)
+    first = delta_of(Generate(9, [1], {}), output(), first=True)
     assert (first.id, first.token_ids, first.cached_tokens, first.finish, first.transfer) == (9, [5], 32, None, None)
-    assert delta_of(9, output(), first=False).cached_tokens is None
-    last = delta_of(9, output(finish_reason="stop", stop_reason=5), first=False)
+    assert delta_of(Generate(9, [1], {}), output(), first=False).cached_tokens is None
+    last = delta_of(Generate(9, [1], {}), output(finish_reason="stop", stop_reason=5), first=False)
     assert (last.finish, last.stop_token, last.transfer) == ("stop", 5, {"remote": 1})
-    assert delta_of(9, output(finish_reason="repetition"), first=False).finish == "stop"
-    assert "internal error" in delta_of(9, output(finish_reason="error"), first=False).error
+    assert delta_of(Generate(9, [1], {}), output(finish_reason="repetition"), first=False).finish == "stop"
+    assert "internal error" in delta_of(Generate(9, [1], {}), output(finish_reason="error"), first=False).error
 
 
 def test_logprobs():
     """The sampled token comes first, then the likeliest by rank."""
     entry = SimpleNamespace
     among = {5: entry(logprob=-2.0, rank=3), 8: entry(logprob=-0.1, rank=1), 7: entry(logprob=-1.0, rank=2)}
-    delta = delta_of(1, output(logprobs=[among]), first=False)
+    delta = delta_of(Generate(1, [1], {}), output(logprobs=[among]), first=False)
     assert delta.logprobs == [
         [TokenLogprob(5, -2.0, 3), TokenLogprob(8, -0.1, 1), TokenLogprob(7, -1.0, 2), TokenLogprob(5, -2.0, 3)]
     ]
+
+
+def test_prompt_logprobs():
+    """Every prompt token but the first has its own log probability first; they are told once."""
+    entry = SimpleNamespace
+    places = [None, {4: entry(logprob=-2.0, rank=2), 8: entry(logprob=-0.1, rank=1)}]
+    first = delta_of(Generate(1, [3, 4], {}), output((3, 4), places), first=True)
+    assert first.prompt_logprobs == [
+        None,
+        [TokenLogprob(4, -2.0, 2), TokenLogprob(8, -0.1, 1), TokenLogprob(4, -2.0, 2)],
+    ]
+    assert delta_of(Generate(1, [3, 4], {}), output((3, 4)), first=False).prompt_logprobs is None
+
+
+def test_prompt_of_media():
+    """With media the prompt has grown by their tokens, and the first delta says to how many."""
+    asked = Generate(1, [3], {}, media=[Media("image", "image/png", b"")])
+    assert delta_of(asked, output((3, 5, 5, 5)), first=True).prompt_tokens == 4
+    assert delta_of(Generate(1, [3], {}), output((3,)), first=True).prompt_tokens is None
 
 
 def test_load():

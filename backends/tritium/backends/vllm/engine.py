@@ -1,6 +1,7 @@
 """The vllm engine: AsyncLLM of the installed vLLM, inside a worker process.
 
     submit -> a task per sequence on AsyncLLM.generate -> deltas of this turn of the loop -> one Step
+    pool   -> a task per prompt on AsyncLLM.encode -> Pooled
     vLLM's event publisher -> EventReader -> on_events
     vLLM's scheduler statistics -> load of the next Step, counters
 
@@ -11,6 +12,8 @@ import asyncio
 import dataclasses
 import os
 import socket
+from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tritium.backends.engine import (
@@ -20,18 +23,22 @@ from tritium.backends.engine import (
     EngineSource,
     FinishReason,
     Generate,
+    Pool,
+    Pooled,
     Role,
     Step,
 )
+from tritium.backends.vllm.adapters import VllmAdapters
 from tritium.backends.vllm.events import EventReader
 from tritium.backends.vllm.load import EngineLoad
+from tritium.backends.vllm.media import modalities_of, multi_modal_data
 from tritium.backends.vllm.plugin import WORKER_VARIABLE
+from tritium.backends.vllm.pooling import pooled_of, pooling_params, tasks_of
 from tritium.backends.vllm.sequences import delta_of, sampling_params
 from tritium.backends.vllm.settings import Machine, VllmSettings, settings_for, visible_gpus
 from tritium.core.errors import InvalidArgument, Unavailable
 
 if TYPE_CHECKING:
-    from vllm.lora.request import LoRARequest
     from vllm.v1.engine.async_llm import AsyncLLM
 
 
@@ -48,7 +55,7 @@ class VllmEngine:
         self._events = EventReader()
         self._llm: AsyncLLM | None = None
         self._sinks: EngineSinks | None = None
-        self._loras: dict[str, LoRARequest] = {}
+        self._adapters: VllmAdapters | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._deltas: list[Delta] = []
         self._stopping = False
@@ -71,7 +78,6 @@ class VllmEngine:
         os.environ.update(settings.environment)
         from vllm import __version__  # noqa: PLC0415  reads the environment just set
         from vllm.engine.arg_utils import AsyncEngineArgs  # noqa: PLC0415
-        from vllm.lora.request import LoRARequest  # noqa: PLC0415
         from vllm.v1.engine.async_llm import AsyncLLM  # noqa: PLC0415
 
         self._sinks = sinks
@@ -81,9 +87,7 @@ class VllmEngine:
         )
         if llm.output_handler is not None:
             llm.output_handler.add_done_callback(self._dead)
-        self._loras = {
-            name: LoRARequest(name, number, path) for number, (name, path) in enumerate(settings.loras.items(), 1)
-        }
+        self._adapters = VllmAdapters(llm, settings.loras)
         self._events.start(sinks.on_events)
         config = llm.vllm_config
         self._load.total_blocks = config.cache_config.num_gpu_blocks or 0
@@ -96,16 +100,35 @@ class VllmEngine:
             max_sequences=config.scheduler_config.max_num_seqs,
             transfer="nixl" if config.kv_transfer_config is not None else "",
             notes=tuple(settings.notes),
+            tasks=tasks_of(await llm.get_supported_tasks(), config.model_config.score_type),
+            modalities=modalities_of(llm),
+            lora=config.lora_config is not None,
         )
 
     def submit(self, request: Generate) -> None:
         """Queue one sequence."""
-        task = asyncio.get_running_loop().create_task(self._generate(request))
-        self._tasks[request.id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(request.id, None))
+        self._begin(request.id, self._generate(request))
+
+    def pool(self, request: Pool) -> None:
+        """Queue one prompt."""
+        self._begin(request.id, self._pool(request))
+
+    async def load_lora(self, name: str, path: str) -> None:
+        """Load an adapter.
+
+        Raises:
+            InvalidArgument: vLLM does not take it.
+        """
+        assert self._adapters is not None
+        await self._adapters.load(name, path)
+
+    async def unload_lora(self, name: str) -> None:
+        """Forget an adapter."""
+        assert self._adapters is not None
+        await self._adapters.unload(name)
 
     def abort(self, id: int) -> None:  # noqa: A002
-        """Drop one sequence: vLLM frees its blocks when the task that reads it is cancelled."""
+        """Drop one sequence or prompt: vLLM frees its blocks when the task that reads it is cancelled."""
         if task := self._tasks.get(id):
             task.cancel()
 
@@ -140,37 +163,54 @@ class VllmEngine:
             environment=os.environ,
         )
 
+    def _begin(self, number: int, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks[number] = task
+        task.add_done_callback(lambda _: self._tasks.pop(number, None))
+
     async def _generate(self, request: Generate) -> None:
         """Read one sequence from vLLM to its end."""
-        from vllm.exceptions import VLLMClientError  # noqa: PLC0415
-        from vllm.inputs import tokens_input  # noqa: PLC0415
-
         assert self._llm is not None
+        assert self._adapters is not None
         first = True
         try:
             async for output in self._llm.generate(
-                tokens_input(request.token_ids, cache_salt=request.cache_salt or None),
+                await _prompt(request),
                 sampling_params(request, self._source.role),
                 str(request.id),
-                lora_request=self._lora(request.lora),
+                lora_request=self._adapters.get(request.lora),
                 priority=request.priority,
             ):
-                self._put(delta_of(request.id, output, first=first))
+                self._put(delta_of(request, output, first=first))
                 first = False
-        except (InvalidArgument, VLLMClientError, ValueError) as error:
-            self._put(Delta(request.id, [], FinishReason.ERROR, error=str(error), invalid=True))
         except Exception as error:  # noqa: BLE001  one sequence's fault, whatever it is, is told and goes no further
-            if self._llm.errored:
-                return  # no fault of the sequence: the worker ends, and its fleet goes on elsewhere
-            words = str(error) or type(error).__name__
-            self._put(Delta(request.id, [], FinishReason.ERROR, error=f"vLLM: {words}"))
+            if not self._llm.errored:  # else the worker ends, and its fleet goes on elsewhere
+                fault = _fault(error)
+                self._put(Delta(request.id, [], FinishReason.ERROR, error=fault.words, invalid=fault.invalid))
 
-    def _lora(self, name: str) -> "LoRARequest | None":
-        if not name:
-            return None
-        if name not in self._loras:
-            raise InvalidArgument(f"the model has no LoRA adapter '{name}'; it has {', '.join(self._loras) or 'none'}")
-        return self._loras[name]
+    async def _pool(self, request: Pool) -> None:
+        """Have vLLM pool one prompt."""
+        from vllm.inputs import tokens_input  # noqa: PLC0415
+
+        assert self._llm is not None
+        assert self._adapters is not None
+        assert self._sinks is not None
+        pooled = Pooled(request.id, error="vLLM returned nothing")
+        try:
+            async for output in self._llm.encode(
+                tokens_input(request.token_ids),
+                pooling_params(request),
+                str(request.id),
+                lora_request=self._adapters.get(request.lora),
+                priority=request.priority,
+            ):
+                pooled = pooled_of(request.id, output)
+        except Exception as error:  # noqa: BLE001  one prompt's fault, whatever it is, is told and goes no further
+            if self._llm.errored:
+                return
+            fault = _fault(error)
+            pooled = Pooled(request.id, error=fault.words, invalid=fault.invalid)
+        self._sinks.on_pooled(pooled)
 
     def _put(self, delta: Delta) -> None:
         if not self._deltas:
@@ -186,6 +226,36 @@ class VllmEngine:
     def _dead(self, _handler: "asyncio.Task[Any]") -> None:
         if not self._stopping and self._sinks is not None:
             self._sinks.on_death("vLLM's engine process died")
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """What went wrong with a request, and whether the request is to blame."""
+
+    words: str
+    invalid: bool
+
+
+def _fault(error: Exception) -> _Fault:
+    from vllm.exceptions import VLLMClientError  # noqa: PLC0415
+
+    if isinstance(error, (InvalidArgument, VLLMClientError, ValueError)):
+        return _Fault(str(error), invalid=True)
+    return _Fault(f"vLLM: {str(error) or type(error).__name__}", invalid=False)
+
+
+async def _prompt(request: Generate) -> Any:
+    """Return the prompt as vLLM takes it; with media, vLLM puts their tokens in the places of their placeholders."""
+    from vllm.inputs import TokensPrompt, tokens_input  # noqa: PLC0415
+
+    if not request.media:
+        return tokens_input(request.token_ids, cache_salt=request.cache_salt or None)
+    prompt = TokensPrompt(
+        prompt_token_ids=request.token_ids, multi_modal_data=await asyncio.to_thread(multi_modal_data, request.media)
+    )
+    if request.cache_salt:
+        prompt["cache_salt"] = request.cache_salt
+    return prompt
 
 
 def _free_port() -> int:

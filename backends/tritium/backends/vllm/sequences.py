@@ -54,13 +54,17 @@ def sampling_params(request: Generate, role: Role) -> "SamplingParams":
         raise InvalidArgument(str(error)) from error
 
 
-def delta_of(id: int, output: "RequestOutput", *, first: bool) -> Delta:  # noqa: A002  the engine contract's name
+def delta_of(request: Generate, output: "RequestOutput", *, first: bool) -> Delta:
     """Make our delta of one of vLLM's."""
     completion = output.outputs[0]
     finish = completion.finish_reason
-    delta = Delta(id, list(completion.token_ids))
+    delta = Delta(request.id, list(completion.token_ids))
     if first:
         delta.cached_tokens = output.num_cached_tokens or 0
+        if request.media and output.prompt_token_ids is not None:
+            delta.prompt_tokens = len(output.prompt_token_ids)
+        if output.prompt_logprobs is not None:
+            delta.prompt_logprobs = _prompt_logprobs(output.prompt_token_ids or request.token_ids, output)
     if completion.logprobs:
         delta.logprobs = [
             _logprobs(token, among or {})
@@ -79,6 +83,11 @@ def delta_of(id: int, output: "RequestOutput", *, first: bool) -> Delta:  # noqa
 
 
 _REASONS = frozenset(FinishReason)
+
+
+def _prompt_logprobs(tokens: list[int], output: "RequestOutput") -> list[list[TokenLogprob] | None]:
+    places = output.prompt_logprobs or []
+    return [None if among is None else _logprobs(token, among) for token, among in zip(tokens, places, strict=False)]
 
 
 def _logprobs(sampled: int, among: dict[int, Any]) -> list[TokenLogprob]:
