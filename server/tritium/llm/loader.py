@@ -20,7 +20,7 @@ from tritium.llm.checking import check_version, find_model
 from tritium.llm.facade.alias import PARAMETER as ALIASES
 from tritium.llm.facade.alias import alias_of, own_surface, read_aliases
 from tritium.llm.model import LanguageModel, ModelDefaults
-from tritium.llm.model_files import ModelFiles, find_folder, read_model_files, sampling_defaults
+from tritium.llm.model_files import ModelFiles, class_labels, find_folder, read_model_files, sampling_defaults
 from tritium.llm.reading.configured import named_parsers, take_formats
 from tritium.llm.settings import LanguageSettings
 from tritium.llm.tokenizer import Tokenizer
@@ -104,7 +104,8 @@ def _read_parts(files: ModelFiles, engine: str) -> _Parts:
     folder = find_model(files, engine)
     name = str(files.arguments.get("tokenizer") or files.model)
     tokenizer_folder = find_folder(files, name, needs="tokenizer.json") or _download(name, files)
-    defaults = ModelDefaults(sampling_defaults(folder or tokenizer_folder, files.arguments), files.loras)
+    home = folder or tokenizer_folder
+    defaults = ModelDefaults(sampling_defaults(home, files.arguments), files.loras, labels=class_labels(home))
     # vLLM itself fetches weights that are only a hub name.
     return _Parts(folder or Path(files.model), Tokenizer.load(tokenizer_folder), defaults)
 

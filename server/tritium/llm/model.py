@@ -29,6 +29,8 @@ class ModelDefaults:
     """Path of each adapter by the name that requests use; those that are there from the start."""
     formats: Formats = field(default_factory=Formats)
     """In which notations the model writes tool calls and reasoning."""
+    labels: Mapping[int, str] = field(default_factory=dict)
+    """Names of the classes that a classifier tells apart, where config.json has them."""
 
 
 class LanguageModel(Door):

@@ -100,6 +100,15 @@ def sampling_defaults(folder: Path, arguments: Mapping[str, Any]) -> dict[str, A
     return {name: recommended[name] for name in _GENERATION if recommended.get(name) is not None}
 
 
+def class_labels(folder: Path) -> dict[int, str]:
+    """Return the names of the classes that a classifier tells apart, from id2label in config.json."""
+    path = folder / "config.json"
+    named = read_object(path).get("id2label") if path.is_file() else None
+    if not isinstance(named, dict):
+        return {}
+    return {int(key): str(name) for key, name in named.items() if str(key).isdecimal()}
+
+
 def read_object(path: Path, hint: str = "") -> dict[str, Any]:
     """Read a JSON object; a byte order mark is passed over.
 
