@@ -269,6 +269,64 @@ async def test_many_kills(fleet_of, request_for, collector, echo):
             assert sink.error is None
             assert echo.continuation(prompt, 60) == sink.tokens
         assert len(fleet.flights) == 0
-        assert not any(load.active or load.prefill_blocks or load.decode_blocks for load in fleet.workers.generating.loads)
+        assert not any(
+            load.active or load.prefill_blocks or load.decode_blocks for load in fleet.workers.generating.loads
+        )
         moved = next(value for name, _, value in fleet.metrics() if name == "tritium_fleet_moved_requests_total")
         assert moved > 10
+
+
+async def test_frozen_worker_is_replaced(fleet_of, request_for, collector, echo):
+    """A worker that is stopped (SIGSTOP) is noticed by its silence: its streams go on elsewhere, and it comes back."""
+    async with fleet_of("workers=2,silent_s=0.4", step_s=0.02) as fleet:
+        sinks = [collector() for _ in range(4)]
+        for index, sink in enumerate(sinks):
+            fleet.generate(request_for([index, *PROMPT], max_tokens=60), sink)
+        for sink in sinks:
+            await sink.grown(3)
+        frozen = fleet.workers.by_name["worker_1"].pid
+        os.kill(frozen, signal.SIGSTOP)
+        lost = await fleet.events.until("worker_lost")
+        assert lost.worker == "worker_1"
+        assert lost.detail.startswith(f"it gave no sign of life for 0.4 s: process {frozen} was killed by SIGKILL")
+        for index, sink in enumerate(sinks):
+            await sink.end()
+            assert sink.error is None
+            assert echo.continuation([index, *PROMPT], 60) == sink.tokens
+        await fleet.events.until("worker_ready", 3)
+        assert fleet.workers.by_name["worker_1"].pid != frozen
+
+
+async def test_only_worker_frozen(fleet_of, request_for, collector):
+    """With nobody to go on, a started stream fails clearly, the fleet is not ready, and what comes then is served."""
+    async with fleet_of("silent_s=0.4", step_s=0.02) as fleet:
+        fleet.generate(request_for(PROMPT, max_tokens=5000), started := collector())
+        await started.grown(2)
+        os.kill(fleet.workers.by_name["worker_0"].pid, signal.SIGSTOP)
+        await started.end()
+        assert isinstance(started.error, WorkerLost)
+        assert not fleet.ready
+        fleet.generate(request_for(PROMPT), held := collector())
+        await held.end()
+        assert held.error is None
+        assert fleet.ready
+
+
+async def test_idle_worker_is_left_alone(fleet_of, request_for, collector):
+    """A worker with nothing to do answers pings, and is the same one many beats later."""
+    async with fleet_of("silent_s=0.2") as fleet:
+        worker = fleet.workers.by_name["worker_0"]
+        pid, pings = worker.pid, []
+        send = worker._process.send
+        enough = asyncio.Event()
+
+        def counted(*frames):
+            pings.extend(frames)
+            if len(pings) >= 12:
+                enough.set()
+            send(*frames)
+
+        worker._process.send = counted
+        await asyncio.wait_for(enough.wait(), 20)
+        assert worker.ready
+        assert worker.pid == pid

@@ -108,6 +108,7 @@ class WorkerPool:
                     on_lost=self._leave,
                     on_frame=self._take,
                     loras=self.loras,
+                    silent_s=self.spec.silent_s,
                 )
         starting = [asyncio.create_task(worker.start()) for worker in self.by_name.values()]
         try:

@@ -121,7 +121,7 @@ class WorkerProcess:
             os.kill(self.pid, signal.SIGKILL)
 
     def death(self) -> str:
-        """Say how the process ended, with the last lines of its output."""
+        """Say how the process ended, with the exceptions in its output; without any, its last lines."""
         assert self._process is not None
         code = self._process.returncode
         if code is None:
@@ -130,8 +130,12 @@ class WorkerProcess:
             how = f"was killed by {signal.Signals(-code).name}"
         else:
             how = f"ended with status {code}"
-        said = "".join(f"\n    {line}" for line in list(self.output)[-SHOWN_LINES:])
-        return f"process {self.pid} {how}" + (f"; its last lines:{said}" if said else "")
+        causes = self.causes() if code else []
+        shown = causes or list(self.output)[-SHOWN_LINES:]
+        told = "its output has" if causes else "its last lines"
+        return f"process {self.pid} {how}" + (
+            f"; {told}:" + "".join(f"\n    {line}" for line in shown) if shown else ""
+        )
 
     def causes(self) -> list[str]:
         """Return the exceptions in the output, first to last, each once: an engine's children report only there."""

@@ -32,6 +32,8 @@ class FleetSpec:
     """How long a request may wait for a worker to become ready."""
     drain_s: float = 30.0
     """How long requests under way may take to finish when the fleet is closed."""
+    silent_s: float = 20.0
+    """How long a ready worker may give no sign of life before it is killed and started again; 0: for ever."""
 
     @property
     def roles(self) -> dict[Role, int]:

@@ -7,6 +7,7 @@
                           |
                           +--stop--> DRAINING --> STOPPED      (from any state)
 
+A worker that is READY and gives no sign of life is killed (`cluster.pulse`), and so lost.
 The way back to READY always leads through a fresh process.
 """
 
@@ -28,11 +29,13 @@ from tritium.cluster.frames import (
     Load,
     LoadLora,
     LoraDone,
+    Ping,
     Ready,
     ToWorker,
     UnloadLora,
 )
 from tritium.cluster.process import WorkerProcess
+from tritium.cluster.pulse import Pulse
 from tritium.core.errors import InvalidArgument, ModelFailed, WorkerLost
 
 FIRST_BACKOFF_S = 0.25
@@ -71,6 +74,7 @@ class SupervisedWorker:
         on_lost: Callable[["SupervisedWorker", str], None],
         on_frame: Callable[["SupervisedWorker", Step | Pooled | Events], None],
         loras: Mapping[str, str],
+        silent_s: float = 0.0,
     ) -> None:
         self.load = load
         self.loras = loras
@@ -87,6 +91,9 @@ class SupervisedWorker:
         self._loaded: asyncio.Future[EngineInfo] | None = None
         self._lost: asyncio.Event = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
+        self._pulse = Pulse(silent_s, ping=lambda: self.send(Ping()), on_silent=self._silent)
+        self._silent_s = silent_s
+        self._verdict = ""
         self._numbers = itertools.count(1)
         self._adapting: dict[int, asyncio.Future[LoraDone]] = {}
 
@@ -149,6 +156,7 @@ class SupervisedWorker:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
+        self._pulse.stop()
         was_ready, self.state = self.ready, WorkerState.DRAINING
         process = self._process
         if process is not None and process.started and not process.ended.is_set():
@@ -164,6 +172,7 @@ class SupervisedWorker:
         loop = asyncio.get_running_loop()
         self.state = WorkerState.STARTING
         self._lost.clear()
+        self._verdict = ""
         self._loaded = loop.create_future()
         self._process = process = WorkerProcess(self.name, self._take, self._ended)
         began = time.monotonic()
@@ -183,6 +192,7 @@ class SupervisedWorker:
         log.info("worker_ready", worker=self.name, pid=process.pid, seconds=round(time.monotonic() - began, 2))
         for note in self.info.notes:
             log.warning("worker_note", worker=self.name, note=note)
+        self._pulse.start()
         self._on_ready(self)
 
     async def _load_loras(self) -> None:
@@ -220,6 +230,7 @@ class SupervisedWorker:
                     break
 
     def _take(self, frame: FromWorker) -> None:
+        self._pulse.heard()
         match frame:
             case Step() | Pooled() | Events():
                 self._on_frame(self, frame)
@@ -234,6 +245,12 @@ class SupervisedWorker:
             case Failed(message):
                 if self._loaded is not None and not self._loaded.done():
                     self._loaded.set_exception(ModelFailed(self._failure(message)))
+
+    def _silent(self) -> None:
+        """Give up a worker that answers nothing; killed, it is lost like any other."""
+        self._verdict = f"it gave no sign of life for {self._silent_s:g} s: "
+        if self._process is not None:
+            self._process.kill()
 
     def _failure(self, message: str) -> str:
         """Word an engine's failure to load, with the exceptions that its own children wrote to the log."""
@@ -250,7 +267,8 @@ class SupervisedWorker:
         was_serving = self.state in (WorkerState.READY, WorkerState.DRAINING)
         if not was_serving:
             return
-        reason = process.death()
+        self._pulse.stop()
+        reason = self._verdict + process.death()
         if self.state is WorkerState.READY:
             log.error("worker_lost", worker=self.name, reason=reason)
             self.state = WorkerState.WAITING
