@@ -6,8 +6,8 @@ refused before.
 
 import tokenizers
 
+from tritium.llm.boundaries import steps
 from tritium.llm.detokenize import TokenTable
-from tritium.llm.segments import steps
 
 _COMPOSED = 4
 """How many characters Unicode's normal forms make one of at most."""

@@ -208,14 +208,19 @@ def _space_mark_or_byte(token: str) -> bytes:
 
 
 @functools.cache
-def _byte_alphabet() -> dict[str, int]:
-    """Return the printable characters by which byte-level BPE (GPT-2) writes the 256 bytes.
+def byte_characters() -> tuple[str, ...]:
+    """Return the printable characters by which byte-level BPE (GPT-2) writes the 256 bytes, in their order.
 
     Printable Latin-1 stands for itself; the other bytes take the characters from U+0100 on, in order.
     """
-    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
-    others = [byte for byte in range(256) if byte not in set(printable)]
-    return {chr(b): b for b in printable} | {chr(0x100 + n): b for n, b in enumerate(others)}
+    printable = {*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)}
+    others = (chr(0x100 + n) for n in range(256))
+    return tuple(chr(byte) if byte in printable else next(others) for byte in range(256))
+
+
+@functools.cache
+def _byte_alphabet() -> dict[str, int]:
+    return {character: byte for byte, character in enumerate(byte_characters())}
 
 
 _UTF8 = codecs.getincrementaldecoder("utf-8")

@@ -62,12 +62,14 @@ class ChatTemplate:
         try:
             tree = _ENVIRONMENT.parse(source)
             self._template = _ENVIRONMENT.from_string(tree)
+            # Jinja hands out a ChainMap, which every rendering copies name by name through Python.
+            self._template.globals = dict(self._template.globals)
         except jinja2.TemplateSyntaxError as error:
             said = f"the chat template does not parse: line {error.lineno}: {error.message}"
             raise InvalidArgument(said, hint=hint) from None
         except (RecursionError, MemoryError, SyntaxError, TemplateUnbounded):
             raise InvalidArgument("the chat template does not parse: it is nested too deeply", hint=hint) from None
-        self._variables = dict(variables)
+        self.variables = dict(variables)
         self.source = source
         self.content_format = content_format or detect_content_format(tree)
         """Whether the template takes content as a string or as a list of parts."""
@@ -76,10 +78,6 @@ class ChatTemplate:
     def takes_parts(self) -> bool:
         """Tell whether the template walks a list of content parts itself; otherwise it is handed the joined text."""
         return self.content_format is ContentFormat.OPENAI
-
-    def with_source(self, source: str) -> "ChatTemplate":
-        """Return another template of the same model."""
-        return ChatTemplate(source, self._variables)
 
     def render(
         self,
@@ -102,7 +100,7 @@ class ChatTemplate:
         if continue_final_message:
             chat[-1] = _marked(chat[-1])
         values = {
-            **self._variables,
+            **self.variables,
             **(variables or {}),
             "messages": chat,
             "tools": tools,

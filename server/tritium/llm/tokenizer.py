@@ -1,23 +1,23 @@
-"""A model folder's tokenizer: text to token ids, and back.
+"""A model's tokenizer: text to token ids, and back.
 
-Reads `tokenizer.json` with the `tokenizers` library; `tokenizer_config.json` and its companions give the chat
-template and the special tokens it names.
+Prompts are encoded piece by piece, the pieces that earlier prompts had not at all (`llm.segments`); what is long is
+encoded in a thread.
 """
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tokenizers
 
-from tritium.core.errors import InvalidArgument
 from tritium.llm.bound import most_characters
 from tritium.llm.detokenize import Detokenizer, TokenTable, WindowDetokenizer, token_table
 from tritium.llm.errors import ContextExceeded
-from tritium.llm.model_files import read_object
-from tritium.llm.segments import segmenter
+from tritium.llm.segments import Reuse, segmenter
 from tritium.llm.template import ChatTemplate
+from tritium.llm.template_files import ChatTemplates, read_templates
+from tritium.llm.tokenizer_files import read_tokenizer
 
 _SHORT_CHARACTERS = 8_192
 """Up to here a prompt is encoded on the event loop (about 2 ms); a longer one in a thread, where it holds no lock."""
@@ -27,35 +27,46 @@ _WINDOW_TOKENS = 6
 
 
 class Tokenizer:
-    """Encodes prompts and decodes completions of one model."""
+    """Encodes prompts and decodes completions of one model; `templates` write its conversations."""
 
-    def __init__(self, backend: tokenizers.Tokenizer, template: ChatTemplate | None = None) -> None:
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        template: ChatTemplate | None = None,
+        templates: ChatTemplates | None = None,
+    ) -> None:
         self._backend = backend
         # A stored truncation or padding is a training setting; a prompt is served whole or refused.
         backend.no_truncation()
         backend.no_padding()
-        self.template = template
+        self.templates = templates or ChatTemplates({"default": template} if template is not None else {})
         self.table: TokenTable | None = token_table(backend)
         self._segmenter = segmenter(backend)
+        self._around = _specials_around(backend)
         self._most_characters = most_characters(backend, self.table)
 
     @classmethod
-    def load(cls, folder: Path) -> "Tokenizer":
-        """Read the tokenizer of a model folder.
+    def load(
+        cls, folder: Path, chat_template: str | None = None, *, trust_request_templates: bool = False
+    ) -> "Tokenizer":
+        """Read the tokenizer of a model folder; `chat_template` is an operator's own in place of the model's.
 
         Raises:
             InvalidArgument: a file is missing or broken; the message names it.
         """
-        path = folder / "tokenizer.json"
-        if not path.is_file():
-            raise InvalidArgument(
-                f"no tokenizer.json in {folder}", hint="save it with AutoTokenizer.from_pretrained(...).save_pretrained"
-            )
-        try:
-            backend = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # noqa: BLE001  the library raises bare Exception for any file it cannot read
-            raise InvalidArgument(f"{path} is not a tokenizer: {error}") from None
-        return cls(backend, load_template(folder))
+        backend = read_tokenizer(folder)
+        templates = read_templates(folder, chat_template, trust_requests=trust_request_templates)
+        return cls(backend, templates=templates)
+
+    @property
+    def template(self) -> ChatTemplate | None:
+        """Return the template of conversations without tools; None where the model has none."""
+        return self.templates.default
+
+    @property
+    def reuse(self) -> Reuse:
+        """Return how many tokens of prompts were known from earlier ones."""
+        return self._segmenter.reuse if self._segmenter is not None else _NO_REUSE
 
     @property
     def vocabulary_size(self) -> int:
@@ -73,7 +84,7 @@ class Tokenizer:
 
     async def encode(self, text: str, *, add_special: bool) -> list[int]:
         """Return the token ids of `text`, with the tokenizer's own start and end tokens where `add_special`."""
-        if self._segmenter is None or add_special:
+        if self._segmenter is None or (add_special and self._around is None):
             if len(text) <= _SHORT_CHARACTERS:
                 return self.encode_now(text, add_special=add_special)
             [ids] = await asyncio.to_thread(self._encode_unlocked, [text], add_special=add_special)
@@ -81,12 +92,28 @@ class Tokenizer:
         segments = self._segmenter.cut(text)
         missing = segments.missing
         if sum(map(len, missing)) <= _SHORT_CHARACTERS:
-            return segments.join([self.encode_now(part, add_special=False) for part in missing])
-        return segments.join(await asyncio.to_thread(self._encode_unlocked, missing, add_special=False))
+            ids = segments.join([self._encode_piece(piece) for piece in missing])
+        else:
+            encoded = await asyncio.to_thread(self._encode_unlocked, missing, add_special=False)
+            skip = self._segmenter.skip
+            ids = segments.join([its[skip(piece) :] for piece, its in zip(missing, encoded, strict=True)])
+        return self._around.put(ids) if add_special and self._around is not None else ids
+
+    async def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[int], int]]:
+        """Return the token ids of each pair of texts, and where its second one begins (0 where nothing marks it)."""
+        if sum(len(one) + len(other) for one, other in pairs) <= _SHORT_CHARACTERS:
+            encoded = self._backend.encode_batch(list(pairs), add_special_tokens=True)
+        else:
+            encoded = await asyncio.to_thread(self._backend.encode_batch, list(pairs), add_special_tokens=True)
+        return [(list(e.ids), e.type_ids.index(1) if 1 in e.type_ids else 0) for e in encoded]
 
     def encode_now(self, text: str, *, add_special: bool) -> list[int]:
         """Return the token ids of a short text without waiting."""
         return list(self._backend.encode(text, add_special_tokens=add_special).ids)
+
+    def _encode_piece(self, piece: str) -> list[int]:
+        ids = self.encode_now(piece, add_special=False)
+        return ids[self._segmenter.skip(piece) :] if self._segmenter is not None else ids
 
     def _encode_unlocked(self, texts: list[str], *, add_special: bool) -> list[list[int]]:
         # Of the library's calls only the batched ones release the interpreter's lock.
@@ -116,49 +143,29 @@ class Tokenizer:
         return str(self._backend.decode([token_id], skip_special_tokens=False)).encode()
 
 
-def load_template(folder: Path) -> ChatTemplate | None:
-    """Read the chat template of a model folder; None where the model has none.
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """What a tokenizer puts around every text."""
 
-    Raises:
-        InvalidArgument: a file is broken; the message names it.
-    """
-    config = _read_if_there(folder / "tokenizer_config.json")
-    path = folder / "chat_template.jinja"
-    source = _read_template(path) if path.is_file() else _named(config.get("chat_template"))
-    if source is None:
-        legacy = _read_if_there(folder / "chat_template.json")
-        source = _named(legacy.get("chat_template"))
-    if source is None:
-        return None
-    return ChatTemplate(source, _special_tokens(config | _read_if_there(folder / "special_tokens_map.json")))
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+    def put(self, ids: list[int]) -> list[int]:
+        return [*self.before, *ids, *self.after]
 
 
-def _read_template(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"{path} cannot be read: {error}", hint="chat templates are UTF-8 text") from None
+def _specials_around(backend: tokenizers.Tokenizer) -> _Around | None:
+    """Return what is put around every text, or None where that depends on the text."""
+    found: set[_Around] = set()
+    for text in ("a", "word and word"):
+        plain = backend.encode(text, add_special_tokens=False).ids
+        whole = backend.encode(text, add_special_tokens=True).ids
+        extra = len(whole) - len(plain)
+        places = [n for n in range(extra + 1) if whole[n : n + len(plain)] == plain]
+        if len(places) != 1:
+            return None
+        found.add(_Around(tuple(whole[: places[0]]), tuple(whole[places[0] + len(plain) :])))
+    return found.pop() if len(found) == 1 else None
 
 
-def _named(template: Any) -> str | None:
-    """Return the default one where a folder names several."""
-    if isinstance(template, list):
-        named = [t for t in template if isinstance(t, dict) and t.get("name") == "default"]
-        return str(named[0].get("template", "")) if named else None
-    return template if isinstance(template, str) else None
-
-
-def _special_tokens(config: dict[str, Any]) -> dict[str, Any]:
-    """Return bos_token, eos_token and their like as templates name them."""
-    named: dict[str, Any] = {}
-    for key, value in config.items():
-        if not key.endswith("_token"):
-            continue
-        text = value.get("content") if isinstance(value, dict) else value
-        if isinstance(text, str):
-            named[key] = text
-    return named
-
-
-def _read_if_there(path: Path) -> dict[str, Any]:
-    return read_object(path) if path.is_file() else {}
+_NO_REUSE = Reuse()
