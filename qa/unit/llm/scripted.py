@@ -7,11 +7,12 @@ cancelled, and can be held or made to fail at any token.
 import asyncio
 from dataclasses import dataclass, field
 
+import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from tritium.backends.engine import Delta, EngineInfo, TokenLogprob
-from tritium.cluster.fleet import GenerationRequest, RouteReport
+from tritium.backends.engine import Delta, EngineInfo, Pooled, TokenLogprob
+from tritium.cluster.fleet import GenerationRequest, PoolRequest, RouteReport
 from tritium.compat.config.model import from_proto
 from tritium.compat.protobufs import model_config_pb2
 from tritium.core.errors import InferenceError
@@ -81,6 +82,10 @@ def chat_tokenizer(template: str | None = TEMPLATE) -> Tokenizer:
     return Tokenizer(byte_level(), compiled)
 
 
+POOLED = 16
+"""How many numbers an embedding has."""
+
+
 @dataclass
 class Script:
     """What a fleet says to every request, and what goes wrong on the way."""
@@ -117,6 +122,9 @@ class ScriptedFleet:
     requests: list[GenerationRequest] = field(default_factory=list)
     generations: list[ScriptedGeneration] = field(default_factory=list)
     explained: list[tuple[str, str]] = field(default_factory=list)
+    pooled: list[PoolRequest] = field(default_factory=list)
+    tasks: tuple[str, ...] = ("generate",)
+    modalities: tuple[str, ...] = ()
     closed: bool = False
 
     def __post_init__(self) -> None:
@@ -128,7 +136,7 @@ class ScriptedFleet:
 
     @property
     def info(self) -> EngineInfo:
-        return EngineInfo("scripted", "1", self.context_tokens, 16, 64, 8)
+        return EngineInfo("scripted", "1", self.context_tokens, 16, 64, 8, tasks=self.tasks, modalities=self.modalities)
 
     @property
     def end_token(self) -> int:
@@ -197,11 +205,41 @@ class ScriptedFleet:
         blocks = len(token_ids) // 16
         return RouteReport("worker_0", f"overlap 0/{blocks} blocks, 0 active", 0, blocks, 1.5)
 
+    async def pool(self, request: PoolRequest) -> Pooled:
+        """Say how often each token comes (embed), where (token_embed), or how many there are (classify, score)."""
+        self.pooled.append(request)
+        await asyncio.sleep(0)
+        if self.script.failure is not None:
+            raise self.script.failure
+        if self.script.hold_at is not None:
+            self.held.set()
+            try:
+                await self.released.wait()
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
+        return _pooled(request)
+
     def metrics(self):
         return []
 
     async def close(self) -> None:
         self.closed = True
+
+
+def _pooled(request: PoolRequest) -> Pooled:
+    counts = np.zeros((len(request.token_ids), POOLED), dtype="<f4")
+    counts[np.arange(len(request.token_ids)), np.array(request.token_ids) % POOLED] = 1
+    match request.task:
+        case "token_embed":
+            array = counts
+        case "embed":
+            array = counts.sum(axis=0)[: request.parameters.get("dimensions", POOLED)]
+        case "classify":
+            array = np.array([0.25, 0.5, 0.25], dtype="<f4")
+        case _:
+            array = np.array([len(request.token_ids) / 1000], dtype="<f4")
+    return Pooled(1, list(array.shape), np.ascontiguousarray(array).tobytes())
 
 
 class OneModel:
@@ -227,7 +265,7 @@ class OneModel:
 
     def all(self) -> list[Served]:
         return [Served(self.model.name, self.model)] + [
-            Served(lora, self.model, lora) for lora in self.model.defaults.loras
+            Served(lora, self.model, lora) for lora in self.model.loras
         ]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from tritium.openai.adapters import LoadAdapter, UnloadAdapter, load_adapter, unload_adapter
 from tritium.openai.cards import list_models, one_model
 from tritium.openai.chat import chat
 from tritium.openai.completions import completions
@@ -10,6 +11,20 @@ from tritium.openai.explain import Explanation, explain
 from tritium.openai.messages.route import count_tokens, messages
 from tritium.openai.messages.schema import CountRequest, Message, MessagesRequest, TokenCount
 from tritium.openai.options import OpenAIOptions
+from tritium.openai.pooling.embeddings import classify, embeddings, pooling
+from tritium.openai.pooling.schema import (
+    Classifications,
+    ClassifyRequest,
+    EmbeddingRequest,
+    Embeddings,
+    PooledList,
+    PoolRequestBody,
+    Ranking,
+    RerankRequest,
+    ScoreRequest,
+    Scores,
+)
+from tritium.openai.pooling.scoring import rerank, score
 from tritium.openai.responses import ChatCompletion, Completion, ModelCard, ModelList
 from tritium.openai.responses_api.route import Responses
 from tritium.openai.responses_api.schema import Deleted, ItemList, ResponseObject, ResponsesRequest
@@ -74,8 +89,21 @@ def endpoints(options: OpenAIOptions, metrics: MetricsPage) -> Sequence[Endpoint
         Endpoint("DELETE", "/v1/responses/{id}", kept.delete, "Forget a response", Deleted),
         Endpoint("POST", "/v1/responses/{id}/cancel", kept.cancel, "End a background response", ResponseObject),
         Endpoint("GET", "/v1/responses/{id}/input_items", kept.input_items, "What a response was asked", ItemList),
+        Endpoint("POST", "/v1/embeddings", embeddings, "Embed texts", Embeddings, EmbeddingRequest, counted=True),
+        *(
+            Endpoint("POST", path, rerank, "Order documents by a query", Ranking, RerankRequest, counted=True)
+            for path in ("/v1/rerank", "/rerank", "/v2/rerank")
+        ),
+        *(
+            Endpoint("POST", path, score, "Score pairs of texts", Scores, ScoreRequest, counted=True)
+            for path in ("/v1/score", "/score")
+        ),
+        Endpoint("POST", "/classify", classify, "Classify texts", Classifications, ClassifyRequest, counted=True),
+        Endpoint("POST", "/pooling", pooling, "Pool texts", PooledList, PoolRequestBody, counted=True),
         Endpoint("GET", "/v1/models", list_models, "List the models", ModelList),
         Endpoint("GET", "/v1/models/{id:path}", one_model, "Describe a model", ModelCard),
+        Endpoint("POST", "/v1/load_lora_adapter", load_adapter, "Load a LoRA adapter", body=LoadAdapter),
+        Endpoint("POST", "/v1/unload_lora_adapter", unload_adapter, "Unload a LoRA adapter", body=UnloadAdapter),
         Endpoint("POST", "/tokenize", tokenize, "Turn text or a conversation into token ids", Tokens, TokenizeRequest),
         Endpoint("POST", "/detokenize", detokenize, "Turn token ids into text", Detokenized, DetokenizeRequest),
         Endpoint(

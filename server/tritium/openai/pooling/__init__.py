@@ -1,0 +1,1 @@
+"""Prompts turned into numbers: embeddings, scores, rankings and classes, where the engine pools."""
