@@ -20,6 +20,9 @@ from qa.bench.kserve.server import Server, free_ports, start
 
 ROOT = Path(__file__).parents[3]
 
+COLUMNS = " | ".join(f"{what} Triton | Tritium | ratio" for what in ("p50 µs", "p99 µs", "CPU µs"))
+HALF_LOAD = f"| half of what Triton takes of 8 at once | {COLUMNS} |\n|---|---|---|---|---|---|---|---|---|---|"
+
 
 @contextmanager
 def servers(folder: Path, scratch: Path, compiled: str) -> Iterator[tuple[Server, Server]]:
@@ -65,6 +68,34 @@ def row(case: Case, theirs: list[Sample], ours: list[Sample]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def half_load(
+    both: tuple[Server, Server], options: argparse.Namespace
+) -> Iterator[tuple[Case, dict[str, list[Sample]]]]:
+    """Load both with half of what the first can take, request after request at moments of their own."""
+    for protocol in ("http", "grpc"):
+        full = run(Case("add_sub", protocol, 8), both[0], options.folder, options.seconds).rate
+        case = Case("add_sub", protocol, 0, rate=full / 2)
+        yield case, measure(case, both, options)
+
+
+def measure(case: Case, both: tuple[Server, Server], options: argparse.Namespace) -> dict[str, list[Sample]]:
+    """Run a case in turn against both servers; return the samples by server."""
+    measured: dict[str, list[Sample]] = {server.label: [] for server in both}
+    for _ in range(options.runs):
+        for server in both:
+            measured[server.label].append(run(case, server, options.folder, options.seconds))
+    return measured
+
+
+def latency_row(case: Case, measured: dict[str, list[Sample]]) -> str:
+    """Write one line of the table of latencies at half load from the medians."""
+    cells = [case.name]
+    for field in ("p50_us", "p99_us", "cpu_us"):
+        a, b = (statistics.median(getattr(s, field) for s in measured[label]) for label in ("Triton", "Tritium"))
+        cells += [f"{a:.0f}", f"{b:.0f}", f"{b / a:.2f}"]
+    return "| " + " | ".join(cells) + " |"
+
+
 def main() -> None:
     """Set up, run, print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -85,11 +116,12 @@ def main() -> None:
         for case in cases():
             if options.only not in case.name:
                 continue
-            measured: dict[str, list[Sample]] = {server.label: [] for server in both}
-            for _ in range(options.runs):
-                for server in both:
-                    measured[server.label].append(run(case, server, options.folder, options.seconds))
+            measured = measure(case, both, options)
             print(row(case, measured["Triton"], measured["Tritium"]), flush=True)
+        if not options.only or options.only in "half load":
+            print(f"\n{HALF_LOAD}", flush=True)
+            for case, measured in half_load(both, options):
+                print(latency_row(case, measured), flush=True)
     print(
         f"\nMedians of {options.runs} runs of {options.seconds:.0f} s, in turn; Tritium "
         f"{'compiled' if compiled else 'from its sources'}. Load average: {os.getloadavg()[0]:.1f}"

@@ -23,10 +23,14 @@ class Case:
     protocol: str
     concurrency: int
     memory: bool = False
+    rate: float = 0.0
+    """Requests a second, at moments of their own whatever the server does; 0: each client the next after the last."""
 
     @property
     def name(self) -> str:
         """Return what the table calls it."""
+        if self.rate:
+            return f"{self.model} {self.protocol}, {self.rate:.0f} a second"
         return f"{self.model} {self.protocol}{' shm' if self.memory else ''}, {self.concurrency} at once"
 
 
@@ -47,6 +51,7 @@ def cases() -> list[Case]:
         *(Case("add_sub", protocol, many) for protocol in (*both, "stream") for many in three),
         *(Case("add_sub_inside", protocol, 8) for protocol in both),
         *(Case("add_sub_batch", protocol, 32) for protocol in both),
+        *(Case(model, protocol, 8) for model in ("add_sub_thrice", "add_sub_bls") for protocol in both),
         *(Case("identity", protocol, many) for protocol in both for many in (1, 8)),
         *(Case("identity", protocol, 8, memory=True) for protocol in both),
     ]
@@ -59,15 +64,20 @@ def run(case: Case, server: Server, folder: Path, seconds: float) -> Sample:
         RuntimeError: the load generator failed, or the server answered errors.
     """
     served, cpu = server.served(case.model), server.cpu_s()
-    if case.protocol == "http" and case.model != "identity":
-        rate, p50, p99 = _wrk(case, server, seconds)
+    if case.protocol == "http" and case.model != "identity" and not case.rate:
+        rate, p50, p99 = wrk(case, server, seconds)
     else:
         rate, p50, p99 = _perf_analyzer(case, server, folder, seconds)
     count = server.served(case.model) - served
     return Sample(rate, p50, p99, (server.cpu_s() - cpu) / max(count, 1) * 1e6)
 
 
-def _wrk(case: Case, server: Server, seconds: float) -> tuple[float, float, float]:
+def wrk(case: Case, server: Server, seconds: float) -> tuple[float, float, float]:
+    """Load a server with small binary requests; return requests a second, p50 and p99 in microseconds.
+
+    Raises:
+        RuntimeError: the server answered errors.
+    """
     script = Path(__file__).with_name("post.lua")
     url = f"http://127.0.0.1:{server.http}"
     line = ["wrk", "-t1", f"-c{case.concurrency}", f"-d{seconds:.0f}s", "--latency", "-s", str(script), url]
@@ -94,7 +104,11 @@ def _perf_analyzer(case: Case, server: Server, folder: Path, seconds: float) -> 
         table = Path(scratch, "result.csv")
         line += ["-m", case.model, "-u", f"127.0.0.1:{port}", "-i", "http" if http else "grpc", "-f", str(table)]
         # Three windows a run, whatever their spread: the runs are interleaved and the medians taken outside.
-        line += ["--concurrency-range", str(case.concurrency), "-p", f"{seconds * 333:.0f}", "-r", "3", "-s", "999"]
+        line += ["-p", f"{seconds * 333:.0f}", "-r", "3", "-s", "999"]
+        if case.rate:
+            line += ["--request-rate-range", f"{case.rate:.0f}", "--request-distribution", "poisson", "--async"]
+        else:
+            line += ["--concurrency-range", str(case.concurrency)]
         if case.model == "identity":
             line += ["--shape", f"INPUT0:{MIB_ELEMENTS}"]
         if case.protocol == "stream":
