@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from tritium.core.errors import InvalidArgument, NotFound
+from tritium.core.errors import Cancelled, InvalidArgument, NotFound
 from tritium.core.replies import SingleReply
 from tritium.core.request import InferRequest
 from tritium.core.tensor import Tensor
@@ -177,3 +177,36 @@ def test_memory_of_this_process_is_measured():
     before = used_bytes()
     block = bytearray(os.urandom(1 << 20) * 32)
     assert used_bytes() - before > 24 << 20, len(block)
+
+
+async def test_nothing_is_lost_where_there_is_room_for_less_than_is_asked_for(house, open_registry):
+    """A model is not put to sleep before the requests that woke it have run, however many others want its place."""
+    for name in "abcdef":
+        house.write(name)
+    house.write_ensemble("both", "a", "b")
+    registry = open_registry(Room(models=2), unload_wait_s=0.01)
+    await registry.start()
+    names = [*"abcdef", "both"]
+
+    async def client(first):
+        for turn in range(20):
+            await answer(registry, names[(first + turn * 3) % len(names)])
+
+    await asyncio.wait_for(asyncio.gather(*(client(first) for first in range(10))), 30)
+    assert counted(registry)["evictions_total"] > 20
+    assert counted(registry)["waiting_requests"] == 0
+
+
+async def test_a_client_that_left_while_its_model_was_loaded_is_answered(house, open_registry):
+    """A request that was cancelled meanwhile does not run, and whoever counts requests under way hears of its end."""
+    house.write("a")
+    registry = open_registry(Room())
+    await registry.start()
+    house.loader.hold.clear()
+    reply = SingleReply(asyncio.get_running_loop())
+    request = InferRequest("a", "1", inputs=[Tensor("x", "FP32", (1,), b"\0\0\0\0")])
+    registry.model("a").submit(request, reply)
+    request.cancel()
+    house.loader.hold.set()
+    with pytest.raises(Cancelled):
+        await asyncio.wait_for(reply.future, 5)

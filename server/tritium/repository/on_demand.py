@@ -17,9 +17,10 @@ from tritium.compat.config import messages
 from tritium.compat.config.model import ModelConfig, from_proto
 from tritium.core.cache.store import Store
 from tritium.core.catalog import LoadParameters
-from tritium.core.errors import InferenceError, NotFound, Overloaded, Unavailable
+from tritium.core.errors import Cancelled, InferenceError, NotFound, Overloaded, Unavailable
 from tritium.core.model import Model
 from tritium.core.request import InferRequest, Reply
+from tritium.core.scheduler.plan import GONE
 from tritium.core.statistics import Statistics
 from tritium.repository.candidate import Candidate
 from tritium.repository.events import ModelEvent, ignore_event
@@ -162,9 +163,8 @@ class OnDemandRegistry(Registry):
             raise
         finally:
             for request, reply in self._waiting.pop(name):
-                if request.cancelled:
-                    continue
-                self._hand_over(request, reply, failure)
+                gone = Cancelled(GONE) if request.cancelled else None
+                self._hand_over(request, reply, gone or failure)
         await self._make_room(name)
 
     def _hand_over(self, request: InferRequest, reply: Reply, failure: InferenceError | None) -> None:
@@ -195,8 +195,12 @@ class OnDemandRegistry(Registry):
         )
 
     def _victim(self, name: str) -> str:
-        """Return the loaded model that was asked for longest ago, leaving members to the ensembles that use them."""
-        kept = {name, *(self._known[name].members if name in self._known else ())}
+        """Return the loaded model that was asked for longest ago.
+
+        Members are left to the ensembles that use them, and models to the requests that wait for them.
+        """
+        kept = {name, *self._waiting}
+        kept |= {member for one in kept if one in self._known for member in self._known[one].members}
         idle = [one for one in self._shelf.records if one not in self._used and self._shelf.records[one].ready]
         for key in [*idle, *self._used]:
             record = self._shelf.records.get(key)
