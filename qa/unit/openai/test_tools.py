@@ -137,6 +137,7 @@ async def test_named_choice_holds_the_engine_to_the_arguments(door):
     assert door.fleet.requests[-1].sampling["structured_outputs"] == {"json": FUNCTION["parameters"]}
     call = answer.choices[0].message.tool_calls[0]
     assert (call.function.name, call.function.arguments) == ("get_weather", '{"city": "Rome"}')
+    assert answer.choices[0].finish_reason == "stop"
 
 
 async def test_required_choice_holds_the_engine_to_a_list_of_calls(door):

@@ -28,6 +28,9 @@ from tritium.openai.responses import PromptTokensDetails, Usage
 from tritium.wire.http import Headers, Request, Response
 
 _MAX_ID_CHARACTERS = 256
+TOOL_CALLS = "tool_calls"
+"""The finish reason of a completion that ended by itself and holds calls."""
+
 _NONE_SHOWN: frozenset[int] = frozenset()
 
 
@@ -57,6 +60,15 @@ class Order:
     """Whether the client knows tool calls by their older name, function calls, of which there is one an answer."""
 
 
+    named: bool = False
+    """Whether the client has chosen the tool itself."""
+
+    def chat_finish(self, finish: str) -> str:
+        """Return a finish reason as chat completions tell it."""
+        if finish != TOOL_CALLS:
+            return finish
+        # OpenAI: what the client has named itself is no choice of the model's.
+        return FinishReason.STOP if self.named else "function_call" if self.functions else finish
 @dataclass(slots=True)
 class Visit:
     """One HTTP request on the OpenAI routes. Its id is in every answer: the client's x-request-id, or one of ours."""
@@ -115,7 +127,7 @@ class Visit:
 class Choice(ABC):
     """One completion: the sink of one generation."""
 
-    __slots__ = ("_called", "_functions", "cached_tokens", "generation", "index", "over", "prompt", "reader", "text")
+    __slots__ = ("_called", "cached_tokens", "generation", "index", "over", "prompt", "reader", "text")
 
     def __init__(self, order: Order, prompt: Prompt, index: int) -> None:
         self.index = index
@@ -126,7 +138,6 @@ class Choice(ABC):
         self.reader = reading.begin() if reading is not None else None
         """What takes the text apart; None where all of it is content."""
         self._called = False
-        self._functions = order.functions
         self.generation: Generation | None = None
         self.cached_tokens = 0
         self.over = False
@@ -153,11 +164,9 @@ class Choice(ABC):
 
     @property
     def finish(self) -> str:
-        """Return why the text ended, as OpenAI tells it."""
+        """Return why the text ended: vLLM's reason, or TOOL_CALLS."""
         finish = self.text.finish or ""
-        if not self._called or finish != FinishReason.STOP:
-            return finish
-        return "function_call" if self._functions else "tool_calls"
+        return TOOL_CALLS if self._called and finish == FinishReason.STOP else finish
 
     def stop(self) -> None:
         """Want no more tokens."""

@@ -16,7 +16,7 @@ from tritium.openai.options import OpenAIOptions
 from tritium.openai.plan import chat_sampling
 from tritium.openai.schema import ChatRequest, Reader
 from tritium.openai.stream import StreamAnswer
-from tritium.openai.tools import ToolPlan, tool_plan
+from tritium.openai.tools import ANY_TOOL, ToolPlan, tool_plan
 from tritium.openai.whole import WholeAnswer
 from tritium.wire.http import Response
 
@@ -68,6 +68,7 @@ async def chat_order(call: ChatRequest, models: LanguageModels) -> Order:
         cache_salt=call.cache_salt or "",
         priority=call.priority or 0,
         reading=reader_for(model.defaults.formats, asked, text, model.tokenizer),
+        named=plan.forced not in ("", ANY_TOOL),
         functions=plan.legacy,
     )
 

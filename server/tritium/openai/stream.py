@@ -82,7 +82,7 @@ class StreamChoice(Choice):
         if text.finish is None:
             answer.send(events)
         else:
-            events += answer.chunks.last(self.index, self.finish, text.stop_reason)
+            events += answer.chunks.last(self.index, answer.order.chat_finish(self.finish), text.stop_reason)
             answer.send(events, last=answer.ended(self))
         stream = answer.stream
         if stream is not None:

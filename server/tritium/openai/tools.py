@@ -14,7 +14,7 @@ from tritium.openai.schema import ChatRequest
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _CHOICES = ("none", "auto", "required")
-_ANY = "*"
+ANY_TOOL = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class ToolPlan:
         """Return the JSON schema of what the model must write; None where it decides itself."""
         if not self.forced:
             return None
-        if self.forced != _ANY:
+        if self.forced != ANY_TOOL:
             return _object_schema(next(tool for tool in self.tools if tool.name == self.forced))
         definitions: dict[str, Any] = {}
         schema: dict[str, Any] = {
@@ -141,7 +141,7 @@ def _choose(choice: Any, tools: Mapping[str, Tool], field: str) -> tuple[Sequenc
         case None | "auto":
             return tuple(tools.values()), ""
         case "required":
-            return tuple(tools.values()), _ANY
+            return tuple(tools.values()), ANY_TOOL
         case {"type": "function", "function": {"name": str(name)}} | {"type": "function", "name": str(name)}:
             return (_known(name, tools, field),), name
         case {"type": "allowed_tools", "allowed_tools": {"mode": "auto" | "required" as mode, "tools": list(allowed)}}:
@@ -149,7 +149,7 @@ def _choose(choice: Any, tools: Mapping[str, Tool], field: str) -> tuple[Sequenc
             if not names or len(names) != len(allowed):
                 message = f"Invalid '{field}.allowed_tools.tools': each must be a function by its name."
                 raise FieldRefused(field, message, code="invalid_value")
-            return tuple(_known(name, tools, field) for name in names), _ANY if mode == "required" else ""
+            return tuple(_known(name, tools, field) for name in names), ANY_TOOL if mode == "required" else ""
     if isinstance(choice, str):
         listed = ", ".join(map(repr, _CHOICES))
         raise FieldRefused(field, f"Invalid value: {choice!r}. Supported values are: {listed}.", code="invalid_value")

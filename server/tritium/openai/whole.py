@@ -89,7 +89,7 @@ class WholeAnswer(Answer[WholeChoice]):
             ChatChoice(
                 index=choice.index,
                 message=_message(choice, functions=self.order.functions),
-                finish_reason=choice.finish,
+                finish_reason=self.order.chat_finish(choice.finish),
                 logprobs=None if top is None else chat_logprobs(tokenizer, choice.logprobs, top),
                 stop_reason=choice.text.stop_reason,
             )
