@@ -166,6 +166,13 @@ def test_a_bad_flag_is_refused(line: list[str], message: str) -> None:
         read(line)
 
 
+@pytest.mark.parametrize("protocol", ["http", "grpc", "metrics"])
+def test_a_port_of_what_is_not_served_is_not_looked_at(protocol: str) -> None:
+    """Start scripts give ports that no server could have to protocols that they switch off."""
+    options, _ = read(["--model-repository=/a", f"--{protocol}-port", "-47", f"--allow-{protocol}", "0"])
+    assert getattr(options, protocol) is False
+
+
 @pytest.mark.parametrize("value", ["99999", "-1"])
 def test_a_value_out_of_range_is_told_by_its_flag(value: str) -> None:
     """Whoever wrote a flag of tritonserver reads its name, not that of the setting behind it."""

@@ -47,6 +47,10 @@ def read(arguments: Sequence[str]) -> tuple[ServeOptions, Parsed]:
     parsed = parse(arguments)
     for name, value in {**_vertex_ai(os.environ), **_addresses(parsed.settings, os.environ)}.items():
         parsed.settings.setdefault(name, value)
+    for name in ("http", "grpc", "metrics"):
+        if parsed.settings.get(name) is False:
+            # As in Triton, where nobody looks at the port of what is not served.
+            parsed.settings.pop(f"{name}_port", None)
     if not parsed.help and not parsed.settings.get("repositories"):
         raise FlagError("--model-repository must be specified")
     try:
