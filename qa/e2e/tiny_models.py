@@ -3,6 +3,7 @@
 All speak the vocabulary of the sample model; their weights are drawn from a fixed seed, so that they repeat themselves.
 """
 
+# ruff: noqa: PLC0415  torch and transformers take seconds to import, and are there only where vLLM is
 import json
 import shutil
 from pathlib import Path
@@ -65,6 +66,7 @@ def bert(folder: Path, labels: int = 0) -> Path:
 def vision(folder: Path) -> Path:
     """Write a LLaVA: a CLIP tower of four patches before a Llama."""
     import torch
+    from safetensors.torch import load_file, save_file
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
     torch.manual_seed(3)
@@ -86,6 +88,10 @@ def vision(folder: Path) -> Path:
         vision_config=tower, text_config=text, image_token_index=image_token(), vision_feature_layer=-1
     )
     _save(LlavaForConditionalGeneration(config), folder)
+    # vLLM reads the tower's weights by the names that transformers gave them before 5.
+    weights = load_file(folder / "model.safetensors")
+    renamed = {name.replace("vision_tower.", "vision_tower.vision_model."): data for name, data in weights.items()}
+    save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})
     image = {
         "image_processor_type": "CLIPImageProcessor",
         "size": {"shortest_edge": 32},

@@ -7,7 +7,7 @@ import pytest
 
 from tritium.backends.engine import Generate, Media, Role, TokenLogprob
 from tritium.backends.vllm.load import EngineLoad
-from tritium.backends.vllm.sequences import delta_of, sampling_params
+from tritium.backends.vllm.sequences import delta_of, forbid_words, sampling_params
 from tritium.core.errors import InvalidArgument
 
 needs_vllm = pytest.mark.skipif(
@@ -41,6 +41,17 @@ class TestSampling:
         handed = sampling_params(Generate(1, [1], {"extra_args": {"x": 1}}, {"k": "v"}), Role.DECODE).extra_args
         assert handed == {"x": 1, "kv_transfer_params": {"k": "v"}}
 
+    def test_forbidden_words(self):
+        """A word is forbidden with a space before it and without, also where these have different numbers of tokens."""
+        words = Words({"model": [82, 282], " model": [292], "a": [5], " a": [5], "日": [7, 8], " 日": [9, 7, 8]})
+        params = sampling_params(Generate(1, [1], {"bad_words": ["model", " a", "日"]}), Role.AGGREGATED)
+        forbid_words(params, words)
+        params.update_from_tokenizer(words)  # what vLLM does when the request is added
+        assert params.clone().bad_words_token_ids == [[82, 282], [292], [5], [7, 8], [9, 7, 8]]
+        untouched = sampling_params(Generate(1, [1], {}), Role.AGGREGATED)
+        forbid_words(untouched, words)
+        assert untouched.bad_words_token_ids is None
+
     @pytest.mark.parametrize(
         ("sampling", "words"),
         [
@@ -58,6 +69,19 @@ class TestSampling:
         """What vLLM does not have, or will not take, is the request's fault."""
         with pytest.raises(InvalidArgument, match=words):
             sampling_params(Generate(1, [1], sampling), Role.AGGREGATED)
+
+
+class Words:
+    """A tokenizer of the words it was given."""
+
+    max_token_id = 1023
+
+    def __init__(self, words):
+        self.words = words
+
+    def encode(self, text, add_special_tokens):
+        assert not add_special_tokens
+        return self.words[text]
 
 
 def output(prompt=(1,), prompt_logprobs=None, **fields):

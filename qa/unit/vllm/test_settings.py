@@ -1,13 +1,19 @@
 """From model.json to vLLM's arguments and environment, without vLLM."""
 
+import dataclasses
+import importlib.util
 import re
 from pathlib import Path
 
 import pytest
 
 from tritium.backends.engine import EngineSource, Role
-from tritium.backends.vllm.settings import GIB, REMOVED, Machine, settings_for, visible_gpus
+from tritium.backends.vllm.settings import GIB, REMOVED, REPLACED, Machine, settings_for, visible_gpus
 from tritium.core.errors import InvalidArgument
+
+needs_vllm = pytest.mark.skipif(
+    importlib.util.find_spec("vllm") is None, reason="vLLM is not installed: make test does"
+)
 
 KNOWN = [
     "model",
@@ -74,6 +80,27 @@ def test_unknown_arguments_are_refused(name, words):
     with pytest.raises(InvalidArgument) as raised:
         settle({name: 1})
     assert re.search(words, raised.value.message)
+
+
+@pytest.mark.parametrize("name", sorted(REPLACED))
+def test_replaced_arguments_are_told_with_what_replaces_them(name):
+    """An argument whose loss would change results is refused, and what says it now is told."""
+    with pytest.raises(InvalidArgument, match=f"vLLM has no '{name}' any more; write ") as raised:
+        settle({name: 1})
+    assert REPLACED[name] in raised.value.message
+
+
+@needs_vllm
+@pytest.mark.vllm
+@pytest.mark.filterwarnings("ignore")  # vLLM's and torch's own, at import
+def test_replacements_exist():
+    """What is told instead of an old argument is an argument of the installed vLLM, and the old ones are not."""
+    from vllm.engine.arg_utils import AsyncEngineArgs  # noqa: PLC0415  only where vLLM is installed
+
+    known = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
+    named = {name for words in REPLACED.values() for name in re.findall(r'^"(\w+)"', words)}
+    assert named <= known
+    assert not known & (REPLACED.keys() | REMOVED.keys())
 
 
 def test_known_again():

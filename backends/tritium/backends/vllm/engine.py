@@ -34,7 +34,7 @@ from tritium.backends.vllm.load import EngineLoad
 from tritium.backends.vllm.media import modalities_of, multi_modal_data
 from tritium.backends.vllm.plugin import WORKER_VARIABLE
 from tritium.backends.vllm.pooling import pooled_of, pooling_params, tasks_of
-from tritium.backends.vllm.sequences import delta_of, sampling_params
+from tritium.backends.vllm.sequences import delta_of, forbid_words, sampling_params
 from tritium.backends.vllm.settings import Machine, VllmSettings, settings_for, visible_gpus
 from tritium.core.errors import InvalidArgument, Unavailable
 
@@ -174,9 +174,11 @@ class VllmEngine:
         assert self._adapters is not None
         first = True
         try:
+            sampling = sampling_params(request, self._source.role)
+            forbid_words(sampling, self._llm.tokenizer)
             async for output in self._llm.generate(
                 await _prompt(request),
-                sampling_params(request, self._source.role),
+                sampling,
                 str(request.id),
                 lora_request=self._adapters.get(request.lora),
                 priority=request.priority,

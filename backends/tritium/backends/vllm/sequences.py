@@ -54,6 +54,31 @@ def sampling_params(request: Generate, role: Role) -> "SamplingParams":
         raise InvalidArgument(str(error)) from error
 
 
+def forbid_words(params: "SamplingParams", tokenizer: Any) -> None:
+    """Forbid `bad_words` at the beginning of a text and within it.
+
+    vLLM itself forbids a word after a space only where that has as many tokens as the word without; with most
+    vocabularies, " word" is one token and "word" several, so that most words would still be said.
+
+    Raises:
+        InvalidArgument: more token sequences than vLLM allows.
+    """
+    if not params.bad_words or tokenizer is None:
+        return
+    from vllm import envs  # noqa: PLC0415  the same reason as above
+
+    texts = [text for word in params.bad_words for text in (word.lstrip(), f" {word.lstrip()}")]
+    encoded = (tokenizer.encode(text, add_special_tokens=False) for text in texts)
+    sequences = list(dict.fromkeys(tuple(ids) for ids in encoded if ids))
+    if len(sequences) > envs.VLLM_MAX_NUM_BAD_WORDS:
+        raise InvalidArgument(
+            f"bad_words come to {len(sequences)} sequences of tokens; vLLM takes {envs.VLLM_MAX_NUM_BAD_WORDS}"
+        )
+    # vLLM works them out itself when it finds words, and leaves these alone when it finds none.
+    params.bad_words = []
+    params._bad_words_token_ids = [list(ids) for ids in sequences]  # noqa: SLF001  no public way to say it
+
+
 def delta_of(request: Generate, output: "RequestOutput", *, first: bool) -> Delta:
     """Make our delta of one of vLLM's."""
     completion = output.outputs[0]

@@ -28,11 +28,47 @@ REMOVED = {
     "max_prompt_adapter_token": "prompt adapters left vLLM",
     "worker_use_ray": "distributed_executor_backend says it now",
     "engine_use_ray": "the engine always runs in a process of its own",
-    "max_context_len_to_capture": "max_seq_len_to_capture and the compilation config replaced it",
+    "max_context_len_to_capture": "vLLM chooses it; max_cudagraph_capture_size bounds it",
+    "max_seq_len_to_capture": "vLLM chooses it; max_cudagraph_capture_size bounds it",
     "disable_async_output_proc": "the V1 engine is always asynchronous",
     "device": "vLLM finds the device itself",
+    "tokenizer_pool_size": "prompts come as tokens",
+    "tokenizer_pool_type": "prompts come as tokens",
+    "tokenizer_pool_extra_config": "prompts come as tokens",
+    "max_num_partial_prefills": "the scheduler chooses how many prompts it prefills at once",
+    "max_long_partial_prefills": "the scheduler chooses how many prompts it prefills at once",
+    "compile": "optimization_level says it now",
 }
 """Arguments that older model.json files carry and that may be dropped without changing results, with the reason."""
+
+REPLACED = {
+    "task": '"runner": "generate" or "pooling", with "convert": "embed" or "classify" where the model needs it',
+    "override_pooler_config": '"pooler_config": {...}',
+    "guided_decoding_backend": '"structured_outputs_config": {"backend": ...}',
+    "guided_decoding_disable_fallback": '"structured_outputs_config": {"disable_fallback": ...}',
+    "guided_decoding_disable_any_whitespace": '"structured_outputs_config": {"disable_any_whitespace": ...}',
+    "guided_decoding_disable_additional_properties": '"structured_outputs_config": {...}',
+    "enable_reasoning": '"reasoning_parser": the parser\'s name',
+    "speculative_model": '"speculative_config": {"model": ..., "num_speculative_tokens": ...}',
+    "num_speculative_tokens": '"speculative_config": {"model": ..., "num_speculative_tokens": ...}',
+    "speculative_draft_tensor_parallel_size": '"speculative_config": {"draft_tensor_parallel_size": ...}',
+    "ngram_prompt_lookup_max": '"speculative_config": {"method": "ngram", "prompt_lookup_max": ...}',
+    "ngram_prompt_lookup_min": '"speculative_config": {"method": "ngram", "prompt_lookup_min": ...}',
+    "rope_scaling": '"hf_overrides": {"rope_parameters": {...}}',
+    "rope_theta": '"hf_overrides": {"rope_parameters": {"rope_theta": ...}}',
+    "disable_mm_preprocessor_cache": '"mm_processor_cache_gb": 0',
+    "enable_multimodal_encoder_data_parallel": '"mm_encoder_tp_mode": "data"',
+    "cuda_graph_sizes": '"cudagraph_capture_sizes": [...]',
+    "full_cuda_graph": '"compilation_config": {"cudagraph_mode": "FULL"}',
+    "num_redundant_experts": '"eplb_config": {"num_redundant_experts": ...}',
+    "eplb_window_size": '"eplb_config": {"window_size": ...}',
+    "eplb_step_interval": '"eplb_config": {"step_interval": ...}',
+    "eplb_log_balancedness": '"eplb_config": {"log_balancedness": ...}',
+    "override_neuron_config": '"additional_config": {...}',
+    "use_auth_token": '"hf_token": ...',
+    "qlora_adapter_name_or_path": "an adapter in multi_lora.json",
+}
+"""Arguments that older model.json files carry and that would change results if dropped, with what says it now."""
 
 LORA_MODULES = "lora_modules"
 """Our own argument: a mapping from the name of a LoRA adapter to its folder."""
@@ -109,6 +145,8 @@ def _drop_removed(arguments: dict[str, Any], known: Sequence[str]) -> list[str]:
     """Take out what vLLM no longer has, and return what to tell of it."""
     notes = []
     for name in [name for name in arguments if name not in known]:
+        if name in REPLACED:
+            raise InvalidArgument(f"model.json: vLLM has no '{name}' any more; write {REPLACED[name]} instead")
         if name not in REMOVED:
             close = get_close_matches(name, known, n=1)
             raise InvalidArgument(
