@@ -44,7 +44,7 @@ class GrammarReader:
     @property
     def settled(self) -> bool:
         """Tell whether all that is still to come is content, unchanged."""
-        return self._will_settle and not self._out.leading and not self._text.unread
+        return self._will_settle and not self._out.leading and not self._text.waiting
 
     def push(self, text: str) -> list[Piece]:
         """Take more text and return what it makes certain."""

@@ -33,7 +33,7 @@ def read_string(text: Text) -> Wait[str]:
     if (yield from text.peek()) != '"':
         raise MalformedError
     while not (raw := text.match(_STRING)):
-        yield from text.more()
+        yield from text.more('"')
     try:
         return str(json.loads(raw, strict=False))
     except ValueError:
@@ -68,7 +68,7 @@ def _pass_string(text: Text, emit: Emit) -> Wait[None]:
             text.skip()
             emit('"')
             return
-        elif len(text.unread) >= _LONGEST_ESCAPE:  # no escape at all: as it is, for nothing may be lost
+        elif text.waiting >= _LONGEST_ESCAPE:  # no escape at all: as it is, for nothing may be lost
             text.skip()
             emit(character)
         else:
@@ -88,7 +88,7 @@ def _skip_value(text: Text) -> Wait[str]:
     while True:
         if literal := text.match(_LITERAL):
             parts.append(literal)
-            if not text.unread:
+            if not text.waiting:
                 yield from text.more()
         elif parts:
             return "".join(parts)

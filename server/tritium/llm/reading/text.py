@@ -23,6 +23,7 @@ class Markers:
     """Strings to watch for. None of them may begin another."""
 
     def __init__(self, texts: tuple[str, ...]) -> None:
+        self.longest = max(map(len, texts), default=0)
         self._whole = re.compile("|".join(map(re.escape, texts)) or r"(?!)")
         self._begun = re.compile(f"(?:{'|'.join(map(_prefixes, texts)) or '(?!)'})\\Z")
 
@@ -51,54 +52,61 @@ def _prefixes(text: str) -> str:
 
 
 class Text:
-    """What has come of a text, and how far it is read; what is read since `mark` can be given back as it was."""
+    """What has come of a text, and how far it is read; what is read after `mark` can be given back as it was."""
 
-    __slots__ = ("_marked", "_read", "_text", "ended")
+    __slots__ = ("_from", "_read", "_since", "_text", "ended")
 
     def __init__(self) -> None:
         self._text = ""
         self._read = 0
-        self._marked: int | None = None
+        self._since: list[str] | None = None
+        """What was read after the marked place, but for what is still in `_text` from `_from` on."""
+        self._from = 0
         self.ended = False
         """Whether nothing more will come."""
 
     def add(self, chunk: str) -> None:
         """Take more text."""
-        keep = self._read if self._marked is None else self._marked
-        self._text = self._text[keep:] + chunk
-        self._read -= keep
-        if self._marked is not None:
-            self._marked = 0
+        if self._since is not None:
+            self._since.append(self._text[self._from : self._read])
+            self._from = 0
+        self._text = self._text[self._read :] + chunk
+        self._read = 0
 
     @property
-    def unread(self) -> str:
-        """Return what has come and is not read."""
-        return self._text[self._read :]
+    def waiting(self) -> int:
+        """Return how many characters have come that are not read."""
+        return len(self._text) - self._read
 
     def mark(self) -> None:
         """Remember this place."""
-        self._marked = self._read
+        self._since, self._from = [], self._read
 
     def release(self) -> str:
         """Forget the marked place, and return what was read since."""
-        assert self._marked is not None
-        since, self._marked = self._text[self._marked : self._read], None
+        assert self._since is not None
+        since = "".join(self._since) + self._text[self._from : self._read]
+        self._since = None
         return since
 
     def rewind(self) -> None:
         """Forget the marked place and go back to it."""
-        assert self._marked is not None
-        self._read, self._marked = self._marked, None
+        since = self.release()
+        self._text, self._read = since + self._text[self._read :], 0
 
-    def more(self) -> Wait[None]:
-        """Wait for more text.
+    def more(self, needed: str = "") -> Wait[None]:
+        """Wait for more text; where the character `needed` is given, until it is in what comes.
 
         Raises:
-            MalformedError: there is none.
+            MalformedError: there is no more.
         """
-        if self.ended:
-            raise MalformedError
-        yield
+        while True:
+            if self.ended:
+                raise MalformedError
+            had = self.waiting
+            yield
+            if self._text.find(needed, self._read + had) >= 0:
+                return
 
     def peek(self) -> Wait[str]:
         """Return the next character without reading it."""
@@ -128,7 +136,7 @@ class Text:
                 if self._text.startswith(literal, self._read):
                     self._read += len(literal)
                     return literal
-            unread = self.unread
+            unread = self._text[self._read :]
             if self.ended or not any(literal.startswith(unread) for literal in literals):
                 return ""
             yield
@@ -157,13 +165,15 @@ class Text:
             MalformedError: none comes.
         """
         watched = markers(*ends)
+        searched = 0
         while True:
-            found = watched.find(self._text, self._read)
+            found = watched.find(self._text, self._read + searched)
             if found is not None:
                 before, self._read = self._text[self._read : found.start()], found.end()
                 return before, found.group()
             if self.ended:
                 self._read = len(self._text)
+            searched = max(self.waiting - watched.longest, 0)
             yield from self.more()
 
     def passing(self, watched: Markers, sink: Callable[[str], None]) -> Wait[str]:

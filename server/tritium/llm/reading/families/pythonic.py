@@ -42,7 +42,7 @@ def _call(scene: Scene) -> Wait[None]:
     name = ""
     while True:
         name += text.match(_NAME)
-        if text.unread:
+        if text.waiting:
             break
         yield from text.more()
     yield from text.space()
@@ -72,7 +72,7 @@ def _argument(text: Text) -> Wait[tuple[str, str]]:
         character = yield from text.peek()
         if character in "\"'":
             while not (string := text.match(_STRING)):
-                yield from text.more()
+                yield from text.more(character)
             written += string
             continue
         if plain := text.match(_PLAIN):
