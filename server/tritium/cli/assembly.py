@@ -29,6 +29,7 @@ from tritium.llm.loader import LanguageLoader
 from tritium.llm.model import LanguageModel
 from tritium.llm.models import CatalogModels
 from tritium.llm.settings import LanguageSettings
+from tritium.llm.tokenizer import TOKENIZER_HELP
 from tritium.memory.registry import RegionRegistry
 from tritium.observe.custom import custom_metrics
 from tritium.observe.distributions import MetricsConfig
@@ -75,7 +76,13 @@ def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> A
     async def start(fleet: str, *, name: str, engine: str, folder: Path, arguments: Mapping[str, Any]) -> Fleet:
         return await start_fleet(parse_fleet(fleet), name=name, engine=engine, folder=folder, arguments=arguments)
 
-    language = LanguageSettings(engine=_engine(options.engine), fleets=_fleets(options))
+    language = LanguageSettings(
+        engine=_engine(options.engine),
+        fleets=_fleets(options),
+        chat_templates=_chat_templates(options),
+        trust_request_chat_template=options.trust_request_chat_template,
+        cloud_cache=Path(options.cloud_cache) if options.cloud_cache else None,
+    )
 
     facilities = facilities_of(options)
 
@@ -123,7 +130,7 @@ async def listen(
     sources = [
         *server_metrics(options, assembly.metrics_config, registry.models, assembly.facilities.store),
         custom_metrics(assembly.metrics),
-        plain_metrics(_fleet_readings(registry), FLEET_HELP),
+        plain_metrics(_language_readings(registry), {**FLEET_HELP, **TOKENIZER_HELP}),
     ]
     if isinstance(registry, OnDemandRegistry):
         sources.append(plain_metrics(registry.metrics, ON_DEMAND_HELP))
@@ -151,11 +158,12 @@ async def listen(
     return listeners
 
 
-def _fleet_readings(registry: Registry) -> Callable[[], Iterator[Reading]]:
+def _language_readings(registry: Registry) -> Callable[[], Iterator[Reading]]:
     def readings() -> Iterator[Reading]:
         for model in registry.models():
             if isinstance(model, LanguageModel):
                 yield from model.fleet.metrics()
+                yield from model.tokenizer.metrics(model.name)
 
     return readings
 
@@ -213,6 +221,19 @@ def _engine(name: str) -> str:
     if name not in ("auto", *installed) and ":" not in name:
         raise SettingsError(f"engine is one of auto, {', '.join(installed)}, not '{name}'")
     return name
+
+
+def _chat_templates(options: ServeOptions) -> dict[str, str]:
+    """Return the files of chat templates by model."""
+    templates: dict[str, str] = {}
+    for pair in options.chat_template:
+        model, _, file = pair.partition("=")
+        if not file:
+            raise SettingsError(f"chat_template takes MODEL=FILE, not '{pair}'")
+        if not Path(file).is_file():
+            raise SettingsError(f"chat_template: there is no file {file}")
+        templates[model] = file
+    return templates
 
 
 def _fleets(options: ServeOptions) -> dict[str, str]:

@@ -208,6 +208,13 @@ class ServeOptions:
         (), "Workers of a language model, as MODEL=workers=2 or MODEL=prefill=1,decode=2.", group="language"
     )
 
+    chat_template: tuple[str, ...] = _setting(
+        (), "Chat template in place of a model's own, as MODEL=FILE.", group="language"
+    )
+    trust_request_chat_template: bool = _setting(
+        False, "Let requests bring a chat template of their own.", group="language"
+    )
+
     server_id: str = _setting("tritium", "Name the server gives in its metadata.", group="server")
     log_format: str = _setting("console", "How log lines look.", group="server", choices=LOG_FORMATS)
     log_level: str = _setting(

@@ -5,7 +5,6 @@ fetched from a hub.
 """
 
 import importlib.util
-import os
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -20,6 +19,7 @@ from tritium.llm.model_files import WEIGHTS, BrokenFile, ModelFiles, find_folder
 from tritium.llm.reading.choose import formats_of
 from tritium.llm.reading.configured import REASONING_PARSER, TOOL_PARSER, named_parsers
 from tritium.llm.settings import LanguageSettings
+from tritium.llm.sources import is_cloud, offline
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 """What can be the name of a hub repository: `gpt2`, `openai/whisper-large-v3`."""
@@ -82,11 +82,13 @@ def _check_parsers(config: ModelConfig, files: ModelFiles, settings: LanguageSet
 
 
 def find_model(files: ModelFiles, engine: str) -> Path | None:
-    """Return the folder of the model, or nothing where the engine is to fetch it from a hub.
+    """Return the folder of the model, or nothing where it is to be fetched from a hub or an object store.
 
     Raises:
         BrokenFile: model.json names something that is neither here nor can be fetched.
     """
+    if is_cloud(files.model):
+        return None
     folder = find_folder(files, files.model, needs=WEIGHTS)
     if folder is None and not (engine == "vllm" and _vllm_may_find(files)):
         otherwise = (
@@ -107,7 +109,7 @@ def _vllm_may_find(files: ModelFiles) -> bool:
     """Tell whether vLLM could have the model from elsewhere: a file, a hub, a store that it streams from."""
     if Path(files.model).exists() or find_folder(files, files.model, needs="*"):
         return True
-    return not files.model.startswith(_LOCAL) and not (_offline() and _HUB_NAME.fullmatch(files.model))
+    return not files.model.startswith(_LOCAL) and not (offline() and _HUB_NAME.fullmatch(files.model))
 
 
 def _beside(files: ModelFiles) -> str:
@@ -115,8 +117,3 @@ def _beside(files: ModelFiles) -> str:
     folders = [entry.name for entry in files.version_folder.iterdir() if entry.is_dir()]
     near = get_close_matches(files.model, folders, n=1)
     return f"did you mean {near[0]}?" if near else ""
-
-
-def _offline() -> bool:
-    """Tell whether huggingface_hub is told to fetch nothing, by its own variable and words."""
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}

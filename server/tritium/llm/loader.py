@@ -15,14 +15,14 @@ from tritium.cluster.fleet import Fleet
 from tritium.compat.config.finding import Finding
 from tritium.compat.config.model import ModelConfig
 from tritium.compat.config.problem import Problem
-from tritium.core.errors import InvalidArgument
 from tritium.llm.checking import check_version, find_model
 from tritium.llm.facade.alias import PARAMETER as ALIASES
 from tritium.llm.facade.alias import alias_of, own_surface, read_aliases
 from tritium.llm.model import LanguageModel, ModelDefaults
-from tritium.llm.model_files import ModelFiles, class_labels, find_folder, read_model_files, sampling_defaults
+from tritium.llm.model_files import ModelFiles, class_labels, read_model_files, sampling_defaults
 from tritium.llm.reading.configured import named_parsers, take_formats
 from tritium.llm.settings import LanguageSettings
+from tritium.llm.sources import ModelSources, is_cloud
 from tritium.llm.tokenizer import Tokenizer
 
 _LORA_MODULES = "lora_modules"
@@ -49,6 +49,7 @@ class LanguageLoader:
     def __init__(self, settings: LanguageSettings, start_fleet: StartFleet) -> None:
         self._settings = settings
         self._start_fleet = start_fleet
+        self._sources = ModelSources(settings.cloud_cache)
 
     async def complete(self, config: ModelConfig, folder: Path, version: str) -> ModelConfig:
         """Fill in the tensors of the model's surface: vllm_backend's, as its auto_complete_config does, or another's.
@@ -71,8 +72,8 @@ class LanguageLoader:
         """
         files = await asyncio.to_thread(read_model_files, source.version_folder)
         engine = self._settings.engine_of(source.config)
-        parts = await asyncio.to_thread(_read_parts, files, engine)
-        arguments = dict(files.arguments)
+        parts = await asyncio.to_thread(self._read_parts, files, engine, source.config.name)
+        arguments = files.engine_arguments
         aliases = read_aliases(source.config, arguments.pop(ALIASES, None))
         named = named_parsers(source.config, arguments, self._settings.parsers_of(source.config))
         template = parts.tokenizer.template
@@ -92,41 +93,23 @@ class LanguageLoader:
         model.aliases = [alias_of(model, name, surface) for name, surface in aliases.items()]
         return model
 
+    def _read_parts(self, files: ModelFiles, engine: str, name: str) -> "_Parts":
+        folder = self._sources.from_store(files.model) if is_cloud(files.model) else find_model(files, engine)
+        wanted = str(files.arguments.get("tokenizer") or "")
+        tokenizer_folder = self._sources.tokenizer_folder(files, wanted or str(folder or files.model))
+        home = folder or tokenizer_folder
+        defaults = ModelDefaults(sampling_defaults(home, files.arguments), files.loras, labels=class_labels(home))
+        tokenizer = Tokenizer.load(
+            tokenizer_folder,
+            self._settings.chat_templates.get(name) or files.chat_template,
+            trust_request_templates=self._settings.trust_request_chat_template,
+        )
+        # vLLM itself fetches weights that are only a hub name.
+        return _Parts(folder or Path(files.model), tokenizer, defaults)
+
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
     folder: Path
     tokenizer: Tokenizer
     defaults: ModelDefaults
-
-
-def _read_parts(files: ModelFiles, engine: str) -> _Parts:
-    folder = find_model(files, engine)
-    name = str(files.arguments.get("tokenizer") or files.model)
-    tokenizer_folder = find_folder(files, name, needs="tokenizer.json") or _download(name, files)
-    home = folder or tokenizer_folder
-    defaults = ModelDefaults(sampling_defaults(home, files.arguments), files.loras, labels=class_labels(home))
-    # vLLM itself fetches weights that are only a hub name.
-    return _Parts(folder or Path(files.model), Tokenizer.load(tokenizer_folder), defaults)
-
-
-def _download(name: str, files: ModelFiles) -> Path:
-    """Fetch what the front needs of a hub repository: everything but the weights."""
-    try:
-        from huggingface_hub import snapshot_download  # noqa: PLC0415  comes with vLLM; nobody else needs it
-    except ImportError:
-        raise InvalidArgument(
-            f"the tokenizer of '{name}' is not on this machine", hint="install huggingface_hub, or use a local folder"
-        ) from None
-    try:
-        return Path(
-            snapshot_download(
-                name, revision=files.arguments.get("revision"), allow_patterns=["*.json", "*.jinja", "*.txt", "*.model"]
-            )
-        )
-    except (OSError, ValueError) as error:
-        raise InvalidArgument(
-            f"model.json names '{name}', which is no folder in {files.version_folder}, no path, not in the Hugging "
-            f"Face cache, and could not be fetched: {error}",
-            hint="put the folder beside model.json, or check the name and the network",
-        ) from None

@@ -16,6 +16,7 @@ from tritium.core.errors import InvalidArgument
 WEIGHTS = "*.safetensors"
 _ARGUMENTS = "model.json"
 _LORAS = "multi_lora.json"
+_TEMPLATE = "chat_template"
 
 # Fields of generation_config.json that vLLM's own server takes as defaults.
 _GENERATION = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
@@ -49,6 +50,18 @@ class ModelFiles:
         """Return where model.json is."""
         return self.version_folder / _ARGUMENTS
 
+    @property
+    def engine_arguments(self) -> dict[str, Any]:
+        """Return the arguments that are the engine's: those but the server's own."""
+        return {name: value for name, value in self.arguments.items() if name != _TEMPLATE}
+
+    @property
+    def chat_template(self) -> str | None:
+        """Return the template that goes before the model's own: its name, a path beside model.json, or itself."""
+        given = self.arguments.get(_TEMPLATE)
+        beside = self.version_folder / given if isinstance(given, str) and "\n" not in given else None
+        return str(beside) if beside is not None and _is_file(beside) else given
+
 
 def read_model_files(version_folder: Path) -> ModelFiles:
     """Read model.json, and multi_lora.json where adapters are enabled.
@@ -64,6 +77,8 @@ def read_model_files(version_folder: Path) -> ModelFiles:
             'does not say which model: "model" is missing or no string',
             hint='add "model": a folder beside model.json, a path, or a hub name',
         )
+    if not isinstance(arguments.get(_TEMPLATE, ""), str):
+        raise BrokenFile(path, '"chat_template" is no string', hint="a path, or the template itself")
     loras: dict[str, str] = {}
     if str(arguments.get("enable_lora", "")).lower() == "true":
         for name, adapter in read_object(version_folder / _LORAS, hint="enable_lora needs it").items():
@@ -137,15 +152,27 @@ def read_object(path: Path, hint: str = "") -> dict[str, Any]:
     return read
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a template without line ends may be longer than a path can be
+        return False
+
+
 def _beside(version_folder: Path, name: str) -> Path | None:
     return next((path for path in (version_folder / name, Path(name)) if path.is_dir()), None)
 
 
+def hub_cache() -> Path:
+    """Return where huggingface_hub keeps what it has fetched, by its own variables."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    home = Path(os.environ.get("HF_HOME") or caches / "huggingface")
+    return Path(os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or home / "hub")
+
+
 def _cached(name: str, revision: str) -> Path:
     """Return where the cache (in huggingface_hub's layout) has a hub repository, if it has it."""
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-    repository = cache / f"models--{name.replace('/', '--')}"
+    repository = hub_cache() / f"models--{name.replace('/', '--')}"
     reference = repository / "refs" / revision
     commit = reference.read_text().strip() if reference.is_file() else revision
     return repository / "snapshots" / commit

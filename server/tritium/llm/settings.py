@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tritium.compat.config.model import ModelConfig
 
@@ -19,6 +20,12 @@ class LanguageSettings:
     engine: str = "auto"
     fleets: Mapping[str, str] = field(default_factory=dict)
     parsers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    chat_templates: Mapping[str, str] = field(default_factory=dict)
+    """Files of chat templates by model, which go before model.json's and the model's own."""
+    trust_request_chat_template: bool = False
+    """Whether a request may bring a chat template."""
+    cloud_cache: Path | None = None
+    """Folder for copies of models in object stores; where those of repositories are, if none."""
 
     def engine_of(self, config: ModelConfig) -> str:
         """Choose the engine: the setting, else the configuration, else vLLM where it is installed."""

@@ -5,7 +5,7 @@ encoded in a thread.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,12 @@ from tritium.llm.segments import Reuse, segmenter
 from tritium.llm.template import ChatTemplate
 from tritium.llm.template_files import ChatTemplates, read_templates
 from tritium.llm.tokenizer_files import read_tokenizer
+
+TOKENIZER_HELP = {
+    "tritium_tokenizer_reused_tokens_total": "Prompt tokens known from pieces that earlier prompts had too",
+    "tritium_tokenizer_computed_tokens_total": "Prompt tokens of pieces that were tokenized",
+    "tritium_tokenizer_memory_bytes": "Memory of the pieces whose tokens are kept",
+}
 
 _SHORT_CHARACTERS = 8_192
 """Up to here a prompt is encoded on the event loop (about 2 ms); a longer one in a thread, where it holds no lock."""
@@ -67,6 +73,13 @@ class Tokenizer:
     def reuse(self) -> Reuse:
         """Return how many tokens of prompts were known from earlier ones."""
         return self._segmenter.reuse if self._segmenter is not None else _NO_REUSE
+
+    def metrics(self, model: str) -> Iterator[tuple[str, dict[str, str], float]]:
+        """Return how much tokenizing was spared, and what memory that takes."""
+        of = {"model": model}
+        yield "tritium_tokenizer_reused_tokens_total", of, self.reuse.reused_tokens
+        yield "tritium_tokenizer_computed_tokens_total", of, self.reuse.computed_tokens
+        yield "tritium_tokenizer_memory_bytes", of, self._segmenter.bytes if self._segmenter is not None else 0
 
     @property
     def vocabulary_size(self) -> int:
@@ -126,6 +139,11 @@ class Tokenizer:
         if self.table is not None:
             return self.table.detokenizer(skip_special=skip_special, shown=shown)
         return WindowDetokenizer(self._backend, prompt[-_WINDOW_TOKENS:], skip_special=skip_special, shown=shown)
+
+    def token_ids(self, texts: Iterable[str]) -> dict[str, int]:
+        """Return the ids of those texts that are each one token of the vocabulary."""
+        found = ((text, self._backend.token_to_id(text)) for text in texts)
+        return {text: int(token_id) for text, token_id in found if token_id is not None}
 
     def special_ids(self, texts: Iterable[str]) -> dict[str, int]:
         """Return the ids of those texts that are special tokens."""

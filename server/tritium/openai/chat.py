@@ -2,7 +2,6 @@
 
 import time
 
-from tritium.core.errors import InvalidArgument
 from tritium.llm.conversation import template_messages
 from tritium.llm.errors import FieldRefused
 from tritium.llm.model import LanguageModel
@@ -74,14 +73,11 @@ async def chat_order(call: ChatRequest, models: LanguageModels) -> Order:
 
 
 async def _render(call: ChatRequest, model: LanguageModel, plan: ToolPlan) -> str:
-    template = model.tokenizer.template
-    if template is None:
-        raise InvalidArgument(
-            f"The model `{call.model}` has no chat template.",
-            hint="use /v1/completions, or add chat_template.jinja to the model folder",
-        )
+    template = model.tokenizer.templates.choose(call.chat_template, tools=plan.shown is not None)
     going_on = bool(call.continue_final_message)
     variables = dict(call.chat_template_kwargs or {})
+    if "chat_template" in variables:
+        raise FieldRefused("chat_template_kwargs.chat_template", "chat_template is a field of its own")
     if call.reasoning_effort is not None:
         variables.setdefault("reasoning_effort", call.reasoning_effort)
     if going_on and call.add_generation_prompt:

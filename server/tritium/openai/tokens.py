@@ -26,6 +26,7 @@ class TokenizeRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Whether the tokenizer adds its own start and end tokens: it does to a text, not to a conversation."""
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
+    chat_template: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     return_token_strs: bool | None = None
 
@@ -124,6 +125,7 @@ async def _conversation(call: TokenizeRequest, served: Served, models: LanguageM
         add_special_tokens=call.add_special_tokens,
         add_generation_prompt=call.add_generation_prompt,
         continue_final_message=call.continue_final_message,
+        chat_template=call.chat_template,
         chat_template_kwargs=call.chat_template_kwargs,
     )
     order = await chat_order(chat, models)
