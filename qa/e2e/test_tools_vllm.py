@@ -13,7 +13,6 @@ from typing import Any, Literal
 import openai
 import pydantic
 import pytest
-import pytest_asyncio
 from qa.e2e.product import ROOT, Product
 
 START_S = 300
@@ -21,7 +20,6 @@ START_S = 300
 pytestmark = [
     pytest.mark.vllm,
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed: make test installs it"),
-    pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.timeout(2 * START_S),
 ]
 
@@ -67,7 +65,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     assert product.stop() == 0, product.output
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest.fixture
 async def client(served: Product) -> AsyncIterator[openai.AsyncOpenAI]:
     """An asynchronous client."""
     url = f"http://{served.url('OpenAI')}/v1"
