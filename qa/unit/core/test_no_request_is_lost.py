@@ -74,7 +74,7 @@ class PromptMoody(Moody):
 async def test_every_request_is_answered_once(
     fakes: ModuleType, scheduler: str, seed: int, kind: type[Moody], units: int
 ) -> None:
-    """A random life: requests, cancels, losses and recoveries of instances, time passing; then a drain.
+    """A random life: requests, cancels, instances lost, recovered, added and taken away, time passing; then a drain.
 
     With `units`, instances share so many of a resource under the rate limiter, and give all of it back.
     """
@@ -86,6 +86,7 @@ async def test_every_request_is_answered_once(
     tickets = [limiter.register(Claim({(0, "R"): 1})) for _ in instances if units]
     model = TensorModel(config, "1", instances, clock=clock, tickets=tickets)
     asked = []
+    everyone = list(instances)
     for number in range(REQUESTS):
         size = 1 if "sequence_batching" in SCHEDULERS[scheduler] else random.randint(1, 3)
         given = fakes.request(
@@ -105,10 +106,16 @@ async def test_every_request_is_answered_once(
             instance = random.choice(instances)
             instance.healthy = not instance.healthy
             model.health_changed()
+        if random.random() < 0.1:
+            everyone.append(kind(f"m_{len(everyone)}", random, fakes))
+            instances.append(everyone[-1])
+            model.admit(everyone[-1], limiter.register(Claim({(0, "R"): 1})) if units else None)
+        if random.random() < 0.1 and len(instances) > 1:
+            model.dismiss(instances.pop(random.randrange(len(instances))))
         if random.random() < 0.5:
             clock.advance(random.randrange(400_000))
             await asyncio.sleep(0)
-    for instance in instances:
+    for instance in everyone:
         instance.healthy = True
     model.health_changed()
     closing = asyncio.ensure_future(model.close())
