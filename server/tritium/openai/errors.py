@@ -25,6 +25,14 @@ class Unauthorized(InvalidArgument):
     grpc_code = 16
 
 
+class LimitReached(Overloaded):
+    """A limit of the client's own API key is reached; `retry_s` seconds from now it is not."""
+
+    def __init__(self, message: str, retry_s: int) -> None:
+        super().__init__(message, hint=f"try again in {retry_s} s")
+        self.retry_s = retry_s
+
+
 class NothingKept(NotFound):
     """No response or item of that id is kept."""
 
@@ -90,6 +98,8 @@ def headers_of(error: InferenceError) -> list[tuple[bytes, bytes]]:
     """Return the headers that belong to an error: when to try again, which methods there are."""
     if isinstance(error, UnknownRoute) and error.allowed:
         return [(b"allow", error.allowed.encode())]
+    if isinstance(error, LimitReached):
+        return [(b"retry-after", b"%d" % error.retry_s)]
     return [(b"retry-after", b"1")] if status_of(error) in {429, 503} else []
 
 
