@@ -8,7 +8,7 @@ Source: CreateAgentModelListWithLoadAction in Triton's core, and its checksum_re
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from tritium.compat.config import messages
@@ -41,7 +41,12 @@ def check_sums(parameters: Mapping[str, str], folder: Path) -> tuple[str, str] |
             return key, f"failed to parse key: {key}"
         if algorithm.lower() != "md5":
             return key, f"Unsupported checksum algorithm: {algorithm}"
+        if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+            # Whoever may load models must not learn the sums of other files of this machine.
+            return key, f"failed to open text file for read {name}: it leads out of the model's folder"
         try:
+            if (folder / name).exists() and not (folder / name).is_file():
+                return key, f"failed to open text file for read {name}: it is no file"
             with (folder / name).open("rb") as file:
                 got = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
         except OSError as error:
