@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -74,6 +74,8 @@ class EngineInfo(msgspec.Struct, frozen=True):
     """Which kinds of Media the loaded model takes."""
     lora: bool = False
     """Adapters can be loaded and unloaded while it runs: the engine has `load_lora` and `unload_lora`."""
+    structured: bool = True
+    """A sequence can be held to a schema, an expression or a grammar: the sampling field `structured_outputs`."""
 
 
 class Media(msgspec.Struct, array_like=True):
@@ -201,6 +203,23 @@ class CacheCleared(msgspec.Struct, array_like=True, tag="cleared"):
 KvEvent = BlocksStored | BlocksRemoved | CacheCleared
 
 
+class MetricValue(msgspec.Struct, array_like=True):
+    """One value of a metric; `suffix` is what histograms and summaries add to their family's name."""
+
+    suffix: str
+    labels: dict[str, str]
+    value: float
+
+
+class MetricFamily(msgspec.Struct, array_like=True):
+    """A metric that an engine keeps itself, as Prometheus has it; `kind` is counter, gauge, histogram or summary."""
+
+    name: str
+    kind: str
+    help: str
+    values: list[MetricValue]
+
+
 @dataclass(frozen=True, slots=True)
 class EngineSinks:
     """Where an engine reports, on the event loop that `start` ran on.
@@ -273,4 +292,13 @@ class AdaptableEngine(Protocol):
 
     async def unload_lora(self, name: str) -> None:
         """Forget an adapter; sequences under way with it finish. Unknown names are ignored."""
+        ...
+
+
+@runtime_checkable
+class MeteredEngine(Protocol):
+    """What an engine has beside LanguageEngine when it keeps metrics of its own, under its own names."""
+
+    def own_metrics(self) -> list[MetricFamily]:
+        """Return them; called every few seconds while the engine works."""
         ...

@@ -128,6 +128,7 @@ class ScriptedFleet:
     closed: bool = False
 
     def __post_init__(self) -> None:
+    structured: bool = True
         self.held = asyncio.Event()
         self.released = asyncio.Event()
         self.cancelled = asyncio.Event()
@@ -136,7 +137,17 @@ class ScriptedFleet:
 
     @property
     def info(self) -> EngineInfo:
-        return EngineInfo("scripted", "1", self.context_tokens, 16, 64, 8, tasks=self.tasks, modalities=self.modalities)
+        return EngineInfo(
+            "scripted",
+            "1",
+            self.context_tokens,
+            16,
+            64,
+            8,
+            tasks=self.tasks,
+            modalities=self.modalities,
+            structured=self.structured,
+        )
 
     @property
     def end_token(self) -> int:
@@ -155,6 +166,7 @@ class ScriptedFleet:
         script = self.script
         reply = self.tokenizer.encode_now(script.reply, add_special=False)
         budget = request.sampling["max_tokens"]
+        place = next(i for i, other in enumerate(self.requests) if other is request)
         if script.finish == "stop" and not request.sampling.get("ignore_eos"):
             reply.append(self.end_token if script.stop_token is None else script.stop_token)
         while script.endless and len(reply) < budget:
@@ -194,7 +206,7 @@ class ScriptedFleet:
             )
         self.finished.set()
 
-    def _logprobs(self, ids, count):
+    def _logprobs(self, ids, count, place):
         if count is None:
             return None
         others = [TokenLogprob(n + 10, -1.0 - n, n + 2) for n in range(count)]
@@ -264,11 +276,12 @@ class OneModel:
         raise unknown_model(name)
 
     def all(self) -> list[Served]:
-        return [Served(self.model.name, self.model)] + [
-            Served(lora, self.model, lora) for lora in self.model.loras
-        ]
+        return [Served(self.model.name, self.model)] + [Served(lora, self.model, lora) for lora in self.model.loras]
 
 
 def language_model(fleet: ScriptedFleet, defaults: ModelDefaults | None = None) -> LanguageModel:
     proto = model_config_pb2.ModelConfig(name=fleet.name, backend="vllm")
     return LanguageModel(from_proto(proto), "1", fleet, fleet.tokenizer, defaults)
+    def offered(self) -> list:
+        return []
+

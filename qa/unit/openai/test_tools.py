@@ -241,6 +241,23 @@ async def test_constraints_reach_the_engine(door, fields, constraint):
     assert door.fleet.requests[-1].sampling["structured_outputs"] == constraint
 
 
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"guided_choice": ["a"]}, "guided_choice"),
+        ({"tools": [WEATHER], "tool_choice": "required"}, "tool_choice"),
+    ],
+)
+async def test_engines_without_guided_decoding(open_door, fields, param):
+    """An engine that holds no answer to a form says so of the field that asks for it, before anything runs."""
+    async with open_door(structured=False) as door:
+        response = await door.http.post("/v1/chat/completions", json={"model": "story", "messages": HELLO, **fields})
+        assert (response.status_code, response.json()["error"]["param"]) == (400, param)
+        assert "the scripted engine" in response.json()["error"]["message"]
+        assert door.fleet.requests == []
+
+
 async def test_schema_of_the_openai_package(door):
     """What `parse` of the openai package sends reaches the engine, and its answer is read into the class."""
     pydantic = pytest.importorskip("pydantic")

@@ -6,7 +6,7 @@ from tritium.llm.errors import FieldRefused
 from tritium.llm.model import LanguageModel
 from tritium.llm.sampling import Sampling, split
 from tritium.openai.schema import ChatRequest, CompletionRequest, SamplingRequest
-from tritium.openai.structure import structure_of
+from tritium.openai.structure import check_engine, structure_of
 
 _COMPLETION_TOKENS = 16
 """OpenAI's default of max_tokens for plain completions."""
@@ -47,6 +47,7 @@ def chat_sampling(call: ChatRequest, model: LanguageModel, schema: dict[str, Any
     if schema is not None:
         fields["structured_outputs"] = {"json": schema}
     longest = "max_tokens" if call.max_completion_tokens is None else "max_completion_tokens"
+        check_engine("tool_choice", model.fleet.info)
     if getattr(call, longest) is not None:
         fields["max_tokens"] = getattr(call, longest)
     if call.top_logprobs is not None and not call.logprobs:
@@ -93,7 +94,7 @@ def _fields(call: SamplingRequest, model: LanguageModel) -> dict[str, Any]:
         fields["logit_bias"] = _token_biases(call.logit_bias)
     if call.vllm_xargs:
         fields["extra_args"] = call.vllm_xargs
-    structure = structure_of(call)
+    structure = structure_of(call, model.fleet.info)
     if structure is not None:
         fields["structured_outputs"] = structure
     return fields

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from tritium.backends.engine import EngineInfo
 from tritium.llm.errors import FieldRefused
 from tritium.openai.schema import ResponseFormat, SamplingRequest
 
@@ -28,11 +29,21 @@ _GUIDED = {
 """The names of these fields before vLLM gathered them in structured_outputs."""
 
 
-def structure_of(call: SamplingRequest) -> dict[str, Any] | None:
+def check_engine(field: str, info: EngineInfo) -> None:
+    """Refuse a field that holds an answer to a form where the engine does no such thing."""
+    if not info.structured:
+        raise FieldRefused(
+            field,
+            f"{field} asks for an answer of a given form, to which the {info.engine} engine holds no model",
+            hint="serve the model with vllm",
+        )
+
+
+def structure_of(call: SamplingRequest, info: EngineInfo) -> dict[str, Any] | None:
     """Return the constraint on an answer; None where there is none.
 
     Raises:
-        FieldRefused: it is not well-formed, or there are two.
+        FieldRefused: it is not well-formed, or there are two, or the engine does not hold a model to it.
     """
     asked: dict[str, dict[str, Any]] = {}
     if call.response_format is not None and call.response_format.type != "text":
@@ -49,6 +60,7 @@ def structure_of(call: SamplingRequest) -> dict[str, Any] | None:
         if "whitespace_pattern" not in constraint and call.guided_whitespace_pattern is not None:
             constraint["whitespace_pattern"] = call.guided_whitespace_pattern
         _check(field, constraint)
+        check_engine(field, info)
         return constraint
     return None
 

@@ -78,6 +78,7 @@ class EmbeddedEngine:
             max_sequences=self._settings.max_sequences,
             transfer=self._transfer.transport.name if self._transfer else "",
             notes=notes_on(self._source.arguments),
+            structured=False,
         )
 
     def submit(self, request: Generate) -> None:

@@ -111,6 +111,7 @@ class MockerEngine:
             tasks=(GENERATE, *POOLING),
             modalities=("image", "audio", "video"),
             lora=True,
+            structured=False,
         )
 
     def submit(self, request: Generate) -> None:
