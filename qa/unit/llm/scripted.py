@@ -99,6 +99,8 @@ class Script:
     failure: InferenceError | None = None
     hold_at: int | None = None
     endless: bool = False
+    scores: tuple[float, ...] = ()
+    """The log probability of every token of the first, the second, ... completion."""
 
 
 @dataclass
@@ -126,9 +128,9 @@ class ScriptedFleet:
     tasks: tuple[str, ...] = ("generate",)
     modalities: tuple[str, ...] = ()
     closed: bool = False
+    structured: bool = True
 
     def __post_init__(self) -> None:
-    structured: bool = True
         self.held = asyncio.Event()
         self.released = asyncio.Event()
         self.cancelled = asyncio.Event()
@@ -164,9 +166,9 @@ class ScriptedFleet:
 
     async def _run(self, request, sink, generation) -> None:
         script = self.script
+        place = next(i for i, other in enumerate(self.requests) if other is request)
         reply = self.tokenizer.encode_now(script.reply, add_special=False)
         budget = request.sampling["max_tokens"]
-        place = next(i for i, other in enumerate(self.requests) if other is request)
         if script.finish == "stop" and not request.sampling.get("ignore_eos"):
             reply.append(self.end_token if script.stop_token is None else script.stop_token)
         while script.endless and len(reply) < budget:
@@ -201,7 +203,8 @@ class ScriptedFleet:
                     finish=finish,
                     stop_token=script.stop_token if finish == "stop" else None,
                     cached_tokens=script.cached_tokens if at == 0 else None,
-                    logprobs=self._logprobs(ids, request.sampling.get("logprobs")),
+                    logprobs=self._logprobs(ids, request.sampling.get("logprobs"), place),
+                    prompt_logprobs=self._prompt_logprobs(request) if at == 0 else None,
                 )
             )
         self.finished.set()
@@ -210,7 +213,17 @@ class ScriptedFleet:
         if count is None:
             return None
         others = [TokenLogprob(n + 10, -1.0 - n, n + 2) for n in range(count)]
-        return [[TokenLogprob(i, -0.25, 1), *others] for i in ids]
+        mine = -0.25
+        if self.script.scores:
+            mine = self.script.scores[place % len(self.script.scores)]
+        return [[TokenLogprob(i, mine, 1), *others] for i in ids]
+
+    def _prompt_logprobs(self, request):
+        count = request.sampling.get("prompt_logprobs")
+        if count is None:
+            return None
+        others = [TokenLogprob(n + 10, -1.0 - n, n + 2) for n in range(count)]
+        return [None, *([TokenLogprob(i, -0.5, 1), *others] for i in request.token_ids[1:])]
 
     def explain(self, token_ids, *, cache_salt="", lora="") -> RouteReport:
         self.explained.append((cache_salt, lora))
@@ -275,6 +288,9 @@ class OneModel:
                 return served
         raise unknown_model(name)
 
+    def offered(self) -> list:
+        return []
+
     def all(self) -> list[Served]:
         return [Served(self.model.name, self.model)] + [Served(lora, self.model, lora) for lora in self.model.loras]
 
@@ -282,6 +298,3 @@ class OneModel:
 def language_model(fleet: ScriptedFleet, defaults: ModelDefaults | None = None) -> LanguageModel:
     proto = model_config_pb2.ModelConfig(name=fleet.name, backend="vllm")
     return LanguageModel(from_proto(proto), "1", fleet, fleet.tokenizer, defaults)
-    def offered(self) -> list:
-        return []
-
