@@ -45,9 +45,9 @@ def chat_sampling(call: ChatRequest, model: LanguageModel, schema: dict[str, Any
     """
     fields = _fields(call, model)
     if schema is not None:
+        check_engine("tool_choice", model.fleet.info)
         fields["structured_outputs"] = {"json": schema}
     longest = "max_tokens" if call.max_completion_tokens is None else "max_completion_tokens"
-        check_engine("tool_choice", model.fleet.info)
     if getattr(call, longest) is not None:
         fields["max_tokens"] = getattr(call, longest)
     if call.top_logprobs is not None and not call.logprobs:
