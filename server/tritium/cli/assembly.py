@@ -10,6 +10,7 @@ from typing import Any
 from tritium.backends.contract import BackendHost
 from tritium.backends.metrics import CustomMetrics
 from tritium.cli import cloud_ports, grpc_port, http_port, openai_port
+from tritium.cli.engine_metrics import engine_metrics
 from tritium.cli.facilities import facilities_of
 from tritium.cli.observability import metrics_config, server_metrics, tracing
 from tritium.cli.options import ServeOptions, SettingsError
@@ -131,6 +132,7 @@ async def listen(
         *server_metrics(options, assembly.metrics_config, registry.models, assembly.facilities.store),
         custom_metrics(assembly.metrics),
         plain_metrics(_language_readings(registry), {**FLEET_HELP, **TOKENIZER_HELP}),
+        engine_metrics(registry.models),
     ]
     if isinstance(registry, OnDemandRegistry):
         sources.append(plain_metrics(registry.metrics, ON_DEMAND_HELP))

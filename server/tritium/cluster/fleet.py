@@ -86,6 +86,18 @@ class RouteReport:
     candidates: list[CandidateReport] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class OwnSample:
+    """One value of a metric that an engine keeps itself, as Prometheus has it."""
+
+    family: str
+    suffix: str
+    kind: str
+    help: str
+    labels: Mapping[str, str]
+    value: float
+
+
 class Generation(Protocol):
     """A generation under way."""
 
@@ -164,6 +176,10 @@ class Fleet(Protocol):
 
     def metrics(self) -> list[tuple[str, dict[str, str], float]]:
         """Return samples as (name, labels, value)."""
+        ...
+
+    def own_metrics(self) -> list[OwnSample]:
+        """Return what the workers' engines measure themselves, with the worker among the labels."""
         ...
 
     async def close(self) -> None:

@@ -5,7 +5,7 @@
                   <------------------ Ready | Failed
       Submit, SubmitPool, Abort ---->
                   <------------------ Step   the deltas of all sequences of one engine step
-                  <------------------ Pooled | Events | Gauges
+                  <------------------ Pooled | Events | Gauges | OwnMetrics
       LoadLora, UnloadLora --------->
                   <------------------ LoraDone
       Ping        ------------------>
@@ -110,6 +110,12 @@ class Gauges(msgspec.Struct, array_like=True, tag="gauges"):
     values: dict[str, float]
 
 
+class OwnMetrics(msgspec.Struct, array_like=True, tag="own_metrics"):
+    """The metrics that the engine keeps itself, a list of MetricFamily; decoded only when somebody reads them."""
+
+    families: msgspec.Raw
+
+
 class LoraDone(msgspec.Struct, array_like=True, tag="lora_done"):
     """What became of a LoadLora or UnloadLora; an empty error is success."""
 
@@ -123,4 +129,4 @@ class Pong(msgspec.Struct, array_like=True, tag="pong"):
 
 
 ToWorker = Load | Submit | SubmitPool | Abort | LoadLora | UnloadLora | Ping | Drain
-FromWorker = Ready | Failed | Step | Pooled | Events | Gauges | LoraDone | Pong
+FromWorker = Ready | Failed | Step | Pooled | Events | Gauges | OwnMetrics | LoraDone | Pong

@@ -10,12 +10,12 @@ from typing import Any
 
 from tritium.backends.engine import EngineInfo, Pooled, Step
 from tritium.cluster.adapters import Adapters
-from tritium.cluster.fleet import CandidateReport, GenerationRequest, PoolRequest, RouteReport, TokenSink
+from tritium.cluster.fleet import CandidateReport, GenerationRequest, OwnSample, PoolRequest, RouteReport, TokenSink
 from tritium.cluster.flight import Flight
 from tritium.cluster.flights import Flights
 from tritium.cluster.pool import WorkerPool
 from tritium.cluster.poolings import Poolings
-from tritium.cluster.samples import Sample, fleet_samples
+from tritium.cluster.samples import Sample, fleet_samples, own_samples
 from tritium.cluster.spec import FleetSpec
 from tritium.cluster.supervisor import SupervisedWorker, WorkerState
 
@@ -131,6 +131,10 @@ class LocalFleet:
     def metrics(self) -> list[Sample]:
         """Return samples as (name, labels, value)."""
         return fleet_samples(self.name, self.flights, self.workers)
+
+    def own_metrics(self) -> list[OwnSample]:
+        """Return what the workers' engines measure themselves."""
+        return own_samples(self.name, self.workers)
 
     async def close(self) -> None:
         """Finish what runs, then end every worker."""

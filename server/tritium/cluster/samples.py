@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 
+from tritium.cluster.fleet import OwnSample
 from tritium.cluster.flights import Flights
 from tritium.cluster.pool import WorkerPool
 
 Sample = tuple[str, dict[str, str], float]
+
 
 FLEET_HELP: Mapping[str, str] = {
     "tritium_fleet_requests_total": "Generations asked of a language model's fleet",
@@ -25,6 +27,7 @@ FLEET_HELP: Mapping[str, str] = {
     "tritium_router_worker_held_blocks": "Blocks a worker holds, as its events tell",
     "tritium_worker_ready": "1 while a worker takes requests, else 0",
     "tritium_worker_restarts_total": "How often a worker was started again",
+    "tritium_engine_info": "1, labelled with a worker's engine and its version",
     "tritium_engine_running": "Sequences in an engine's batch (vllm)",
     "tritium_engine_waiting": "Sequences that wait for an engine's batch (vllm)",
     "tritium_engine_steps_total": "Engine steps (embedded)",
@@ -75,5 +78,28 @@ def fleet_samples(name: str, flights: Flights, pool: WorkerPool) -> list[Sample]
         labels = model | {"role": worker.role.value, "worker": worker.name}
         samples.append(("tritium_worker_ready", labels, float(worker.ready)))
         samples.append(("tritium_worker_restarts_total", labels, worker.restarts))
+        if worker.info is not None:
+            of_engine = {"engine": worker.info.engine, "version": worker.info.version}
+            samples.append(("tritium_engine_info", labels | of_engine, 1.0))
         samples.extend((gauge, labels, value) for gauge, value in worker.gauges.items())
     return samples
+
+
+def own_samples(name: str, pool: WorkerPool) -> list[OwnSample]:
+    """Return what the workers' engines measure themselves, under their own names and with the worker's labels.
+
+    `model_name`, by which vLLM's dashboards choose, is the model's name here.
+    """
+    return [
+        OwnSample(
+            family.name,
+            value.suffix,
+            family.kind,
+            family.help,
+            value.labels | {"model_name": name, "role": worker.role.value, "worker": worker.name},
+            value.value,
+        )
+        for worker in pool.by_name.values()
+        for family in worker.own_metrics
+        for value in family.values
+    ]

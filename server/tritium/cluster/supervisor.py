@@ -17,9 +17,10 @@ import time
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 
+import msgspec
 import structlog
 
-from tritium.backends.engine import EngineInfo, Pooled, Step
+from tritium.backends.engine import EngineInfo, MetricFamily, Pooled, Step
 from tritium.cluster.frames import (
     Drain,
     Events,
@@ -29,6 +30,7 @@ from tritium.cluster.frames import (
     Load,
     LoadLora,
     LoraDone,
+    OwnMetrics,
     Ping,
     Ready,
     ToWorker,
@@ -45,6 +47,8 @@ PROVEN_S = 60.0
 
 END_S = 15.0
 """How long a drained worker may take to free its engine and end."""
+
+_NO_METRICS = msgspec.Raw(msgspec.msgpack.encode([]))
 
 log = structlog.get_logger(__name__)
 
@@ -84,6 +88,7 @@ class SupervisedWorker:
         self.info: EngineInfo | None = None
         self.restarts = 0
         self.gauges: dict[str, float] = {}
+        self._own_metrics = _NO_METRICS
         self._on_ready = on_ready
         self._on_lost = on_lost
         self._on_frame = on_frame
@@ -106,6 +111,11 @@ class SupervisedWorker:
     def pid(self) -> int:
         """Return the process id of the present run, 0 where there is none."""
         return self._process.pid if self._process is not None and not self._process.ended.is_set() else 0
+
+    @property
+    def own_metrics(self) -> list[MetricFamily]:
+        """Return the metrics that the engine keeps itself, as it last told them."""
+        return msgspec.msgpack.decode(self._own_metrics, type=list[MetricFamily])
 
     @property
     def scratch(self) -> str:
@@ -236,6 +246,8 @@ class SupervisedWorker:
                 self._on_frame(self, frame)
             case Gauges(values):
                 self.gauges = values
+            case OwnMetrics(families):
+                self._own_metrics = families.copy()
             case LoraDone(id):
                 if (answer := self._adapting.get(id)) is not None and not answer.done():
                     answer.set_result(frame)
@@ -268,6 +280,7 @@ class SupervisedWorker:
         if not was_serving:
             return
         self._pulse.stop()
+        self._own_metrics = _NO_METRICS
         reason = self._verdict + process.death()
         if self.state is WorkerState.READY:
             log.error("worker_lost", worker=self.name, reason=reason)

@@ -25,6 +25,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import cast
 
+import msgspec
 import uvloop
 
 from tritium.backends.engine import (
@@ -34,6 +35,7 @@ from tritium.backends.engine import (
     EngineSource,
     KvEvent,
     LanguageEngine,
+    MeteredEngine,
     Pooled,
     PoolingEngine,
     Step,
@@ -49,6 +51,7 @@ from tritium.cluster.frames import (
     Load,
     LoadLora,
     LoraDone,
+    OwnMetrics,
     Ping,
     Pong,
     Ready,
@@ -60,6 +63,9 @@ from tritium.cluster.frames import (
 from tritium.core.errors import InferenceError, InvalidArgument, NotFound
 
 GAUGES_EVERY_S = 1.0
+OWN_METRICS_EVERY_S = 5.0
+"""How often an engine that works is asked for the metrics it keeps itself, which are many."""
+
 ORPHAN_GRACE_S = 10.0
 """How long a worker may take to end by itself once its server is gone."""
 
@@ -78,6 +84,7 @@ class Worker:
         self._idle.set()
         self._gauges: dict[str, float] = {}
         self._gauges_due: asyncio.TimerHandle | None = None
+        self._own_metrics_sent_s = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _take(self, frame: ToWorker) -> None:
@@ -170,11 +177,20 @@ class Worker:
         self._gauges_due = None
         assert self._engine is not None
         values = self._engine.metrics()
-        if values == self._gauges:
+        changed = values != self._gauges
+        # What came last is told once the engine rests; until then now and then.
+        if not changed or time.monotonic() - self._own_metrics_sent_s > OWN_METRICS_EVERY_S:
+            self._send_own_metrics()
+        if not changed:
             return
         self._gauges = dict(values)
         self.channel.send(Gauges(self._gauges))
         self._gauges_due = asyncio.get_running_loop().call_later(GAUGES_EVERY_S, self._send_gauges)
+
+    def _send_own_metrics(self) -> None:
+        if isinstance(self._engine, MeteredEngine):
+            self._own_metrics_sent_s = time.monotonic()
+            self.channel.send(OwnMetrics(msgspec.Raw(msgspec.msgpack.encode(self._engine.own_metrics()))))
 
     def _over(self, id: int) -> None:  # noqa: A002  the engine contract's name
         self._active.discard(id)

@@ -23,6 +23,7 @@ from tritium.backends.engine import (
     EngineSource,
     FinishReason,
     Generate,
+    MetricFamily,
     Pool,
     Pooled,
     Role,
@@ -32,6 +33,7 @@ from tritium.backends.vllm.adapters import VllmAdapters
 from tritium.backends.vllm.events import EventReader
 from tritium.backends.vllm.load import EngineLoad
 from tritium.backends.vllm.media import modalities_of, multi_modal_data
+from tritium.backends.vllm.metrics import own_metrics
 from tritium.backends.vllm.plugin import WORKER_VARIABLE
 from tritium.backends.vllm.pooling import pooled_of, pooling_params, tasks_of
 from tritium.backends.vllm.sequences import delta_of, forbid_words, sampling_params
@@ -135,6 +137,10 @@ class VllmEngine:
     def metrics(self) -> dict[str, float]:
         """Return vLLM's counters."""
         return self._load.metrics() | {"tritium_kv_events_lost_total": float(self._events.lost)}
+
+    def own_metrics(self) -> list[MetricFamily]:
+        """Return the metrics that vLLM keeps itself."""
+        return own_metrics()
 
     async def stop(self) -> None:
         """End vLLM's processes."""
@@ -241,6 +247,8 @@ class _Fault:
 def _fault(error: Exception) -> _Fault:
     from vllm.exceptions import VLLMClientError  # noqa: PLC0415
 
+    if not str(error) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # EngineGenerateError, which says nothing itself
     if isinstance(error, (InvalidArgument, VLLMClientError, ValueError)):
         return _Fault(str(error), invalid=True)
     return _Fault(f"vLLM: {str(error) or type(error).__name__}", invalid=False)
