@@ -1,5 +1,6 @@
 import importlib.util
 import sys
+import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import openai
 import pytest
 
 from tritium.openai.front import openai_handler
+from tritium.openai.keys.ring import KeyRing
 from tritium.openai.options import OpenAIOptions
 from tritium.wire.listener import listen_http
 
@@ -56,11 +58,12 @@ class Door:
 @pytest.fixture
 def open_door(scripted, tokenizer):
     @asynccontextmanager
-    async def open_(options=None, defaults=None, **fleet):
-        made = scripted.ScriptedFleet(tokenizer, scripted.Script(), **fleet)
+    async def open_(options=None, defaults=None, keys=(), key_file=None, **fleet):
+        made = scripted.ScriptedFleet(fleet.pop("tokenizer", tokenizer), scripted.Script(), **fleet)
         model = scripted.language_model(made, defaults)
         models = scripted.OneModel(model)
-        handler = openai_handler(models, options or OpenAIOptions(), lambda: "fleet_workers 1\n")
+        ring = KeyRing(keys, key_file, time.monotonic)
+        handler = openai_handler(models, options or OpenAIOptions(), lambda: "fleet_workers 1\n", ring)
         listener = await listen_http(handler, host="127.0.0.1", port=0)
         url = f"http://127.0.0.1:{listener.port}"
         # Reading the certificates of the world's authorities would take longer than the test.

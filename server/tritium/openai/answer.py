@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from tritium.backends.engine import Delta, FinishReason
+from tritium.backends.engine import Delta, FinishReason, TokenLogprob
 from tritium.cluster.fleet import Generation, GenerationRequest, RouteReport
 from tritium.core.errors import Cancelled, InferenceError, ModelFailed
 from tritium.llm.errors import FieldRefused
@@ -24,13 +24,15 @@ from tritium.llm.reading.piece import Piece, ToolCall
 from tritium.llm.reading.reading import Reading
 from tritium.llm.sampling import Sampling, budget
 from tritium.llm.text import CompletionText
+from tritium.openai.details import NO_DETAILS, Details
+from tritium.openai.keys.account import Account
 from tritium.openai.responses import PromptTokensDetails, Usage
 from tritium.wire.http import Headers, Request, Response
 
-_MAX_ID_CHARACTERS = 256
 TOOL_CALLS = "tool_calls"
 """The finish reason of a completion that ended by itself and holds calls."""
 
+_MAX_ID_CHARACTERS = 256
 _NONE_SHOWN: frozenset[int] = frozenset()
 
 
@@ -56,10 +58,9 @@ class Order:
     cache_salt: str = ""
     priority: int = 0
     reading: Reading | None = None
+    details: Details = NO_DETAILS
     functions: bool = False
     """Whether the client knows tool calls by their older name, function calls, of which there is one an answer."""
-
-
     named: bool = False
     """Whether the client has chosen the tool itself."""
 
@@ -69,6 +70,8 @@ class Order:
             return finish
         # OpenAI: what the client has named itself is no choice of the model's.
         return FinishReason.STOP if self.named else "function_call" if self.functions else finish
+
+
 @dataclass(slots=True)
 class Visit:
     """One HTTP request on the OpenAI routes. Its id is in every answer: the client's x-request-id, or one of ours."""
@@ -84,6 +87,8 @@ class Visit:
     """What stands in the hole of the route's path, such as a model's name."""
     shared: tuple[tuple[bytes, bytes], ...] = ()
     """Headers that every answer gets beside the id, such as those of CORS."""
+    account: Account | None = None
+    """The books of the client's API key; None where no key is asked."""
     on_over: Callable[[], None] | None = None
     """Called once when the visit ends, however it does."""
 
@@ -103,6 +108,11 @@ class Visit:
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Return the headers that every answer carries."""
         return [(b"x-request-id", self.id.encode("latin-1", "replace")), *self.shared]
+
+    def spend(self, prompt_tokens: int, answer_tokens: int) -> None:
+        """Enter tokens into the books of whoever asked."""
+        if self.account is not None:
+            self.account.spend(prompt_tokens, answer_tokens, time.monotonic())
 
     def end(self) -> None:
         """Say that the visit is over; harmless when said before."""
@@ -127,7 +137,18 @@ class Visit:
 class Choice(ABC):
     """One completion: the sink of one generation."""
 
-    __slots__ = ("_called", "cached_tokens", "generation", "index", "over", "prompt", "reader", "text")
+    __slots__ = (
+        "_called",
+        "cached_tokens",
+        "generation",
+        "index",
+        "over",
+        "prompt",
+        "prompt_scores",
+        "prompt_tokens",
+        "reader",
+        "text",
+    )
 
     def __init__(self, order: Order, prompt: Prompt, index: int) -> None:
         self.index = index
@@ -140,6 +161,8 @@ class Choice(ABC):
         self._called = False
         self.generation: Generation | None = None
         self.cached_tokens = 0
+        self.prompt_tokens = len(prompt.token_ids)
+        self.prompt_scores: list[list[TokenLogprob] | None] | None = None
         self.over = False
 
     @abstractmethod
@@ -149,6 +172,15 @@ class Choice(ABC):
     @abstractmethod
     def on_failure(self, error: InferenceError) -> None:
         """Take the reason why no further delta comes."""
+
+    def account(self, delta: Delta) -> None:
+        """Note what a delta, the first one, tells of the prompt."""
+        if delta.cached_tokens is not None:
+            self.cached_tokens = delta.cached_tokens
+        if delta.prompt_tokens is not None:
+            self.prompt_tokens = delta.prompt_tokens
+        if delta.prompt_logprobs is not None:
+            self.prompt_scores = delta.prompt_logprobs
 
     def read(self, fresh: str) -> list[Piece]:
         """Return the pieces of new text, which `text` gave, and the last ones once it has ended.
@@ -266,8 +298,9 @@ class Answer(ABC, Generic[C]):
 
     def usage(self) -> Usage:
         """Count the tokens of the whole answer."""
-        prompt_tokens = sum(len(prompt.token_ids) for prompt in self.order.prompts)
-        completion_tokens = sum(choice.text.tokens for choice in self.choices)
+        prompt_tokens = sum(choice.prompt_tokens for choice in self.choices[:: self.order.sampling.n])
+        shown = self.order.details.completion
+        completion_tokens = sum(choice.text.tokens for choice in self.choices) if shown else 0
         # Of several completions of a prompt the first one is routed by what was cached before this request.
         cached = sum(choice.cached_tokens for choice in self.choices[:: self.order.sampling.n])
         return Usage(prompt_tokens, completion_tokens, prompt_tokens + completion_tokens, PromptTokensDetails(cached))
@@ -289,6 +322,8 @@ class Answer(ABC, Generic[C]):
     def _over(self, error: InferenceError | None) -> None:
         self.model.statistics.pending -= 1
         self.model.count(self._started_ns, error)
+        usage = self.usage()
+        self.visit.spend(usage.prompt_tokens, usage.completion_tokens)
         self.visit.end()
 
 

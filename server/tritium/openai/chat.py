@@ -12,7 +12,7 @@ from tritium.llm.reading.table import TOOL_PARSERS
 from tritium.openai.answer import Order, Prompt, Visit
 from tritium.openai.chunks import chat_chunks
 from tritium.openai.options import OpenAIOptions
-from tritium.openai.plan import chat_sampling
+from tritium.openai.plan import chat_sampling, details_of
 from tritium.openai.schema import ChatRequest, Reader
 from tritium.openai.stream import StreamAnswer
 from tritium.openai.tools import ANY_TOOL, ToolPlan, tool_plan
@@ -67,6 +67,7 @@ async def chat_order(call: ChatRequest, models: LanguageModels) -> Order:
         cache_salt=call.cache_salt or "",
         priority=call.priority or 0,
         reading=reader_for(model.defaults.formats, asked, text, model.tokenizer),
+        details=details_of(call),
         named=plan.forced not in ("", ANY_TOOL),
         functions=plan.legacy,
     )

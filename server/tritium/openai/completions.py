@@ -8,10 +8,12 @@ from tritium.llm.model import LanguageModel
 from tritium.llm.models import LanguageModels
 from tritium.openai.answer import Order, Prompt, Visit
 from tritium.openai.chunks import completion_chunks
+from tritium.openai.infill import infill
 from tritium.openai.options import OpenAIOptions
-from tritium.openai.plan import completion_sampling
+from tritium.openai.plan import completion_details, completion_sampling
 from tritium.openai.schema import CompletionRequest, Reader
 from tritium.openai.stream import StreamAnswer
+from tritium.openai.tokens import check_tokens
 from tritium.openai.whole import WholeAnswer
 from tritium.wire.http import Response
 
@@ -49,7 +51,15 @@ async def completion_order(call: CompletionRequest, models: LanguageModels) -> O
             f"{len(asked)} prompts with n {sampling.n} are more than the {_MAX_CHOICES} completions a request may have",
         )
     prompts = [await _encode(prompt, call, served.model) for prompt in asked]
-    return Order(served, prompts, sampling, "prompt", cache_salt=call.cache_salt or "", priority=call.priority or 0)
+    return Order(
+        served,
+        prompts,
+        sampling,
+        "prompt",
+        cache_salt=call.cache_salt or "",
+        priority=call.priority or 0,
+        details=completion_details(call),
+    )
 
 
 def _prompts(prompt: str | list[str | int | list[int]]) -> Sequence[str | list[int]]:
@@ -67,14 +77,16 @@ def _prompts(prompt: str | list[str | int | list[int]]) -> Sequence[str | list[i
 
 async def _encode(prompt: str | list[int], call: CompletionRequest, model: LanguageModel) -> Prompt:
     tokenizer = model.tokenizer
+    if call.suffix:
+        if not isinstance(prompt, str):
+            raise FieldRefused("suffix", "suffix needs the prompt as text")
+        return Prompt(await infill(prompt, call.suffix, tokenizer), echo=prompt if call.echo else "")
     if isinstance(prompt, str):
         tokenizer.check_room(prompt, model.fleet.info.context_tokens, "prompt")
         token_ids = await tokenizer.encode(prompt, add_special=call.add_special_tokens is not False)
     else:
         token_ids = prompt
-        size = tokenizer.vocabulary_size
-        if (wrong := next((i for i in token_ids if not 0 <= i < size), None)) is not None:
-            raise FieldRefused("prompt", f"token id {wrong} is not in the vocabulary of {size} tokens")
+        check_tokens(token_ids, tokenizer, "prompt")
     if not token_ids:
         raise FieldRefused("prompt", "prompt is empty")
     if not call.echo:

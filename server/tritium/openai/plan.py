@@ -1,10 +1,12 @@
 """From an OpenAI request to what the fleet is asked: sampling by SamplingParams names, checked, with defaults."""
 
+from dataclasses import replace
 from typing import Any
 
 from tritium.llm.errors import FieldRefused
 from tritium.llm.model import LanguageModel
 from tritium.llm.sampling import Sampling, split
+from tritium.openai.details import Details
 from tritium.openai.schema import ChatRequest, CompletionRequest, SamplingRequest
 from tritium.openai.structure import check_engine, structure_of
 
@@ -71,13 +73,54 @@ def completion_sampling(call: CompletionRequest, model: LanguageModel) -> Sampli
     if call.logprobs is not None:
         fields["logprobs"] = call.logprobs
         _check_logprobs("logprobs", call.logprobs)
-    if call.suffix:
-        raise FieldRefused("suffix", "suffix is not served: no engine here fills text in")
-    if call.best_of is not None and call.best_of != (call.n or 1):
-        raise FieldRefused("best_of", "best_of is served only when it equals n")
     if call.echo and call.logprobs is not None:
-        raise FieldRefused("echo", "echo together with logprobs is not served: engines return no scores of the prompt")
-    return split(fields)
+        fields["prompt_logprobs"] = call.logprobs
+    if only_prompt(call):
+        fields["max_tokens"], fields["min_tokens"] = 1, 0
+    best = best_of(call)
+    if not best:
+        return split(fields)
+    # What is chosen by its score has to be scored, whether or not the client wants to see scores.
+    fields |= {"n": call.best_of, "logprobs": call.logprobs or 0}
+    return replace(split(fields, {"n": "best_of"}), logprobs=call.logprobs)
+
+
+def only_prompt(call: CompletionRequest) -> bool:
+    """Tell whether a request wants its prompt back, with scores, and nothing after it."""
+    return call.max_tokens == 0 and bool(call.echo)
+
+
+def best_of(call: CompletionRequest) -> int:
+    """Return how many of a prompt's completions are given, where more are made; else 0.
+
+    Raises:
+        FieldRefused: fewer are made than are given, or they would have to be told before they are chosen.
+    """
+    n = call.n or 1
+    if call.best_of is None or call.best_of == n:
+        return 0
+    if call.best_of < n:
+        raise FieldRefused("best_of", f"best_of must be at least n, got {call.best_of} for n {n}")
+    if call.stream:
+        raise FieldRefused("best_of", "best_of above n does not go with stream: the best are known at the end")
+    return n
+
+
+def details_of(call: SamplingRequest) -> Details:
+    """Return what a request wants told beside the text."""
+    options = call.stream_options
+    return Details(
+        token_ids=bool(call.return_token_ids),
+        tokens_as_ids=bool(call.return_tokens_as_token_ids),
+        prompt_scores=call.prompt_logprobs is not None,
+        usage=options is not None and options.include_usage and options.continuous_usage_stats,
+    )
+
+
+def completion_details(call: CompletionRequest) -> Details:
+    """Return what a plain completion wants told beside the text."""
+    echo_scores = bool(call.echo) and call.logprobs is not None
+    return replace(details_of(call), echo_scores=echo_scores, completion=not only_prompt(call), best=best_of(call))
 
 
 def _fields(call: SamplingRequest, model: LanguageModel) -> dict[str, Any]:
@@ -90,6 +133,11 @@ def _fields(call: SamplingRequest, model: LanguageModel) -> dict[str, Any]:
         value = getattr(call, name)
         if value is not None:
             fields[name] = value
+    if call.prompt_logprobs is not None:
+        _check_logprobs("prompt_logprobs", call.prompt_logprobs)
+        if call.stream:
+            raise FieldRefused("prompt_logprobs", "prompt_logprobs does not go with stream")
+        fields["prompt_logprobs"] = call.prompt_logprobs
     if call.logit_bias:
         fields["logit_bias"] = _token_biases(call.logit_bias)
     if call.vllm_xargs:

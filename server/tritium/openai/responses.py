@@ -1,8 +1,10 @@
 """The answers of the OpenAI routes, whole; a stream's chunks are cut from bytes in `openai.chunks`."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 
 class PromptTokensDetails(msgspec.Struct):
@@ -45,12 +47,27 @@ class ChatLogprobs(msgspec.Struct):
 
 
 class CompletionLogprobs(msgspec.Struct):
-    """Log probabilities as plain completions give them: columns, one entry a token."""
+    """Log probabilities as plain completions give them: columns, one entry a token.
+
+    An echoed prompt's first token has none.
+    """
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
+
+
+class PromptScore(msgspec.Struct):
+    """The log probability of a token at a place of the prompt."""
+
+    logprob: float
+    rank: int
+    decoded_token: str
+
+
+PromptScores = list[Mapping[str, PromptScore] | None]
+"""For every token of the prompt: its own score and those of the likeliest, by token id; None for the first."""
 
 
 class FunctionCall(msgspec.Struct):
@@ -89,6 +106,7 @@ class ChatChoice(msgspec.Struct):
     finish_reason: str
     logprobs: ChatLogprobs | None = None
     stop_reason: str | int | None = None
+    token_ids: list[int] | UnsetType = UNSET
 
 
 class ChatCompletion(msgspec.Struct):
@@ -98,8 +116,10 @@ class ChatCompletion(msgspec.Struct):
     created: int
     model: str
     choices: list[ChatChoice]
-    usage: Usage
+    usage: Usage | None
     object: Literal["chat.completion"] = "chat.completion"
+    prompt_token_ids: list[int] | UnsetType = UNSET
+    prompt_logprobs: PromptScores | UnsetType = UNSET
 
 
 class CompletionChoice(msgspec.Struct):
@@ -110,6 +130,9 @@ class CompletionChoice(msgspec.Struct):
     finish_reason: str
     logprobs: CompletionLogprobs | None = None
     stop_reason: str | int | None = None
+    token_ids: list[int] | UnsetType = UNSET
+    prompt_token_ids: list[int] | UnsetType = UNSET
+    prompt_logprobs: PromptScores | UnsetType = UNSET
 
 
 class Completion(msgspec.Struct):
@@ -119,7 +142,7 @@ class Completion(msgspec.Struct):
     created: int
     model: str
     choices: list[CompletionChoice]
-    usage: Usage
+    usage: Usage | None
     object: Literal["text_completion"] = "text_completion"
 
 

@@ -17,6 +17,8 @@ class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
     """What a stream carries beside its tokens."""
 
     include_usage: bool = False
+    continuous_usage_stats: bool = False
+    """vLLM's: every event has the usage so far, where `include_usage` is set."""
     include_obfuscation: bool = False
     """Taken and without effect: padding against traffic analysis is the business of whoever ends TLS."""
 
@@ -87,6 +89,9 @@ class SamplingRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     guided_whitespace_pattern: str | None = None
     guided_decoding_backend: str | None = None
     thinking_token_budget: int | None = None
+    prompt_logprobs: int | None = None
+    return_token_ids: bool | None = None
+    return_tokens_as_token_ids: bool | None = None
     vllm_xargs: dict[str, Any] | None = None
     cache_salt: str | None = None
     priority: int | None = None

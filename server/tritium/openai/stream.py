@@ -7,7 +7,7 @@ A client that reads slowly makes the events wait here, in one piece; beyond `sta
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -17,6 +17,7 @@ from tritium.llm.detokenize import escape
 from tritium.llm.reading.piece import Content
 from tritium.openai.answer import Answer, Choice, Order, Prompt, Visit, engine_failure
 from tritium.openai.chunks import DONE, Chunks, error_event
+from tritium.openai.details import EventDetails
 from tritium.openai.errors import error_object
 from tritium.openai.logprobs import chat_logprobs, completion_logprobs
 from tritium.wire.http import Stream
@@ -29,7 +30,18 @@ _BYTES_A_BREATH = 16_384
 class StreamChoice(Choice):
     """One completion of a stream."""
 
-    __slots__ = ("_after", "_answer", "_before", "_escaped", "_fast", "_offset", "_plain", "_unscored", "_write")
+    __slots__ = (
+        "_after",
+        "_answer",
+        "_before",
+        "_details",
+        "_escaped",
+        "_fast",
+        "_offset",
+        "_plain",
+        "_unscored",
+        "_write",
+    )
 
     def __init__(self, answer: "StreamAnswer", prompt: Prompt, index: int) -> None:
         super().__init__(answer.order, prompt, index)
@@ -40,6 +52,9 @@ class StreamChoice(Choice):
         sampling, table = answer.order.sampling, answer.model.tokenizer.table
         self._escaped = table.escaped if table is not None else []
         self._plain = table is not None and not sampling.stop and sampling.logprobs is None and sampling.skip_special
+        details = answer.order.details
+        self._details = EventDetails(details, prompt.token_ids, chat=answer.chunks.chat) if details.in_events else None
+        self._plain = self._plain and self._details is None and details.completion
         self._unscored: list[list[TokenLogprob]] = []
         self._fast = False
         self._write: Callable[[bytes], None] = _nowhere
@@ -74,21 +89,36 @@ class StreamChoice(Choice):
             answer.fail(engine_failure(delta))
             return
         first = not text.tokens
-        fresh = text.push(delta)
+        fresh, logprobs, events = text.push(delta), delta.logprobs, b""
+        if not answer.order.details.completion:
+            fresh, logprobs = "", None
         if first:
-            self.cached_tokens = delta.cached_tokens or 0
-            fresh = self.prompt.echo + fresh
-        events = self._events(fresh, delta.logprobs)
+            self.account(delta)
+            if self.prompt_scores is not None and answer.order.details.echo_scores:
+                events = answer.chunks.scored(self.index, escape(self.prompt.echo), self._scores(self.prompt_scores))
+            else:
+                fresh = self.prompt.echo + fresh
+        events += self._events(fresh, logprobs)
+        if text.finish is not None:
+            events += self._last_event()
+        if self._details is not None:
+            usage = answer.usage() if answer.order.details.usage else None
+            events = self._details.add(events, delta.token_ids, answer.chunks.tail, usage)
         if text.finish is None:
             answer.send(events)
         else:
-            events += answer.chunks.last(self.index, answer.order.chat_finish(self.finish), text.stop_reason)
             answer.send(events, last=answer.ended(self))
         stream = answer.stream
         if stream is not None:
             self._write = stream.write
             settled = self.reader is None or self.reader.settled
             self._fast = self._plain and settled and answer.direct and not self.over and not text.holding
+
+    def _last_event(self) -> bytes:
+        answer, text = self._answer, self.text
+        if not answer.order.details.completion:
+            return answer.chunks.last(self.index, FinishReason.LENGTH, None)
+        return answer.chunks.last(self.index, answer.order.chat_finish(self.finish), text.stop_reason)
 
     def _events(self, fresh: str, logprobs: list[list[TokenLogprob]] | None) -> bytes:
         scored = self._answer.order.sampling.logprobs is not None
@@ -114,14 +144,17 @@ class StreamChoice(Choice):
             places = []
         return b"".join(events)
 
-    def _scores(self, places: list[list[TokenLogprob]]) -> bytes:
-        """Return the log probabilities of new tokens as the protocol writes them."""
+    def _scores(self, places: Sequence[list[TokenLogprob] | None]) -> bytes:
+        """Return the log probabilities of tokens as the protocol writes them."""
         answer = self._answer
         tokenizer, top = answer.model.tokenizer, answer.order.sampling.logprobs or 0
+        as_ids = answer.order.details.tokens_as_ids
         if answer.chunks.chat:
-            return msgspec.json.encode(chat_logprobs(tokenizer, places, top))
-        columns = completion_logprobs(tokenizer, places, top, self._offset)
-        self._offset = columns.text_offset[-1] + len(columns.tokens[-1])
+            return msgspec.json.encode(chat_logprobs(tokenizer, [p for p in places if p], top, as_ids=as_ids))
+        prompt = self.prompt.token_ids
+        columns = completion_logprobs(tokenizer, places, top, self._offset, prompt=prompt, as_ids=as_ids)
+        last = places[-1][0].token_id if places[-1] else prompt[len(places) - 1]
+        self._offset = columns.text_offset[-1] + len(tokenizer.token_bytes(last).decode("utf-8", "replace"))
         return msgspec.json.encode(columns)
 
 

@@ -77,8 +77,7 @@ class ToldChoice(Choice):
         if delta.finish == FinishReason.ERROR:
             self._answer.fail(engine_failure(delta))
             return
-        if delta.cached_tokens is not None:
-            self.cached_tokens = delta.cached_tokens
+        self.account(delta)
         fresh = self.text.push(delta)
         pieces = self.read(fresh) if self.reader is not None else [Content(fresh)] if fresh else []
         if self._thinking and pieces:

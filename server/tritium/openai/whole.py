@@ -1,18 +1,24 @@
 """An answer that is sent whole, once every completion is over."""
 
+from collections.abc import Sequence
+
 import msgspec
+from msgspec import UNSET
 
 from tritium.backends.engine import Delta, FinishReason, TokenLogprob
 from tritium.core.errors import InferenceError
 from tritium.llm.reading.parts import ReadParts
 from tritium.openai.answer import Answer, Choice, Order, Prompt, Visit, engine_failure
+from tritium.openai.details import prompt_scores
 from tritium.openai.logprobs import chat_logprobs, completion_logprobs
 from tritium.openai.responses import (
     ChatChoice,
     ChatCompletion,
+    ChatLogprobs,
     ChatMessage,
     Completion,
     CompletionChoice,
+    CompletionLogprobs,
     FunctionCall,
     MessageToolCall,
 )
@@ -22,13 +28,14 @@ from tritium.wire.http import Response
 class WholeChoice(Choice):
     """One completion, kept until it is over."""
 
-    __slots__ = ("_answer", "_parts", "logprobs", "read_parts")
+    __slots__ = ("_answer", "_parts", "logprobs", "read_parts", "token_ids")
 
     def __init__(self, answer: "WholeAnswer", prompt: Prompt, index: int) -> None:
         super().__init__(answer.order, prompt, index)
         self._answer = answer
         self._parts = [prompt.echo]
         self.logprobs: list[list[TokenLogprob]] = []
+        self.token_ids: list[int] = []
         self.read_parts = ReadParts()
         """What the reader found, where there is one."""
 
@@ -39,8 +46,7 @@ class WholeChoice(Choice):
         if delta.finish == FinishReason.ERROR:
             self._answer.fail(engine_failure(delta))
             return
-        if delta.cached_tokens is not None:
-            self.cached_tokens = delta.cached_tokens
+        self.account(delta)
         fresh = self.text.push(delta)
         if self.reader is None:
             self._parts.append(fresh)
@@ -48,6 +54,8 @@ class WholeChoice(Choice):
             self.read_parts.add(self.read(fresh))
         if delta.logprobs:
             self.logprobs += delta.logprobs
+        if self._answer.order.details.token_ids:
+            self.token_ids += delta.token_ids
         if self.text.finish is not None:
             self._answer.finished(self)
 
@@ -58,7 +66,12 @@ class WholeChoice(Choice):
     @property
     def content(self) -> str:
         """Return the text so far."""
-        return "".join(self._parts)
+        return "".join(self._parts if self._answer.order.details.completion else self._parts[:1])
+
+    @property
+    def likelihood(self) -> float:
+        """Return the log probability of the whole completion."""
+        return sum(entries[0].logprob for entries in self.logprobs)
 
 
 class WholeAnswer(Answer[WholeChoice]):
@@ -84,32 +97,74 @@ class WholeAnswer(Answer[WholeChoice]):
         """Do nothing: a whole answer fails before it begins."""
 
     def _chat_completion(self) -> ChatCompletion:
-        tokenizer, top = self.model.tokenizer, self.order.sampling.logprobs
-        choices = [
-            ChatChoice(
-                index=choice.index,
-                message=_message(choice, functions=self.order.functions),
-                finish_reason=self.order.chat_finish(choice.finish),
-                logprobs=None if top is None else chat_logprobs(tokenizer, choice.logprobs, top),
-                stop_reason=choice.text.stop_reason,
-            )
-            for choice in self.choices
-        ]
-        return ChatCompletion(self._id, self._created, self.order.served.name, choices, self.usage())
+        order, first = self.order, self.choices[0]
+        details = order.details
+        completion = ChatCompletion(
+            self._id,
+            self._created,
+            order.served.name,
+            [
+                ChatChoice(
+                    index=choice.index,
+                    message=_message(choice, functions=order.functions),
+                    finish_reason=order.chat_finish(choice.finish),
+                    logprobs=self._chat_scores(choice),
+                    stop_reason=choice.text.stop_reason,
+                    token_ids=choice.token_ids if details.token_ids else UNSET,
+                )
+                for choice in self.choices
+            ],
+            self.usage(),
+        )
+        if details.token_ids:
+            completion.prompt_token_ids = first.prompt.token_ids
+        if details.prompt_scores:
+            completion.prompt_logprobs = prompt_scores(self.model.tokenizer, first.prompt_scores or [])
+        return completion
 
     def _completion(self) -> Completion:
-        tokenizer, top = self.model.tokenizer, self.order.sampling.logprobs
+        details, tokenizer = self.order.details, self.model.tokenizer
         choices = [
             CompletionChoice(
-                index=choice.index,
+                index=index,
                 text=choice.content,
-                finish_reason=choice.text.finish or "",
-                logprobs=None if top is None else completion_logprobs(tokenizer, choice.logprobs, top, 0),
+                finish_reason=choice.text.finish or "" if details.completion else FinishReason.LENGTH,
+                logprobs=self._scores(choice),
                 stop_reason=choice.text.stop_reason,
+                token_ids=choice.token_ids if details.token_ids else UNSET,
+                prompt_token_ids=choice.prompt.token_ids if details.token_ids else UNSET,
+                prompt_logprobs=prompt_scores(tokenizer, choice.prompt_scores or [])
+                if details.prompt_scores
+                else UNSET,
             )
-            for choice in self.choices
+            for index, choice in enumerate(self._given())
         ]
         return Completion(self._id, self._created, self.order.served.name, choices, self.usage())
+
+    def _given(self) -> Sequence[WholeChoice]:
+        """Return the choices that the client gets: of each prompt's the best, where only some are wanted."""
+        best, n = self.order.details.best, self.order.sampling.n
+        if not best:
+            return self.choices
+        groups = (self.choices[at : at + n] for at in range(0, len(self.choices), n))
+        return [c for group in groups for c in sorted(group, key=lambda c: c.likelihood, reverse=True)[:best]]
+
+    def _chat_scores(self, choice: WholeChoice) -> ChatLogprobs | None:
+        top = self.order.sampling.logprobs
+        if top is None:
+            return None
+        as_ids = self.order.details.tokens_as_ids
+        return chat_logprobs(self.model.tokenizer, choice.logprobs, top, as_ids=as_ids)
+
+    def _scores(self, choice: WholeChoice) -> CompletionLogprobs | None:
+        top, details = self.order.sampling.logprobs, self.order.details
+        if top is None:
+            return None
+        echoed = choice.prompt_scores or [] if details.echo_scores else []
+        places = [*echoed, *(choice.logprobs if details.completion else ())]
+        prompt = choice.prompt.token_ids
+        as_ids = details.tokens_as_ids
+        return completion_logprobs(self.model.tokenizer, places, top, 0, prompt=prompt, as_ids=as_ids)
 
 
 def _message(choice: WholeChoice, *, functions: bool) -> ChatMessage:
