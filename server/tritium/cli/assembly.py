@@ -32,12 +32,13 @@ from tritium.llm.models import CatalogModels
 from tritium.llm.settings import LanguageSettings
 from tritium.llm.tokenizer import TOKENIZER_HELP
 from tritium.memory.registry import RegionRegistry
+from tritium.llm.text_models.book import TextModels
 from tritium.observe.custom import custom_metrics
 from tritium.observe.distributions import MetricsConfig
 from tritium.observe.metrics import metrics_handler, page_of, plain_metrics
 from tritium.repository.devices import installed_gpus
 from tritium.repository.events import ModelEvent
-from tritium.repository.loader import Loader
+from tritium.repository.loader import Loader, Offer
 from tritium.repository.on_demand import ON_DEMAND_HELP, OnDemandRegistry, Room
 from tritium.repository.places import Repository, find_places, repository_of
 from tritium.repository.registry import Registry
@@ -61,6 +62,7 @@ class Assembly:
 
 
 def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> Assembly:
+    text_models: TextModels
     """Compose the registry with a loader for every installed backend, language models included.
 
     Raises:
@@ -106,8 +108,9 @@ def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> A
                 one.statistics.latencies = config.latencies(one)
         on_model(event)
 
-    registry = _registry(options, loaders, tell, facilities.store)
-    return Assembly(registry, metrics, config, tracing(options), facilities)
+    text_models = TextModels()
+    registry = _registry(options, loaders, tell, facilities.store, text_models.read)
+    return Assembly(registry, metrics, config, tracing(options), facilities, text_models)
 
 
 async def listen(
@@ -152,7 +155,8 @@ async def listen(
             page = metrics_handler(sources)
             listeners["metrics"] = await listen_http(page, host=host, port=options.metrics_port)
         if options.openai:
-            listeners["openai"] = await openai_port.open_port(options, CatalogModels(registry), report)
+            models = CatalogModels(registry, assembly.text_models)
+            listeners["openai"] = await openai_port.open_port(options, models, report, keys)
     except BaseException:
         for listener in listeners.values():
             await listener.close(0)
@@ -171,16 +175,20 @@ def _language_readings(registry: Registry) -> Callable[[], Iterator[Reading]]:
 
 
 def _registry(
-    options: ServeOptions, loaders: Mapping[str, Loader], tell: Callable[[ModelEvent], None], store: Store | None
+    options: ServeOptions,
+    loaders: Mapping[str, Loader],
+    tell: Callable[[ModelEvent], None],
+    store: Store | None,
+    offer: Offer,
 ) -> Registry:
     """Make the registry; one that loads on demand where that is asked for."""
     settings = _registry_settings(options)
     if not options.on_demand_models and not options.on_demand_bytes:
-        return Registry(settings, loaders, tell, store)
+        return Registry(settings, loaders, tell, store, offer)
     if settings.control is ControlMode.POLL or settings.namespacing:
         raise SettingsError("models on demand go neither with --control-mode poll nor with --namespacing")
     room = Room(options.on_demand_models, options.on_demand_bytes)
-    return OnDemandRegistry(replace(settings, control=ControlMode.EXPLICIT), loaders, tell, store, room=room)
+    return OnDemandRegistry(replace(settings, control=ControlMode.EXPLICIT), loaders, tell, store, offer, room=room)
 
 
 def _registry_settings(options: ServeOptions) -> RegistrySettings:

@@ -8,6 +8,8 @@ from tritium.core.catalog import Catalog, LoadParameters
 from tritium.core.errors import InferenceError, NotFound, StillLoading, Unavailable
 from tritium.llm.facade.alias import Alias
 from tritium.llm.model import LanguageModel
+from tritium.llm.text_models.book import TextModels
+from tritium.llm.text_models.offered import OfferedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,17 @@ class Served:
     lora: str = ""
 
 
+class OfferedAsText(NotFound):
+    """The name is that of a tensor model that is offered as a language model; `offered` answers in its place."""
+
+    def __init__(self, name: str, offered: OfferedModel) -> None:
+        super().__init__(
+            f"The model `{name}` is served by /v1/completions and /v1/chat/completions alone.",
+            hint="it is a tensor model: it has text, and no tokens",
+        )
+        self.offered = offered
+
+
 class LanguageModels(Protocol):
     """The language models of a server."""
 
@@ -27,8 +40,13 @@ class LanguageModels(Protocol):
 
         Raises:
             NotFound: there is no such language model.
+            OfferedAsText: it is a tensor model that is offered as one.
             Unavailable: there is one, but it cannot take requests now.
         """
+        ...
+
+    def offered(self) -> Sequence[OfferedModel]:
+        """Return the tensor models that are offered as language models."""
         ...
 
     def all(self) -> Sequence[Served]:
@@ -55,8 +73,9 @@ class LanguageModels(Protocol):
 class CatalogModels:
     """The language models among all models of a catalog; the newest ready version of each."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, text_models: TextModels | None = None) -> None:
         self._catalog = catalog
+        self._text_models = text_models or TextModels()
 
     def find(self, name: str) -> Served:
         """Return what a name stands for."""
@@ -70,10 +89,20 @@ class CatalogModels:
                 raise unknown_model(name) from None
             return served
         if not isinstance(model, LanguageModel | Alias):
+            if (offered := self._text_models.of(model)) is not None:
+                raise OfferedAsText(name, offered)
             raise NotFound(
                 f"The model `{name}` is not a language model.", hint="tensor models are served by the KServe routes"
             )
         return Served(name, model.target)
+
+    def offered(self) -> Sequence[OfferedModel]:
+        """Return the tensor models that are offered as language models; the newest version of each."""
+        found: dict[str, OfferedModel] = {}
+        for model in self._catalog.models():
+            if (offered := self._text_models.of(model)) is not None:
+                found[model.name] = offered
+        return list(found.values())
 
     def all(self) -> Sequence[Served]:
         """Return every name, models before their adapters."""

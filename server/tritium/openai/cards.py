@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from tritium.llm.errors import FieldRefused
-from tritium.llm.models import LanguageModels, Served
+from tritium.llm.models import LanguageModels, OfferedAsText, Served
 from tritium.openai.answer import Visit
 from tritium.openai.options import OpenAIOptions
 from tritium.openai.responses import ModelCard, ModelList
@@ -45,12 +45,17 @@ async def list_models(visit: Visit, models: LanguageModels, _options: OpenAIOpti
     """GET /v1/models: every name a request may use."""
     if _anthropic(visit):
         return json_response(visit, _page(models.all(), visit.request.query))
-    return json_response(visit, ModelList([_card(served) for served in models.all()]))
+    offered = [ModelCard(id=one.name, created=one.loaded_s, root=one.name) for one in models.offered()]
+    return json_response(visit, ModelList([*(_card(served) for served in models.all()), *offered]))
 
 
 async def one_model(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
     """GET /v1/models/{id}."""
-    served = models.find(visit.argument)
+    try:
+        served = models.find(visit.argument)
+    except OfferedAsText as tensors:
+        one = tensors.offered
+        return json_response(visit, ModelCard(id=one.name, created=one.loaded_s, root=one.name))
     return json_response(visit, _info(served) if _anthropic(visit) else _card(served))
 
 

@@ -5,7 +5,7 @@ import time
 from tritium.llm.conversation import template_messages
 from tritium.llm.errors import FieldRefused
 from tritium.llm.model import LanguageModel
-from tritium.llm.models import LanguageModels
+from tritium.llm.models import LanguageModels, OfferedAsText
 from tritium.llm.reading.choose import reader_for
 from tritium.llm.reading.reading import Asked
 from tritium.llm.reading.table import TOOL_PARSERS
@@ -15,6 +15,7 @@ from tritium.openai.options import OpenAIOptions
 from tritium.openai.plan import chat_sampling, details_of
 from tritium.openai.schema import ChatRequest, Reader
 from tritium.openai.stream import StreamAnswer
+from tritium.openai.text_answer import text_chat
 from tritium.openai.tools import ANY_TOOL, ToolPlan, tool_plan
 from tritium.openai.whole import WholeAnswer
 from tritium.wire.http import Response
@@ -26,7 +27,10 @@ async def chat(visit: Visit, models: LanguageModels, options: OpenAIOptions) -> 
     """Answer a conversation, streaming or whole."""
     call = READER.read(visit.request.body)
     visit.take_id(call.request_id)
-    order = await chat_order(call, models)
+    try:
+        order = await chat_order(call, models)
+    except OfferedAsText as tensors:
+        return await text_chat(visit, call, tensors.offered, options)
     answer_id, created = f"chatcmpl-{visit.id}", int(time.time())
     if not call.stream:
         return await WholeAnswer(visit, order, answer_id, created, chat=True).run()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from tritium.llm.errors import FieldRefused
 from tritium.llm.model import LanguageModel
-from tritium.llm.models import LanguageModels
+from tritium.llm.models import LanguageModels, OfferedAsText
 from tritium.openai.answer import Order, Prompt, Visit
 from tritium.openai.chunks import completion_chunks
 from tritium.openai.infill import infill
@@ -13,6 +13,7 @@ from tritium.openai.options import OpenAIOptions
 from tritium.openai.plan import completion_details, completion_sampling
 from tritium.openai.schema import CompletionRequest, Reader
 from tritium.openai.stream import StreamAnswer
+from tritium.openai.text_answer import text_completion
 from tritium.openai.tokens import check_tokens
 from tritium.openai.whole import WholeAnswer
 from tritium.wire.http import Response
@@ -26,7 +27,10 @@ async def completions(visit: Visit, models: LanguageModels, options: OpenAIOptio
     """Continue one or more prompts, streaming or whole."""
     call = READER.read(visit.request.body)
     visit.take_id(call.request_id)
-    order = await completion_order(call, models)
+    try:
+        order = await completion_order(call, models)
+    except OfferedAsText as tensors:
+        return await text_completion(visit, call, tensors.offered, options)
     answer_id, created = f"cmpl-{visit.id}", int(time.time())
     if not call.stream:
         return await WholeAnswer(visit, order, answer_id, created, chat=False).run()

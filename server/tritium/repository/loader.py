@@ -14,6 +14,18 @@ Check = Callable[[ModelConfig, Path, str], Sequence[Finding | Problem]]
 """Finds what is wrong with a version by its files alone: configuration, folder of the model, version."""
 
 
+Offer = Callable[[ModelSource], Callable[[Model], None] | None]
+"""Reads, before a version is loaded, what it is offered as beside its tensors; what it returns is given the model.
+
+Raises:
+    InferenceError: what is said of that is wrong; the version is not loaded.
+"""
+
+
+def offer_nothing(source: ModelSource) -> None:
+    """Offer tensors alone."""
+
+
 class Loader(Protocol):
     """Loads the models of one backend."""
 

@@ -15,7 +15,7 @@ from tritium.repository.candidate import Candidate, Rules
 from tritium.repository.draining import Draining, Retired
 from tritium.repository.ensembles import EnsembleLoader, fit_members
 from tritium.repository.events import ModelEvent, describe_instances
-from tritium.repository.loader import ChangingLoader, Loader
+from tritium.repository.loader import ChangingLoader, Loader, Offer, offer_nothing
 from tritium.repository.opening import Failed, Opened, change_instances, open_version
 from tritium.repository.settings import RegistrySettings
 from tritium.repository.shelf import Record, Shelf, Shelved
@@ -31,6 +31,7 @@ class Loading:
         rules: Rules,
         settings: RegistrySettings,
         on_event: Callable[[ModelEvent], None],
+        offer: Offer = offer_nothing,
     ) -> None:
         self._shelf = shelf
         self._loaders = loaders
@@ -39,6 +40,7 @@ class Loading:
         self._retries = settings.load_retries
         self._wait_s = settings.unload_wait_s
         self._on_event = on_event
+        self._offer = offer
         self.draining = Draining(self._closed)
 
     async def load(self, candidates: Mapping[str, Candidate], explicit: Collection[str]) -> dict[str, str]:
@@ -178,10 +180,10 @@ class Loading:
         if candidate.links and isinstance(ensembles, EnsembleLoader):
             loaders = {**loaders, ENSEMBLE: ensembles.linked(candidate.links)}
         for _ in range(self._retries):
-            opened = await open_version(candidate, version, loaders, self._rules)
+            opened = await open_version(candidate, version, loaders, self._rules, self._offer)
             if isinstance(opened, Opened):
                 return opened
-        return await open_version(candidate, version, loaders, self._rules)
+        return await open_version(candidate, version, loaders, self._rules, self._offer)
 
     def _named(self, candidate: Candidate, one: Opened | Failed) -> Opened | Failed:
         """Drop a version whose other names are not free."""

@@ -24,7 +24,7 @@ from tritium.core.scheduler.plan import GONE
 from tritium.core.statistics import Statistics
 from tritium.repository.candidate import Candidate
 from tritium.repository.events import ModelEvent, ignore_event
-from tritium.repository.loader import Loader
+from tritium.repository.loader import Loader, Offer, offer_nothing
 from tritium.repository.memory import used_bytes
 from tritium.repository.registry import Registry
 from tritium.repository.settings import RegistrySettings
@@ -83,11 +83,12 @@ class OnDemandRegistry(Registry):
         loaders: Mapping[str, Loader],
         on_event: Callable[[ModelEvent], None] = ignore_event,
         store: Store | None = None,
+        offer: Offer = offer_nothing,
         *,
         room: Room,
         measure: Callable[[], int] = used_bytes,
     ) -> None:
-        super().__init__(settings, loaders, on_event, store)
+        super().__init__(settings, loaders, on_event, store, offer)
         self._room = room
         self._measure = measure
         self._known: dict[str, Candidate] = {}

@@ -18,7 +18,7 @@ from tritium.compat.config.validate import check_config, check_load
 from tritium.core.errors import InferenceError, Internal, InvalidArgument, Unsupported
 from tritium.core.model import Model
 from tritium.repository.candidate import Candidate, Rules
-from tritium.repository.loader import ChangingLoader, Loader
+from tritium.repository.loader import ChangingLoader, Loader, Offer, offer_nothing
 
 log = structlog.get_logger("tritium")
 
@@ -45,14 +45,16 @@ class Failed:
 
 
 async def open_version(
-    candidate: Candidate, version: str, loaders: Mapping[str, Loader], rules: Rules
+    candidate: Candidate, version: str, loaders: Mapping[str, Loader], rules: Rules, offer: Offer = offer_nothing
 ) -> Opened | Failed:
     """Load one version; whatever goes wrong becomes its reason."""
     began = time.monotonic()
     try:
         config = await _complete(candidate, version, loaders, rules)
         labels = _labels(candidate.folder, config.proto)
-        model = await loaders[candidate.backend].load(ModelSource(config, candidate.folder, version))
+        source = ModelSource(config, candidate.folder, version)
+        offered = offer(source)
+        model = await loaders[candidate.backend].load(source)
     except InferenceError as error:
         reason = f"{messages.STATUS_NAMES[error.grpc_code]}: {error.message}"
         return Failed(version, reason, time.monotonic() - began, error.hint)
@@ -60,6 +62,8 @@ async def open_version(
         # A backend's fault must not stop the server; where it is, only the traceback tells.
         log.exception("model_load_failed", model=candidate.name, version=version)
         return Failed(version, f"Internal: {type(error).__name__}: {error}", time.monotonic() - began)
+    if offered is not None:
+        offered(model)
     model.namespace = candidate.namespace
     model.statistics.load_seconds = time.monotonic() - began
     return Opened(version, model, config.proto, labels, model.statistics.load_seconds)

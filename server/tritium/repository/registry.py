@@ -27,7 +27,7 @@ from tritium.repository.cloud.bucket import CloudError
 from tritium.repository.cloud.repository import CloudRepository
 from tritium.repository.ensembles import EnsembleLoader
 from tritium.repository.events import ModelEvent, ignore_event
-from tritium.repository.loader import CheckingLoader, Loader
+from tritium.repository.loader import CheckingLoader, Loader, Offer, offer_nothing
 from tritium.repository.loading import Loading
 from tritium.repository.overlay import Overlay
 from tritium.repository.places import Place, find_places
@@ -51,6 +51,7 @@ class Registry:
     ) -> None:
         self._settings = settings
         self._on_event = on_event
+        offer: Offer = offer_nothing,
         self._rules = Rules(
             backends=frozenset(loaders),
             gpus=settings.gpus,
@@ -62,7 +63,7 @@ class Registry:
         )
         self._shelf = Shelf()
         everything = {ENSEMBLE: EnsembleLoader(self._shelf.model, store), **loaders}
-        self._loading = Loading(self._shelf, everything, self._rules, settings, on_event)
+        self._loading = Loading(self._shelf, everything, self._rules, settings, on_event, offer)
         self._locks: dict[str, asyncio.Lock] = {}
         self._operations: set[asyncio.Task[Any]] = set()
         self._aside = Aside()

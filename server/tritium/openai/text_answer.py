@@ -1,0 +1,250 @@
+"""Completions and chats of tensor models that are offered as language models: `llm.text_models` says how.
+
+    fields -> prompt, or conversation -> one request a prompt -> pieces of text -> whole answer, or events
+
+There are no tokens here: what a stream sends is what the model answers, piece by piece, and usage is counted only
+where the model's configuration names a tokenizer.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import msgspec
+import structlog
+
+from tritium.core.errors import InferenceError, Internal
+from tritium.core.request import InferRequest
+from tritium.llm.detokenize import escape
+from tritium.llm.errors import FieldRefused
+from tritium.llm.template import Message
+from tritium.llm.text_models.mapping import SAMPLING
+from tritium.llm.text_models.offered import OfferedModel, TextPiece
+from tritium.openai.answer import Visit
+from tritium.openai.chunks import DONE, Chunks, chat_chunks, completion_chunks, error_event
+from tritium.openai.errors import error_object
+from tritium.openai.options import OpenAIOptions
+from tritium.openai.outlet import Outlet
+from tritium.openai.responses import (
+    ChatChoice,
+    ChatCompletion,
+    ChatMessage,
+    Completion,
+    CompletionChoice,
+    PromptTokensDetails,
+    Usage,
+)
+from tritium.openai.schema import ChatRequest, CompletionRequest, SamplingRequest
+from tritium.wire.http import Response
+
+log = structlog.get_logger("tritium")
+
+_MOST_PROMPTS = 1_024
+_WITHOUT_EFFECT = frozenset(
+    {
+        "model",
+        "prompt",
+        "messages",
+        "stream",
+        "stream_options",
+        "echo",
+        "store",
+        "metadata",
+        "service_tier",
+        "safety_identifier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "request_id",
+        "max_completion_tokens",
+    }
+)
+"""Fields that are no matter of the model's, or are dealt with here."""
+
+
+async def text_completion(
+    visit: Visit, call: CompletionRequest, model: OfferedModel, options: OpenAIOptions
+) -> Response | None:
+    """Answer POST /v1/completions by a tensor model."""
+    given = _given(call, model)
+    asked = [call.prompt] if isinstance(call.prompt, str) else call.prompt
+    prompts = [prompt for prompt in asked if isinstance(prompt, str)]
+    if len(prompts) != len(asked) or not prompts:
+        raise FieldRefused("prompt", f"the model `{model.name}` takes text: prompt must be a string, or a list of them")
+    if len(prompts) > _MOST_PROMPTS:
+        raise FieldRefused("prompt", f"prompt holds {len(prompts)} texts, more than {_MOST_PROMPTS}")
+    answer_id, created = f"cmpl-{visit.id}", int(time.time())
+    answer = _TextAnswer(visit, model, list(prompts), given, echo=bool(call.echo))
+    if call.stream:
+        chunks = completion_chunks(answer_id, created, call.model, with_usage=_with_usage(call))
+        await answer.stream(chunks, options)
+        return None
+    texts = await answer.whole()
+    choices = [CompletionChoice(index, text, finish) for index, (text, finish) in enumerate(texts)]
+    return _json(visit, Completion(answer_id, created, call.model, choices, answer.usage()))
+
+
+async def text_chat(visit: Visit, call: ChatRequest, model: OfferedModel, options: OpenAIOptions) -> Response | None:
+    """Answer POST /v1/chat/completions by a tensor model."""
+    given = _given(call, model)
+    prompt = await model.render(call.messages)
+    answer_id, created = f"chatcmpl-{visit.id}", int(time.time())
+    answer = _TextAnswer(visit, model, [prompt], given)
+    if call.stream:
+        chunks = chat_chunks(answer_id, created, call.model, with_usage=_with_usage(call))
+        await answer.stream(chunks, options)
+        return None
+    [(text, finish)] = await answer.whole()
+    choices = [ChatChoice(0, ChatMessage(text), finish)]
+    return _json(visit, ChatCompletion(answer_id, created, call.model, choices, answer.usage()))
+
+
+def _given(call: SamplingRequest, model: OfferedModel) -> dict[str, Any]:
+    """Return the fields of a request that are for the model.
+
+    Raises:
+        FieldRefused: one asks for what the model does not take.
+    """
+    fields = {
+        name: value
+        for name in call.__struct_fields__
+        if name not in _WITHOUT_EFFECT and (value := getattr(call, name)) is not None
+    }
+    longest = getattr(call, "max_completion_tokens", None)
+    if longest is not None:
+        fields["max_tokens"] = longest
+    if fields.get("n", 1) != 1:
+        raise FieldRefused("n", f"the model `{model.name}` gives one answer: n must be 1")
+    # What says no more than what holds anyway asks for nothing.
+    usual = {"n": 1, "best_of": 1, "logprobs": False, "tool_choice": "none"}
+    fields = {name: value for name, value in fields.items() if name not in usual or value != usual[name]}
+    model.check_fields(fields)
+    return {name: value for name, value in fields.items() if name in SAMPLING}
+
+
+def _with_usage(call: SamplingRequest) -> bool:
+    return call.stream_options is not None and call.stream_options.include_usage
+
+
+class _TextAnswer:
+    """The answers to the prompts of one HTTP request."""
+
+    def __init__(
+        self,
+        visit: Visit,
+        model: OfferedModel,
+        prompts: Sequence[str | list[Message]],
+        given: dict[str, Any],
+        *,
+        echo: bool = False,
+    ) -> None:
+        self._visit = visit
+        self._model = model
+        self._prompts = prompts
+        self._given = given
+        stop = given.get("stop")
+        self._stops = [stop] if isinstance(stop, str) else list(stop or ())
+        self._echo = echo
+        self._requests: list[InferRequest] = []
+        self._said: list[str] = []
+        self._begun: set[int] = set()
+        visit.request.on_disconnect(self.cancel)
+
+    def cancel(self) -> None:
+        """Want no more of any answer."""
+        for request in self._requests:
+            request.cancel()
+
+    async def whole(self) -> list[tuple[str, str]]:
+        """Return text and finish reason of each prompt's answer.
+
+        Raises:
+            InferenceError: one of them failed.
+        """
+        answers = self._begin(stream=False)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._collect(i, pieces)) for i, pieces in enumerate(answers)]
+        except BaseExceptionGroup as failures:
+            self.cancel()
+            raise failures.exceptions[0] from None
+        finally:
+            self._visit.end()
+        return [task.result() for task in tasks]
+
+    async def stream(self, chunks: Chunks, options: OpenAIOptions) -> None:
+        """Send the answers as events; what fails before the first one is raised, later it is the last event.
+
+        Raises:
+            InferenceError: nothing was sent yet.
+        """
+        outlet = Outlet(self._visit.request, options.stall_bytes, lambda _: self.cancel())
+        answers = self._begin(stream=True)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for index, pieces in enumerate(answers):
+                    group.create_task(self._tell(index, pieces, chunks, outlet))
+        except BaseExceptionGroup as failures:
+            self.cancel()
+            error = failures.exceptions[0]
+            if not outlet.open:
+                raise error from None
+            if not isinstance(error, InferenceError):
+                log.exception("text_model_failed", model=self._model.name, exc_info=error)
+                error = Internal("the server failed; its log has the reason")
+            outlet.end(error_event(error_object(error)))
+        else:
+            usage = self.usage()
+            counted = chunks.usage(usage) if chunks.tail.startswith(b"}],") and usage is not None else b""
+            outlet.send(counted + DONE, last=True)
+        finally:
+            self._visit.end()
+
+    def _begin(self, *, stream: bool) -> list[AsyncIterator[TextPiece]]:
+        self._said = [""] * len(self._prompts)
+        self._requests = [
+            self._model.request(prompt, self._given, stream=stream, request_id=self._visit.id)
+            for prompt in self._prompts
+        ]
+        return [self._model.run(request, self._stops) for request in self._requests]
+
+    def _before(self, index: int) -> str:
+        prompt = self._prompts[index]
+        return prompt if self._echo and isinstance(prompt, str) else ""
+
+    async def _collect(self, index: int, pieces: AsyncIterator[TextPiece]) -> tuple[str, str]:
+        finish = "stop"
+        async for piece in pieces:
+            self._said[index] += piece.text
+            finish = piece.finish or finish
+        return self._before(index) + self._said[index], finish
+
+    async def _tell(self, index: int, pieces: AsyncIterator[TextPiece], chunks: Chunks, outlet: Outlet) -> None:
+        before = self._before(index)
+        async for piece in pieces:
+            events = b""
+            if not outlet.open:
+                outlet.begin(self._visit.answer_headers(b"text/event-stream; charset=utf-8", None))
+            if index not in self._begun:
+                self._begun.add(index)
+                events = chunks.first(index)
+            text, before = before + piece.text, ""
+            if text:
+                events += chunks.before(index) + escape(text) + chunks.after
+            if piece.finish:
+                events += chunks.last(index, piece.finish, None)
+            self._said[index] += piece.text
+            outlet.send(events)
+
+    def usage(self) -> Usage | None:
+        """Return the tokens of prompts and answers; None where no tokenizer can tell."""
+        prompts = [self._model.count(prompt) for prompt in self._prompts if isinstance(prompt, str)]
+        said = [self._model.count(text) for text in self._said]
+        if len(prompts) < len(self._prompts) or None in prompts or None in said:
+            return None
+        asked, answered = sum(n for n in prompts if n), sum(n for n in said if n)
+        return Usage(asked, answered, asked + answered, PromptTokensDetails())
+
+
+def _json(visit: Visit, body: msgspec.Struct) -> Response:
+    return Response(200, [(b"content-type", b"application/json"), *visit.headers], [msgspec.json.encode(body)])
