@@ -16,7 +16,11 @@ with a configuration and numbered versions. What is a batch? A batch is several 
 
 
 class Sink:
-    def __init__(self) -> None:
+    """Gathers a generation; `then` is called at its token number `at`, before anything else can happen."""
+
+    def __init__(self, at=0, then=lambda: None) -> None:
+        self.at = at
+        self.then = then
         self.tokens = []
         self.deltas = []
         self.error = None
@@ -27,6 +31,10 @@ class Sink:
         self.tokens += delta.token_ids
         self.deltas.append(delta)
         self.moved.set()
+        if self.at and len(self.tokens) >= self.at:
+            self.at = 0
+            assert not delta.finish, "it must not be over when it is interfered with"
+            self.then()
         if delta.finish:
             self.over.set()
 
@@ -40,8 +48,8 @@ class Sink:
         return next(delta.cached_tokens for delta in self.deltas if delta.cached_tokens is not None)
 
 
-def generate(fleet, tokens, max_tokens=24, sampling=None, **rest):
-    sink = Sink()
+def generate(fleet, tokens, max_tokens=24, sampling=None, sink=None, **rest):
+    sink = sink or Sink()
     asked = {"max_tokens": max_tokens, "temperature": 0.0, "ignore_eos": True, **(sampling or {})}
     return fleet.generate(GenerationRequest(list(tokens), asked, **rest), sink), sink
 

@@ -5,7 +5,7 @@ import os
 import signal
 
 import pytest
-from qa.e2e.fleets import ask, generate, sample_fleet, sample_prompts, samples, token_kv_bytes, until
+from qa.e2e.fleets import Sink, ask, generate, sample_fleet, sample_prompts, samples, token_kv_bytes, until
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +59,13 @@ async def test_killed_worker(prompts):
     fleet = await sample_fleet("workers=2", "embedded")
     try:
         _, expected = await ask(fleet, prompts[97], 300)
-        streams = [generate(fleet, prompts[97], 300) for _ in range(6)]
-        for _, sink in streams:
-            await asyncio.wait_for(sink.moved.wait(), 20)
-        lost = next(handle.route.worker for handle, _ in streams)
-        os.kill(fleet.workers.by_name[lost].pid, signal.SIGKILL)
+        sink = Sink(at=5, then=lambda: os.kill(fleet.workers.by_name[streams[0][0].route.worker].pid, signal.SIGKILL))
+        streams = [generate(fleet, prompts[97], 300, sink=sink)]
+        streams += [generate(fleet, prompts[97], 300) for _ in range(5)]
         for _, sink in streams:
             await asyncio.wait_for(sink.over.wait(), 60)
             assert sink.error is None
             assert expected.tokens == sink.tokens
+        assert "moved from" in streams[0][0].route.because
     finally:
         await fleet.close()

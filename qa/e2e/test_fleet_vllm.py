@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from qa.e2e.fleets import ask, generate, sample_fleet, sample_prompts, samples, token_kv_bytes, until
+from qa.e2e.fleets import Sink, ask, generate, sample_fleet, sample_prompts, samples, token_kv_bytes, until
 
 from tritium.core.errors import InvalidArgument, WorkerLost
 
@@ -181,9 +181,9 @@ async def test_killed_engine_process(disaggregated, prompts):
     """kill -9 of vLLM's own process: its worker ends and is started again; the stream goes on there, or is told."""
     group = disaggregated.workers.by_name["decode_0"].pid
     (engine,) = (process for process in _group(group) if _command(process).startswith("VLLM::EngineCor"))
-    _, sink = generate(disaggregated, prompts[20], 900)
+    sink = Sink(at=5, then=lambda: os.kill(engine, signal.SIGKILL))
+    generate(disaggregated, prompts[20], 900, sink=sink)
     await asyncio.wait_for(sink.moved.wait(), 60)
-    os.kill(engine, signal.SIGKILL)
     await until(lambda: not _group(group))
     await asyncio.wait_for(sink.over.wait(), 120)
     # The fleet holds a stream for some seconds; whether its only decode worker is back by then is up to the machine.
@@ -196,14 +196,16 @@ async def test_killed_worker(aggregated, single, prompts):
         worker.name: (worker.pid, worker.scratch, _shared_memory(_group(worker.pid)))
         for worker in aggregated.workers.by_name.values()
     }
-    handle, sink = generate(aggregated, prompts[301], 700)
+    for group, scratch, shared in before.values():
+        assert len(_group(group)) > 1
+        assert _names(scratch)
+        assert shared
+    # Killed from within its fifth token: whatever is slow, 695 are still to come then.
+    sink = Sink(at=5, then=lambda: os.kill(before[handle.route.worker][0], signal.SIGKILL))
+    handle, _ = generate(aggregated, prompts[301], 700, sink=sink)
     await asyncio.wait_for(sink.moved.wait(), 60)
     lost = handle.route.worker
     group, scratch, shared = before[lost]
-    assert len(_group(group)) > 1
-    assert _names(scratch)
-    assert shared
-    os.kill(group, signal.SIGKILL)
     await asyncio.wait_for(sink.over.wait(), 120)
     assert sink.error is None
     assert single[301] == sink.tokens[:24]
