@@ -4,8 +4,6 @@ import sys
 
 import pytest
 
-from tritium.openai.options import OpenAIOptions
-
 
 async def test_documentation(door):
     """/docs is a page that reads /openapi.json."""
@@ -49,7 +47,7 @@ async def test_loading_on_demand(door, verb):
 
 async def test_keys_hold_here_too(open_door):
     """The key that other routes ask for is asked for here."""
-    async with open_door(OpenAIOptions(api_keys=("sk-one",))) as door:
+    async with open_door(keys=("sk-one",)) as door:
         assert (await door.http.get("/openapi.json")).status_code == 401
         assert (await door.http.post("/v1/models/story/unload")).status_code == 401
         assert door.models.asked == []

@@ -24,7 +24,7 @@ async def test_version_and_metrics(door):
 
 async def test_health_needs_no_key(open_door):
     """With keys, health is open and the rest is not; a key may come as Anthropic's clients send it."""
-    async with open_door(OpenAIOptions(api_keys=("sk-one",))) as door:
+    async with open_door(keys=("sk-one",)) as door:
         assert {(await door.http.get(p)).status_code for p in ("/health", "/health/live", "/ping")} == {200}
         assert {(await door.http.get(p)).status_code for p in ("/metrics", "/version", "/v1/models")} == {401}
         assert (await door.http.get("/v1/models", headers={"x-api-key": "sk-one"})).status_code == 200

@@ -36,6 +36,7 @@ from tritium.llm.text_models.book import TextModels
 from tritium.observe.custom import custom_metrics
 from tritium.observe.distributions import MetricsConfig
 from tritium.observe.metrics import metrics_handler, page_of, plain_metrics
+from tritium.openai.keys.readings import KEY_HELP, key_readings
 from tritium.repository.devices import installed_gpus
 from tritium.repository.events import ModelEvent
 from tritium.repository.loader import Loader, Offer
@@ -137,6 +138,8 @@ async def listen(
         plain_metrics(_language_readings(registry), {**FLEET_HELP, **TOKENIZER_HELP}),
         engine_metrics(registry.models),
     ]
+    keys = openai_port.key_ring(options)
+    sources.append(plain_metrics(lambda: key_readings(keys), KEY_HELP))
     if isinstance(registry, OnDemandRegistry):
         sources.append(plain_metrics(registry.metrics, ON_DEMAND_HELP))
     report = page_of(sources)

@@ -1,12 +1,16 @@
 """The port of the OpenAI API as the settings of `tritium serve` describe it."""
 
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 from tritium.cli import port_rules
 from tritium.cli.observability import observed_http
-from tritium.cli.options import ServeOptions
+from tritium.cli.options import ServeOptions, SettingsError
+from tritium.core.errors import InvalidArgument
 from tritium.llm.models import LanguageModels
 from tritium.openai.front import openai_handler
+from tritium.openai.keys.ring import KeyRing
 from tritium.openai.options import OpenAIOptions
 from tritium.wire.http import HttpLimits
 from tritium.wire.listener import Listener, listen_http
@@ -15,7 +19,6 @@ from tritium.wire.listener import Listener, listen_http
 def rules(options: ServeOptions) -> OpenAIOptions:
     """Return the rules of the port."""
     return OpenAIOptions(
-        api_keys=options.openai_key,
         max_inflight=options.openai_inflight,
         cors_origins=options.openai_cors_origin,
         stored_responses=options.openai_responses,
@@ -23,7 +26,22 @@ def rules(options: ServeOptions) -> OpenAIOptions:
     )
 
 
-async def open_port(options: ServeOptions, models: LanguageModels, metrics: Callable[[], str]) -> Listener:
+def key_ring(options: ServeOptions) -> KeyRing:
+    """Return the API keys that the port takes.
+
+    Raises:
+        SettingsError: the file of keys cannot be used.
+    """
+    file = Path(options.openai_keys) if options.openai_keys else None
+    try:
+        return KeyRing(options.openai_key, file, time.monotonic)
+    except InvalidArgument as error:
+        raise SettingsError(f"openai_keys: {error.message}") from None
+
+
+async def open_port(
+    options: ServeOptions, models: LanguageModels, metrics: Callable[[], str], keys: KeyRing
+) -> Listener:
     """Listen for OpenAI's clients, with TLS where a certificate is given.
 
     Raises:
@@ -31,7 +49,7 @@ async def open_port(options: ServeOptions, models: LanguageModels, metrics: Call
         ListenError, TlsError: the port or a certificate cannot be used.
     """
     return await listen_http(
-        observed_http(openai_handler(models, rules(options), metrics), options, "openai", None),
+        observed_http(openai_handler(models, rules(options), metrics, keys), options, "openai", None),
         host=options.openai_host or options.host,
         port=options.openai_port,
         limits=HttpLimits(body_bytes=options.openai_body_bytes),

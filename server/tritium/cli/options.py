@@ -183,6 +183,9 @@ class ServeOptions:
     openai_key: tuple[str, ...] = _setting(
         (), "API keys the OpenAI port accepts (none: no key asked).", group="protocols"
     )
+    openai_keys: str = _setting(
+        "", "File of API keys by their hash, with models and limits (tritium key).", group="protocols"
+    )
     openai_responses: int = _setting(
         1000, "Most responses of /v1/responses kept in memory (0: none).", group="protocols"
     )

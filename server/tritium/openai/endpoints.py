@@ -27,7 +27,7 @@ class Endpoint:
     """One route: `body` and `answer` are the structs that read and write it, for the document at /openapi.json.
 
     `answer` None stands for an answer that is no JSON. `streams` ones can answer by server-sent events. `counted` ones
-    take a place among the requests under way; `open` ones ask for no key.
+    take a place among the requests under way; `open` ones ask for no key, `admin` ones for a key that may administer.
     """
 
     method: str
@@ -39,6 +39,7 @@ class Endpoint:
     streams: bool = False
     counted: bool = False
     open: bool = False
+    admin: bool = False
 
     @property
     def bodies(self) -> tuple[type[msgspec.Struct], ...]:

@@ -4,6 +4,7 @@
 
 refused field, bad JSON, context exceeded   400  invalid_request_error
 no or wrong API key                         401  invalid_request_error     invalid_api_key
+a key that may not do this                  403  invalid_request_error     insufficient_permissions
 unknown model                               404  invalid_request_error     model_not_found
 unknown response or item                    404  invalid_request_error     not_found
 too many requests, full queues              429  rate_limit_error          rate_limit_exceeded
@@ -23,6 +24,13 @@ class Unauthorized(InvalidArgument):
 
     http_status = 401
     grpc_code = 16
+
+
+class Forbidden(InvalidArgument):
+    """The API key is known, and may not do this."""
+
+    http_status = 403
+    grpc_code = 7
 
 
 class LimitReached(Overloaded):
@@ -79,6 +87,8 @@ def error_object(error: InferenceError) -> ErrorObject:
             body = ErrorBody(message, "invalid_request_error", error.field, "context_length_exceeded")
         case Unauthorized():
             body = ErrorBody(message, "invalid_request_error", None, "invalid_api_key")
+        case Forbidden():
+            body = ErrorBody(message, "invalid_request_error", None, "insufficient_permissions")
         case NothingKept():
             body = ErrorBody(message, "invalid_request_error", None, "not_found")
         case NotFound():

@@ -6,9 +6,9 @@ request -> id -> key -> route (openai.routes) -> admission -> what serves it
 """
 
 import asyncio
-import hmac
 import random
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -17,7 +17,10 @@ from tritium.llm.models import LanguageModels
 from tritium.openai.answer import Visit
 from tritium.openai.cors import Cors
 from tritium.openai.endpoints import Endpoint, RouteTable
-from tritium.openai.errors import Unauthorized, error_response
+from tritium.openai.errors import Forbidden, error_response
+from tritium.openai.keys.account import Account
+from tritium.openai.keys.permitted import PermittedModels
+from tritium.openai.keys.ring import KeyRing
 from tritium.openai.messages.errors import anthropic_response
 from tritium.openai.options import OpenAIOptions
 from tritium.openai.routes import endpoints
@@ -31,18 +34,25 @@ _DOCUMENTS = frozenset({"/docs", "/docs/oauth2-redirect", "/openapi.json"})
 _MESSAGES = "/v1/messages"
 
 
-def openai_handler(models: LanguageModels, options: OpenAIOptions, metrics: MetricsPage = str) -> Handler:
-    """Return the handler of the OpenAI port; `metrics` writes the page of GET /metrics."""
-    return _Front(models, options, endpoints(options, metrics)).handle
+def openai_handler(
+    models: LanguageModels, options: OpenAIOptions, metrics: MetricsPage = str, keys: KeyRing | None = None
+) -> Handler:
+    """Return the handler of the OpenAI port.
+
+    `metrics` writes the page of GET /metrics; without `keys` everybody is let in.
+    """
+    return _Front(models, options, endpoints(options, metrics), keys).handle
 
 
 class _Front:
-    def __init__(self, models: LanguageModels, options: OpenAIOptions, served: Sequence[Endpoint]) -> None:
+    def __init__(
+        self, models: LanguageModels, options: OpenAIOptions, served: Sequence[Endpoint], keys: KeyRing | None
+    ) -> None:
         self._models = models
         self._options = options
         self._routes = RouteTable(served)
         self._cors = Cors(options.cors_origins) if options.cors_origins else None
-        self._keys = [key.encode() for key in options.api_keys]
+        self._keys = keys
         self._inflight = 0
         self._admin: asyncio.Task[Handler] | None = None
 
@@ -55,15 +65,15 @@ class _Front:
             if request.method == "OPTIONS":
                 return self._answer_options(visit)
             if _is_admin(request.path):
-                self._check_key(request)
+                self._let_in(visit, admin=request.path not in _DOCUMENTS)
                 return await self._administer(request)
             found = self._routes.find(request.method, request.path)
             if not found.endpoint.open:
-                self._check_key(request)
+                self._let_in(visit, admin=found.endpoint.admin)
             if found.endpoint.counted:
                 self._admit(visit)
             visit.argument = found.argument
-            return await found.endpoint.serve(visit, self._models, self._options)
+            return await found.endpoint.serve(visit, self._permitted(visit), self._options)
         except asyncio.CancelledError:
             visit.end()
             raise
@@ -85,24 +95,56 @@ class _Front:
             self._admin = asyncio.create_task(asyncio.to_thread(_build_admin, self._models, self._routes.endpoints))
         return await (await self._admin)(request)
 
-    def _check_key(self, request: Request) -> None:
-        if not self._keys:
+    def _let_in(self, visit: Visit, *, admin: bool) -> None:
+        """Find out whose visit it is.
+
+        Raises:
+            Unauthorized: no key, or none that is known.
+            Forbidden: the key may not load or unload.
+        """
+        if self._keys is None or self._keys.open:
             return
-        scheme, _, key = request.header(b"authorization").partition(b" ")
-        offered = key.strip() if scheme.lower() == b"bearer" else request.header(b"x-api-key")
-        if not offered:
-            raise Unauthorized("You didn't provide an API key.", hint="send it as Authorization: Bearer KEY")
-        if not any(hmac.compare_digest(offered, known) for known in self._keys):
-            raise Unauthorized("Incorrect API key provided.")
+        visit.account = self._keys.find(_key(visit.request))
+        if admin and not visit.account.entry.admin:
+            raise Forbidden("This API key may not load or unload models.", hint="its entry needs admin = true")
+
+    def _permitted(self, visit: Visit) -> LanguageModels:
+        account = visit.account
+        if account is None or account.entry.models is None:
+            return self._models
+        return PermittedModels(self._models, account.entry)
 
     def _admit(self, visit: Visit) -> None:
+        """Give a visit a place among those under way.
+
+        Raises:
+            Overloaded: there is none, or its key has reached a limit.
+        """
         if self._options.max_inflight and self._inflight >= self._options.max_inflight:
             raise Overloaded(f"{self._inflight} requests are under way, the most this server takes")
+        account = visit.account
+        if account is not None:
+            now_s = time.monotonic()
+            account.admit(now_s)
+            visit.shared = (*visit.shared, *account.headers(now_s))
         self._inflight += 1
-        visit.on_over = self._leave
+        visit.on_over = self._leave if account is None else self._leave_of(account)
 
     def _leave(self) -> None:
         self._inflight -= 1
+
+    def _leave_of(self, account: Account) -> Callable[[], None]:
+        def leave() -> None:
+            account.leave()
+            self._leave()
+
+        return leave
+
+
+def _key(request: Request) -> bytes:
+    """Return the key as OpenAI's clients send it, or Anthropic's."""
+    scheme, _, key = request.header(b"authorization").partition(b" ")
+    return key.strip() if scheme.lower() == b"bearer" else request.header(b"x-api-key")
 
 
 def _refused(visit: Visit, error: InferenceError) -> Response:

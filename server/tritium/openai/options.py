@@ -1,19 +1,18 @@
 """What an operator may set for the OpenAI routes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class OpenAIOptions:
     """Settings of the OpenAI front.
 
-    `api_keys` empty leaves the routes open. `max_inflight` bounds the requests under way (0: no bound; the rest get
+    `max_inflight` bounds the requests under way (0: no bound; the rest get
     429). `cors_origins` are the web origins whose pages may read the answers. `stall_bytes` is how much text may wait
     for a client that reads too slowly before its generation is cancelled. `stored_responses` of up to `stored_bytes`
     altogether are kept for the Responses API.
     """
 
-    api_keys: tuple[str, ...] = field(default=(), repr=False)
     max_inflight: int = 0
     cors_origins: tuple[str, ...] = ()
     stall_bytes: int = 1 << 20

@@ -102,8 +102,10 @@ def endpoints(options: OpenAIOptions, metrics: MetricsPage) -> Sequence[Endpoint
         Endpoint("POST", "/pooling", pooling, "Pool texts", PooledList, PoolRequestBody, counted=True),
         Endpoint("GET", "/v1/models", list_models, "List the models", ModelList),
         Endpoint("GET", "/v1/models/{id:path}", one_model, "Describe a model", ModelCard),
-        Endpoint("POST", "/v1/load_lora_adapter", load_adapter, "Load a LoRA adapter", body=LoadAdapter),
-        Endpoint("POST", "/v1/unload_lora_adapter", unload_adapter, "Unload a LoRA adapter", body=UnloadAdapter),
+        Endpoint("POST", "/v1/load_lora_adapter", load_adapter, "Load a LoRA adapter", body=LoadAdapter, admin=True),
+        Endpoint(
+            "POST", "/v1/unload_lora_adapter", unload_adapter, "Unload a LoRA adapter", body=UnloadAdapter, admin=True
+        ),
         Endpoint("POST", "/tokenize", tokenize, "Turn text or a conversation into token ids", Tokens, TokenizeRequest),
         Endpoint("POST", "/detokenize", detokenize, "Turn token ids into text", Detokenized, DetokenizeRequest),
         Endpoint(

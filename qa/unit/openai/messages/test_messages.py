@@ -127,7 +127,7 @@ async def test_errors(door, change, status, kind, words):
 
 async def test_errors_as_the_client_raises_them(open_door):
     """Anthropic's client raises its own kinds of error."""
-    async with open_door(OpenAIOptions(api_keys=("sk-one",))) as door:
+    async with open_door(keys=("sk-one",)) as door:
         http = anthropic.DefaultAsyncHttpxClient(verify=False)
         async with anthropic.AsyncAnthropic(base_url=door.url, api_key="sk-two", max_retries=0, http_client=http) as c:
             with pytest.raises(anthropic.AuthenticationError):

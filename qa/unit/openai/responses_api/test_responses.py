@@ -260,7 +260,7 @@ async def test_failure(door):
 
 async def test_responses_belong_to_their_key(open_door):
     """What one key asked for, another cannot see."""
-    async with open_door(OpenAIOptions(api_keys=("sk-one", "sk-two"))) as door:
+    async with open_door(keys=("sk-one", "sk-two")) as door:
         one, two = (door.client.with_options(api_key=key) for key in ("sk-one", "sk-two"))
         made = await one.responses.create(model="story", input="hello")
         assert (await one.responses.retrieve(made.id)).id == made.id

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from tritium.llm.models import LanguageModels, Served, unknown_model
+from tritium.llm.text_models.offered import OfferedModel
 from tritium.openai.keys.entry import KeyEntry
 
 
@@ -18,11 +19,16 @@ class PermittedModels:
 
         Raises:
             NotFound: there is no such model, or not for this key; which of the two is not told.
+            OfferedAsText: it is a tensor model that is offered as one.
             Unavailable: there is one, but it cannot take requests now.
         """
         if not self._entry.allows(name):
             raise unknown_model(name)
         return self._models.find(name)
+
+    def offered(self) -> Sequence[OfferedModel]:
+        """Return the tensor models offered as language models that the key may use."""
+        return [offered for offered in self._models.offered() if self._entry.allows(offered.name)]
 
     def all(self) -> Sequence[Served]:
         """Return every name that the key may use."""

@@ -4,7 +4,6 @@ request -> items, with those of the previous response -> chat -> order -> teller
 """
 
 import asyncio
-import hashlib
 from dataclasses import replace
 from urllib.parse import parse_qs
 
@@ -41,14 +40,13 @@ class Responses:
     def __init__(self, options: OpenAIOptions) -> None:
         self._store = ResponseStore(options.stored_responses, options.stored_bytes)
         self._background = Background()
-        self._told_apart = bool(options.api_keys)
 
     async def create(self, visit: Visit, models: LanguageModels, options: OpenAIOptions) -> Response | None:
         """POST /v1/responses."""
         call = _READER.read(visit.request.body)
         visit.take_id(call.request_id)
         check(call)
-        owner = self._owner(visit)
+        owner = _owner(visit)
         before = self._before(call, owner)
         fresh = self._store.resolve(name_items(read_items(call.input)), owner)
         order = await order_within(call, [*before, *fresh], models)
@@ -76,17 +74,17 @@ class Responses:
         """GET /v1/responses/{id}."""
         if _asked(visit, "stream", "false").lower() in ("true", "1"):
             raise FieldRefused("stream", "a response that is kept is given whole: its stream cannot be resumed")
-        return json_response(visit, self._store.get(visit.argument, self._owner(visit)).response)
+        return json_response(visit, self._store.get(visit.argument, _owner(visit)).response)
 
     async def delete(self, visit: Visit, _models: LanguageModels, _options: OpenAIOptions) -> Response:
         """DELETE /v1/responses/{id}."""
-        self._store.remove(visit.argument, self._owner(visit))
+        self._store.remove(visit.argument, _owner(visit))
         await self._background.cancel(visit.argument)
         return json_response(visit, Deleted(visit.argument))
 
     async def cancel(self, visit: Visit, _models: LanguageModels, _options: OpenAIOptions) -> Response:
         """POST /v1/responses/{id}/cancel: end a background response; one that is over stays as it is."""
-        response = self._store.get(visit.argument, self._owner(visit)).response
+        response = self._store.get(visit.argument, _owner(visit)).response
         if not response.background:
             raise FieldRefused("response_id", "only a response that was created with background can be cancelled")
         await self._background.cancel(visit.argument)
@@ -94,7 +92,7 @@ class Responses:
 
     async def input_items(self, visit: Visit, _models: LanguageModels, _options: OpenAIOptions) -> Response:
         """GET /v1/responses/{id}/input_items: what its request added, latest first unless `order` is asc."""
-        kept = self._store.get(visit.argument, self._owner(visit))
+        kept = self._store.get(visit.argument, _owner(visit))
         items = list(kept.input) if _asked(visit, "order", "desc") == "asc" else list(reversed(kept.input))
         if after := _asked(visit, "after", ""):
             place = next((i for i, item in enumerate(items) if item.id == after), None)
@@ -108,7 +106,7 @@ class Responses:
         first, last = (page[0].id, page[-1].id) if page else (None, None)
         return json_response(visit, ItemList(page, len(page) < len(items), first, last))
 
-    def _before(self, call: ResponsesRequest, owner: bytes) -> list[Item]:
+    def _before(self, call: ResponsesRequest, owner: str) -> list[Item]:
         if call.previous_response_id is None:
             return []
         try:
@@ -144,12 +142,10 @@ class Responses:
         finally:
             answer.visit.end()
 
-    def _owner(self, visit: Visit) -> bytes:
-        """Return who asks, where keys tell clients apart."""
-        if not self._told_apart:
-            return b""
-        request = visit.request
-        return hashlib.sha256(request.header(b"authorization") or request.header(b"x-api-key")).digest()
+
+def _owner(visit: Visit) -> str:
+    """Return whose visit it is, where keys tell clients apart."""
+    return visit.account.entry.sha256 if visit.account is not None else ""
 
 
 def _asked(visit: Visit, name: str, default: str) -> str:

@@ -18,7 +18,7 @@ class Kept:
     response: ResponseObject
     before: Sequence[Item]
     input: Sequence[Item]
-    owner: bytes
+    owner: str
     """The key that asked for it; nobody else sees it."""
 
     @property
@@ -58,7 +58,7 @@ class ResponseStore:
         while len(self._kept) > self._most or self._bytes > self._most_bytes:
             self._drop(next(iter(self._kept)))
 
-    def get(self, response_id: str, owner: bytes) -> Kept:
+    def get(self, response_id: str, owner: str) -> Kept:
         """Return a response.
 
         Raises:
@@ -73,7 +73,7 @@ class ResponseStore:
         self._kept.move_to_end(response_id)
         return kept
 
-    def remove(self, response_id: str, owner: bytes) -> None:
+    def remove(self, response_id: str, owner: str) -> None:
         """Forget a response.
 
         Raises:
@@ -82,7 +82,7 @@ class ResponseStore:
         self.get(response_id, owner)
         self._drop(response_id)
 
-    def resolve(self, items: Sequence[InputItem], owner: bytes) -> list[Item]:
+    def resolve(self, items: Sequence[InputItem], owner: str) -> list[Item]:
         """Return the items with references replaced by what they refer to.
 
         Raises:
@@ -90,7 +90,7 @@ class ResponseStore:
         """
         return [self._item(item.id, owner) if isinstance(item, ItemReference) else item for item in items]
 
-    def _item(self, item_id: str, owner: bytes) -> Item:
+    def _item(self, item_id: str, owner: str) -> Item:
         for kept in reversed(self._kept.values()):
             if kept.owner == owner:
                 for item in (*kept.response.output, *kept.input):
