@@ -39,7 +39,7 @@ async def ask(server):
 async def amazon(ask, server):
     """A SageMaker port whose model is add_sub."""
     settings = sagemaker.read({"SAGEMAKER_TRITON_DEFAULT_MODEL_NAME": "add_sub"})
-    return await ask(sagemaker.handler(Front(server, marking=SAGEMAKER), settings))
+    return await ask(sagemaker.handler(Front(server, marking=SAGEMAKER), settings, None))
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ async def test_sagemaker_pings_and_invokes(amazon, house):
     assert (answer.status_code, answer.json()["outputs"][0]["data"]) == (200, [2.0, 4.0, 6.0, 8.0])
 
 
-@pytest.mark.parametrize("path", ["/", "/v2/health/live", "/models", "/invocations/"])
+@pytest.mark.parametrize("path", ["/", "/v2/health/live", "/model", "/invocations/"])
 async def test_sagemaker_knows_no_other_path(amazon, path):
     """400 with nothing."""
     answer = await amazon.get(path)
@@ -68,7 +68,7 @@ async def test_sagemaker_knows_no_other_path(amazon, path):
 async def test_sagemaker_invokes_by_generate(ask, server):
     """The variables choose the extension."""
     environment = {"SAGEMAKER_TRITON_DEFAULT_MODEL_NAME": "words", "SAGEMAKER_TRITON_INFERENCE_TYPE": "generate"}
-    client = await ask(sagemaker.handler(Front(server, marking=SAGEMAKER), sagemaker.read(environment)))
+    client = await ask(sagemaker.handler(Front(server, marking=SAGEMAKER), sagemaker.read(environment), None))
     answer = await client.post("/invocations", json={"text_input": "hi there"})
     assert answer.json()["text_output"] == "hi there"
 

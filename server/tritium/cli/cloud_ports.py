@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from tritium.cli import http_port
 from tritium.cli.options import ServeOptions, SettingsError
-from tritium.core.catalog import Catalog
+from tritium.core.catalog import Catalog, Repositories
 from tritium.core.serving import ServerState
 from tritium.http import sagemaker, vertex_ai
 from tritium.http.marking import SAGEMAKER, VERTEX_AI
 from tritium.wire.listener import Listener, listen_http
 
 
-async def open_sagemaker(options: ServeOptions, server: ServerState) -> Listener:
+async def open_sagemaker(options: ServeOptions, server: ServerState, repositories: Repositories) -> Listener:
     """Listen for Amazon SageMaker.
 
     Raises:
@@ -26,7 +26,7 @@ async def open_sagemaker(options: ServeOptions, server: ServerState) -> Listener
         raise SettingsError(str(error)) from None
     front = replace(http_port.front(options, server), forwarded=None, marking=SAGEMAKER)
     return await listen_http(
-        sagemaker.handler(front, settings),
+        sagemaker.handler(front, settings, repositories),
         host=options.sagemaker_host or options.host,
         port=options.sagemaker_port,
         limits=http_port.limits(options),

@@ -71,3 +71,24 @@ class Catalog(Protocol):
     async def unload(self, name: str, *, dependents: bool = False) -> None:
         """Unload every version of a model, and with `dependents` the members only it used."""
         ...
+
+
+class Repositories(Protocol):
+    """The folders that a server takes models from, changed while it runs."""
+
+    def register(self, folder: str, inner: str, name: str) -> None:
+        """Take models from one more folder; the one in its subfolder `inner` goes by `name`.
+
+        Raises:
+            AlreadyExists: that folder, or a model renamed to that, is there already.
+            InvalidArgument: there is no such folder.
+        """
+        ...
+
+    def unregister(self, folder: str) -> None:
+        """Take no more models from a folder that was registered; those that are loaded stay.
+
+        Raises:
+            InvalidArgument: it is not registered.
+        """
+        ...

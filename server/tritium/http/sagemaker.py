@@ -1,7 +1,7 @@
-"""The port of Amazon SageMaker for an endpoint with one model: GET /ping and POST /invocations.
+"""The port of Amazon SageMaker: GET /ping, POST /invocations of one model, and /models for many (`multi_model`).
 
 Which model, how it is asked and what a ping asks for come from the variables that SageMaker's containers set. Paths
-that are not known are answered 400 with nothing, as Triton does. Multi-model endpoints (/models) are not served.
+that are not known are answered 400 with nothing, as Triton does.
 Source: server/src/sagemaker_server.cc, 2.73.
 """
 
@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tritium.compat.restrictions import Api
+from tritium.core.catalog import Repositories
 from tritium.http import generate, health, infer
 from tritium.http.front import Front
+from tritium.http.multi_model import MultiModel
 from tritium.http.routes import Route, follow, route
 from tritium.http.target import Target
 from tritium.wire.http import Handler, Request, Response
@@ -51,8 +53,9 @@ def read(environment: Mapping[str, str]) -> SageMaker:
     return settings
 
 
-def handler(front: Front, settings: SageMaker) -> Handler:
+def handler(front: Front, settings: SageMaker, repositories: Repositories) -> Handler:
     """Make the handler of a SageMaker port."""
+    many = MultiModel(front, repositories)
     routes: dict[str, tuple[Route, Target]] = {
         "/ping": (
             route(Api.HEALTH, "/ping", get=health.live if settings.ping == "live" else health.ready),
@@ -66,6 +69,8 @@ def handler(front: Front, settings: SageMaker) -> Handler:
 
     async def handle(request: Request) -> Response | None:
         found = routes.get(request.path)
-        return await follow(request, front, *found) if found is not None else _UNKNOWN
+        if found is not None:
+            return await follow(request, front, *found)
+        return await many.handle(request) if request.path.startswith("/models") else _UNKNOWN
 
     return handle

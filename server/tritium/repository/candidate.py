@@ -153,8 +153,11 @@ class Candidate:
         self.problems.append(problem_of(f"{self.folder}/", message, hint, stage))
 
 
-def read_candidate(folder: Path, name: str, rules: Rules, override: str = "") -> Candidate:
-    """Read and check one model folder; `override` is a configuration in JSON that takes the file's place."""
+def read_candidate(folder: Path, name: str, rules: Rules, override: str = "", *, renamed: bool = False) -> Candidate:
+    """Read and check one model folder.
+
+    `override` is a configuration in JSON that takes the file's place; the name in a `renamed` one's is passed over.
+    """
     printed = fingerprint(folder)
     try:
         layout = read_layout(folder)
@@ -182,7 +185,9 @@ def read_candidate(folder: Path, name: str, rules: Rules, override: str = "") ->
         # Rules about fields that were not understood would only repeat that; these stand by themselves.
         for finding in check_tensors(candidate.config, complete=False):
             candidate.find(finding)
-    if candidate.config.name and candidate.config.name != name:
+    if renamed:
+        candidate.config.name = name
+    elif candidate.config.name and candidate.config.name != name:
         candidate.find(
             Finding(
                 ("name",),

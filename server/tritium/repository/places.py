@@ -15,8 +15,28 @@ from tritium.repository.cloud.bucket import CloudError
 from tritium.repository.cloud.repository import CloudRepository
 from tritium.repository.layout import is_model, is_model_version, model_folders
 
-Repository = Path | CloudRepository
 _MOST_SUGGESTED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Renaming:
+    """A folder of models one of which, in the subfolder `inner`, goes by another name."""
+
+    folder: Path
+    inner: str
+    name: str
+
+    def names(self) -> Sequence[str]:
+        """Return the names of the models there."""
+        return [self.name if name == self.inner else name for name in _folder_names(self.folder)]
+
+    def folder_of(self, name: str) -> Path:
+        """Return the folder of a model."""
+        return self.folder / (self.inner if name == self.name else name)
+
+
+Repository = Path | CloudRepository
+Source = Repository | Renaming
 
 
 def repository_of(address: str, cache: Path | None = None) -> Repository:
@@ -28,13 +48,24 @@ def repository_of(address: str, cache: Path | None = None) -> Repository:
 class Place:
     """Where a model is: a folder, or a name in an object store of which `folder` fetches a copy."""
 
-    repository: Repository
+    repository: Source
     name: str
 
     @property
     def home(self) -> str:
         """Return the repository as it was given."""
-        return self.repository.address if isinstance(self.repository, CloudRepository) else str(self.repository)
+        match self.repository:
+            case CloudRepository():
+                return self.repository.address
+            case Renaming():
+                return str(self.repository.folder)
+            case _:
+                return str(self.repository)
+
+    @property
+    def renamed(self) -> bool:
+        """Tell whether the model's name is not its folder's."""
+        return isinstance(self.repository, Renaming) and self.name == self.repository.name
 
     def folder(self) -> Path:
         """Return the model's folder on this machine, as it is now.
@@ -42,9 +73,13 @@ class Place:
         Raises:
             CloudError: it cannot be fetched.
         """
-        if isinstance(self.repository, CloudRepository):
-            return self.repository.folder(self.name)
-        return self.repository / self.name
+        match self.repository:
+            case CloudRepository():
+                return self.repository.folder(self.name)
+            case Renaming():
+                return self.repository.folder_of(self.name)
+            case _:
+                return self.repository / self.name
 
 
 @dataclass(slots=True)
@@ -57,7 +92,7 @@ class Places:
     """Those of `problems` that are about repositories which are not there."""
 
 
-def find_places(repositories: Sequence[Repository], *, known: bool = False) -> Places:
+def find_places(repositories: Sequence[Source], *, known: bool = False) -> Places:
     """List the models of all repositories; one that is given twice counts once.
 
     With `known`, nothing is found wrong with them, and those in object stores are listed as they were found last:
@@ -67,15 +102,18 @@ def find_places(repositories: Sequence[Repository], *, known: bool = False) -> P
     seen: set[Path | str] = set()
     found: dict[str, list[Place]] = {}
     for repository in repositories:
-        resolved = repository.address if isinstance(repository, CloudRepository) else repository.resolve()
+        home = Place(repository, "").home
+        resolved = home if isinstance(repository, CloudRepository) else Path(home).resolve()
         if resolved in seen:
             message = "the same repository is given twice; it is served once"
-            places.problems.append(problem_of(Place(repository, "").home, message, "", Stage.WARNING))
+            places.problems.append(problem_of(home, message, "", Stage.WARNING))
             continue
         seen.add(resolved)
         names: Sequence[str] = ()
         if isinstance(repository, CloudRepository):
             names = _cloud_names(repository, places, known=known)
+        elif isinstance(repository, Renaming):
+            names = repository.names()
         else:
             names = _folder_names(repository) if known else _local_names(repository, places)
         for name in names:

@@ -16,12 +16,15 @@ class Reader:
         self.rules = rules
         self._read: dict[tuple[Path, str], Candidate] = {}
 
-    def read(self, folder: Path, name: str, home: str) -> Candidate:
-        """Return the candidate of a folder as it is now; `home` is the repository that it is in."""
+    def read(self, folder: Path, name: str, home: str, *, renamed: bool = False) -> Candidate:
+        """Return the candidate of a folder as it is now; `home` is the repository that it is in.
+
+        One that is `renamed` may have another name in its configuration.
+        """
         known = self._read.get((folder, name))
         if known is not None and known.printed == fingerprint(folder):
             return known.again()
-        candidate = self._read[folder, name] = read_candidate(folder, name, self.rules)
+        candidate = self._read[folder, name] = read_candidate(folder, name, self.rules, renamed=renamed)
         if self.rules.namespacing:
             candidate.namespace = home
         return candidate.again()

@@ -9,6 +9,7 @@ Operations on the same models follow each other; those on different models run s
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -18,7 +19,7 @@ from tritium.compat.config.defaults import ENSEMBLE
 from tritium.compat.config.problem import Stage, problem_of
 from tritium.core.cache.store import Store
 from tritium.core.catalog import IndexEntry, LoadParameters
-from tritium.core.errors import InferenceError, Internal, InvalidArgument, Unavailable
+from tritium.core.errors import AlreadyExists, InferenceError, Internal, InvalidArgument, Unavailable, Unsupported
 from tritium.core.model import Model, State
 from tritium.core.request import InferRequest, Reply
 from tritium.repository.aside import Aside
@@ -27,16 +28,18 @@ from tritium.repository.cloud.bucket import CloudError
 from tritium.repository.cloud.repository import CloudRepository
 from tritium.repository.ensembles import EnsembleLoader
 from tritium.repository.events import ModelEvent, ignore_event
-from tritium.repository.loader import CheckingLoader, Loader, Offer, offer_nothing
+from tritium.repository.loader import CheckingLoader, Loader
 from tritium.repository.loading import Loading
 from tritium.repository.overlay import Overlay
-from tritium.repository.places import Place, find_places
+from tritium.repository.places import Place, Renaming, Source, find_places
 from tritium.repository.reading import Reader
 from tritium.repository.settings import ControlMode, RegistrySettings
 from tritium.repository.shelf import Shelf
 from tritium.repository.survey import Survey, survey
 
 log = structlog.get_logger("tritium")
+
+_EXPLICIT = "start with --control-mode explicit (tritonserver: --model-control-mode)"
 
 
 class Registry:
@@ -50,8 +53,8 @@ class Registry:
         store: Store | None = None,
     ) -> None:
         self._settings = settings
+        self._repositories: tuple[Source, ...] = tuple(settings.repositories)
         self._on_event = on_event
-        offer: Offer = offer_nothing,
         self._rules = Rules(
             backends=frozenset(loaders),
             gpus=settings.gpus,
@@ -63,7 +66,7 @@ class Registry:
         )
         self._shelf = Shelf()
         everything = {ENSEMBLE: EnsembleLoader(self._shelf.model, store), **loaders}
-        self._loading = Loading(self._shelf, everything, self._rules, settings, on_event, offer)
+        self._loading = Loading(self._shelf, everything, self._rules, settings, on_event)
         self._locks: dict[str, asyncio.Lock] = {}
         self._operations: set[asyncio.Task[Any]] = set()
         self._aside = Aside()
@@ -77,12 +80,12 @@ class Registry:
         """Read what is to be loaded at start and find every problem, without loading anything."""
         names = self._settings.load_models
         if self._settings.control is ControlMode.EXPLICIT and "*" not in names:
-            return survey(self._settings.repositories, self._reader, names)
+            return survey(self._repositories, self._reader, names)
         return self.survey_all()
 
     def survey_all(self) -> Survey:
         """Read every model and find every problem, without loading anything."""
-        return survey(self._settings.repositories, self._reader)
+        return survey(self._repositories, self._reader)
 
     async def start(self, found: Survey | None = None) -> None:
         """Load what the control mode says; models that fail are in the index, and `all_loaded` is False."""
@@ -152,7 +155,7 @@ class Registry:
             names = sorted({*self._shelf.records, *self._shelf.aliases})
             return [line for name in names for line in self._shelf.entries(name, ready_only=True)]
         lines: list[IndexEntry] = []
-        for name, places in find_places(self._settings.repositories, known=True).models.items():
+        for name, places in find_places(self._repositories, known=True).models.items():
             if self._rules.namespacing:
                 for place in places:
                     lines += self._shelf.entries(key_of(place.home, name), ready_only=False)
@@ -182,6 +185,34 @@ class Registry:
         for key in list(self._shelf.keys(name)):
             await asyncio.shield(self._begin(self._unload(key, cascade=dependents)))
 
+    def register(self, folder: str, inner: str, name: str) -> None:
+        """Take models from one more folder; the one in its subfolder `inner` goes by `name`.
+
+        Raises:
+            AlreadyExists: that folder, or a model renamed to that, is there already.
+            InvalidArgument: there is no such folder.
+        """
+        if self._settings.control is not ControlMode.EXPLICIT:
+            raise Unsupported(messages.REGISTRATION_REFUSED, hint=_EXPLICIT)
+        if not Path(folder).is_dir():
+            raise InvalidArgument(messages.nothing_to_register(folder))
+        if any(Place(one, "").home == folder for one in self._repositories):
+            raise AlreadyExists(messages.registered_already(folder))
+        if any(isinstance(one, Renaming) and one.name == name for one in self._repositories):
+            raise AlreadyExists(messages.renamed_already(name))
+        self._repositories = (*self._repositories, Renaming(Path(folder), inner, name))
+
+    def unregister(self, folder: str) -> None:
+        """Take no more models from a folder that was registered; those that are loaded stay.
+
+        Raises:
+            InvalidArgument: it is not registered.
+        """
+        kept = tuple(one for one in self._repositories if Place(one, "").home != folder)
+        if len(kept) == len(self._repositories):
+            raise InvalidArgument(messages.not_registered(folder))
+        self._repositories = kept
+
     async def poll(self) -> None:
         """Look at the repositories once: load what is new or has changed, unload what is gone."""
         found = await self._aside.run(self.survey)
@@ -210,7 +241,7 @@ class Registry:
         """Delete copies of models in object stores that nothing uses any more."""
         used = {candidate.folder for candidate in found.candidates.values()}
         used |= {record.loaded.folder for record in self._shelf.records.values() if record.loaded is not None}
-        for repository in self._settings.repositories:
+        for repository in self._repositories:
             if isinstance(repository, CloudRepository) and not (found.unreadable or found.unfetched):
                 repository.prune(used)
 
@@ -224,15 +255,13 @@ class Registry:
         for overlay in self._overlays.values():
             overlay.close()
         self._overlays.clear()
-        for repository in self._settings.repositories:
+        for repository in self._repositories:
             if isinstance(repository, CloudRepository):
                 repository.close()
 
     def _refuse_unless_explicit(self) -> None:
         if self._settings.control is not ControlMode.EXPLICIT:
-            raise Unavailable(
-                messages.CONTROL_REFUSED, hint="start with --control-mode explicit (tritonserver: --model-control-mode)"
-            )
+            raise Unavailable(messages.CONTROL_REFUSED, hint=_EXPLICIT)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run an operation that outlives the client that asked for it."""
@@ -289,13 +318,13 @@ class Registry:
                 )
             given = [read_candidate(overlay.folder, name, self._rules, config)]
         elif config:
-            places = find_places(self._settings.repositories).models.get(name, [])
+            places = find_places(self._repositories).models.get(name, [])
             if len(places) == 1 or self._rules.namespacing:
                 given = [self._overridden(place, config) for place in places]
-        return survey(self._settings.repositories, self._reader, [name], {one.key: one for one in given})
+        return survey(self._repositories, self._reader, [name], {one.key: one for one in given})
 
     def _overridden(self, place: Place, config: str) -> Candidate:
-        candidate = read_candidate(place.folder(), place.name, self._rules, config)
+        candidate = read_candidate(place.folder(), place.name, self._rules, config, renamed=place.renamed)
         if self._rules.namespacing:
             candidate.namespace = place.home
         return candidate

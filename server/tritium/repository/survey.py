@@ -16,7 +16,7 @@ from tritium.compat.config.problem import Problem, Stage, problem_of, render
 from tritium.repository.candidate import Candidate
 from tritium.repository.cloud.bucket import CloudError
 from tritium.repository.namespaces import link
-from tritium.repository.places import Place, Repository, find_places
+from tritium.repository.places import Place, Source, find_places
 from tritium.repository.reading import Reader
 
 
@@ -66,7 +66,7 @@ class Survey:
 
 
 def survey(
-    repositories: Sequence[Repository],
+    repositories: Sequence[Source],
     reader: Reader,
     only: Iterable[str] | None = None,
     given: Mapping[str, Candidate] | None = None,
@@ -100,7 +100,7 @@ def _read(found: Survey, name: str, here: Sequence[Place], reader: Reader) -> No
         return
     for place in here:
         try:
-            candidate = reader.read(place.folder(), name, place.home)
+            candidate = reader.read(place.folder(), name, place.home, renamed=place.renamed)
         except CloudError as error:
             found.general.append(problem_of(f"{place.home}/{name}", error.message, error.hint))
             found.unfetched.add(name)

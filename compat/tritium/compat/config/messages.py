@@ -20,6 +20,7 @@ STATUS_NAMES = {
 UNLOADED = "unloaded"
 DUPLICATE = "model appears in two or more repositories"
 CONTROL_REFUSED = "explicit model load / unload is not allowed if polling is enabled"
+REGISTRATION_REFUSED = "repository registration is not allowed if model control mode is not EXPLICIT"
 STOPPING = "Server is stopping, scheduler for model has stopped accepting new inference requests"
 EMPTY_NAME = "Model name cannot be empty. Please enter a valid name to deploy."
 
@@ -187,3 +188,23 @@ def warmup_too_short(wanted_bytes: int, file: str, given_bytes: int) -> str:
 def inflight_limited(ensemble: str, limit: int) -> str:
     """Say that only so many requests of each step of an ensemble run at a time."""
     return f"Ensemble model '{ensemble}' configured with max_inflight_requests: {limit}"
+
+
+def nothing_to_register(folder: str) -> str:
+    """Say that a folder to take models from is not there."""
+    return f"failed to register '{folder}', repository not found"
+
+
+def registered_already(folder: str) -> str:
+    """Say that models are taken from a folder already."""
+    return f"model repository '{folder}' has already been registered"
+
+
+def renamed_already(name: str) -> str:
+    """Say that another folder's model goes by that name."""
+    return f"failed to register '{name}', there is a conflicting mapping for '{name}'"
+
+
+def not_registered(folder: str) -> str:
+    """Say that no models are taken from a folder."""
+    return f"failed to unregister '{folder}', repository not found"
