@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from tritium.compat.datatypes import BY_NAME
 from tritium.core.errors import InferenceError, InvalidArgument
 from tritium.core.model import Model
 from tritium.core.replies import StreamReply
@@ -114,12 +115,11 @@ class OfferedModel:
         shape = (*batch, *(len(values) if dim == -1 else dim for dim in spec.dims))
         if spec.datatype == "BYTES":
             return Tensor(name, spec.datatype, shape, join_bytes([str(value) for value in values]))
-        try:
-            array = np.array(values).reshape(shape)
-            return from_array(name, array, spec.datatype)
-        except (ValueError, OverflowError):
+        array = _fitting(values, shape, BY_NAME[spec.datatype].numpy)
+        if array is None:
             message = f"{values} does not fit the input '{name}' of type {spec.datatype} and shape {list(shape)}"
-            raise FieldRefused(name, message) from None
+            raise FieldRefused(name, message)
+        return from_array(name, array, spec.datatype)
 
     async def run(self, request: InferRequest, stops: Sequence[str]) -> AsyncIterator[TextPiece]:
         """Run a request and give its text piece by piece; stop strings that the model has no input for end it here.
@@ -141,6 +141,16 @@ class OfferedModel:
             if text:
                 yield TextPiece(text)
         yield TextPiece(reading.rest(), reading.finish)
+
+
+def _fitting(values: list[Any], shape: tuple[int, ...], kind: Any) -> np.ndarray[Any, Any] | None:
+    """Return values as an array, or None where they have no such shape or, integers, are beyond their type."""
+    try:
+        given = np.array(values).reshape(shape)
+        made = given.astype(kind)
+    except (ValueError, OverflowError):
+        return None
+    return None if np.issubdtype(kind, np.integer) and not np.array_equal(given, made) else made
 
 
 class _Reading:
