@@ -76,8 +76,7 @@ class LanguageLoader:
         arguments = files.engine_arguments
         aliases = read_aliases(source.config, arguments.pop(ALIASES, None))
         named = named_parsers(source.config, arguments, self._settings.parsers_of(source.config))
-        template = parts.tokenizer.template
-        formats = take_formats(named, arguments, template.source if template is not None else "", engine)
+        formats = take_formats(named, arguments, parts.tokenizer.templates.source, engine)
         if files.loras:
             arguments[_LORA_MODULES] = dict(files.loras)
         fleet = await self._start_fleet(

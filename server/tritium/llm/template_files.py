@@ -41,6 +41,11 @@ class ChatTemplates:
         """The template for conversations that ask for nothing else."""
         return self._named.get(_DEFAULT)
 
+    @property
+    def source(self) -> str:
+        """Return what all of them say, for whoever looks for what the model writes."""
+        return "\n".join(template.source for template in self._named.values())
+
     def choose(self, wanted: str | None = None, *, tools: bool = False) -> ChatTemplate:
         """Return the template for a conversation: the one it names or brings, that for tools, or the default one.
 

@@ -44,10 +44,13 @@ _TOOLS_IN_TEMPLATE = (
     ("<|tool_call|>", "granite"),
     ("<tool_calls>", "jamba"),
     ("<tool_call>", "hermes"),
+    ("<|start_of_role|>tools", "granite"),
+    ("<|start_of_role|>available_tools", "granite"),
     ("<|python_start|>", "pythonic"),
     ("func_name1(", "pythonic"),
     ("<|python_tag|>", "llama3_json"),
     ("dictionary of argument name", "llama3_json"),
+    ("<|start_header_id|>ipython", "llama3_json"),
 )
 _REASONING_IN_TEMPLATE = (
     ("<|channel|>", HARMONY),
