@@ -79,6 +79,7 @@ def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> A
     language = LanguageSettings(
         engine=_engine(options.engine),
         fleets=_fleets(options),
+        parsers=_parsers(options),
         chat_templates=_chat_templates(options),
         trust_request_chat_template=options.trust_request_chat_template,
         cloud_cache=Path(options.cloud_cache) if options.cloud_cache else None,
@@ -234,6 +235,25 @@ def _chat_templates(options: ServeOptions) -> dict[str, str]:
             raise SettingsError(f"chat_template: there is no file {file}")
         templates[model] = file
     return templates
+
+
+def _parsers(options: ServeOptions) -> dict[str, dict[str, str]]:
+    """Return the parsers of tool calls and reasoning by model; each must be one that there is."""
+    parsers: dict[str, dict[str, str]] = {}
+    for field, pairs, known in (
+        (TOOL_PARSER, options.tool_parser, tool_parser_name),
+        (REASONING_PARSER, options.reasoning_parser, reasoning_parser_name),
+    ):
+        for pair in pairs:
+            model, _, name = pair.partition("=")
+            if not name:
+                raise SettingsError(f"{field} takes MODEL=NAME, not '{pair}'")
+            try:
+                known(name)
+            except InvalidArgument as error:
+                raise SettingsError(f"{error.message}\n  hint: {error.hint}") from None
+            parsers.setdefault(model, {})[field] = name
+    return parsers
 
 
 def _fleets(options: ServeOptions) -> dict[str, str]:

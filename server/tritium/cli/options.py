@@ -210,6 +210,12 @@ class ServeOptions:
     fleet: tuple[str, ...] = _setting(
         (), "Workers of a language model, as MODEL=workers=2 or MODEL=prefill=1,decode=2.", group="language"
     )
+    tool_parser: tuple[str, ...] = _setting(
+        (), "How a model writes tool calls, as MODEL=hermes (otherwise its chat template shows it).", group="language"
+    )
+    reasoning_parser: tuple[str, ...] = _setting(
+        (), "How a model marks what it thinks, as MODEL=qwen3 (otherwise its chat template shows it).", group="language"
+    )
 
     chat_template: tuple[str, ...] = _setting(
         (), "Chat template in place of a model's own, as MODEL=FILE.", group="language"

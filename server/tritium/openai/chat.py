@@ -72,8 +72,8 @@ async def chat_order(call: ChatRequest, models: LanguageModels) -> Order:
         priority=call.priority or 0,
         reading=reader_for(model.defaults.formats, asked, text, model.tokenizer),
         details=details_of(call),
-        named=plan.forced not in ("", ANY_TOOL),
         functions=plan.legacy,
+        named=plan.forced not in ("", ANY_TOOL),
     )
 
 
