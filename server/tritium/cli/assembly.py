@@ -28,6 +28,8 @@ from tritium.core.trace_settings import TraceSettingsBook
 from tritium.llm.loader import LanguageLoader
 from tritium.llm.model import LanguageModel
 from tritium.llm.models import CatalogModels
+from tritium.llm.reading.configured import REASONING_PARSER, TOOL_PARSER
+from tritium.llm.reading.table import reasoning_parser_name, tool_parser_name
 from tritium.llm.settings import LanguageSettings
 from tritium.llm.tokenizer import TOKENIZER_HELP
 from tritium.memory.registry import RegionRegistry
