@@ -70,6 +70,15 @@ def read_keys(path: Path) -> tuple[KeyEntry, ...]:
     return entries
 
 
+def check_entry(entry: KeyEntry) -> str:
+    """Return what a file with this entry would be refused for; "" for nothing."""
+    try:
+        msgspec.convert(msgspec.to_builtins(entry), KeyEntry)
+    except msgspec.ValidationError as error:
+        return str(error)
+    return ""
+
+
 def new_key() -> str:
     """Return a key that nobody can guess."""
     return _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
