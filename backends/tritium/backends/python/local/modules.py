@@ -8,7 +8,8 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import count
 from pathlib import Path
@@ -20,8 +21,8 @@ from tritium.compat.pb_utils.runtime import Runtime, lend, take_back
 _MODEL = "tritium_model_"
 _numbers = count(1)
 _importing = threading.Lock()
-_paths: list[str] = []
-"""Entries of `sys.path` that are models', once for each instance that added it."""
+_paths: Counter[str] = Counter()
+"""Entries of `sys.path` that are models', with how many instances added each: there may be thousands."""
 
 
 def import_model(load: Load, runtime: Runtime) -> ModuleType:
@@ -51,30 +52,35 @@ def forget_model(module: ModuleType, import_paths: Sequence[str]) -> None:
 
 def _make_way(import_paths: Sequence[str]) -> None:
     """Put a model's folders before those of other models, and take modules out that others have found by its names."""
-    at = min((index for index, path in enumerate(sys.path) if path in _paths), default=len(sys.path))
+    at = next((index for index, path in enumerate(sys.path) if path in _paths), len(sys.path))
     sys.path[at:at] = import_paths
     own = {entry.stem for path in import_paths for entry in Path(path).iterdir()}
-    for name in _modules_in(set(_paths) - set(import_paths)):
-        if name.partition(".")[0] in own:
-            del sys.modules[name]
-    _paths.extend(import_paths)
+    called_so = [name for name in sys.modules if name.partition(".")[0] in own]
+    for name in _modules_in(_paths.keys() - set(import_paths), called_so):
+        del sys.modules[name]
+    _paths.update(import_paths)
 
 
 def _forget(name: str, import_paths: Sequence[str]) -> None:
     sys.modules.pop(name, None)
     take_back(name)
     for path in import_paths:
-        _paths.remove(path)
         sys.path.remove(path)
-    for other in _modules_in(set(import_paths) - set(_paths)):
+    _paths.subtract(import_paths)
+    left = {path for path in import_paths if not _paths[path]}
+    for path in left:
+        del _paths[path]
+    for other in _modules_in(left, sys.modules):
         del sys.modules[other]
 
 
-def _modules_in(folders: AbstractSet[str]) -> list[str]:
-    """Return the names of modules whose files lie in one of the folders, those of models themselves aside."""
+def _modules_in(folders: AbstractSet[str], among: Iterable[str]) -> list[str]:
+    """Return the modules among these whose files lie in one of the folders, those of models themselves aside."""
+    if not folders:
+        return []
     prefixes = tuple(f"{folder}{os.sep}" for folder in folders)
     return [
         name
-        for name, module in sys.modules.items()
-        if not name.startswith(_MODEL) and (getattr(module, "__file__", None) or "").startswith(prefixes)
+        for name in among
+        if not name.startswith(_MODEL) and (getattr(sys.modules[name], "__file__", None) or "").startswith(prefixes)
     ]
