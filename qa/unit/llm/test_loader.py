@@ -110,6 +110,21 @@ async def test_hugging_face_cache(folder, starter, tmp_path, monkeypatch):
     assert starter.asked[1][1]["folder"] == Path("tales/story")
 
 
+async def test_engine_arguments_of_the_configuration(folder, starter):
+    """Parameters `engine.*` of config.pbtxt are engine arguments too: JSON where they are, and before model.json's."""
+    _arguments(folder, model="weights", max_model_len=512, dtype="float32")
+    parameters = {"max_model_len": "2048", "enforce_eager": "true", "scheduling_policy": "priority", "x": '{"a": [1]}'}
+    await _load(starter, _source(folder, **{f"engine.{name}": value for name, value in parameters.items()}))
+    given = starter.asked[0][1]["arguments"]
+    assert given == {
+        "max_model_len": 2048,
+        "dtype": "float32",
+        "enforce_eager": True,
+        "scheduling_policy": "priority",
+        "x": {"a": [1]},
+    } | {name: given[name] for name in ("model",) if name in given}
+
+
 async def test_fleet_setting(folder, starter):
     """The fleet comes from the configuration's parameter, and a setting for the model wins over it."""
     await _load(starter, _source(folder, fleet="workers=2"))

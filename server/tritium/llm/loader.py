@@ -21,7 +21,7 @@ from tritium.llm.facade.alias import alias_of, own_surface, read_aliases
 from tritium.llm.model import LanguageModel, ModelDefaults
 from tritium.llm.model_files import ModelFiles, class_labels, read_model_files, sampling_defaults
 from tritium.llm.reading.configured import named_parsers, take_formats
-from tritium.llm.settings import LanguageSettings
+from tritium.llm.settings import LanguageSettings, engine_arguments
 from tritium.llm.sources import ModelSources, is_cloud
 from tritium.llm.tokenizer import Tokenizer
 
@@ -71,6 +71,7 @@ class LanguageLoader:
             InferenceError: a file is missing or broken, or no engine runs the model.
         """
         files = await asyncio.to_thread(read_model_files, source.version_folder)
+        files = dataclasses.replace(files, arguments={**files.arguments, **engine_arguments(source.config)})
         engine = self._settings.engine_of(source.config)
         parts = await asyncio.to_thread(self._read_parts, files, engine, source.config.name)
         arguments = files.engine_arguments

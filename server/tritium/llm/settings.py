@@ -1,9 +1,11 @@
 """What an operator says of all language models, and what a model's own configuration says where he does not."""
 
 import importlib.util
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tritium.compat.config.model import ModelConfig
 
@@ -43,3 +45,26 @@ class LanguageSettings:
     def parsers_of(self, config: ModelConfig) -> Mapping[str, str]:
         """Return the parsers that the operator names for a model."""
         return self.parsers.get(config.name, {})
+
+
+_ENGINE = "engine."
+"""How the parameters of config.pbtxt begin that are arguments of the engine: `engine.max_model_len`."""
+
+
+def engine_arguments(config: ModelConfig) -> dict[str, Any]:
+    """Return the engine's arguments that config.pbtxt has among its parameters; they go before those of model.json.
+
+    A value is JSON where it can be read as such (`2048`, `true`, `{"method": "ngram"}`), else the text itself.
+    """
+    return {
+        key.removeprefix(_ENGINE): _value(config.parameter(key))
+        for key in config.proto.parameters
+        if key.startswith(_ENGINE)
+    }
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
