@@ -1,6 +1,8 @@
 """TensorRT-LLM's tensors on a scripted language model."""
 
 import asyncio
+import base64
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from tritium.core.errors import InferenceError, InvalidArgument, Unsupported
 from tritium.core.replies import StreamReply
 from tritium.core.request import InferRequest
 from tritium.core.tensor import from_array
-from tritium.llm.facade.alias import alias_of
+from tritium.llm.facade.alias import alias_of, own_surface
 from tritium.llm.facade.surfaces import surface_named
 from tritium.llm.model import LanguageModel, ModelDefaults
 
@@ -47,8 +49,7 @@ def _tensor(model, name, value, *, flat):
 
 def _request(model, *, flat=False, request_id="r7", **inputs):
     tensors = [
-        _tensor(model, name, value if isinstance(value, list) else [value], flat=flat)
-        for name, value in inputs.items()
+        _tensor(model, name, value if isinstance(value, list) else [value], flat=flat) for name, value in inputs.items()
     ]
     return InferRequest(model.name, inputs=tensors, id=request_id)
 
@@ -293,3 +294,65 @@ async def test_stream_of_a_model_that_is_not_decoupled(model):
     request = _request(whole, text_input="hello", max_tokens=3, stream=True)
     [error] = await _answers(whole, request)
     assert error.message == "Streaming is only supported in decoupled mode."
+
+
+@pytest.fixture
+def llmapi(model):
+    return alias_of(model, "llmapi", "trtllm_llmapi")
+
+
+async def test_llmapi_text(llmapi):
+    """The model over the LLM API answers without the prompt, each time with the whole text so far."""
+    inputs = {"text_input": "hello", "return_finish_reason": True, "return_cumulative_logprob": True}
+    [answer] = await _answers(llmapi, _request(llmapi, flat=True, **inputs))
+    assert (answer["text_output"], answer["finish_reason"]) == ([REPLY.encode()], [b"stop"])
+    assert answer["cumulative_logprob"][0] < 0
+    assert _sampling(llmapi) == {"max_tokens": 32, "temperature": 0.0, "logprobs": 0}
+    texts = [a["text_output"][0] for a in await _answers(llmapi, _request(llmapi, streaming=True, **inputs))]
+    assert texts[-1] == REPLY.encode()
+    assert all(later.startswith(before) for before, later in pairwise(texts))
+
+
+async def test_llmapi_sampling(llmapi):
+    """Fields are inputs of a name of their own; a stop string ends the text and is no part of it."""
+    inputs = {"sampling_param_max_tokens": 9, "sampling_param_top_p": 0.5, "sampling_param_seed": 2}
+    inputs |= {"sampling_param_stop": ["repo"], "return_stop_reason": True}
+    [answer] = await _answers(llmapi, _request(llmapi, flat=True, text_input="hello", **inputs))
+    assert (answer["text_output"], answer["stop_reason"]) == ([b"a model "], [b"repo"])
+    assert _sampling(llmapi) == {"max_tokens": 9, "temperature": 1.0, "top_p": 0.5, "seed": 2}
+    [error] = await _answers(llmapi, _request(llmapi, text_input="hello", sampling_param_beam_width=4))
+    assert isinstance(error, Unsupported)
+
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(8)
+
+
+async def test_images_come_as_data_urls(text):
+    """An image reaches the engine as its bytes; an address is refused, for nothing is fetched."""
+    url = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+    [error] = await _ask(text, image_url_input=url)
+    assert "images are not served by this model" in error.message
+    text.target.fleet.modalities = ("image",)
+    await _ask(text, image_url_input=url)
+    [media] = text.target.fleet.requests[-1].media
+    assert (media.kind, media.mime, media.data) == ("image", "image/png", PNG)
+    [error] = await _ask(text, image_url_input="http://localhost/cat.png")
+    assert "only data URLs are served" in error.message
+
+
+@pytest.mark.parametrize(
+    ("inputs", "surface"),
+    [
+        (["text_input"], "vllm"),
+        (["text_input", "max_tokens", "bad_words"], "trtllm"),
+        (["input_ids", "input_lengths"], "trtllm_tokens"),
+        (["text_input", "sampling_param_max_tokens"], "trtllm_llmapi"),
+        ([], "vllm"),
+    ],
+)
+def test_surface_by_declared_inputs(inputs, surface):
+    """A configuration that came with a deployment tells by its inputs which clients it has."""
+    proto = model_config_pb2.ModelConfig(name="m", backend="tensorrtllm")
+    for name in inputs:
+        proto.input.add(name=name, data_type=model_config_pb2.TYPE_STRING, dims=[1])
+    assert own_surface(from_proto(proto)) is surface_named(surface)

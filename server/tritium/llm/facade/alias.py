@@ -15,7 +15,7 @@ from tritium.compat.protobufs import model_config_pb2
 from tritium.core.errors import InvalidArgument
 from tritium.llm.facade.door import Door
 from tritium.llm.facade.surface import Surface
-from tritium.llm.facade.surfaces import VLLM, surface_for, surface_named
+from tritium.llm.facade.surfaces import surface_for, surface_named, surface_of
 from tritium.llm.model import LanguageModel
 
 PARAMETER: Final = "aliases"
@@ -67,12 +67,12 @@ def alias_of(owner: LanguageModel, name: str, surface: str) -> Alias:
 
 
 def own_surface(config: ModelConfig) -> Surface:
-    """Return the surface that a model has under its own name: vllm_backend's, unless its configuration says another.
+    """Return the surface that a model has under its own name: what its configuration says, or what its inputs tell.
 
     Raises:
         InvalidArgument: there is no such surface.
     """
-    return surface_named(config.parameter(SURFACE, VLLM))
+    return surface_named(config.parameter(SURFACE) or surface_of(config.inputs))
 
 
 def read_aliases(config: ModelConfig, given: Any = None) -> dict[str, str]:

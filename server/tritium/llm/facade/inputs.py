@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Sequence
 from typing import Any
 
 from tritium.backends.engine import EngineInfo, Media
@@ -65,7 +66,16 @@ def images_of(request: InferRequest, name: str, info: EngineInfo) -> list[Media]
         InvalidArgument: an element is not base64, or not an image.
     """
     tensor = request.input(name)
-    encoded = [raw for raw in tensor.array().ravel() if raw] if tensor is not None else []
+    return images_from([raw for raw in tensor.array().ravel() if raw], name, info) if tensor is not None else []
+
+
+def images_from(encoded: Sequence[bytes], name: str, info: EngineInfo) -> list[Media]:
+    """Return images that came in base64 in the input of that name.
+
+    Raises:
+        Unsupported: the model takes no images.
+        InvalidArgument: one is not base64, or not an image.
+    """
     if encoded and "image" not in info.modalities:
         takes = ", ".join(info.modalities)
         raise Unsupported(

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tritium.backends.engine import Delta, EngineInfo, FinishReason
+from tritium.backends.engine import Delta, EngineInfo, FinishReason, Media
 from tritium.compat.config.model import ModelConfig
-from tritium.core.errors import InvalidArgument
+from tritium.core.errors import InvalidArgument, Unsupported
 from tritium.core.request import InferRequest
 from tritium.core.tensor import Tensor
 from tritium.llm.facade import outputs
+from tritium.llm.facade.inputs import images_from
 from tritium.llm.facade.run import Completion, Run
 from tritium.llm.facade.surface import Ask, Call, Generate, Target
-from tritium.llm.facade.trtllm import Extras, Rows, excluded, lora_of, refuse_unserved, sampling_of
+from tritium.llm.facade.trtllm import Rows, excluded, lora_of, refuse_unserved, sampling_of
+from tritium.llm.facade.trtllm_extras import Extras
 from tritium.llm.facade.trtllm_tensors import MAX_BATCH_SIZE, TEXT_INPUTS, TEXT_OUTPUTS
 from tritium.llm.sampling import Sampling
 from tritium.llm.text import CompletionText
@@ -65,7 +67,20 @@ def _ask(rows: Rows, row: int, target: Target) -> Ask:
     fields: dict[str, Any] = {"stop": rows.words("stop_words", row), "bad_words": rows.words("bad_words", row) or None}
     fields["logit_bias"] = _bias(rows, row, target.tokenizer) or None
     sampling = sampling_of(rows, row, max_tokens, {"stop": "stop_words"}, fields)
-    return Ask(prompt, sampling, lora=lora_of(rows, row, target), follow=_TrimmedText)
+    media = _images(rows, row, target.fleet.info)
+    return Ask(prompt, sampling, lora=lora_of(rows, row, target), media=media, follow=_TrimmedText)
+
+
+def _images(rows: Rows, row: int, info: EngineInfo) -> list[Media]:
+    """Return the images of a prompt, which come as data URLs; nothing is fetched for a tensor."""
+    urls = rows.words("image_url_input", row)
+    for url in urls:
+        if not url.startswith("data:"):
+            raise Unsupported(
+                "input 'image_url_input': only data URLs are served, no addresses",
+                hint="send data:image/png;base64,..., or use the OpenAI API, which fetches from the hosts it may",
+            )
+    return images_from([url.partition(",")[2].encode() for url in urls], "image_url_input", info)
 
 
 def _bias(rows: Rows, row: int, tokenizer: Tokenizer) -> dict[int, float]:

@@ -20,7 +20,8 @@ from tritium.core.tensor import Tensor
 from tritium.llm.facade import outputs
 from tritium.llm.facade.run import Completion, Run
 from tritium.llm.facade.surface import Ask, Call, Generate, Stop, Target
-from tritium.llm.facade.trtllm import Extras, Rows, excluded, lora_of, refuse_unserved, sampling_of
+from tritium.llm.facade.trtllm import Rows, excluded, lora_of, refuse_unserved, sampling_of
+from tritium.llm.facade.trtllm_extras import Extras
 from tritium.llm.facade.trtllm_tensors import MAX_BATCH_SIZE, TOKEN_INPUTS, TOKEN_OUTPUTS
 from tritium.llm.sampling import Sampling
 from tritium.llm.tokenizer import Tokenizer
