@@ -40,7 +40,7 @@ REFUSED = [
     (
         {**CHAT, "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
         "messages[0].content[0]",
-        "only text",
+        "takes text",
     ),
     ({**CHAT, "modalities": ["text", "audio"]}, "modalities", "only text"),
     ({**CHAT, "request_id": "a\r\nset-cookie: b"}, "request_id", "printable ASCII"),

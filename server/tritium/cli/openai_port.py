@@ -11,6 +11,7 @@ from tritium.core.errors import InvalidArgument
 from tritium.llm.models import LanguageModels
 from tritium.openai.front import openai_handler
 from tritium.openai.keys.ring import KeyRing
+from tritium.openai.media.policy import MediaPolicy
 from tritium.openai.options import OpenAIOptions
 from tritium.wire.http import HttpLimits
 from tritium.wire.listener import Listener, listen_http
@@ -23,6 +24,7 @@ def rules(options: ServeOptions) -> OpenAIOptions:
         cors_origins=options.openai_cors_origin,
         stored_responses=options.openai_responses,
         stored_bytes=options.openai_responses_bytes,
+        media=MediaPolicy(options.allowed_media_host, options.openai_media_bytes, timeout_s=options.openai_media_s),
     )
 
 

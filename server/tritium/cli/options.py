@@ -194,6 +194,15 @@ class ServeOptions:
     openai_cors_origin: tuple[str, ...] = _setting(
         (), "Web origins whose pages may read the OpenAI port's answers (*: all).", group="protocols"
     )
+    allowed_media_host: tuple[str, ...] = _setting(
+        (),
+        "Hosts that images and their like are fetched from: NAME, *.DOMAIN, * or addresses (none: no fetching).",
+        group="protocols",
+    )
+    openai_media_bytes: int = _setting(
+        32 << 20, "Largest image, sound or film of an OpenAI request.", group="protocols"
+    )
+    openai_media_s: float = _setting(10.0, "How long fetching one of them may take.", group="protocols")
     openai_cert: str = _setting(
         "", "Server certificate (PEM) of the OpenAI port; TLS is on where it is set.", group="protocols"
     )

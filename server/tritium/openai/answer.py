@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from tritium.backends.engine import Delta, FinishReason, TokenLogprob
+from tritium.backends.engine import Delta, FinishReason, Media, TokenLogprob
 from tritium.cluster.fleet import Generation, GenerationRequest, RouteReport
 from tritium.core.errors import Cancelled, InferenceError, ModelFailed
 from tritium.llm.errors import FieldRefused
@@ -58,6 +58,8 @@ class Order:
     cache_salt: str = ""
     priority: int = 0
     reading: Reading | None = None
+    media: Sequence[Media] = ()
+    """What the prompts refer to, in the order of their placeholders."""
     details: Details = NO_DETAILS
     functions: bool = False
     """Whether the client knows tool calls by their older name, function calls, of which there is one an answer."""
@@ -317,6 +319,7 @@ class Answer(ABC, Generic[C]):
                     cache_salt=order.cache_salt,
                     lora=order.served.lora,
                     priority=order.priority,
+                    media=order.media,
                 )
 
     def _over(self, error: InferenceError | None) -> None:

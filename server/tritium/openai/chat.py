@@ -2,7 +2,7 @@
 
 import time
 
-from tritium.llm.conversation import template_messages
+from tritium.llm.conversation import TakeMedia, template_messages
 from tritium.llm.errors import FieldRefused
 from tritium.llm.model import LanguageModel
 from tritium.llm.models import LanguageModels, OfferedAsText
@@ -11,6 +11,8 @@ from tritium.llm.reading.reading import Asked
 from tritium.llm.reading.table import TOOL_PARSERS
 from tritium.openai.answer import Order, Prompt, Visit
 from tritium.openai.chunks import chat_chunks
+from tritium.openai.media.parts import MediaOf
+from tritium.openai.media.policy import DATA_ONLY, MediaPolicy
 from tritium.openai.options import OpenAIOptions
 from tritium.openai.plan import chat_sampling, details_of
 from tritium.openai.schema import ChatRequest, Reader
@@ -28,7 +30,7 @@ async def chat(visit: Visit, models: LanguageModels, options: OpenAIOptions) -> 
     call = READER.read(visit.request.body)
     visit.take_id(call.request_id)
     try:
-        order = await chat_order(call, models)
+        order = await chat_order(call, models, options.media)
     except OfferedAsText as tensors:
         return await text_chat(visit, call, tensors.offered, options)
     answer_id, created = f"chatcmpl-{visit.id}", int(time.time())
@@ -39,8 +41,8 @@ async def chat(visit: Visit, models: LanguageModels, options: OpenAIOptions) -> 
     return await StreamAnswer(visit, order, chunks, with_usage=with_usage, stall_bytes=options.stall_bytes).run()
 
 
-async def chat_order(call: ChatRequest, models: LanguageModels) -> Order:
-    """Render the conversation and plan its sampling.
+async def chat_order(call: ChatRequest, models: LanguageModels, policy: MediaPolicy = DATA_ONLY) -> Order:
+    """Render the conversation, fetch its media as `policy` allows, and plan its sampling.
 
     Raises:
         InferenceError: the model is unknown or not ready, or a field is refused.
@@ -52,7 +54,9 @@ async def chat_order(call: ChatRequest, models: LanguageModels) -> Order:
     _check_readable(plan, call.model, served.model)
     sampling = chat_sampling(call, served.model, plan.schema)
     model = served.model
-    text = await _render(call, model, plan)
+    found = MediaOf(call.model, model.fleet.info.modalities, policy)
+    text = await _render(call, model, plan, found.take)
+    media = await found.media()
     asked = Asked(
         tools=plan.tools,
         forced=plan.forced,
@@ -71,13 +75,14 @@ async def chat_order(call: ChatRequest, models: LanguageModels) -> Order:
         cache_salt=call.cache_salt or "",
         priority=call.priority or 0,
         reading=reader_for(model.defaults.formats, asked, text, model.tokenizer),
+        media=media,
         details=details_of(call),
         functions=plan.legacy,
         named=plan.forced not in ("", ANY_TOOL),
     )
 
 
-async def _render(call: ChatRequest, model: LanguageModel, plan: ToolPlan) -> str:
+async def _render(call: ChatRequest, model: LanguageModel, plan: ToolPlan, take_media: TakeMedia) -> str:
     template = model.tokenizer.templates.choose(call.chat_template, tools=plan.shown is not None)
     going_on = bool(call.continue_final_message)
     variables = dict(call.chat_template_kwargs or {})
@@ -91,7 +96,7 @@ async def _render(call: ChatRequest, model: LanguageModel, plan: ToolPlan) -> st
             "continue_final_message ends the prompt inside the last message, add_generation_prompt after it: send one",
         )
     text = await template.render_aside(
-        template_messages(call.messages, template.content_format),
+        template_messages(call.messages, template.content_format, take_media),
         tools=plan.shown,
         documents=call.documents,
         add_generation_prompt=not going_on and call.add_generation_prompt is not False,

@@ -34,11 +34,11 @@ class _Kind(msgspec.Struct):
     messages: msgspec.Raw = msgspec.Raw()
 
 
-async def explain(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
+async def explain(visit: Visit, models: LanguageModels, options: OpenAIOptions) -> Response:
     """Explain the route of a request."""
     body = visit.request.body
     if _is_chat(body):
-        order = await chat_order(CHAT.read(body), models)
+        order = await chat_order(CHAT.read(body), models, options.media)
     else:
         order = await completion_order(COMPLETION.read(body), models)
     served = order.served

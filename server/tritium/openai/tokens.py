@@ -9,6 +9,7 @@ from tritium.llm.models import LanguageModels, Served
 from tritium.llm.tokenizer import Tokenizer
 from tritium.openai.answer import Visit
 from tritium.openai.chat import chat_order
+from tritium.openai.media.policy import MediaPolicy
 from tritium.openai.options import OpenAIOptions
 from tritium.openai.schema import ChatRequest, Reader
 from tritium.openai.status import json_response
@@ -57,7 +58,7 @@ _TOKENIZE = Reader(TokenizeRequest)
 _DETOKENIZE = Reader(DetokenizeRequest)
 
 
-async def tokenize(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
+async def tokenize(visit: Visit, models: LanguageModels, options: OpenAIOptions) -> Response:
     """POST /tokenize."""
     call = _TOKENIZE.read(visit.request.body)
     if (call.prompt is None) == (call.messages is None):
@@ -67,7 +68,7 @@ async def tokenize(visit: Visit, models: LanguageModels, _options: OpenAIOptions
     if call.prompt is not None:
         token_ids = await tokenizer.encode(call.prompt, add_special=call.add_special_tokens is not False)
     else:
-        token_ids = await _conversation(call, served, models)
+        token_ids = await _conversation(call, served, models, options.media)
     return json_response(
         visit,
         Tokens(
@@ -116,7 +117,9 @@ def check_tokens(token_ids: list[int], tokenizer: Tokenizer, field: str) -> None
         raise FieldRefused(field, f"token id {wrong} is not in the vocabulary of {size} tokens")
 
 
-async def _conversation(call: TokenizeRequest, served: Served, models: LanguageModels) -> list[int]:
+async def _conversation(
+    call: TokenizeRequest, served: Served, models: LanguageModels, policy: MediaPolicy
+) -> list[int]:
     chat = ChatRequest(
         model=served.name,
         messages=call.messages or [],
@@ -128,5 +131,5 @@ async def _conversation(call: TokenizeRequest, served: Served, models: LanguageM
         chat_template=call.chat_template,
         chat_template_kwargs=call.chat_template_kwargs,
     )
-    order = await chat_order(chat, models)
+    order = await chat_order(chat, models, policy)
     return order.prompts[0].token_ids

@@ -49,7 +49,7 @@ class Responses:
         owner = _owner(visit)
         before = self._before(call, owner)
         fresh = self._store.resolve(name_items(read_items(call.input)), owner)
-        order = await order_within(call, [*before, *fresh], models)
+        order = await order_within(call, [*before, *fresh], models, options.media)
         response = open_response(call, order)
         kept = Kept(response, before, fresh, owner)
         teller = ResponseTeller(

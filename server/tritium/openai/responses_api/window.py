@@ -7,12 +7,15 @@ from tritium.llm.models import LanguageModels
 from tritium.llm.sampling import budget
 from tritium.openai.answer import Order
 from tritium.openai.chat import chat_order
+from tritium.openai.media.policy import MediaPolicy
 from tritium.openai.responses_api.conversation import SYSTEM_ROLES, chat_of, messages_of
 from tritium.openai.responses_api.items import Item, MessageItem
 from tritium.openai.responses_api.schema import ResponsesRequest
 
 
-async def order_within(call: ResponsesRequest, items: Sequence[Item], models: LanguageModels) -> Order:
+async def order_within(
+    call: ResponsesRequest, items: Sequence[Item], models: LanguageModels, policy: MediaPolicy
+) -> Order:
     """Return what is asked of the model for a conversation.
 
     Raises:
@@ -20,25 +23,25 @@ async def order_within(call: ResponsesRequest, items: Sequence[Item], models: La
         InferenceError: the model is unknown or not ready, or a field is refused.
     """
     try:
-        return await _order(call, items, models)
+        return await _order(call, items, models, policy)
     except ContextExceeded:
         starts = _turns(items)
         if call.truncation != "auto" or len(starts) < 2:
             raise
-    fitting = await _order(call, _since(items, starts[-1]), models)
+    fitting = await _order(call, _since(items, starts[-1]), models, policy)
     # Fewer turns never need more room, so the oldest that fits is found by halving.
     low, high = 1, len(starts) - 1
     while low < high:
         middle = (low + high) // 2
         try:
-            fitting, high = await _order(call, _since(items, starts[middle]), models), middle
+            fitting, high = await _order(call, _since(items, starts[middle]), models, policy), middle
         except ContextExceeded:
             low = middle + 1
     return fitting
 
 
-async def _order(call: ResponsesRequest, items: Sequence[Item], models: LanguageModels) -> Order:
-    order = await chat_order(chat_of(call, messages_of(call.instructions, items)), models)
+async def _order(call: ResponsesRequest, items: Sequence[Item], models: LanguageModels, policy: MediaPolicy) -> Order:
+    order = await chat_order(chat_of(call, messages_of(call.instructions, items)), models, policy)
     context_tokens = order.served.model.fleet.info.context_tokens
     budget(order.sampling, len(order.prompts[0].token_ids), context_tokens, "input")
     return order

@@ -1,0 +1,1 @@
+"""Images, sounds and films of a conversation: found, fetched where that is allowed, handed to the engine."""
