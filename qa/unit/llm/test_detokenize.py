@@ -2,10 +2,12 @@ import itertools
 import json
 
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import decoders, models, pre_tokenizers
 
-from tritium.llm.detokenize import WindowDetokenizer, escape, token_table
+from tritium.llm.detokenize import WindowDetokenizer, byte_characters, escape, token_table
 
 TEXTS = [
     "a model repository is a folder",
@@ -137,3 +139,97 @@ def test_window_and_table_agree(scripted_byte_level, text):
         pieces = [detokenizer.push([i]) for i in ids]
         assert "".join(pieces) == text
         assert not any("�" in piece for piece in pieces)
+
+
+def _metaspace(split):
+    words = ["\u2581", "a", "b", "\u2581a", "é", "日", "\u2581\u2581", "<x>"]
+    backend = tokenizers.Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, [("\u2581", "a")]))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=split)
+    backend.decoder = decoders.Metaspace(prepend_scheme="first")
+    return backend
+
+
+def _unigram():
+    pieces = [
+        ("<unk>", 0.0),
+        *((f"<0x{b:02X}>", -9.0) for b in range(256)),
+        ("\u2581", -2.0),
+        ("\u2581the", -3.0),
+        ("é", -4.0),
+    ]
+    backend = tokenizers.Tokenizer(models.Unigram(pieces, unk_id=0, byte_fallback=True))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return backend
+
+
+def _no_table(scripted):
+    """A tokenizer whose decoder is not known, so that a window decodes it, with tokens that are parts of characters."""
+    backend = scripted.byte_level()
+    backend.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Fuse()])
+    return backend
+
+
+KINDS = {
+    "byte_level": lambda scripted: scripted.byte_level(),
+    "byte_fallback": lambda scripted: scripted.byte_fallback(),
+    "word_pieces": lambda scripted: scripted.word_pieces(),
+    "metaspace": lambda _: _metaspace(split=False),
+    "metaspace_split": lambda _: _metaspace(split=True),
+    "unigram": lambda _: _unigram(),
+    "window_of_bytes": _no_table,
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def added(request, scripted):
+    backend = KINDS[request.param](scripted)
+    backend.add_special_tokens(["<|stop|>"])
+    backend.add_tokens(["<tool>", "\n\n"])
+    return backend
+
+
+WORDS = [
+    "the ",
+    " a",
+    "naïve",
+    "日本",
+    "🙂👍🏽",
+    "<tool>",
+    "<|stop|>",
+    "\n\n",
+    "  ",
+    "\u200d",
+    "é",
+    "request ",
+    "sends ",
+]
+
+
+@settings(deadline=None, max_examples=60)
+@given(words=st.lists(st.sampled_from(WORDS), max_size=12), cuts=st.lists(st.integers(0, 60), max_size=8))
+@pytest.mark.parametrize("skip", [True, False])
+def test_deltas_add_up_to_the_decoding_of_the_whole(added, skip, words, cuts):
+    """For every kind of tokenizer the pieces of a completion are what decoding it adds to its prompt's text."""
+    prompt, ids = _ids(added, "the request "), _ids(added, "".join(words))
+    table = token_table(added)
+    detokenizer = table.detokenizer(skip_special=skip) if table else WindowDetokenizer(added, prompt, skip_special=skip)
+    edges = [0, *sorted(min(cut, len(ids)) for cut in cuts), len(ids)]
+    pieces = [detokenizer.push(ids[a:b]) for a, b in itertools.pairwise(edges)]
+    before = added.decode(prompt, skip_special_tokens=skip)
+    assert before + "".join(pieces) + detokenizer.flush() == added.decode(prompt + ids, skip_special_tokens=skip)
+    assert not any("�" in piece for piece in pieces)
+
+
+@pytest.mark.parametrize("kind", ["byte_level", "window_of_bytes"])
+def test_bytes_that_are_no_text_do_not_wait_for_ever(scripted, kind):
+    """Bytes that cannot become a character are replaced as soon as that is certain, and what follows them is sent."""
+    backend = KINDS[kind](scripted)
+    [broken] = [i for token, i in backend.get_vocab().items() if token == byte_characters()[0xFF]]
+    table = token_table(backend)
+    detokenizer = table.detokenizer(skip_special=True) if table else WindowDetokenizer(backend, [], skip_special=True)
+    sent = [detokenizer.push([broken]) for _ in range(20)]
+    assert "".join(sent).count("�") >= 15
+    assert detokenizer.push(_ids(backend, "ok")).endswith("ok")

@@ -16,6 +16,8 @@ import msgspec
 import tokenizers
 
 _REPLACEMENT = "\ufffd"
+_LONGEST_CHARACTER = 4
+"""How many tokens a character can be split over: as many as it has bytes."""
 _SPACE_MARK = "\u2581"
 _JSON = msgspec.json.Encoder()
 
@@ -86,7 +88,11 @@ class TableDetokenizer:
 
 
 class WindowDetokenizer:
-    """Detokenizes by decoding the last few tokens again at every step, after enough context to keep spaces right."""
+    """Detokenizes by decoding the last few tokens again at every step, after enough context to keep spaces right.
+
+    Where the text ends in a replacement character, its last tokens may be part of a character, and wait; but no more of
+    them than a character can have.
+    """
 
     __slots__ = ("_context", "_hidden", "_ids", "_sent", "_tokenizer")
 
@@ -108,15 +114,18 @@ class WindowDetokenizer:
     def push(self, token_ids: Sequence[int]) -> str:
         """Take the next tokens and return the characters they complete."""
         self._ids.extend(i for i in token_ids if i not in self._hidden)
-        text = self._fresh()
-        if not text or text.endswith(_REPLACEMENT):
-            return ""
-        self._context, self._sent = self._sent, len(self._ids)
+        for waiting in range(_LONGEST_CHARACTER):
+            end = len(self._ids) - waiting
+            text = self._fresh(end) if end > self._sent else ""
+            if not text or not text.endswith(_REPLACEMENT):
+                break
+        if text:
+            self._context, self._sent = self._sent, end
         return text
 
     def flush(self) -> str:
         """Return what stands for the bytes of a character that never became whole."""
-        text = self._fresh()
+        text = self._fresh(len(self._ids))
         self._context = self._sent = len(self._ids)
         return text
 
@@ -125,9 +134,9 @@ class WindowDetokenizer:
         """Tell whether part of a character waits for its other bytes."""
         return self._sent < len(self._ids)
 
-    def _fresh(self) -> str:
+    def _fresh(self, end: int) -> str:
         before = self._decode(self._ids[self._context : self._sent])
-        return self._decode(self._ids[self._context :])[len(before) :]
+        return self._decode(self._ids[self._context : end])[len(before) :]
 
     def _decode(self, token_ids: list[int]) -> str:
         return str(self._tokenizer.decode(token_ids, skip_special_tokens=False))
@@ -152,7 +161,11 @@ def token_table(tokenizer: tokenizers.Tokenizer) -> TokenTable | None:
     special = frozenset(i for i, token in added.items() if token.special)
     pieces = [b""] * (max(vocabulary.values(), default=-1) + 1)
     for token, i in vocabulary.items():
-        pieces[i] = token.encode() if i in added else piece_bytes(token)
+        pieces[i] = piece_bytes(token)
+    for i, entry in added.items():
+        # The library decodes a token that is looked for in normalized text to the normalized form of it.
+        written = tokenizer.id_to_token(i)
+        pieces[i] = entry.content.encode() if written == entry.content else piece_bytes(written)
     escaped = [b"" if i in special else _escaped(piece) for i, piece in enumerate(pieces)]
     return TokenTable(pieces, escaped, special)
 

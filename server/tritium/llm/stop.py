@@ -10,11 +10,10 @@ from collections.abc import Sequence
 class StopMatcher:
     """Watches the text of one sequence for its stop strings."""
 
-    __slots__ = ("_held", "_include", "_longest", "_stops", "matched")
+    __slots__ = ("_held", "_include", "_stops", "matched")
 
     def __init__(self, stops: Sequence[str], *, include: bool = False) -> None:
         self._stops = tuple(stops)
-        self._longest = max(map(len, self._stops))
         self._include = include
         self._held = ""
         self.matched: str | None = None
@@ -49,7 +48,12 @@ class StopMatcher:
 
     def _could_become(self, text: str) -> int:
         """Return the length of the longest end of `text` that a stop string begins with."""
-        for length in range(min(self._longest - 1, len(text)), 0, -1):
-            if any(stop.startswith(text[-length:]) for stop in self._stops):
-                return length
-        return 0
+        kept = 0
+        for stop in self._stops:
+            # Only where its first character stands can it have begun: most texts are done with at once.
+            at = text.find(stop[0], max(0, len(text) - len(stop) + 1))
+            while 0 <= at < len(text) - kept:
+                if stop.startswith(text[at:]):
+                    kept = len(text) - at
+                at = text.find(stop[0], at + 1)
+        return kept
