@@ -41,12 +41,12 @@ class _Heeded(msgspec.Struct, frozen=True):
 
 
 class _Echo:
-    """One sequence: what it says, and how much of it is said."""
+    """One sequence: what it says, how often, and how much of it is said."""
 
-    __slots__ = ("id", "last", "said", "stop", "tokens")
+    __slots__ = ("endless", "id", "room", "said", "tokens")
 
-    def __init__(self, request: Generate, last: int, *, stop: bool) -> None:
-        self.id, self.tokens, self.last, self.stop = request.id, request.token_ids, last, stop
+    def __init__(self, request: Generate, room: int, *, endless: bool) -> None:
+        self.id, self.tokens, self.room, self.endless = request.id, request.token_ids, room, endless
         self.said = 0
 
 
@@ -104,7 +104,7 @@ class EchoEngine:
             raise InvalidArgument("the echo engine takes token ids alone: no adapters, no media, no KV of others")
         room = min(heeded.max_tokens or context, context - count)
         self._prompt_tokens += count
-        return _Echo(request, room if heeded.ignore_eos else min(room, count), stop=not heeded.ignore_eos)
+        return _Echo(request, room, endless=heeded.ignore_eos)
 
     def abort(self, id: int) -> None:  # noqa: A002  the contract's name
         """Drop one sequence."""
@@ -135,12 +135,16 @@ class EchoEngine:
             self._timer = self._loop.call_later(self._beat_s, self._step)
 
     def _say(self, echo: _Echo) -> Delta:
+        if echo.said == len(echo.tokens) and not echo.endless:
+            # Without a token: the last one of a stop is taken for the end of the sequence, and not for text.
+            del self._live[echo.id]
+            return Delta(echo.id, [], FinishReason.STOP)
         delta = Delta(echo.id, [echo.tokens[echo.said % len(echo.tokens)]])
         if not echo.said:
             delta.cached_tokens = 0
         echo.said += 1
         self._output_tokens += 1
-        if echo.said == echo.last:
-            delta.finish = FinishReason.STOP if echo.stop and echo.said == len(echo.tokens) else FinishReason.LENGTH
+        if echo.said == echo.room:
+            delta.finish = FinishReason.LENGTH
             del self._live[echo.id]
         return delta

@@ -22,7 +22,7 @@ async def test_it_says_the_prompt() -> None:
         for sampling, tokens, finish in (
             ({}, [5, 6, 7], FinishReason.STOP),
             ({"max_tokens": 9, "temperature": 0.3}, [5, 6, 7], FinishReason.STOP),
-            ({"max_tokens": 3}, [5, 6, 7], FinishReason.STOP),
+            ({"max_tokens": 3}, [5, 6, 7], FinishReason.LENGTH),
             ({"max_tokens": 2}, [5, 6], FinishReason.LENGTH),
             ({"max_tokens": 5, "ignore_eos": True}, [5, 6, 7, 5, 6], FinishReason.LENGTH),
         ):

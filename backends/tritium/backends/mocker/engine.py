@@ -9,6 +9,7 @@ front; with one, time passes as on the machine that is simulated, or `speedup` t
 import asyncio
 import os
 import signal
+import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -40,6 +41,8 @@ from tritium.backends.mocker.timing import Span, StepLoad
 from tritium.core.errors import InferenceError, InvalidArgument, Unsupported
 
 _GIB = 1 << 30
+
+_FOR_EVER_S = float(1 << 30)
 
 _LONGEST_LAG_S = 0.1
 """How far the clock may fall behind before it gives up catching up."""
@@ -381,8 +384,10 @@ class MockerEngine:
                 case "freeze":
                     stands = True
                     # Until this timer fires nothing else may wake the engine: it stands in the place of a step.
-                    thaw_s = fault.seconds or float(1 << 30)
+                    thaw_s = fault.seconds or _FOR_EVER_S
                     self._timer = self._loop.call_later(thaw_s, self._thaw)
+                case "hang":
+                    time.sleep(fault.seconds or _FOR_EVER_S)
                 case "slow":
                     self._slow = fault
                     self._slow_until = self._loop.time() + (fault.seconds or float("inf"))

@@ -8,15 +8,15 @@ from typing import Annotated, Literal
 
 import msgspec
 
-Kind = Literal["die", "crash", "freeze", "slow", "forget"]
+Kind = Literal["die", "crash", "freeze", "hang", "slow", "forget"]
 
 
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`kind` at step `step` of the workers named (all where none is).
 
     die: the engine says that it cannot go on. crash: the process is killed. freeze: no step is taken for `seconds`
-    (0: ever again). slow: steps take `factor` as long, at least `least_ms`, for `seconds` (0: from then on).
-    forget: the cache drops what nobody uses.
+    (0: ever again). hang: the whole process gives no sign of life for `seconds` (0: ever again). slow: steps take
+    `factor` as long, at least `least_ms`, for `seconds` (0: from then on). forget: the cache drops what nobody uses.
     """
 
     kind: Kind
