@@ -28,7 +28,7 @@ from tritium.repository.cloud.bucket import CloudError
 from tritium.repository.cloud.repository import CloudRepository
 from tritium.repository.ensembles import EnsembleLoader
 from tritium.repository.events import ModelEvent, ignore_event
-from tritium.repository.loader import CheckingLoader, Loader
+from tritium.repository.loader import CheckingLoader, Loader, Offer, offer_nothing
 from tritium.repository.loading import Loading
 from tritium.repository.overlay import Overlay
 from tritium.repository.places import Place, Renaming, Source, find_places
@@ -51,6 +51,7 @@ class Registry:
         loaders: Mapping[str, Loader],
         on_event: Callable[[ModelEvent], None] = ignore_event,
         store: Store | None = None,
+        offer: Offer = offer_nothing,
     ) -> None:
         self._settings = settings
         self._repositories: tuple[Source, ...] = tuple(settings.repositories)
@@ -66,7 +67,7 @@ class Registry:
         )
         self._shelf = Shelf()
         everything = {ENSEMBLE: EnsembleLoader(self._shelf.model, store), **loaders}
-        self._loading = Loading(self._shelf, everything, self._rules, settings, on_event)
+        self._loading = Loading(self._shelf, everything, self._rules, settings, on_event, offer)
         self._locks: dict[str, asyncio.Lock] = {}
         self._operations: set[asyncio.Task[Any]] = set()
         self._aside = Aside()
@@ -174,7 +175,7 @@ class Registry:
             raise Internal(messages.poll_failed(name), hint=messages.EMPTY_NAME)
         if name.strip() == ".." or "/" in name:
             raise InvalidArgument(messages.path_traversal(name))
-        await asyncio.shield(self._begin(self._load(self._shelf.named_by(name), parameters)))
+        await asyncio.shield(self._begin(self._load(name, parameters)))
 
     async def unload(self, name: str, *, dependents: bool = False) -> None:
         """Unload every version of a model, and with `dependents` the members only it used.
@@ -288,7 +289,15 @@ class Registry:
                 await stack.enter_async_context(self._locks.setdefault(name, asyncio.Lock()))
             yield
 
+    async def _meant(self, name: str) -> str:
+        """Return the model that a load is of: the folder's of that name, else the one that has it as an alias."""
+        owner = self._shelf.named_by(name)
+        if owner == name or name in (await self._aside.run(find_places, self._repositories)).models:
+            return name
+        return owner
+
     async def _load(self, name: str, parameters: LoadParameters) -> None:
+        name = await self._meant(name)
         overlay = await self._aside.run(_overlay, name, parameters.files) if parameters.files else None
         try:
             try:
@@ -301,7 +310,8 @@ class Registry:
                 stale = {key: one for key, one in found.candidates.items() if self._stale(one)}
                 reasons = await self._loading.load(stale, asked)
                 for key in asked:
-                    self._shelf.records[key].explicit = True
+                    if key in self._shelf.records:
+                        self._shelf.records[key].explicit = True
                 if failed := "".join(messages.load_failed(key, reasons[key]) for key in asked if reasons.get(key)):
                     raise InvalidArgument(failed)
                 overlay = self._exchange_overlay(name, overlay, reloaded=name in stale)
