@@ -10,6 +10,7 @@ from typing import Any
 from tritium.backends.contract import BackendHost
 from tritium.backends.metrics import CustomMetrics
 from tritium.cli import cloud_ports, grpc_port, http_port, openai_port
+from tritium.cli.engine_metrics import engine_metrics
 from tritium.cli.facilities import facilities_of
 from tritium.cli.observability import metrics_config, server_metrics, tracing
 from tritium.cli.options import ServeOptions, SettingsError
@@ -31,14 +32,16 @@ from tritium.llm.models import CatalogModels
 from tritium.llm.reading.configured import REASONING_PARSER, TOOL_PARSER
 from tritium.llm.reading.table import reasoning_parser_name, tool_parser_name
 from tritium.llm.settings import LanguageSettings
+from tritium.llm.text_models.book import TextModels
 from tritium.llm.tokenizer import TOKENIZER_HELP
 from tritium.memory.registry import RegionRegistry
 from tritium.observe.custom import custom_metrics
 from tritium.observe.distributions import MetricsConfig
 from tritium.observe.metrics import metrics_handler, page_of, plain_metrics
+from tritium.openai.keys.readings import KEY_HELP, key_readings
 from tritium.repository.devices import installed_gpus
 from tritium.repository.events import ModelEvent
-from tritium.repository.loader import Loader
+from tritium.repository.loader import Loader, Offer
 from tritium.repository.on_demand import ON_DEMAND_HELP, OnDemandRegistry, Room
 from tritium.repository.places import Repository, find_places, repository_of
 from tritium.repository.registry import Registry
@@ -59,6 +62,7 @@ class Assembly:
     metrics_config: MetricsConfig
     tracing: TraceSettingsBook
     facilities: Facilities
+    text_models: TextModels
 
 
 def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> Assembly:
@@ -108,8 +112,9 @@ def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> A
                 one.statistics.latencies = config.latencies(one)
         on_model(event)
 
-    registry = _registry(options, loaders, tell, facilities.store)
-    return Assembly(registry, metrics, config, tracing(options), facilities)
+    text_models = TextModels()
+    registry = _registry(options, loaders, tell, facilities.store, text_models.read)
+    return Assembly(registry, metrics, config, tracing(options), facilities, text_models)
 
 
 async def listen(
@@ -134,7 +139,10 @@ async def listen(
         *server_metrics(options, assembly.metrics_config, registry.models, assembly.facilities.store),
         custom_metrics(assembly.metrics),
         plain_metrics(_language_readings(registry), {**FLEET_HELP, **TOKENIZER_HELP}),
+        engine_metrics(registry.models),
     ]
+    keys = openai_port.key_ring(options)
+    sources.append(plain_metrics(lambda: key_readings(keys), KEY_HELP))
     if isinstance(registry, OnDemandRegistry):
         sources.append(plain_metrics(registry.metrics, ON_DEMAND_HELP))
     report = page_of(sources)
@@ -153,7 +161,8 @@ async def listen(
             page = metrics_handler(sources)
             listeners["metrics"] = await listen_http(page, host=host, port=options.metrics_port)
         if options.openai:
-            listeners["openai"] = await openai_port.open_port(options, CatalogModels(registry), report)
+            models = CatalogModels(registry, assembly.text_models)
+            listeners["openai"] = await openai_port.open_port(options, models, report, keys)
     except BaseException:
         for listener in listeners.values():
             await listener.close(0)
@@ -172,16 +181,20 @@ def _language_readings(registry: Registry) -> Callable[[], Iterator[Reading]]:
 
 
 def _registry(
-    options: ServeOptions, loaders: Mapping[str, Loader], tell: Callable[[ModelEvent], None], store: Store | None
+    options: ServeOptions,
+    loaders: Mapping[str, Loader],
+    tell: Callable[[ModelEvent], None],
+    store: Store | None,
+    offer: Offer,
 ) -> Registry:
     """Make the registry; one that loads on demand where that is asked for."""
     settings = _registry_settings(options)
     if not options.on_demand_models and not options.on_demand_bytes:
-        return Registry(settings, loaders, tell, store)
+        return Registry(settings, loaders, tell, store, offer)
     if settings.control is ControlMode.POLL or settings.namespacing:
         raise SettingsError("models on demand go neither with --control-mode poll nor with --namespacing")
     room = Room(options.on_demand_models, options.on_demand_bytes)
-    return OnDemandRegistry(replace(settings, control=ControlMode.EXPLICIT), loaders, tell, store, room=room)
+    return OnDemandRegistry(replace(settings, control=ControlMode.EXPLICIT), loaders, tell, store, offer, room=room)
 
 
 def _registry_settings(options: ServeOptions) -> RegistrySettings:
