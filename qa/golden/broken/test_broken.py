@@ -5,7 +5,7 @@
     backend: "identity"
     == model/1/
     $ tritium check .
-    0 problems in 0 of 1 model.
+    No problems in 1 model.
 
 TRITIUM_REWRITE=1 writes what is printed now into the scripts, to be read before it is committed.
 """
@@ -52,7 +52,7 @@ def run(command, folder):
         os.chdir(home)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    broken = "error" in result.output if "json" in command else " 0 of" not in result.output
+    broken = "error" in result.output if "json" in command else "No problems" not in result.output
     assert result.exit_code == (2 if broken else 0)
     return re.sub(r"installed: [\w, ]+", "installed: (backends)", result.output.rstrip("\n"))
 

@@ -77,6 +77,21 @@ def test_names(fakes: ModuleType) -> None:
     assert add_sub(fakes, *both, outputs=["OUTPUT1", "OUTPUT1"]) == ABOUT + "output 'OUTPUT1' already exists in request"
 
 
+def test_a_name_that_is_nearly_right_is_told_the_right_one(fakes: ModuleType) -> None:
+    """In the hint, for the message is Triton's; one that is like none is told which there are."""
+    t = fakes.tensor
+    hints = []
+    for request in (
+        fakes.request(t("INPUT0", [4]), t("INPUT_1", [4])),
+        fakes.request(t("INPUT0", [4]), t("x", [4])),
+        fakes.request(t("INPUT0", [4]), t("INPUT1", [4]), outputs=["OUTPT1"]),
+    ):
+        with pytest.raises(InvalidArgument) as refused:
+            RequestCheck(fakes.config(fakes.ADD_SUB))(request)
+        hints.append(refused.value.hint)
+    assert hints == ["did you mean INPUT1?", "there are: INPUT0, INPUT1", "did you mean OUTPUT1?"]
+
+
 def test_datatype(fakes: ModuleType) -> None:
     """A wrong datatype is shown beside the right one, an unknown one as <invalid>."""
     t = fakes.tensor

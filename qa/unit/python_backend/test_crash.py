@@ -32,7 +32,9 @@ DEATHS = {
     "os.kill(os.getpid(), signal.SIGKILL)": "was ended by SIGKILL",
     "os.kill(os.getpid(), signal.SIGSEGV)": "was ended by SIGSEGV",
     "os._exit(5)": "exited with status 5",
-    "sys.exit(0)": "exited with status 1",
+    "sys.exit(0)": "exited with status 0",
+    "sys.exit(3)": "exited with status 3",
+    "sys.exit('enough')": "exited with status 1",
 }
 
 

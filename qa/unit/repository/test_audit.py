@@ -1,5 +1,6 @@
 """`tritium check` where a backend has to be asked."""
 
+import importlib.util
 import sys
 
 import pytest
@@ -74,7 +75,7 @@ def test_python_models_run_only_when_asked(tmp_path):
     code, output = run(tmp_path)
     assert (code, output) == (
         0,
-        "0 problems in 0 of 1 model.\nnot checked: m: auto_complete_config of its model.py was not run\n",
+        "No problems in 1 model.\nnot checked: m: auto_complete_config of its model.py was not run\n",
     )
     code, output = run("--run-python", tmp_path)
     assert code == 2
@@ -90,7 +91,7 @@ def test_no_engine_is_imported_without_need(tmp_path, monkeypatch):
     (tmp_path / "m" / "config.pbtxt").write_text(
         "input { name: 'x' data_type: TYPE_FP32 dims: 4 }\noutput { name: 'y' data_type: TYPE_FP32 dims: 4 }\n"
     )
-    assert run(tmp_path) == (0, "0 problems in 0 of 1 model.\n")
+    assert run(tmp_path) == (0, "No problems in 1 model.\n")
 
 
 def test_path_that_is_not_there(tmp_path):
@@ -108,3 +109,25 @@ def test_addresses_without_a_bucket(address):
     code, output = run(address)
     assert code == 2
     assert output.startswith(f"{address}  {address} names no ")
+
+
+@pytest.mark.parametrize(
+    ("backend", "file", "package"),
+    [("pytorch", "model.pt", "torch"), ("openvino", "model.xml", "openvino"), ("fil", "xgboost.json", "treelite")],
+)
+def test_a_missing_package_is_a_problem_with_its_way_out(tmp_path, monkeypatch, backend, file, package):
+    """What the first load would say is said here; a model with a Python of its own brings its packages."""
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == package else find_spec(name))
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    (tmp_path / "m" / "1" / file).touch()
+    text = f"backend: '{backend}'\ninput {{ name: 'x__0' data_type: TYPE_FP32 dims: 4 }}\n"
+    text += "output { name: 'y__0' data_type: TYPE_FP32 dims: 4 }\nmax_batch_size: 8\n"
+    (tmp_path / "m" / "config.pbtxt").write_text(text)
+    code, output = run(tmp_path)
+    assert code == 2
+    assert f"the {backend} backend needs the package {package}, which is not installed" in output
+    assert "pip install 'tritium[" in output
+    text += "parameters { key: 'EXECUTION_ENV_PATH' value { string_value: '/env' } }\n"
+    (tmp_path / "m" / "config.pbtxt").write_text(text)
+    assert "which is not installed" not in run(tmp_path)[1]

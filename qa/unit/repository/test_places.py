@@ -22,6 +22,15 @@ def test_the_folder_of_one_model_is_no_repository(tmp_path, layout):
     assert find_places([tmp_path / "models"]).problems == []
 
 
+@pytest.mark.parametrize(("given", "meant"), [("modles", "models"), ("mdels", "models"), ("data", ""), ("mods", "")])
+def test_only_a_folder_of_nearly_the_same_name_was_meant(tmp_path, given, meant):
+    """Letters that are swapped or missing; not any folder that happens to be there."""
+    for name in ("models", "dates", "docs"):
+        (tmp_path / name).mkdir()
+    [problem] = find_places([tmp_path / given]).problems
+    assert problem.hint == (f"did you mean {tmp_path / meant}?" if meant else f"there is no '{given}' in {tmp_path}")
+
+
 def test_a_version_is_no_repository(tmp_path):
     """Two levels too deep, the repository is two levels up; a model may be called like a version all the same."""
     (tmp_path / "models" / "scale" / "1" / "weights").mkdir(parents=True)

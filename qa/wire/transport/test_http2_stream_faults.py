@@ -8,12 +8,15 @@ from qa.wire.transport.echo import echo
 from qa.wire.transport.http2_peer import BOTH, OPEN, REQUEST, block, frames, message
 
 from tritium.wire.grpc import GrpcError, GrpcLimits, Methods
+from tritium.wire.h2.calls import UNTOLD
 from tritium.wire.h2.frames import (
     END_HEADERS,
     END_STREAM,
+    PREFACE,
     Code,
     Kind,
     Setting,
+    pack_frame,
     pack_window_update,
 )
 from tritium.wire.status import Status
@@ -237,3 +240,23 @@ async def test_cancelled_requests_raise(connect, bounded):
     await raw.send(Kind.DATA, 0, 1, message(b"1"))
     await raw.send(Kind.RST_STREAM, 0, 1, bytes(4))
     assert await bounded(ended) == (Status.CANCELLED, True)
+
+
+async def test_more_calls_before_the_limit_is_known(connect):
+    """A client that has not acknowledged the settings cannot know the limit; but it has one there, too."""
+    hang = asyncio.Event()
+
+    async def wait(request, call):
+        await hang.wait()
+        return b""
+
+    raw = await connect(Methods({"/s/Wait": wait}), GrpcLimits(concurrent_streams=3), greet=False)
+    await raw.peer.send(PREFACE + pack_frame(Kind.SETTINGS, 0, 0))
+    beyond = 2 * 3 * UNTOLD + 1
+    within = range(1, beyond, 2)
+    for stream in (*within, beyond):
+        await raw.call(stream, changes={":path": "/s/Wait"})
+    assert await raw.reset(beyond) == Code.REFUSED_STREAM
+    hang.set()
+    for stream in within:
+        assert (await raw.reply(stream))[1]["grpc-status"] == "0"

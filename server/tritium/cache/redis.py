@@ -25,6 +25,11 @@ from tritium.core.tensor import Tensor
 PREFIX: Final = b"tritium:response:1:"
 RETRY_S: Final = (0.5, 1, 2, 5)
 """How long to wait before each attempt to connect again; the last counts for all that follow."""
+_START: Final = (
+    "start Redis there, name another with --cache-config redis,host=HOST and redis,port=PORT, "
+    "or keep responses in memory: --cache-config local,size=BYTES"
+)
+_AS_WHOM: Final = "--cache-config redis,password=PASSWORD (and redis,user=USER), or TRITONCACHE_REDIS_PASSWORD"
 
 log = structlog.get_logger("tritium")
 
@@ -69,7 +74,8 @@ class RedisStore:
             self._connection = await connect(self._settings, self._lost)
         except CannotConnect as error:
             raise Unavailable(
-                f"Failed to initialize RedisCache: failed to connect to Redis ({self._settings.address}): {error}"
+                f"Failed to initialize RedisCache: failed to connect to Redis ({self._settings.address}): {error}",
+                hint=_AS_WHOM if str(error).startswith(("NOAUTH", "WRONGPASS")) else _START,
             ) from None
 
     def lookup(self, key: bytes, found: Found) -> None:

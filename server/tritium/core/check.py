@@ -5,6 +5,7 @@ that is not plainly right goes through the whole check, which says what is wrong
 Source: Triton core, infer_request.cc, Normalize(); the messages are held to recorded answers of a real Triton.
 """
 
+import difflib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -109,7 +110,10 @@ class RequestCheck:
             asked.add(output.name)
         for output in request.outputs:
             if output.name not in self._outputs:
-                raise InvalidArgument(f"unexpected inference output '{output.name}' for model '{self._name}'")
+                raise InvalidArgument(
+                    f"unexpected inference output '{output.name}' for model '{self._name}'",
+                    hint=_meant(output.name, self._outputs),
+                )
         if not len(self._required) <= len(given) <= len(self._expected):
             raise InvalidArgument(about + self._wrong_count(given))
         # Triton keeps inputs in a hash map that lists the last one added first; which of several errors a
@@ -145,7 +149,10 @@ class RequestCheck:
         batch_size = 0
         for tensor in tensors:
             if tensor.name not in self._expected:
-                raise InvalidArgument(f"unexpected inference input '{tensor.name}' for model '{self._name}'")
+                raise InvalidArgument(
+                    f"unexpected inference input '{tensor.name}' for model '{self._name}'",
+                    hint=_meant(tensor.name, self._expected),
+                )
             if not self._batches:
                 continue
             if not tensor.shape:
@@ -267,6 +274,13 @@ def _sized(tensor: Tensor, element_bytes: int) -> bool:
     if element_bytes:
         return tensor.size_bytes == elements * element_bytes
     return walk_bytes(tensor.data, elements).holds(elements)
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """Say which tensor may have been meant, or which ones there are."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}"
 
 
 def _quoted(names: Iterable[str]) -> str:

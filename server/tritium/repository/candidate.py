@@ -28,7 +28,7 @@ from tritium.compat.config.tensors import check_tensors
 from tritium.compat.config.unserved import check_served
 from tritium.compat.config.validate import check_config, check_load
 from tritium.repository.agents import check_agents
-from tritium.repository.known_backends import advice
+from tritium.repository.known_backends import advice, missing_package
 from tritium.repository.layout import Fingerprint, Layout, chosen_versions, fingerprint, of_version, read_layout
 from tritium.repository.loader import Check
 from tritium.repository.python_source import check_source
@@ -278,6 +278,9 @@ def _check_load(candidate: Candidate, layout: Layout, rules: Rules) -> None:
         where = ("backend",) if ("backend",) in candidate.places.tokens else ("platform",)
         hint = advice(candidate.backend, rules.backends, (*layout.files, *layout.first_version_files))
         candidate.find(Finding(where, messages.unknown_backend(candidate.backend), hint, Stage.LOAD))
+    elif (missing := missing_package(candidate.backend)) and not from_proto(config).parameter(ENVIRONMENT_PARAMETER):
+        message = f"the {candidate.backend} backend needs the package {missing[0]}, which is not installed"
+        candidate.note(message, missing[1], Stage.LOAD)
     complete = candidate.backend not in COMPLETING or not rules.auto_complete
     for finding in check_load(config, rules.gpus, complete=complete):
         candidate.find(finding)

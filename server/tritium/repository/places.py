@@ -16,6 +16,8 @@ from tritium.repository.cloud.repository import CloudRepository
 from tritium.repository.layout import is_model, is_model_version, model_folders
 
 _MOST_SUGGESTED = 3
+_ALIKE = 0.8
+"""How much of a folder's name has to be right for it to be meant: one letter in five may be wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +209,7 @@ def _instead(missing: Path) -> str:
         names = [entry.name for entry in there.iterdir() if entry.is_dir()]
     except OSError:
         names = []
-    near = difflib.get_close_matches(wrong, names, n=1)
+    near = difflib.get_close_matches(wrong, names, n=1, cutoff=_ALIKE)
     if near:
         return f"did you mean {there.joinpath(near[0], *missing.relative_to(there).parts[1:])}?"
     return f"there is no '{wrong}' in {there.absolute()}"

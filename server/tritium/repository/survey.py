@@ -49,7 +49,7 @@ class Survey:
         return "\n".join(line for line in (render(self.problems), self.summary(ending)) if line)
 
     def summary(self, ending: str = "") -> str:
-        """Count the problems: `2 problems in 2 of 5 models.` and then `ending`.
+        """Count the problems: `2 problems in 2 of 5 models.`, or `No problems in 5 models.`, and then `ending`.
 
         Those of the repositories themselves are in none of the models: `1 problem.`
         """
@@ -57,7 +57,9 @@ class Survey:
         fatal = [p for p in self.problems if p.fatal]
         broken = len(self.duplicates) + sum(c.fatal for c in self.candidates.values())
         counted = _count(len(fatal), "problem")
-        if broken or not fatal:
+        if not fatal:
+            counted = f"No problems in {_count(models, 'model')}"
+        elif broken:
             counted += f" in {broken} of {_count(models, 'model')}"
         elif models:
             counted += f", none in the {_count(models, 'model')}"

@@ -19,6 +19,8 @@ from tritium.wire.status import Status
 ENCODINGS = frozenset((b"identity", b"gzip", b"deflate"))
 FORGIVEN = 1024
 """How many streams that we ended first are remembered: the peer may send more until it learns of it."""
+UNTOLD = 16
+"""How many times as many calls a peer may begin that has not acknowledged our settings: it cannot know the limit."""
 
 
 class Calls:
@@ -40,6 +42,8 @@ class Calls:
         self._streams: dict[int, Stream] = {}
         self._forgiven: dict[int, bool] = {}
         """The streams that we ended first, and whether the peer was told to stop sending."""
+        self.limits_known = False
+        """Whether the peer has acknowledged our settings."""
         self._resets = Budget("calls reset at once", RESET_BURST, RESET_PER_S, self.loop.time)
 
     def __len__(self) -> int:
@@ -65,7 +69,7 @@ class Calls:
         if head.malformed:
             raise StreamFault(stream_id, Code.PROTOCOL_ERROR, head.malformed)
         limits = self._limits
-        most = limits.concurrent_streams
+        most = limits.concurrent_streams if self.limits_known else UNTOLD * limits.concurrent_streams
         if (
             len(self._streams) >= most
             or self._handling.running >= most

@@ -232,6 +232,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
             raise ConnectionFault(Code.PROTOCOL_ERROR, "SETTINGS on a stream")
         if flags & ACK:
             _expect(payload, 0)
+            self._calls.limits_known = True
             return
         settings = unpack_settings(payload)
         # The answer goes first: a client counts its new windows from there (RFC 9113, 6.5.3). The hello waits for the

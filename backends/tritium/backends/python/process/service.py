@@ -40,13 +40,13 @@ class Service:
                 # At once, although sharing a frame would be cheaper: what is finished neither waits for the next
                 # execution nor is lost with it.
                 self._pump.flush()
-        except BaseException:  # noqa: BLE001  # sys.exit or the like: as sudden for the server as a crash
+        except BaseException as end:  # noqa: BLE001  # sys.exit or the like: as sudden for the server as a crash
             self._pump.flush()
             sys.excepthook(*sys.exc_info())
             sys.stdout.flush()
             sys.stderr.flush()
             # No thread of the model may keep a process alive that nobody serves.
-            os._exit(1)
+            os._exit(_status(end))
 
     def _begun(self, number: int) -> None:
         frames.BEGUN.pack_into(self._outbound.control, 0, number)
@@ -68,3 +68,12 @@ class Service:
 def _import(load: frames.Load) -> Any:
     sys.path += [*load.import_paths, pb_utils.IMPORTABLE]
     return __import__(load.import_name, fromlist=["TritonPythonModel"])
+
+
+def _status(end: BaseException) -> int:
+    """Return the status that a Python program which ended so would have."""
+    if not isinstance(end, SystemExit):
+        return 1
+    if end.code is None:
+        return 0
+    return end.code & 0xFF if isinstance(end.code, int) else 1
