@@ -2,6 +2,7 @@
 
 import json
 
+import openai
 import pytest
 
 from tritium.llm.model import ModelDefaults
@@ -104,6 +105,17 @@ async def test_reasoning(door):
     assert "".join(d.content or "" for d in deltas) == "Yes, it is. "
     message = (await ask(door, extra_body={"include_reasoning": False})).choices[0].message
     assert (message.content, getattr(message, "reasoning_content", None)) == ("Yes, it is. ", None)
+
+
+@pytest.mark.parametrize("tools", [[WEATHER], openai.NOT_GIVEN])
+async def test_whole_and_streamed_say_the_same(door, tools):
+    """However much of a stream passes by the reader, its text is the whole answer's, to the last space."""
+    door.say(reply=f"<think>so  it is\n</think>\n\nYes,  a < b and\n\n <tool_call is \n {CALL} none  \t here. \n")
+    message = (await ask(door, tools=tools)).choices[0].message
+    deltas = [chunk.choices[0].delta async for chunk in await ask(door, tools=tools, stream=True)]
+    assert "".join(d.content or "" for d in deltas) == message.content
+    assert "".join(getattr(d, "reasoning", None) or "" for d in deltas) == message.reasoning == "so  it is"
+    assert bool(message.tool_calls) == bool(tools)
 
 
 async def test_scores_of_read_tokens_are_all_there(door):

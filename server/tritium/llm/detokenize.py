@@ -8,6 +8,7 @@ whole characters, and a decoder holds its bytes back. Any other tokenizer is ask
 
 import codecs
 import functools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -53,6 +54,14 @@ class TokenTable:
     pieces: list[bytes]
     escaped: list[bytes | None]
     special: frozenset[int]
+
+    def quiet(self, notable: frozenset[str]) -> list[bytes | None]:
+        """Return `escaped` with None also for tokens that hold a notable character, or end in white space."""
+        loud = re.compile("|".join(re.escape(character) for character in sorted(notable)).encode() or b"(?!)")
+        return [
+            escaped if escaped and not loud.search(raw) and not raw.decode()[-1].isspace() else None
+            for escaped, raw in zip(self.escaped, self.pieces, strict=True)
+        ]
 
     def detokenizer(self, *, skip_special: bool, shown: frozenset[int] = frozenset()) -> "TableDetokenizer":
         """Begin a sequence; special tokens that are `shown` are never skipped."""

@@ -14,7 +14,7 @@ import msgspec
 from tritium.backends.engine import Delta, FinishReason, TokenLogprob
 from tritium.core.errors import InferenceError, Overloaded
 from tritium.llm.detokenize import escape
-from tritium.llm.reading.piece import Content
+from tritium.llm.reading.piece import Content, OutputReader
 from tritium.openai.answer import Answer, Choice, Order, Prompt, Visit, engine_failure
 from tritium.openai.chunks import DONE, Chunks, error_event
 from tritium.openai.details import EventDetails
@@ -51,6 +51,8 @@ class StreamChoice(Choice):
         self._offset = 0
         sampling, table = answer.order.sampling, answer.model.tokenizer.table
         self._escaped = table.escaped if table is not None else []
+        if answer.order.reading is not None:
+            self._escaped = answer.model.tokenizer.quiet_pieces(answer.order.reading.notable)
         self._plain = table is not None and not sampling.stop and sampling.logprobs is None and sampling.skip_special
         details = answer.order.details
         self._details = EventDetails(details, prompt.token_ids, chat=answer.chunks.chat) if details.in_events else None
@@ -111,14 +113,22 @@ class StreamChoice(Choice):
         stream = answer.stream
         if stream is not None:
             self._write = stream.write
-            settled = self.reader is None or self.reader.settled
-            self._fast = self._plain and settled and answer.direct and not self.over and not text.holding
+            self._fast = self._plain and answer.direct and not self.over and not text.holding
+            if self.reader is not None:
+                self._fast = self._fast and self._pass_by(self.reader)
 
     def _last_event(self) -> bytes:
         answer, text = self._answer, self.text
         if not answer.order.details.completion:
             return answer.chunks.last(self.index, FinishReason.LENGTH, None)
         return answer.chunks.last(self.index, answer.order.chat_finish(self.finish), text.stop_reason)
+
+    def _pass_by(self, reader: OutputReader) -> bool:
+        """Tell whether the next token may pass by the reader, if it is a quiet one or the reader has settled."""
+        table = self._answer.model.tokenizer.table
+        if reader.settled and table is not None:
+            self._escaped = table.escaped
+        return reader.resting
 
     def _events(self, fresh: str, logprobs: list[list[TokenLogprob]] | None) -> bytes:
         scored = self._answer.order.sampling.logprobs is not None

@@ -107,7 +107,7 @@ def _detected(template: str, table: Iterable[tuple[str, str]]) -> str:
 def reader_for(formats: Formats, asked: Asked, prompt: str, tokenizer: Tokenizer) -> Reading | None:
     """Return how to read what a model answers to a prompt, or None where all of it is content."""
     if formats.harmony and not (asked.forced or asked.constrained):
-        return _reading(harmony, HARMONY_MARKERS, asked, tokenizer)
+        return _reading(harmony, HARMONY_MARKERS, asked, tokenizer, watched=HARMONY_MARKERS)
     calls = formats.calls if asked.tools and not asked.forced else None
     thoughts = formats.thoughts
     if (asked.forced or asked.constrained) and not formats.thinks_first:
@@ -146,6 +146,7 @@ def _reading(
     tokenizer: Tokenizer,
     calls: Calls | None = None,
     *,
+    watched: tuple[str, ...] = (),
     will_settle: bool = False,
 ) -> Reading:
     special = tokenizer.special_ids(markers)
@@ -156,4 +157,5 @@ def _reading(
         out = Pieces(parallel=asked.parallel, reasoning=asked.reasoning, new_id=new_id)
         return GrammarReader(Scene(Text(), out, tools, tuple(special)), grammar, will_settle=will_settle)
 
-    return Reading(begin, frozenset(special.values()))
+    watched = (*watched, *(calls.markers if calls is not None else ()), *special)
+    return Reading(begin, frozenset(special.values()), frozenset(marker[0] for marker in watched))

@@ -46,6 +46,11 @@ class GrammarReader:
         """Tell whether all that is still to come is content, unchanged."""
         return self._will_settle and not self._out.leading and not self._text.waiting
 
+    @property
+    def resting(self) -> bool:
+        """Tell whether text with nothing notable in it would come out as content, unchanged."""
+        return self._out.resting and self._text.idle
+
     def push(self, text: str) -> list[Piece]:
         """Take more text and return what it makes certain."""
         self._text.add(text)

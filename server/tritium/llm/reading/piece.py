@@ -55,6 +55,14 @@ class OutputReader(Protocol):
         """Tell whether all that is still to come is Content, unchanged: it need not pass through here any more."""
         ...
 
+    @property
+    def resting(self) -> bool:
+        """Tell whether text with nothing notable in it (see Reading) would come out as Content, unchanged.
+
+        Such text need not pass through here either, as long as nothing else has.
+        """
+        ...
+
     def push(self, text: str) -> list[Piece]:
         """Take more text and return what it makes certain."""
         ...
@@ -67,7 +75,7 @@ class OutputReader(Protocol):
 class PlainReader:
     """Reads everything as content."""
 
-    settled = True
+    settled = resting = True
 
     def push(self, text: str) -> list[Piece]:
         """Return the text."""

@@ -53,6 +53,11 @@ class Pieces:
         """Tell whether white space that came now would be left out."""
         return self._kind is not Content or not self._begun
 
+    @property
+    def resting(self) -> bool:
+        """Tell whether text that has no white space at its end would be added as content, unchanged."""
+        return self._kind is Content and self._begun and not self._space
+
     def take(self) -> list[Piece]:
         """Return what was read since the last time."""
         taken, self._pieces = self._pieces, []

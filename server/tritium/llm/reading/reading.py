@@ -38,7 +38,10 @@ class Reading:
     """Makes a reader for each completion of a request.
 
     `shown` are the special tokens that the reader goes by: they are in its text although the client sees none.
+    `notable` are the characters by which begins whatever a reader at rest looks out for; with white space at the end
+    of a text, which may stand before it.
     """
 
     begin: Callable[[], OutputReader]
     shown: frozenset[int] = frozenset()
+    notable: frozenset[str] = frozenset()

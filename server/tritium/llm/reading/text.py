@@ -78,6 +78,11 @@ class Text:
         """Return how many characters have come that are not read."""
         return len(self._text) - self._read
 
+    @property
+    def idle(self) -> bool:
+        """Tell whether all that has come is read, and no place is marked."""
+        return self._since is None and self._read == len(self._text)
+
     def mark(self) -> None:
         """Remember this place."""
         self._since, self._from = [], self._read

@@ -33,11 +33,13 @@ def harmony(scene: Scene) -> Wait[None]:
         return
     last: Callable[[str], None] | None = None
     while True:
-        header: list[str] = []
-        if not (yield from text.passing(markers(_MESSAGE), header.append)):
-            out.content(visible("".join(header), MARKERS))
+        text.mark()
+        complete = yield from text.passing(markers(_MESSAGE), lambda _: None)
+        header = text.release()
+        if not complete:
+            out.content(visible(header, MARKERS))
             return
-        sink = _sink(scene, "".join(header))
+        sink = _sink(scene, header)
         if sink == last and not out.in_call:
             sink("\n")
         last = sink
