@@ -15,7 +15,7 @@ def engine_metrics(models: Callable[[], Iterable[Model]]) -> MetricSource:
     def samples() -> Iterator[Sample]:
         for model in models():
             if isinstance(model, LanguageModel):
-                for own in model.fleet.own_metrics():
+                for own in (*model.fleet.own_metrics(), *model.tokenizer.stage_metrics(model.name)):
                     # An info family of the client library is a gauge in Prometheus' text form.
                     kind = _KINDS.get(own.kind, Kind.GAUGE)
                     yield Sample(own.family, own.value, own.labels, kind, own.help, own.suffix)

@@ -32,6 +32,8 @@ class GenerationRequest:
     lora: str = ""
     priority: int = 0
     media: Sequence[Media] = ()
+    arrived_s: float = 0.0
+    """When the client's request came, on the monotonic clock; 0 where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 from tritium.backends.engine import Delta, FinishReason
 from tritium.cluster.fleet import GenerationRequest, RouteReport, TokenSink
+from tritium.cluster.timings import Watch
 from tritium.router.book import Lease
 from tritium.router.router import Prompt
 
@@ -50,12 +51,14 @@ class Flight:
         "stage",
         "tokens",
         "transferred",
+        "watch",
         "worker",
     )
 
-    def __init__(self, request: GenerationRequest, sink: TokenSink) -> None:
+    def __init__(self, request: GenerationRequest, sink: TokenSink, watch: Watch) -> None:
         self.request = request
         self.sink = sink
+        self.watch = watch
         self.stage = Stage.HELD
         self.prompt: Prompt | None = None
         self.report: RouteReport | None = None

@@ -7,6 +7,7 @@ The stages are drawn in `cluster.flight`. Everything here is a plain call on the
 
 import asyncio
 import itertools
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,9 @@ class FlightCounters:
     overlap_blocks: int = 0
     remote_prefills: int = 0
     prefill_fallbacks: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
 
 
 class Flights:
@@ -132,12 +136,14 @@ class Flights:
             if not len(router) or self._pool.coming_back(request.worker):
                 self._hold(flight)
                 return
+            began_s = time.monotonic()
             prompt = flight.prompt = router.prompt(flight.prompt_tokens(), salt=request.cache_salt, lora=request.lora)
             route = router.choose(prompt, pinned=request.worker)
         except InferenceError as error:
             self._fail(flight, error)
             return
         self._release(flight)
+        flight.watch.routed(began_s)
         self.counters.prompt_blocks += route.prompt_blocks
         self.counters.overlap_blocks += route.overlap_blocks
         flight.worker = route.worker
@@ -241,6 +247,7 @@ class Flights:
             cache_salt=request.cache_salt,
             media=list(request.media) or None,
         )
+        flight.watch.sent()
         try:
             self._pool.send(worker, Submit(generate))
         except (OverflowError, TypeError, UnicodeError) as error:
@@ -255,8 +262,14 @@ class Flights:
         if failed(delta):
             self._failed(flight, delta)
             return
+        if not flight.tokens:
+            flight.watch.first_token()
+            self.counters.prompt_tokens += len(flight.request.token_ids)
         flight.account(delta)
         if delta.finish is not None:
+            flight.watch.ended(len(flight.tokens))
+            self.counters.output_tokens += len(flight.tokens)
+            self.counters.cached_tokens += flight.cached_tokens or 0
             self._over(flight)
         try:
             flight.sink.on_delta(delta)
@@ -303,12 +316,14 @@ class Flights:
             return
         flight.stage = Stage.HELD
         self.counters.held += 1
+        flight.watch.held()
         loop = asyncio.get_running_loop()
         self._held[flight] = loop.call_later(self._spec.hold_s, self._held_too_long, flight)
 
     def _release(self, flight: Flight) -> None:
         if timer := self._held.pop(flight, None):
             timer.cancel()
+            flight.watch.released()
 
     def _held_too_long(self, flight: Flight) -> None:
         words = f"no worker of model '{self._model}' became ready within {self._spec.hold_s:g} s"

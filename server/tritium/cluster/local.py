@@ -18,6 +18,7 @@ from tritium.cluster.poolings import Poolings
 from tritium.cluster.samples import Sample, fleet_samples, own_samples
 from tritium.cluster.spec import FleetSpec
 from tritium.cluster.supervisor import SupervisedWorker, WorkerState
+from tritium.cluster.timings import Timings
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class LocalFleet:
             on_lost=self._lost,
         )
         self.flights = Flights(self.workers, name)
+        self.timings = Timings()
         self.poolings = Poolings(self.workers, name)
         self.adapters = Adapters(self.workers)
         self._on_event = on_event
@@ -90,7 +92,7 @@ class LocalFleet:
         """Route the request and stream its tokens into `sink`."""
         if request.lora:
             request = replace(request, lora=self.adapters.key(request.lora))
-        flight = Flight(request, sink)
+        flight = Flight(request, sink, self.timings.watch(request.arrived_s))
         self.flights.start(flight)
         return Handle(self.flights, flight)
 
@@ -134,7 +136,7 @@ class LocalFleet:
 
     def own_metrics(self) -> list[OwnSample]:
         """Return what the workers' engines measure themselves."""
-        return own_samples(self.name, self.workers)
+        return [*self.timings.samples(self.name), *own_samples(self.name, self.workers)]
 
     async def close(self) -> None:
         """Finish what runs, then end every worker."""

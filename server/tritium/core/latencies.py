@@ -35,10 +35,10 @@ class Histogram:
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
-    def observe(self, number: float) -> None:
-        """Add a number."""
-        self.counts[bisect_left(self.bounds, number)] += 1
-        self.sum += number
+    def observe(self, number: float, times: int = 1) -> None:
+        """Add a number, so many times."""
+        self.counts[bisect_left(self.bounds, number)] += times
+        self.sum += number * times
 
 
 class Latencies:

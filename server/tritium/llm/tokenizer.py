@@ -5,12 +5,16 @@ encoded in a thread.
 """
 
 import asyncio
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tokenizers
 
+from tritium.cluster.fleet import OwnSample
+from tritium.cluster.timings import SHORT_S, stage_samples
+from tritium.core.latencies import Histogram
 from tritium.llm.bound import most_characters
 from tritium.llm.detokenize import Detokenizer, TokenTable, WindowDetokenizer, token_table
 from tritium.llm.errors import ContextExceeded
@@ -45,6 +49,7 @@ class Tokenizer:
         # A stored truncation or padding is a training setting; a prompt is served whole or refused.
         backend.no_truncation()
         backend.no_padding()
+        self.render_s, self.encode_s = Histogram(SHORT_S), Histogram(SHORT_S)
         self.templates = templates or ChatTemplates({"default": template} if template is not None else {})
         self.table: TokenTable | None = token_table(backend)
         self._quiet: dict[frozenset[str], list[bytes | None]] = {}
@@ -75,6 +80,11 @@ class Tokenizer:
         """Return how many tokens of prompts were known from earlier ones."""
         return self._segmenter.reuse if self._segmenter is not None else _NO_REUSE
 
+    def stage_metrics(self, model: str) -> Iterator[OwnSample]:
+        """Return how long rendering conversations and tokenizing prompts took."""
+        yield from stage_samples(model, "render", self.render_s)
+        yield from stage_samples(model, "tokenize", self.encode_s)
+
     def metrics(self, model: str) -> Iterator[tuple[str, dict[str, str], float]]:
         """Return how much tokenizing was spared, and what memory that takes."""
         of = {"model": model}
@@ -98,6 +108,12 @@ class Tokenizer:
 
     async def encode(self, text: str, *, add_special: bool) -> list[int]:
         """Return the token ids of `text`, with the tokenizer's own start and end tokens where `add_special`."""
+        began_s = time.monotonic()
+        ids = await self._encode(text, add_special=add_special)
+        self.encode_s.observe(time.monotonic() - began_s)
+        return ids
+
+    async def _encode(self, text: str, *, add_special: bool) -> list[int]:
         if self._segmenter is None or (add_special and self._around is None):
             if len(text) <= _SHORT_CHARACTERS:
                 return self.encode_now(text, add_special=add_special)
@@ -123,7 +139,8 @@ class Tokenizer:
 
     def encode_now(self, text: str, *, add_special: bool) -> list[int]:
         """Return the token ids of a short text without waiting."""
-        return list(self._backend.encode(text, add_special_tokens=add_special).ids)
+        # Offsets, which the fast one leaves out, are a quarter of the work.
+        return list(self._backend.encode_batch_fast([text], add_special_tokens=add_special)[0].ids)
 
     def _encode_piece(self, piece: str) -> list[int]:
         ids = self.encode_now(piece, add_special=False)

@@ -12,7 +12,7 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from tritium.backends.engine import Delta, FinishReason, Media, TokenLogprob
@@ -91,6 +91,7 @@ class Visit:
     """Headers that every answer gets beside the id, such as those of CORS."""
     account: Account | None = None
     """The books of the client's API key; None where no key is asked."""
+    arrived_s: float = field(default_factory=time.monotonic)
     on_over: Callable[[], None] | None = None
     """Called once when the visit ends, however it does."""
 
@@ -319,6 +320,7 @@ class Answer(ABC, Generic[C]):
                     cache_salt=order.cache_salt,
                     lora=order.served.lora,
                     priority=order.priority,
+                    arrived_s=self.visit.arrived_s,
                     media=order.media,
                 )
 

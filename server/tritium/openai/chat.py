@@ -95,6 +95,7 @@ async def _render(call: ChatRequest, model: LanguageModel, plan: ToolPlan, take_
             "continue_final_message",
             "continue_final_message ends the prompt inside the last message, add_generation_prompt after it: send one",
         )
+    began_s = time.monotonic()
     text = await template.render_aside(
         template_messages(call.messages, template.content_format, take_media),
         tools=plan.shown,
@@ -103,6 +104,7 @@ async def _render(call: ChatRequest, model: LanguageModel, plan: ToolPlan, take_
         continue_final_message=going_on,
         variables=variables,
     )
+    model.tokenizer.render_s.observe(time.monotonic() - began_s)
     model.tokenizer.check_room(text, model.fleet.info.context_tokens, "messages")
     return text
 
