@@ -133,14 +133,15 @@ def read_tiktoken(path: Path) -> Ranks | None:
 def from_tiktoken(ranks: Ranks, kind: str, added: Mapping[int, str]) -> tokenizers.Tokenizer:
     """Return the tokenizer of a tiktoken file.
 
-    `kind` is the class that tokenizer_config.json names; `added` the tokens by id that it and its like add.
+    `kind` is the class that tokenizer_config.json names; `added` the tokens by id that it and its like add, for which
+    there is room afterwards.
     """
     family = _BY_CLASS.get(kind) or _BY_RANKS.get(len(ranks)) or (_OLD_GPT if len(ranks) < _OLD_RANKS else _GPT35)
     first = max(ranks.values()) + 1
     named = {first + i: family.reserved.format(first + i) for i in range(family.room)}
     named |= {first + i: text for i, text in family.special.items()}
-    special = {text: i for i, text in (named | dict(added)).items()}
-    return _byte_pairs(ranks, family.pattern, special)
+    special = {text: i for i, text in named.items() if i not in added}
+    return _byte_pairs(ranks, family.pattern, special, {text: i for i, text in added.items()})
 
 
 def from_tekken(path: Path) -> tokenizers.Tokenizer:
@@ -165,8 +166,10 @@ def from_tekken(path: Path) -> tokenizers.Tokenizer:
     return _byte_pairs(ranks, pattern, {named.get(i, f"<SPECIAL_{i}>"): i for i in range(specials)})
 
 
-def _byte_pairs(ranks: Ranks, pattern: str, special: Mapping[str, int]) -> tokenizers.Tokenizer:
-    """Return a byte-level BPE with these ranks, and special tokens at their ids."""
+def _byte_pairs(
+    ranks: Ranks, pattern: str, special: Mapping[str, int], others: Mapping[str, int] | None = None
+) -> tokenizers.Tokenizer:
+    """Return a byte-level BPE with these ranks, special tokens at their ids, and ids kept free for others."""
     characters = byte_characters()
 
     def written(token: bytes) -> str:
@@ -179,7 +182,7 @@ def _byte_pairs(ranks: Ranks, pattern: str, special: Mapping[str, int]) -> token
             if left in ranks and right in ranks:
                 merges.append((rank, ranks[left], ranks[right], left, right))
     pairs = [(written(left), written(right)) for *_, left, right in sorted(merges)]
-    vocabulary = {**special, **{written(token): rank for token, rank in ranks.items()}}
+    vocabulary = {**(others or {}), **special, **{written(token): rank for token, rank in ranks.items()}}
     # tiktoken takes a word that is a token whole, however its merges would go.
     backend = tokenizers.Tokenizer(models.BPE(vocabulary, pairs, ignore_merges=True))
     backend.pre_tokenizer = pre_tokenizers.Sequence(
