@@ -1,4 +1,5 @@
 import asyncio
+import base64
 import json
 
 import numpy as np
@@ -18,8 +19,8 @@ from tritium.core.errors import (
 from tritium.core.replies import StreamReply
 from tritium.core.request import InferRequest, RequestedOutput
 from tritium.core.tensor import from_array
-from tritium.llm.model import LanguageModel, ModelDefaults
 from tritium.llm.facade.vllm import VllmSurface
+from tritium.llm.model import LanguageModel, ModelDefaults
 
 TYPES = {bool: ("BOOL", np.bool_), bytes: ("BYTES", np.object_)}
 
@@ -182,6 +183,56 @@ async def test_guided_decoding(model):
     assert [r.sampling["structured_outputs"] for r in model.fleet.requests] == [{"choice": ["a", "b"]}] * 2
 
 
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(8)
+
+
+async def test_images(model):
+    """Images in base64 reach the engine as bytes, an empty string is none, and what is no image is refused."""
+    model.fleet.modalities = ("image",)
+    await _answers(model, _request(image=base64.b64encode(PNG)))
+    [media] = model.fleet.requests[0].media
+    assert (media.kind, media.mime, media.data) == ("image", "image/png", PNG)
+    await _answers(model, _request(image=b""))
+    assert not model.fleet.requests[1].media
+    for wrong in (base64.b64encode(b"text"), b"a"):
+        [error] = await _answers(model, _request(image=wrong))
+        assert isinstance(error, InvalidArgument)
+        assert "image[0] is no" in error.message
+
+
+async def test_embeddings(model):
+    """An embedding request is answered with its vector as JSON, and counts no tokens of an answer."""
+    model.fleet.tasks = ("generate", "embed")
+    asked = json.dumps({"input": "hello", "pooling_params": {"dimensions": [2]}})
+    flags = {"return_num_input_tokens": True, "return_num_output_tokens": True}
+    [answer] = await _answers(model, _request(embedding_request=asked, **flags))
+    [pooled] = model.fleet.pooled
+    assert (pooled.task, dict(pooled.parameters)) == ("embed", {"dimensions": 2})
+    assert len(json.loads(answer["text_output"][0])) > 0
+    assert (answer["num_input_tokens"], answer["num_output_tokens"]) == ([len(pooled.token_ids)], [0])
+    await _answers(model, _request(embedding_request='{"input": [3, 4]}'))
+    assert model.fleet.pooled[1].token_ids == [3, 4]
+    [error] = await _answers(model, _request(embedding_request="{}"))
+    assert "embedding_request is not what it should be" in error.message
+
+
+async def test_model_that_only_embeds(model):
+    """A model that does not generate says so in vllm_backend's words."""
+    model.fleet.tasks = ("embed",)
+    [error] = await _answers(model, _request())
+    assert error.message == "Error generating stream: Model story does not support 'generate' request"
+
+
+async def test_numbers_of_the_wrong_kind(model):
+    """A number is made what its field is, as vllm_backend makes it; a list may come as JSON in a string."""
+    await _answers(model, _request(sampling_parameters='{"max_tokens": 5.0, "temperature": 1, "ignore_eos": 1}'))
+    await _answers(model, _request(parameters={"stop_token_ids": "[3]", "logit_bias": '{"4": 2}', "max_tokens": 5}))
+    first, second = (r.sampling for r in model.fleet.requests)
+    assert first == {"max_tokens": 5, "temperature": 1.0, "ignore_eos": True}
+    assert isinstance(first["max_tokens"], int)
+    assert second == {"max_tokens": 5, "stop_token_ids": [3], "logit_bias": {4: 2.0}}
+
+
 async def test_unknown_sampling_field_is_the_engines_to_judge(model):
     """A field that only a newer engine knows passes through."""
     await _answers(model, _request(sampling_parameters='{"future_field": 3}'))
@@ -210,6 +261,7 @@ async def test_lora(model):
         ({"sampling_parameters": "{"}, InvalidArgument, "not a JSON object"),
         ({"sampling_parameters": "[]"}, InvalidArgument, "not a JSON object"),
         ({"sampling_parameters": '{"temperature": "hot"}'}, InvalidArgument, "temperature has the value 'hot'"),
+        ({"sampling_parameters": '{"logit_bias": [1]}'}, InvalidArgument, "logit_bias has the value '[1]'"),
         ({"sampling_parameters": '{"top_p": 2}'}, InvalidArgument, "top_p must be"),
         ({"sampling_parameters": b"\xff"}, InvalidArgument, "not UTF-8"),
         ({"text": b"\xff"}, InvalidArgument, "not UTF-8"),

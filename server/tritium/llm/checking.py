@@ -15,6 +15,8 @@ from tritium.compat.config.finding import Finding
 from tritium.compat.config.model import ModelConfig
 from tritium.compat.config.problem import Problem, Stage, problem_of
 from tritium.core.errors import InvalidArgument
+from tritium.llm.facade.alias import PARAMETER as ALIASES
+from tritium.llm.facade.alias import check_aliases
 from tritium.llm.model_files import WEIGHTS, BrokenFile, ModelFiles, find_folder, read_model_files
 from tritium.llm.reading.choose import formats_of
 from tritium.llm.reading.configured import REASONING_PARSER, TOOL_PARSER, named_parsers
@@ -48,6 +50,7 @@ def check_version(
     try:
         files = read_model_files(folder / version)
         found += _check_parsers(config, files, settings)
+        found += check_aliases(config, files.arguments.get(ALIASES), folder)
         absent = find_model(files, settings.engine_of(config)) is None
         if absent and _HUB_NAME.fullmatch(files.model) and not find_folder(files, files.model, needs="*"):
             message = f"the model '{files.model}' is not on this machine; it is fetched from the Hugging Face hub"

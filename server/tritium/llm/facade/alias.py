@@ -7,10 +7,12 @@ A name without a surface has that of the model that was called so; see `surfaces
 """
 
 import re
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from tritium.compat.config.model import ModelConfig, from_proto
+from tritium.compat.config.problem import Problem, Stage, problem_of
 from tritium.compat.protobufs import model_config_pb2
 from tritium.core.errors import InvalidArgument
 from tritium.llm.facade.door import Door
@@ -102,3 +104,17 @@ def read_aliases(config: ModelConfig, given: Any = None) -> dict[str, str]:
         aliases[name] = surface or surface_for(name)
         surface_named(aliases[name])
     return aliases
+
+
+def check_aliases(config: ModelConfig, given: Any, folder: Path) -> Iterator[Problem]:
+    """Find what is wrong with the aliases of a model by its files: among others, that a folder has the same name."""
+    try:
+        own_surface(config)
+        aliases = read_aliases(config, given)
+    except InvalidArgument as error:
+        yield problem_of(str(folder), error.message, error.hint, Stage.LOAD)
+        return
+    for name in aliases:
+        if (folder.parent / name / "config.pbtxt").exists():
+            hint = "give one of them another name"
+            yield problem_of(str(folder), f"its alias '{name}' is the name of a model beside it", hint, Stage.LOAD)

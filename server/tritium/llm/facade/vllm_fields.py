@@ -81,17 +81,24 @@ def _converted(name: str, value: Any) -> Any:
         if name in _OBJECTS:
             return _object(name, value)
         if name in _LISTS and value[:1] in ("[", "{"):
-            return _json(name, value, list[Any] | dict[str, Any])
+            value = _json(name, value, list[Any] | dict[str, Any])
     convert = _converter(name)
     if convert is None:
         return value
     try:
         return convert(value)
-    except (TypeError, ValueError, KeyError, OverflowError):
+    except (AttributeError, TypeError, ValueError, KeyError, OverflowError):
         raise InvalidArgument(f"sampling parameter {name} has the value '{value}'") from None
 
 
+def _biases(value: Any) -> dict[int, float]:
+    """Return biases by token id: JSON has strings for keys."""
+    return {int(token): float(bias) for token, bias in value.items()}
+
+
 def _converter(name: str) -> Callable[[Any], Any] | None:
+    if name == "logit_bias":
+        return _biases
     if name in _INTEGERS:
         return int
     if name in _FLOATS:
