@@ -23,6 +23,7 @@ def rules(options: ServeOptions) -> OpenAIOptions:
         max_inflight=options.openai_inflight,
         cors_origins=options.openai_cors_origin,
         stored_responses=options.openai_responses,
+        ignore_unknown=options.openai_unknown_fields == "ignore",
         stored_bytes=options.openai_responses_bytes,
         media=MediaPolicy(options.allowed_media_host, options.openai_media_bytes, timeout_s=options.openai_media_s),
     )

@@ -190,6 +190,12 @@ class ServeOptions:
         1000, "Most responses of /v1/responses kept in memory (0: none).", group="protocols"
     )
     openai_responses_bytes: int = _setting(64 << 20, "Most bytes of responses kept in memory.", group="protocols")
+    openai_unknown_fields: str = _setting(
+        "refuse",
+        "What becomes of fields of OpenAI requests that nobody knows: ignored ones are warned of in the log.",
+        group="protocols",
+        choices=("refuse", "ignore"),
+    )
     openai_body_bytes: int = _setting(64 << 20, "Largest body of an OpenAI request (0: any).", group="protocols")
     openai_cors_origin: tuple[str, ...] = _setting(
         (), "Web origins whose pages may read the OpenAI port's answers (*: all).", group="protocols"

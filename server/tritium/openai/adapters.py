@@ -40,7 +40,7 @@ _UNLOAD = Reader(UnloadAdapter)
 
 async def load_adapter(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
     """POST /v1/load_lora_adapter."""
-    call = _LOAD.read(visit.request.body)
+    call = visit.read(_LOAD)
     for field in ("lora_name", "lora_path"):
         if not getattr(call, field):
             raise FieldRefused(field, f"'{field}' is empty: both 'lora_name' and 'lora_path' must be given")
@@ -59,7 +59,7 @@ async def load_adapter(visit: Visit, models: LanguageModels, _options: OpenAIOpt
 
 async def unload_adapter(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
     """POST /v1/unload_lora_adapter."""
-    call = _UNLOAD.read(visit.request.body)
+    call = visit.read(_UNLOAD)
     served = _served(models, call.lora_name)
     if served is None or not served.lora:
         raise NotFound(f"there is no adapter '{call.lora_name}'", hint="GET /v1/models lists them")

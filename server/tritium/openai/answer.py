@@ -27,6 +27,7 @@ from tritium.llm.text import CompletionText
 from tritium.openai.details import NO_DETAILS, Details
 from tritium.openai.keys.account import Account
 from tritium.openai.responses import PromptTokensDetails, Usage
+from tritium.openai.schema import Reader, T
 from tritium.wire.http import Headers, Request, Response
 
 TOOL_CALLS = "tool_calls"
@@ -85,6 +86,8 @@ class Visit:
     explain: bool = False
     worker: str = ""
     """The worker that the client wants its generations on."""
+    lenient: bool = False
+    """Whether fields that nobody knows are passed over."""
     argument: str = ""
     """What stands in the hole of the route's path, such as a model's name."""
     shared: tuple[tuple[bytes, bytes], ...] = ()
@@ -94,6 +97,14 @@ class Visit:
     arrived_s: float = field(default_factory=time.monotonic)
     on_over: Callable[[], None] | None = None
     """Called once when the visit ends, however it does."""
+
+    def read(self, reader: Reader[T]) -> T:
+        """Return the request's body.
+
+        Raises:
+            FieldRefused: it is no JSON, or a field of it is at fault.
+        """
+        return reader.read(self.request.body, ignore_unknown=self.lenient)
 
     def take_id(self, request_id: str | None) -> None:
         """Take the id from the request's body, where its headers have none.

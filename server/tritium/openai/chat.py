@@ -27,7 +27,7 @@ READER = Reader(ChatRequest)
 
 async def chat(visit: Visit, models: LanguageModels, options: OpenAIOptions) -> Response | None:
     """Answer a conversation, streaming or whole."""
-    call = READER.read(visit.request.body)
+    call = visit.read(READER)
     visit.take_id(call.request_id)
     try:
         order = await chat_order(call, models, options.media)

@@ -25,7 +25,7 @@ _MAX_CHOICES = 1_024
 
 async def completions(visit: Visit, models: LanguageModels, options: OpenAIOptions) -> Response | None:
     """Continue one or more prompts, streaming or whole."""
-    call = READER.read(visit.request.body)
+    call = visit.read(READER)
     visit.take_id(call.request_id)
     try:
         order = await completion_order(call, models)

@@ -38,9 +38,9 @@ async def explain(visit: Visit, models: LanguageModels, options: OpenAIOptions) 
     """Explain the route of a request."""
     body = visit.request.body
     if _is_chat(body):
-        order = await chat_order(CHAT.read(body), models, options.media)
+        order = await chat_order(visit.read(CHAT), models, options.media)
     else:
-        order = await completion_order(COMPLETION.read(body), models)
+        order = await completion_order(visit.read(COMPLETION), models)
     served = order.served
     routes = [
         PromptRoute(

@@ -59,6 +59,7 @@ class _Front:
     async def handle(self, request: Request) -> Response | None:
         """Answer one request; every error becomes OpenAI's error object, or Anthropic's on its routes."""
         visit = _visit(request)
+        visit.lenient = self._options.ignore_unknown
         if self._cors is not None:
             visit.shared = self._cors.headers(request)
         try:

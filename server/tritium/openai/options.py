@@ -9,13 +9,15 @@ from tritium.openai.media.policy import DATA_ONLY, MediaPolicy
 class OpenAIOptions:
     """Settings of the OpenAI front.
 
-    `max_inflight` bounds the requests under way (0: no bound; the rest get 429). `cors_origins` are the web origins
-    whose pages may read the answers. `stall_bytes` is how much text may wait for a client that reads too slowly before
-    its generation is cancelled. `stored_responses` of up to `stored_bytes` altogether are kept for the Responses API.
-    `media` says from where images and their like are fetched.
+    `max_inflight` bounds the requests under way (0: no bound; the rest get 429). `ignore_unknown` passes over fields of
+    requests that nobody knows, with a warning. `cors_origins` are the web origins whose pages may read the answers.
+    `stall_bytes` is how much text may wait for a client that reads too slowly before its generation is cancelled.
+    `stored_responses` of up to `stored_bytes` altogether are kept for the Responses API. `media` says from where images
+    and their like are fetched.
     """
 
     max_inflight: int = 0
+    ignore_unknown: bool = False
     cors_origins: tuple[str, ...] = ()
     stall_bytes: int = 1 << 20
     stored_responses: int = 1000

@@ -1,13 +1,15 @@
 """The requests of the OpenAI routes, and how their JSON is read.
 
 Fields are OpenAI's, then those by which vLLM's server extends them (its clients send them in `extra_body`). Any
-other field is refused by name, as OpenAI does, so that a misspelt one is not silently without effect.
+other field is refused by name, as OpenAI does, so that a misspelt one is not silently without effect; an operator may
+have them ignored, as vLLM does.
 """
 
 import re
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
+import structlog
 
 from tritium.llm.errors import FieldRefused
 from tritium.wire.http import Buffer
@@ -132,7 +134,11 @@ class CompletionRequest(SamplingRequest, kw_only=True, forbid_unknown_fields=Tru
     suffix: str | None = None
 
 
-T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+_UNKNOWN_CODE = "unknown_parameter"
 
 _FAULT = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`", re.DOTALL)
@@ -143,10 +149,12 @@ class Reader(Generic[T]):
     """Reads one kind of request and says which field is at fault."""
 
     def __init__(self, kind: type[T]) -> None:
+        self._kind = kind
         self._decoder = msgspec.json.Decoder(kind)
+        self._lenient: msgspec.json.Decoder[T] | None = None
 
-    def read(self, body: Buffer) -> T:
-        """Decode a body.
+    def read(self, body: Buffer, *, ignore_unknown: bool = False) -> T:
+        """Decode a body; with `ignore_unknown`, fields of it that nobody knows are warned of and passed over.
 
         Raises:
             FieldRefused: it is no JSON, or a field is unknown, missing or of the wrong type.
@@ -154,9 +162,22 @@ class Reader(Generic[T]):
         try:
             return self._decoder.decode(body)
         except msgspec.ValidationError as error:
-            raise _refusal(str(error)) from None
+            refusal = _refusal(str(error))
+            if ignore_unknown and refusal.code == _UNKNOWN_CODE and "." not in refusal.field:
+                log.warning("unknown_field_ignored", field=refusal.field, request=self._kind.__name__)
+                return self._read_leniently(body)
+            raise refusal from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise FieldRefused("", f"We could not parse the JSON body of your request: {error}") from None
+
+    def _read_leniently(self, body: Buffer) -> T:
+        if self._lenient is None:
+            kind = msgspec.defstruct(self._kind.__name__, (), bases=(self._kind,), forbid_unknown_fields=False)
+            self._lenient = msgspec.json.Decoder(kind)
+        try:
+            return self._lenient.decode(body)
+        except msgspec.ValidationError as error:
+            raise _refusal(str(error)) from None
 
 
 def _refusal(fault: str) -> FieldRefused:
@@ -165,7 +186,7 @@ def _refusal(fault: str) -> FieldRefused:
     within = path.removeprefix(".")
     if unknown := _UNKNOWN.fullmatch(what):
         name = f"{within}.{unknown['name']}".removeprefix(".")
-        return FieldRefused(name, f"Unrecognized request argument supplied: {name}", code="unknown_parameter")
+        return FieldRefused(name, f"Unrecognized request argument supplied: {name}", code=_UNKNOWN_CODE)
     if missing := _MISSING.fullmatch(what):
         name = f"{within}.{missing['name']}".removeprefix(".")
         return FieldRefused(name, f"Missing required parameter: '{name}'.", code="missing_required_parameter")

@@ -60,7 +60,7 @@ _DETOKENIZE = Reader(DetokenizeRequest)
 
 async def tokenize(visit: Visit, models: LanguageModels, options: OpenAIOptions) -> Response:
     """POST /tokenize."""
-    call = _TOKENIZE.read(visit.request.body)
+    call = visit.read(_TOKENIZE)
     if (call.prompt is None) == (call.messages is None):
         raise FieldRefused("prompt", "give either prompt or messages")
     served = only_model(models, call.model)
@@ -84,7 +84,7 @@ async def tokenize(visit: Visit, models: LanguageModels, options: OpenAIOptions)
 
 async def detokenize(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
     """POST /detokenize."""
-    call = _DETOKENIZE.read(visit.request.body)
+    call = visit.read(_DETOKENIZE)
     tokenizer = only_model(models, call.model).model.tokenizer
     check_tokens(call.tokens, tokenizer, "tokens")
     text = tokenizer.detokenizer([], skip_special=False)

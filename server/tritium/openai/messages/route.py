@@ -18,7 +18,7 @@ _COUNT = Reader(CountRequest)
 
 async def messages(visit: Visit, models: LanguageModels, options: OpenAIOptions) -> Response | None:
     """Answer a conversation with a message, streaming or whole."""
-    call = _MESSAGES.read(visit.request.body)
+    call = visit.read(_MESSAGES)
     order = await chat_order(chat_of(call), models, options.media)
     teller = MessageTeller(f"msg_{visit.id}", call.model, visit.id)
     return await ToldAnswer(visit, order, teller, stream=bool(call.stream), stall_bytes=options.stall_bytes).run()
@@ -26,5 +26,5 @@ async def messages(visit: Visit, models: LanguageModels, options: OpenAIOptions)
 
 async def count_tokens(visit: Visit, models: LanguageModels, options: OpenAIOptions) -> Response:
     """Count the tokens that a conversation would be."""
-    order = await chat_order(chat_of(_COUNT.read(visit.request.body)), models, options.media)
+    order = await chat_order(chat_of(visit.read(_COUNT)), models, options.media)
     return json_response(visit, TokenCount(len(order.prompts[0].token_ids)))

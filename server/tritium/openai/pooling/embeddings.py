@@ -34,7 +34,7 @@ _TASKS = ("embed", "classify", "token_embed", "score")
 
 async def embeddings(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
     """POST /v1/embeddings."""
-    call = _EMBED.read(visit.request.body)
+    call = visit.read(_EMBED)
     visit.take_id(call.request_id)
     served = models.find(call.model)
     served.model.admit()
@@ -51,7 +51,7 @@ async def embeddings(visit: Visit, models: LanguageModels, _options: OpenAIOptio
 
 async def pooling(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
     """POST /pooling."""
-    call = _POOL.read(visit.request.body)
+    call = visit.read(_POOL)
     visit.take_id(call.request_id)
     served = models.find(call.model)
     served.model.admit()
@@ -68,7 +68,7 @@ async def pooling(visit: Visit, models: LanguageModels, _options: OpenAIOptions)
 
 async def classify(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
     """POST /classify."""
-    call = _CLASSIFY.read(visit.request.body)
+    call = visit.read(_CLASSIFY)
     visit.take_id(call.request_id)
     served = models.find(call.model)
     served.model.admit()

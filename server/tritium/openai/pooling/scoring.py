@@ -43,7 +43,7 @@ _SIDES = (("text_1", "text_2"), ("queries", "documents"), ("data_1", "data_2"))
 
 async def score(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
     """POST /score: pairs one by one, or one text with each of several."""
-    call = _SCORE.read(visit.request.body)
+    call = visit.read(_SCORE)
     visit.take_id(call.request_id)
     served = models.find(call.model)
     served.model.admit()
@@ -56,7 +56,7 @@ async def score(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -
 
 async def rerank(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
     """POST /rerank: documents in the order of how well they answer the query."""
-    call = _RERANK.read(visit.request.body)
+    call = visit.read(_RERANK)
     visit.take_id(call.request_id)
     served = models.find(call.model)
     served.model.admit()

@@ -43,7 +43,7 @@ class Responses:
 
     async def create(self, visit: Visit, models: LanguageModels, options: OpenAIOptions) -> Response | None:
         """POST /v1/responses."""
-        call = _READER.read(visit.request.body)
+        call = visit.read(_READER)
         visit.take_id(call.request_id)
         check(call)
         owner = _owner(visit)
