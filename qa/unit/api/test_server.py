@@ -223,3 +223,38 @@ def test_tensors_share_memory():
     again = np.from_dlpack(tensor)
     array[3] = 9
     assert again.tolist() == [[0, 1], [2, 9]]
+
+
+def test_repositories_come_and_go(repository, tmp_path):
+    """Models of a folder that is registered later are loaded by the names that are given for them."""
+    write(tmp_path / "more", "twice", MODEL)
+    options = triton.Options(model_repository=str(repository), model_control_mode=triton.ModelControlMode.EXPLICIT)
+    with triton.Server(options) as server:
+        server.register_model_repository(str(tmp_path / "more"), {"twice": "again"})
+        with pytest.raises(triton.AlreadyExistsError, match="has already been registered"):
+            server.register_model_repository(str(tmp_path / "more"))
+        assert ("again", -1) in server.models()
+        model = server.load("again")
+        (response,) = model.infer(inputs={"IN": np.array([3], np.float32)})
+        assert np.array_equal(np.from_dlpack(response.outputs["OUT"]), [3])
+        server.unregister_model_repository(str(tmp_path / "more"))
+        with pytest.raises(triton.InvalidArgumentError, match="repository not found"):
+            server.unregister_model_repository(str(tmp_path / "more"))
+        assert model.ready()
+        server.unload("again", wait_until_unloaded=True)
+        assert ("again", 1) not in server.models()
+
+
+def test_the_log_is_read_by_the_program(repository, capfd):
+    """Each line goes to the callback, and not to the terminal."""
+    lines: list[str] = []
+    options = triton.Options(
+        model_repository=str(repository),
+        model_control_mode=triton.ModelControlMode.EXPLICIT,
+        log_error=True,
+        log_callback=lines.append,
+    )
+    with triton.Server(options) as server, pytest.raises(triton.InternalError):
+        server.load("nowhere")
+    assert ["nowhere" in line for line in lines] == [True]
+    assert "nowhere" not in "".join(capfd.readouterr())

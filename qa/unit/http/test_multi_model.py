@@ -20,10 +20,10 @@ class Folders:
     def __init__(self):
         self.registered = {}
 
-    def register(self, folder, inner, name):
+    def register(self, folder, names):
         if folder in self.registered:
             raise AlreadyExists(f"model repository '{folder}' has already been registered")
-        self.registered[folder] = (inner, name)
+        [self.registered[folder]] = names.items()
 
     def unregister(self, folder):
         del self.registered[folder]

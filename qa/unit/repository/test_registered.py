@@ -31,7 +31,7 @@ def elsewhere(house, tmp_path):
 
 async def test_a_registered_model_is_loaded_by_its_new_name(registry, elsewhere, index_of):
     """Whatever its folder and its configuration call it; its neighbours keep their names."""
-    registry.register(elsewhere, "inner", "new")
+    registry.register(elsewhere, {"inner": "new"})
     await registry.load("new", LoadParameters())
     assert registry.model("new").config.name == "new"
     assert index_of(registry) == {"new": {"1": READY}, "other": {}}
@@ -42,17 +42,17 @@ async def test_a_registered_model_is_loaded_by_its_new_name(registry, elsewhere,
 
 async def test_nothing_is_registered_twice(registry, elsewhere, tmp_path):
     """Neither the folder nor the name."""
-    registry.register(elsewhere, "inner", "new")
+    registry.register(elsewhere, {"inner": "new"})
     with pytest.raises(AlreadyExists, match="has already been registered"):
-        registry.register(elsewhere, "other", "another")
+        registry.register(elsewhere, {"other": "another"})
     with pytest.raises(AlreadyExists, match="conflicting mapping for 'new'"):
-        registry.register(str(tmp_path), "elsewhere", "new")
+        registry.register(str(tmp_path), {"elsewhere": "new"})
 
 
 async def test_what_is_not_there_is_refused(registry, elsewhere):
     """A folder that does not exist, one that was not registered."""
     with pytest.raises(InvalidArgument, match="repository not found"):
-        registry.register(elsewhere + "/nope", "inner", "new")
+        registry.register(elsewhere + "/nope", {"inner": "new"})
     with pytest.raises(InvalidArgument, match="repository not found"):
         registry.unregister(elsewhere)
 
@@ -61,4 +61,4 @@ async def test_only_explicit_control_takes_folders(house, elsewhere):
     """As in Triton, whose other modes read the repositories by themselves."""
     registry = house.registry(ControlMode.NONE)
     with pytest.raises(Unsupported, match="not EXPLICIT"):
-        registry.register(elsewhere, "inner", "new")
+        registry.register(elsewhere, {"inner": "new"})

@@ -4,7 +4,7 @@ They become tritonserver's flags, so each means here what it means there: what i
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -50,6 +50,7 @@ class RateLimiterResource:
 class Options:
     """What a server is told at its start. Times are in seconds, `metrics_interval` in milliseconds.
 
+    `log_callback` gets each line of the log, on the thread that writes it, instead of the terminal's streams.
     `http_port`, `grpc_port` and `metrics_port` open ports beside the program's own use (0: a free one; None: none).
     """
 
@@ -73,6 +74,7 @@ class Options:
     log_error: bool = False
     log_format: LogFormat = LogFormat.DEFAULT
     log_verbose: int = 0
+    log_callback: Callable[[str], None] | None = None
     metrics: bool = True
     cpu_metrics: bool = True
     metrics_interval: int = 2000

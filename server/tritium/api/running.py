@@ -19,6 +19,7 @@ from tritium.cli.assembly import Assembly, assemble, listen
 from tritium.cli.facilities import close_facilities, open_facilities
 from tritium.cli.observability import server_metrics, settings_of_log
 from tritium.cli.options import ServeOptions, SettingsError
+from tritium.core.catalog import Repositories
 from tritium.core.errors import InferenceError
 from tritium.core.model import State
 from tritium.core.serving import ServerState
@@ -34,19 +35,35 @@ log = structlog.get_logger("tritium.api")
 Answer = TypeVar("Answer")
 
 
+class _Lines:
+    """Where the log goes that the application wants to read: to a function, line by line."""
+
+    def __init__(self, callback: Callable[[str], None]) -> None:
+        self._callback = callback
+
+    def write(self, text: str, /) -> int:
+        """Hand over what was written, which is one line."""
+        self._callback(text.removesuffix("\n"))
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: nothing is held back."""
+
+
 class Running:
-    """A server that has been started.
+    """A server that has been started; `log_callback` gets the lines of its log, on whichever thread writes them.
 
     Raises:
         TritonError: it could not be: a repository, a model or a port is not as it must be.
     """
 
-    def __init__(self, options: ServeOptions) -> None:
+    def __init__(self, options: ServeOptions, log_callback: Callable[[str], None] | None = None) -> None:
         self._options = options
         self._failures: list[str] = []
         # The process is the application's, and may log by structlog itself before and after.
         self._logging_before = structlog.get_config()
-        configure(settings_of_log(options), lasting=False)
+        lines = _Lines(log_callback) if log_callback is not None else None
+        configure(settings_of_log(options), lines, lines, lasting=False)
         ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, args=(ready,), name="tritium", daemon=True)
         self._thread.start()
@@ -116,6 +133,11 @@ class Running:
         """Return what a front-end would know of the server."""
         registry = self._assembly.registry
         return ServerState(registry, name=self._options.server_id, live=lambda: registry.live, labels=registry.labels)
+
+    @property
+    def repositories(self) -> Repositories:
+        """Return the folders that models come from."""
+        return self._assembly.registry
 
     @property
     def ports(self) -> dict[str, int]:

@@ -4,6 +4,7 @@ NOT STARTED --start--> RUNNING --stop--> NOT STARTED
 """
 
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -67,7 +68,7 @@ class Server:
         """
         if self._running is not None:
             raise InvalidArgumentError("Server already started")
-        self._running = Running(self.options.settings())
+        self._running = Running(self.options.settings(), self.options.log_callback)
         until_s = time.monotonic() + (timeout if timeout is not None else float("inf"))
         while wait_until_ready and not self.ready():
             if time.monotonic() >= until_s:
@@ -173,6 +174,26 @@ class Server:
             if time.monotonic() >= until_s:
                 return
             time.sleep(polling_interval)
+
+    def register_model_repository(self, repository_path: str, name_mapping: Mapping[str, str] | None = None) -> None:
+        """Take models from one more folder; `name_mapping` gives names to models by their subfolders.
+
+        Raises:
+            UnsupportedError: the control mode is not EXPLICIT.
+            InvalidArgumentError: there is no such folder.
+            AlreadyExistsError: it is registered, or a name of the mapping is given already.
+        """
+        running = self.running
+        running.call(lambda: running.repositories.register(repository_path, dict(name_mapping or {})))
+
+    def unregister_model_repository(self, repository_path: str) -> None:
+        """Take no more models from a folder, also from one given at the start; those that are loaded stay.
+
+        Raises:
+            InvalidArgumentError: it is not registered.
+        """
+        running = self.running
+        running.call(lambda: running.repositories.unregister(repository_path))
 
     def poll_model_repository(self) -> None:
         """Look at the repositories now, in POLL mode."""

@@ -3,7 +3,7 @@
 `repository.registry` is the catalog of a server; tests make smaller ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -76,8 +76,8 @@ class Catalog(Protocol):
 class Repositories(Protocol):
     """The folders that a server takes models from, changed while it runs."""
 
-    def register(self, folder: str, inner: str, name: str) -> None:
-        """Take models from one more folder; the one in its subfolder `inner` goes by `name`.
+    def register(self, folder: str, names: Mapping[str, str]) -> None:
+        """Take models from one more folder; those in the subfolders that `names` has go by the names it gives.
 
         Raises:
             AlreadyExists: that folder, or a model renamed to that, is there already.

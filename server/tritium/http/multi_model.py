@@ -122,7 +122,7 @@ class MultiModel:
         folder, inner = self._place(url)
         async with self._turn:
             try:
-                self._repositories.register(folder, inner, target)
+                self._repositories.register(folder, {inner: target})
             except AlreadyExists as problem:
                 return _refused(problem, 409)
             try:

@@ -5,7 +5,7 @@ given --each once--> there? --yes--> a repository? --yes--> its model folders, b
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,19 +22,18 @@ _ALIKE = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Renaming:
-    """A folder of models one of which, in the subfolder `inner`, goes by another name."""
+    """A folder of models some of which go by other names; `given` are these, by the subfolders."""
 
     folder: Path
-    inner: str
-    name: str
+    given: Mapping[str, str]
 
     def names(self) -> Sequence[str]:
         """Return the names of the models there."""
-        return [self.name if name == self.inner else name for name in _folder_names(self.folder)]
+        return [self.given.get(name, name) for name in _folder_names(self.folder)]
 
     def folder_of(self, name: str) -> Path:
         """Return the folder of a model."""
-        return self.folder / (self.inner if name == self.name else name)
+        return self.folder / next((inner for inner, given in self.given.items() if given == name), name)
 
 
 Repository = Path | CloudRepository
@@ -67,7 +66,7 @@ class Place:
     @property
     def renamed(self) -> bool:
         """Tell whether the model's name is not its folder's."""
-        return isinstance(self.repository, Renaming) and self.name == self.repository.name
+        return isinstance(self.repository, Renaming) and self.name in self.repository.given.values()
 
     def folder(self) -> Path:
         """Return the model's folder on this machine, as it is now.

@@ -186,8 +186,8 @@ class Registry:
         for key in list(self._shelf.keys(name)):
             await asyncio.shield(self._begin(self._unload(key, cascade=dependents)))
 
-    def register(self, folder: str, inner: str, name: str) -> None:
-        """Take models from one more folder; the one in its subfolder `inner` goes by `name`.
+    def register(self, folder: str, names: Mapping[str, str]) -> None:
+        """Take models from one more folder; those in the subfolders that `names` has go by the names it gives.
 
         Raises:
             AlreadyExists: that folder, or a model renamed to that, is there already.
@@ -199,9 +199,11 @@ class Registry:
             raise InvalidArgument(messages.nothing_to_register(folder))
         if any(Place(one, "").home == folder for one in self._repositories):
             raise AlreadyExists(messages.registered_already(folder))
-        if any(isinstance(one, Renaming) and one.name == name for one in self._repositories):
-            raise AlreadyExists(messages.renamed_already(name))
-        self._repositories = (*self._repositories, Renaming(Path(folder), inner, name))
+        taken = {name for one in self._repositories if isinstance(one, Renaming) for name in one.given.values()}
+        for name in names.values():
+            if name in taken:
+                raise AlreadyExists(messages.renamed_already(name))
+        self._repositories = (*self._repositories, Renaming(Path(folder), names))
 
     def unregister(self, folder: str) -> None:
         """Take no more models from a folder that was registered; those that are loaded stay.
