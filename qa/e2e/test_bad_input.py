@@ -156,7 +156,7 @@ def test_a_body_that_is_no_json_is_told_so(sample: Product) -> None:
 
 def test_a_worker_killed_in_a_stream_costs_nobody_else(start: Callable[..., Product]) -> None:
     """With two workers, kill -9 of one: its streams go on elsewhere or end with an error, the others are untouched."""
-    product = start(str(ROOT / "model_repository"), "--engine=mock", "--fleet=tiny_chat=workers=2,router=round_robin")
+    product = start(str(ROOT / "model_repository"), "--engine=mocker", "--fleet=tiny_chat=workers=2,router=round_robin")
     results: list[str] = []
 
     def stream() -> None:

@@ -164,7 +164,7 @@ def test_a_server_that_cannot_write_serves(tmp_path: Path, closing: str) -> None
 
 def test_an_impatient_end_takes_hanging_workers_along(start: Start) -> None:
     """A second signal ends the server at once, and with it a worker that does nothing any more."""
-    product = start(SAMPLE, "--engine=mock", "--control-mode=explicit", "--load-model=tiny_chat")
+    product = start(SAMPLE, "--engine=mocker", "--control-mode=explicit", "--load-model=tiny_chat")
     children = descendants(product.process.pid)
     for child in children:
         os.kill(child, signal.SIGSTOP)

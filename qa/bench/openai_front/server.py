@@ -79,7 +79,7 @@ def start(model: Path, workers: int, scratch: Path, compiled: str = "") -> Serve
     arguments = {"model": str(model), "max_model_len": CONTEXT_TOKENS, "num_gpu_blocks_override": 65536}
     (version / "model.json").write_text(json.dumps(arguments))
     port = free_port()
-    line = [str(Path(sys.executable).with_name("tritium")), "serve", str(repository), "--engine=mock"]
+    line = [str(Path(sys.executable).with_name("tritium")), "serve", str(repository), "--engine=mocker"]
     line += ["--host=127.0.0.1", "--no-http", "--no-grpc", "--no-metrics", f"--openai-port={port}"]
     line += [f"--fleet={MODEL}=workers={workers}"]
     environment = dict(os.environ) | ({"PYTHONPATH": compiled} if compiled else {})

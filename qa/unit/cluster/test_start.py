@@ -42,13 +42,13 @@ async def test_process_that_cannot_be_started(tmp_path, monkeypatch):
     """Where the system refuses to start a process, its reason is the error, and nothing is left to stop."""
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(WorkerLost, match=r"worker_[01]: its process cannot be started: .*No such file"):
-        await start_fleet(FleetSpec(workers=2), name="m", engine="mock", folder=tmp_path, arguments={})
+        await start_fleet(FleetSpec(workers=2), name="m", engine="mocker", folder=tmp_path, arguments={})
 
 
 async def test_worker_of_another_version():
     """A worker that speaks other frames refuses to load, and says so."""
     worker = SupervisedWorker(
-        Load(VERSION + 1, "mock", "/nowhere", {}, Role.AGGREGATED, "worker_0"),
+        Load(VERSION + 1, "mocker", "/nowhere", {}, Role.AGGREGATED, "worker_0"),
         on_ready=lambda _: None,
         on_lost=lambda *_: None,
         on_frame=lambda *_: None,
