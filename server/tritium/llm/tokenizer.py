@@ -52,7 +52,7 @@ class Tokenizer:
         self.render_s, self.encode_s = Histogram(SHORT_S), Histogram(SHORT_S)
         self.templates = templates or ChatTemplates({"default": template} if template is not None else {})
         self.table: TokenTable | None = token_table(backend)
-        self._quiet: dict[frozenset[str], list[bytes | None]] = {}
+        self._quiet: dict[tuple[frozenset[str], bytes | None], list[bytes | None]] = {}
         self._segmenter = segmenter(backend)
         self._around = _specials_around(backend)
         self._most_characters = most_characters(backend, self.table)
@@ -163,16 +163,17 @@ class Tokenizer:
         found = ((text, self._backend.token_to_id(text)) for text in texts)
         return {text: int(token_id) for text, token_id in found if token_id is not None}
 
-    def quiet_pieces(self, notable: frozenset[str]) -> list[bytes | None]:
+    def quiet_pieces(self, notable: frozenset[str], between: bytes | None = None) -> list[bytes | None]:
         """Return the table's escaped pieces of tokens with no notable character in them and no white space at the end.
 
-        The others are None. The list is made once; that of a large vocabulary takes some 50 ms.
+        The others are None; with `between` each stands there twice. A list is made once; that of a large vocabulary
+        takes some 50 ms.
         """
         if self.table is None:
             return []
-        if notable not in self._quiet:
-            self._quiet[notable] = self.table.quiet(notable)
-        return self._quiet[notable]
+        if (notable, between) not in self._quiet:
+            self._quiet[notable, between] = self.table.quiet(notable, between)
+        return self._quiet[notable, between]
 
     def special_ids(self, texts: Iterable[str]) -> dict[str, int]:
         """Return the ids of those texts that are special tokens."""

@@ -17,6 +17,10 @@ DONE = b"data: [DONE]\n\n"
 
 _JSON = msgspec.json.Encoder()
 
+# OpenAI has no name for it: `reasoning_content` is DeepSeek's, `reasoning` that of newer vLLM.
+_THOUGHT = b',"delta":{"reasoning_content":"'
+THOUGHT_TWICE = b'","reasoning":"'
+"""What stands between the two times that a thought is told."""
 _CALL = b',"delta":{"tool_calls":[{"index":%d,"id":%b,"type":"function","function":{"name":%b,"arguments":""}}]}'
 _ARGUMENTS = b',"delta":{"tool_calls":[{"index":%d,"function":{"arguments":"%b"}}]}'
 
@@ -39,6 +43,10 @@ class Chunks:
     def before(self, index: int) -> bytes:
         """Return what precedes the text of every event of a choice."""
         return self.head + b'[{"index":%d' % index + self.text_open
+
+    def before_thought(self, index: int) -> bytes:
+        """Return what precedes the thought of an event of a choice; `after` follows it."""
+        return self.head + b'[{"index":%d' % index + _THOUGHT
 
     @property
     def after(self) -> bytes:
@@ -70,8 +78,7 @@ class Chunks:
                 return self.scored(index, escape(text), logprobs)
             case Reasoning(text):
                 thought = escape(text)
-                # OpenAI has no name for it: `reasoning_content` is DeepSeek's, `reasoning` that of newer vLLM.
-                delta = b',"delta":{"reasoning_content":"%b","reasoning":"%b"}' % (thought, thought)
+                delta = _THOUGHT + thought + THOUGHT_TWICE + thought + b'"}'
             case ToolCall(_, _, name) if self.functions:
                 delta = b',"delta":{"function_call":{"name":%b,"arguments":""}}' % _JSON.encode(name)
             case ToolArguments(_, fragment) if self.functions:

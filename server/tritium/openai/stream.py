@@ -14,9 +14,9 @@ import msgspec
 from tritium.backends.engine import Delta, FinishReason, TokenLogprob
 from tritium.core.errors import InferenceError, Overloaded
 from tritium.llm.detokenize import escape
-from tritium.llm.reading.piece import Content, OutputReader
+from tritium.llm.reading.piece import Content, OutputReader, Reasoning
 from tritium.openai.answer import Answer, Choice, Order, Prompt, Visit, engine_failure
-from tritium.openai.chunks import DONE, Chunks, error_event
+from tritium.openai.chunks import DONE, THOUGHT_TWICE, Chunks, error_event
 from tritium.openai.details import EventDetails
 from tritium.openai.errors import error_object
 from tritium.openai.logprobs import chat_logprobs, completion_logprobs
@@ -51,8 +51,6 @@ class StreamChoice(Choice):
         self._offset = 0
         sampling, table = answer.order.sampling, answer.model.tokenizer.table
         self._escaped = table.escaped if table is not None else []
-        if answer.order.reading is not None:
-            self._escaped = answer.model.tokenizer.quiet_pieces(answer.order.reading.notable)
         self._plain = table is not None and not sampling.stop and sampling.logprobs is None and sampling.skip_special
         details = answer.order.details
         self._details = EventDetails(details, prompt.token_ids, chat=answer.chunks.chat) if details.in_events else None
@@ -124,11 +122,18 @@ class StreamChoice(Choice):
         return answer.chunks.last(self.index, answer.order.chat_finish(self.finish), text.stop_reason)
 
     def _pass_by(self, reader: OutputReader) -> bool:
-        """Tell whether the next token may pass by the reader, if it is a quiet one or the reader has settled."""
-        table = self._answer.model.tokenizer.table
-        if reader.settled and table is not None:
-            self._escaped = table.escaped
-        return reader.resting
+        """Tell whether the next token may pass by the reader, if it is a quiet one; what is written of it is set."""
+        kind = reader.rests_in
+        tokenizer, chunks, reading = self._answer.model.tokenizer, self._answer.chunks, self._answer.order.reading
+        if kind is None or reading is None or tokenizer.table is None:
+            return False
+        if reader.settled:
+            self._escaped = tokenizer.table.escaped
+        else:
+            self._escaped = tokenizer.quiet_pieces(reading.notable, THOUGHT_TWICE if kind is Reasoning else None)
+        thinks = kind is Reasoning
+        self._before = chunks.before_thought(self.index) if thinks else chunks.before(self.index)
+        return True
 
     def _events(self, fresh: str, logprobs: list[list[TokenLogprob]] | None) -> bytes:
         scored = self._answer.order.sampling.logprobs is not None

@@ -105,15 +105,15 @@ def run(case: Case, cuts: list[int]) -> Said:
     if reading is None:
         return Said([f"content {_shown(case.text)}"] if case.text else [])
     reader = reading.begin()
-    pieces, settled, resting = [], False, False
+    pieces, settled, resting = [], False, None
     for start, end in zip([0, *cuts], [*cuts, len(case.text)], strict=True):
         part = case.text[start:end]
         # What a settled reader would say is what the fast path says without it.
         fresh = reader.push(part)
         assert not settled or fresh == ([Content(part)] if part else []), f"settled, yet {fresh} for {part!r}"
         quiet = part and not part[-1].isspace() and not reading.notable & set(part)
-        assert not (resting and quiet) or fresh == [Content(part)], f"at rest, yet {fresh} for {part!r}"
-        settled, resting = reader.settled, reader.resting
+        assert not (resting and quiet) or fresh == [resting(part)], f"at rest, yet {fresh} for {part!r}"
+        settled, resting = reader.settled, reader.rests_in
         pieces += fresh
     pieces += reader.end()
     return _said(pieces)

@@ -129,7 +129,8 @@ def reader_for(formats: Formats, asked: Asked, prompt: str, tokenizer: Tokenizer
         yield from chosen.read(scene, then, begun=begun, calls=openers)
 
     found = chosen.markers + (calls.markers if calls is not None else ())
-    return _reading(grammar, found, asked, tokenizer, calls, will_settle=calls is None and not asked.forced)
+    will_settle = calls is None and not asked.forced
+    return _reading(grammar, found, asked, tokenizer, calls, watched=chosen.ends, will_settle=will_settle)
 
 
 def _after_thoughts(calls: Calls | None) -> Grammar:

@@ -7,7 +7,7 @@ thinking --end marker, or a call--> content --opener--> call --> content ...
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from tritium.llm.reading.piece import Piece
+from tritium.llm.reading.piece import Content, Piece, Reasoning
 from tritium.llm.reading.pieces import Pieces
 from tritium.llm.reading.reading import Tool
 from tritium.llm.reading.text import MalformedError, Text, Wait, markers
@@ -47,9 +47,9 @@ class GrammarReader:
         return self._will_settle and not self._out.leading and not self._text.waiting
 
     @property
-    def resting(self) -> bool:
-        """Tell whether text with nothing notable in it would come out as content, unchanged."""
-        return self._out.resting and self._text.idle
+    def rests_in(self) -> type[Content] | type[Reasoning] | None:
+        """Return as what text with nothing notable in it would come out, unchanged; None: not at rest."""
+        return self._out.rests_in if self._text.idle else None
 
     def push(self, text: str) -> list[Piece]:
         """Take more text and return what it makes certain."""
@@ -143,5 +143,6 @@ def thinking(scene: Scene, ends: tuple[str, ...], then: Grammar, *, also: tuple[
         if marker in also:
             scene.text.back(len(marker))
         if marker in also or marker in ends:
+            scene.out.turn()
             break
     yield from then(scene)

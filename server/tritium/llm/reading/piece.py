@@ -56,8 +56,8 @@ class OutputReader(Protocol):
         ...
 
     @property
-    def resting(self) -> bool:
-        """Tell whether text with nothing notable in it (see Reading) would come out as Content, unchanged.
+    def rests_in(self) -> type[Content] | type[Reasoning] | None:
+        """Return as what text with nothing notable in it (see Reading) would come out, unchanged; None: not at rest.
 
         Such text need not pass through here either, as long as nothing else has.
         """
@@ -75,7 +75,8 @@ class OutputReader(Protocol):
 class PlainReader:
     """Reads everything as content."""
 
-    settled = resting = True
+    settled = True
+    rests_in = Content
 
     def push(self, text: str) -> list[Piece]:
         """Return the text."""

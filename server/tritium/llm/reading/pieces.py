@@ -54,9 +54,13 @@ class Pieces:
         return self._kind is not Content or not self._begun
 
     @property
-    def resting(self) -> bool:
-        """Tell whether text that has no white space at its end would be added as content, unchanged."""
-        return self._kind is Content and self._begun and not self._space
+    def rests_in(self) -> type[Content] | type[Reasoning] | None:
+        """Return as what text that has no white space at its end would be added, unchanged; None where it would not."""
+        if not self._begun or self._space:
+            return None
+        if self._kind is Content:
+            return Content
+        return Reasoning if self._kind is Reasoning and self._reasoning else None
 
     def take(self) -> list[Piece]:
         """Return what was read since the last time."""
@@ -77,6 +81,10 @@ class Pieces:
             self._kind, self._space, self._begun = Reasoning, "", False
         if (trimmed := self._trim(text)) and self._reasoning:
             self._join(Reasoning(trimmed))
+
+    def turn(self) -> None:
+        """Note that what comes next is of another kind than what came last."""
+        self._begun = False
 
     def open(self, name: str, id: str = "") -> None:  # noqa: A002  what OpenAI calls it
         """Begin a call."""

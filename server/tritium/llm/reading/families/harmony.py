@@ -40,7 +40,9 @@ def harmony(scene: Scene) -> Wait[None]:
             out.content(visible(header, MARKERS))
             return
         sink = _sink(scene, header)
-        if sink == last and not out.in_call:
+        if sink != last:
+            out.turn()
+        elif not out.in_call:
             sink("\n")
         last = sink
         ended = yield from text.passing(markers(*_ENDS), sink)
