@@ -4,7 +4,8 @@ import pytest
 
 from tritium.compat.config.parse import parse_text
 from tritium.compat.config.problem import Stage
-from tritium.repository.candidate import Rules, read_candidate
+from tritium.repository.candidate import Rules
+from tritium.repository.inspection import read_candidate
 from tritium.repository.layout import chosen_versions, fingerprint, is_version, model_folders, read_layout
 
 

@@ -14,9 +14,10 @@ from tritium.compat.config.model import from_proto
 from tritium.compat.config.problem import Stage
 from tritium.compat.config.validate import check_load
 from tritium.core.errors import InferenceError
-from tritium.repository.candidate import Candidate, Rules, read_candidate, read_file
+from tritium.repository.candidate import Candidate, Rules
 from tritium.repository.cloud.repository import CloudRepository
 from tritium.repository.devices import installed_gpus
+from tritium.repository.inspection import read_candidate, read_file
 from tritium.repository.known_backends import installed_backends
 from tritium.repository.layout import is_version, model_folders
 from tritium.repository.loader import Check

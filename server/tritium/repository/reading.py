@@ -5,7 +5,8 @@ A repository that is polled is mostly as it was: looking at the times of its fil
 
 from pathlib import Path
 
-from tritium.repository.candidate import Candidate, Rules, read_candidate
+from tritium.repository.candidate import Candidate, Rules
+from tritium.repository.inspection import read_candidate
 from tritium.repository.layout import fingerprint
 
 

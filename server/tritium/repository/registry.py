@@ -23,11 +23,12 @@ from tritium.core.errors import AlreadyExists, InferenceError, Internal, Invalid
 from tritium.core.model import Model, State
 from tritium.core.request import InferRequest, Reply
 from tritium.repository.aside import Aside
-from tritium.repository.candidate import Candidate, Rules, key_of, read_candidate
+from tritium.repository.candidate import Candidate, Rules, key_of
 from tritium.repository.cloud.bucket import CloudError
 from tritium.repository.cloud.repository import CloudRepository
 from tritium.repository.ensembles import EnsembleLoader
 from tritium.repository.events import ModelEvent, ignore_event
+from tritium.repository.inspection import read_candidate
 from tritium.repository.loader import CheckingLoader, Loader, Offer, offer_nothing
 from tritium.repository.loading import Loading
 from tritium.repository.overlay import Overlay
