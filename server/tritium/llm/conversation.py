@@ -80,7 +80,8 @@ def _content(content: Any, where: str, form: ContentFormat, take_media: TakeMedi
         return [] if content is None else [{"type": "text", "text": content}]
     if not isinstance(content, list):
         raise FieldRefused(where, f"{where} must be a string or a list of parts")
-    parts = [_part(part, f"{where}[{i}]", take_media) for i, part in enumerate(content)]
+    # Most parts are text as it should be, and there may be hundreds of thousands.
+    parts = [part if _is_text(part) else _part(part, f"{where}[{i}]", take_media) for i, part in enumerate(content)]
     if form is ContentFormat.OPENAI:
         return parts
     if any(part["type"] != "text" for part in parts):
@@ -90,6 +91,10 @@ def _content(content: Any, where: str, form: ContentFormat, take_media: TakeMedi
             hint="a chat template that walks message.content says itself where an image stands",
         )
     return "\n".join([part["text"] for part in parts])
+
+
+def _is_text(part: Any) -> bool:
+    return type(part) is dict and part.get("type") == "text" and type(part.get("text")) is str
 
 
 def _part(part: Any, where: str, take_media: TakeMedia) -> dict[str, Any]:
