@@ -92,6 +92,8 @@ def _case(block: str, bare: Case) -> Case:
                 case.asked = replace(case.asked, constrained=True)
             case ["continued"]:
                 case.asked = replace(case.asked, continues=True)
+            case ["thinks", "first"]:
+                case.formats = replace(case.formats, thinks_first=True)
             case ["vllm", *_]:
                 pass
             case other:
