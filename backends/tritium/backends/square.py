@@ -104,7 +104,6 @@ class SquareInstance:
             if index + pace.empty >= count:
                 continue
             job.request.output_began_ns = time.monotonic_ns()
-            job.request.output_began_ns = time.monotonic_ns()
             if pace.output_s:
                 await asyncio.sleep(pace.output_s)
             if index + pace.failing + pace.empty >= count:
