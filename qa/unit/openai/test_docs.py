@@ -4,7 +4,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tritium.llm.facade.trtllm_tensors import TEXT_INPUTS, TEXT_OUTPUTS, TOKEN_INPUTS, TOKEN_OUTPUTS
 from tritium.llm.facade.vllm import _INPUTS, _OUTPUTS
+from tritium.llm.text_models.mapping import OWN, SAMPLING
 from tritium.openai.messages.schema import MessagesRequest
 from tritium.openai.options import OpenAIOptions
 from tritium.openai.responses_api.schema import ResponsesRequest
@@ -29,6 +31,15 @@ def test_every_route_is_documented():
 
 
 def test_every_tensor_is_documented():
-    """docs/language-models.md names every tensor of the facade."""
+    """docs/language-models.md and docs/triton-text.md name every tensor of the surfaces."""
     words = set(re.findall(r"`([a-z_]+)`", (DOCS / "language-models.md").read_text()))
     assert {name for name, _, _ in (*_INPUTS, *_OUTPUTS)} - words == set()
+    words = set(re.findall(r"`([a-z_]+)`", (DOCS / "triton-text.md").read_text()))
+    tables = (_INPUTS, _OUTPUTS, TEXT_INPUTS, TEXT_OUTPUTS, TOKEN_INPUTS, TOKEN_OUTPUTS)
+    assert {name for table in tables for name, _, _ in table} - words == set()
+
+
+def test_every_parameter_of_text_models_is_documented():
+    """docs/language-models.md names every parameter that offers a tensor model."""
+    words = set(re.findall(r"`(?:openai)?\.([A-Za-z_]+)[.`]", (DOCS / "language-models.md").read_text()))
+    assert {*SAMPLING, *OWN, "set"} - words == set()

@@ -35,7 +35,7 @@ SAMPLING: Final = (
 )
 """Fields of OpenAI's requests that can be mapped to an input."""
 _TEXT: Final = frozenset({"stop", "user"})
-_OWN: Final = (
+OWN: Final = (
     "input",
     "output",
     "messages",
@@ -159,7 +159,7 @@ class _Reader:
 
 
 def _check_names(given: Mapping[str, str]) -> None:
-    known = (*_OWN, *SAMPLING)
+    known = (*OWN, *SAMPLING)
     for name, value in given.items():
         if name not in known and not name.startswith(_CONSTANT):
             near = get_close_matches(name, known, n=1)
