@@ -300,3 +300,54 @@ sender.send(flags=FINAL)
         del item, array
     assert seen == 200
     assert model.instance.arenas_in_use == (0, 0)
+
+
+ENDLESS = """
+for request in requests:
+    sender = request.get_response_sender()
+    number = 0
+    while not sender.is_cancelled():
+        sender.send(answer(number))
+        number += 1
+    sender.send(flags=FINAL)
+"""
+
+
+async def until_quiet(stream):
+    """Take what comes until nothing has come for a quarter of a second; an endless model pauses only where it waits."""
+    taken = []
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                taken += values([await asyncio.wait_for(anext(stream), 0.25)])
+            except TimeoutError:
+                return taken
+
+
+async def test_a_sender_waits_while_nobody_wants_more(serve):
+    """Held, it sends the few that it had begun; let go, it goes on where it was, and nothing is lost."""
+    model = await serve(model_of(ENDLESS), CONFIG)
+    stream = model.stream([0.0])
+    before = values([await stream.next()])
+    stream.request.hold(True)
+    before += await until_quiet(stream)
+    stream.request.hold(False)
+    after = values([await stream.next() for _ in range(100)])
+    assert before + after == [[float(number)] for number in range(len(before) + 100)]
+    stream.request.cancel()
+    await stream.rest()
+
+
+async def test_a_sender_that_waits_ends_when_its_client_leaves(serve):
+    """The model sees the cancellation, and has room for the next request."""
+    model = await serve(model_of(ENDLESS), CONFIG)
+    stream = model.stream([0.0])
+    await stream.next()
+    stream.request.hold(True)
+    await until_quiet(stream)
+    stream.request.cancel()
+    await stream.rest()
+    following = model.stream([0.0])
+    assert values([await following.next()]) == [[0.0]]
+    following.request.cancel()
+    await following.rest()

@@ -3,8 +3,8 @@
     enter --room--> inside ... leave --> the one that has waited longest
           --full--> waiting
 
-What a decoupled member makes faster than the next step can take waits here. Source: StepInflightRequestLimiter in
-Triton core, ensemble_scheduler.cc, which has the member's thread wait instead.
+What a decoupled member makes faster than the next step can take waits here, and the run that it belongs to lets the
+member wait. Source: StepInflightRequestLimiter in Triton core, ensemble_scheduler.cc.
 """
 
 from collections import deque

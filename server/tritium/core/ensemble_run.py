@@ -77,6 +77,10 @@ class EnsembleRun:
         self._held: dict[int, InferResponse] = {}
         self._next_iteration = 0
         self._under_way: set[InferRequest] = set()
+        self._at_gates = 0
+        """Requests of this run that wait at a gate."""
+        self._holding: set[InferRequest] = set()
+        """The members' requests that were told to wait for that."""
         self._answered = False
         self._finished = False
 
@@ -124,6 +128,21 @@ class EnsembleRun:
         for output, name in step.outputs.items():
             self._keep(name, iteration, made.get(output), call.batch_size, sequence)
         self._advance(step.outputs.values(), iteration)
+        if self._at_gates and call.request in self._under_way and call.request.hold is not None:
+            self._holding.add(call.request)
+            call.request.hold(True)
+
+    def passed(self) -> None:
+        """Note that a request has passed its gate; when none waits any more, the members go on."""
+        self._at_gates -= 1
+        if not self._at_gates:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        holding, self._holding = self._holding, set()
+        for request in holding:
+            if request.hold is not None:
+                request.hold(False)
 
     def _keep(self, name: str, iteration: int, tensor: Tensor | None, batch_size: int, sequence: SequenceStep) -> None:
         takers = self._course.takers.get(name)
@@ -148,6 +167,7 @@ class EnsembleRun:
             if self._finished:
                 return
             if call.gate is not None:
+                self._at_gates += 1
                 call.gate.enter(call)
             else:
                 self.submit(call)
@@ -296,6 +316,7 @@ class EnsembleRun:
         # A member that streams on although it is cancelled keeps this run, but not what has piled up in it.
         self._values.clear()
         self._held.clear()
+        self._go_on()
         for request in under_way:
             request.cancel()
 
@@ -335,6 +356,7 @@ class _Call:
 
     def submit(self) -> None:
         """Start the request; it has passed its gate."""
+        self.run.passed()
         self.run.submit(self)
 
     def send(self, response: InferResponse | InferenceError | None, *, final: bool) -> None:

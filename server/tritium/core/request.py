@@ -55,7 +55,8 @@ class InferRequest:
 
     `cancel()` may come from any layer at any time; `on_cancel` callbacks run once, at once when already cancelled.
     An instance may set `output_began_ns` when it begins to make the outputs of its next response, to have that time
-    counted apart. `measured`, where set, is called once when a tensor model has run the request; that may be after
+    counted apart; one that can wait sets `hold`, which lets it wait before its next response (True) and go on again
+    (False). `measured`, where set, is called once when a tensor model has run the request; that may be after
     its last response. `trace` is where its moments are noted, if it is traced.
     """
 
@@ -73,6 +74,7 @@ class InferRequest:
     output_began_ns: int = 0
     measured: Callable[[Spans], None] | None = None
     trace: "TracedRequest | None" = None
+    hold: Callable[[bool], None] | None = None
     _watchers: list[Callable[[], None]] | None = None
 
     @property

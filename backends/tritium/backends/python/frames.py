@@ -10,7 +10,8 @@ other side at that moment. Server to process is `Down`, process to server is `Up
     Execute ...                      ---->                        any number ahead, run in order
                                      <----  Sent ..., Executed    responses of senders, then what execute returned
     Answer ..., Outcome              <--->  Call, Control         the model asks for another model
-    Cancel, AskReady, Grown, Freed   <--->  Log, Metric..., ReadyAnswer, Grown, Freed
+    Cancel, Hold, AskReady           ---->
+    Grown, Freed                     <--->  Log, Metric..., ReadyAnswer, Grown, Freed
     Finalize                         ---->
                                      <----  Finalized             and the process ends
 """
@@ -112,6 +113,13 @@ class Cancel(msgspec.Struct, array_like=True, gc=False, tag="cancel"):
     """A request is no longer wanted by its client."""
 
     key: int
+
+
+class Hold(msgspec.Struct, array_like=True, gc=False, tag="hold"):
+    """Whoever takes a request's responses wants no more of them for now, or goes on taking them."""
+
+    key: int
+    waits: bool
 
 
 class Grown(msgspec.Struct, array_like=True, gc=False, tag="grown"):
@@ -279,7 +287,7 @@ class Finalized(msgspec.Struct, array_like=True, gc=False, tag="finalized"):
 
 Task = Load | Execute | AskReady | Finalize
 """What a model does one after the other."""
-Down = Task | Cancel | Grown | Freed | Answer | Outcome
+Down = Task | Cancel | Hold | Grown | Freed | Answer | Outcome
 Up = (
     Started
     | Loaded

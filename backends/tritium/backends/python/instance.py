@@ -197,6 +197,8 @@ class PythonInstance:
             execution.keys.append(key)
             self._open[key] = job
             job.request.on_cancel(partial(self._cancel, key))
+            if self._starter.decoupled:
+                job.request.hold = partial(self._hold, key)
         message = frames.Execute(number, requests)
         # An idle process begins at once; what comes while it works is gathered.
         post = worker.post if self._running else worker.post_now
@@ -208,6 +210,10 @@ class PythonInstance:
         if key in self._open and self._worker is not None:
             self._worker.post(frames.Cancel(key))
             self._idle.set()
+
+    def _hold(self, key: int, waits: bool) -> None:  # noqa: FBT001  # as InferRequest has it
+        if key in self._open and self._worker is not None:
+            self._worker.post(frames.Hold(key, waits))
 
     def _take(self, worker: Worker, message: frames.Up) -> None:
         match message:

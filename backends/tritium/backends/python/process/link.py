@@ -9,6 +9,9 @@ from tritium.backends.python import frames
 from tritium.backends.python.process.unsendable import clean, fault
 from tritium.compat.pb_utils import InferenceRequest, InferenceResponse, Tensor, TritonError, TritonModelException
 
+LOOK_EVERY = 8
+"""After so many responses of senders a model looks whether the next one is wanted: that is a call of the kernel's."""
+
 
 class Pump(Protocol):
     """The way to the server and back; `process.pump` goes by a socket, `local.pump` calls."""
@@ -128,6 +131,9 @@ class Link:
         self._last = 0
         """The newest request that began; keys rise."""
         self._cancelled: set[int] = set()
+        self._held: set[int] = set()
+        """Requests whose next response is not wanted yet."""
+        self._sent = 0
         self._requested: dict[int, list[str]] = {}
         self._calls: dict[int, PendingCall] = {}
         self._outcomes: dict[int, frames.Outcome] = {}
@@ -145,6 +151,7 @@ class Link:
         """Note a request that has had its last response."""
         self.open.discard(key)
         self._cancelled.discard(key)
+        self._held.discard(key)
         self._requested.pop(key, None)
 
     def encode(self, key: int, response: InferenceResponse, *, lend: bool = False) -> frames.ResponseFrame:
@@ -166,11 +173,20 @@ class Link:
         return frames.ResponseFrame(outputs, parameters=parameters)
 
     def send(self, key: int, response: InferenceResponse | None, *, final: bool) -> None:
-        """Send one response to a request."""
+        """Send one response to a request; one that is not the last waits until it is wanted."""
+        if not final:
+            self._wait_until_wanted(key)
         frame = self.encode(key, response) if response is not None else None
         if final:
             self.finish(key)
         self.pump.post(frames.Sent(key, frame, final))
+
+    def _wait_until_wanted(self, key: int) -> None:
+        self._sent += 1
+        if not self._sent % LOOK_EVERY:
+            self.pump.poll()
+        if key in self._held:
+            self.pump.wait(lambda: key not in self._held or key in self._cancelled)
 
     def dropped(self, key: int) -> None:
         """Note that nobody can answer a request any more."""
@@ -239,12 +255,17 @@ class Link:
         if not self.busy:
             self.pump.flush()
 
-    def take(self, message: frames.Answer | frames.Outcome | frames.Cancel) -> None:
+    def take(self, message: frames.Answer | frames.Outcome | frames.Cancel | frames.Hold) -> None:
         """Take in a message of the server; called while reading."""
         match message:
             case frames.Cancel(key):
                 if key in self.open or key > self._last:
                     self._cancelled.add(key)
+            case frames.Hold(key, waits):
+                if waits and key in self.open:
+                    self._held.add(key)
+                else:
+                    self._held.discard(key)
             case frames.Outcome(number):
                 self._outcomes[number] = message
             case frames.Answer(number, response, final):

@@ -28,7 +28,9 @@ class Pump:
     def __init__(
         self,
         sock: socket.socket,
-        dispatch: Callable[[frames.Answer | frames.Outcome | frames.Cancel | frames.Grown | frames.Freed], None],
+        dispatch: Callable[
+            [frames.Answer | frames.Outcome | frames.Cancel | frames.Hold | frames.Grown | frames.Freed], None
+        ],
         extras: Callable[[], list[frames.Up]],
     ) -> None:
         self._socket = sock

@@ -51,7 +51,9 @@ class Service:
     def _begun(self, number: int) -> None:
         frames.BEGUN.pack_into(self._outbound.control, 0, number)
 
-    def _take(self, message: frames.Answer | frames.Outcome | frames.Cancel | frames.Grown | frames.Freed) -> None:
+    def _take(
+        self, message: frames.Answer | frames.Outcome | frames.Cancel | frames.Hold | frames.Grown | frames.Freed
+    ) -> None:
         match message:
             case frames.Grown(offset, size):
                 self._inbound.grow(offset, size)
