@@ -254,6 +254,16 @@ async def test_bias_of_every_token(tokens):
     assert _sampling(tokens)["logit_bias"] == {1: 1.5, 3: -2.0}
 
 
+async def test_what_preprocessing_always_sends(tokens):
+    """TensorRT-LLM's own preprocessing fills every input; empty lists and a padding token ask for nothing."""
+    empty = {"bad_words_list": [[0], [-1]], "stop_words_list": [[], []], "embedding_bias": [], "decoder_input_ids": [2]}
+    [answer] = await _token_ask(tokens, **empty, decoder_input_lengths=1, pad_id=2)
+    assert answer["sequence_length"][0][0] > 3
+    assert _sampling(tokens) == {"max_tokens": 16, "temperature": 0.0}
+    [error] = await _token_ask(tokens, decoder_input_ids=[2, 3])
+    assert isinstance(error, Unsupported)
+
+
 @pytest.mark.parametrize(
     ("inputs", "words"),
     [

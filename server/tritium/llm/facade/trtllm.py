@@ -107,13 +107,16 @@ def refuse_unserved(rows: Rows) -> None:
         Unsupported: an input asks for it.
     """
     for name, (why, hint) in _REFUSED.items():
-        if name in rows and any(_asks(rows.row(name, row)) for row in range(rows.count)):
+        if name in rows and any(_asks(name, rows.row(name, row)) for row in range(rows.count)):
             raise Unsupported(f"input '{name}': {why}", hint=hint)
 
 
-def _asks(part: np.ndarray[Any, Any] | None) -> bool:
+def _asks(name: str, part: np.ndarray[Any, Any] | None) -> bool:
     """Tell whether an input is more than absent, empty, or a switch that is off."""
-    return part is not None and part.size > 0 and (part.size > 1 or bool(part.item()))
+    if part is None or part.size == 0:
+        return False
+    # TensorRT-LLM's preprocessing sends one token of padding for a decoder's prompt where there is none.
+    return part.size > 1 or (name != "decoder_input_ids" and bool(part.item()))
 
 
 def sampling_of(rows: Rows, row: int, max_tokens: int, names: Mapping[str, str], fields: dict[str, Any]) -> Sampling:
