@@ -101,6 +101,35 @@ def test_engines_that_need_a_gpu_serve_over_their_fakes(
             )
 
 
+def test_tensorrt_llm_s_five_models_are_one_language_model(start: Start, tmp_path: Path) -> None:
+    """The model of backend tensorrtllm serves the checkpoint that its siblings lead to, under its own name."""
+    weights = Path(repository(tmp_path / "parts")) / "parrot/1/weights"
+    (weights / "model.safetensors").write_bytes(b"")
+    folder = tmp_path / "models" / "tensorrt_llm"
+    (folder / "1").mkdir(parents=True)
+    (folder / "config.pbtxt").write_text(
+        'backend: "tensorrtllm"\nmodel_transaction_policy { decoupled: true }\n'
+        'input [ { name: "input_ids" data_type: TYPE_INT32 dims: [ -1 ] } ]\n'
+        'output [ { name: "output_ids" data_type: TYPE_INT32 dims: [ -1, -1 ] } ]\n'
+        'parameters { key: "gpt_model_path" value { string_value: "${engine_dir}" } }\n'
+        f'parameters {{ key: "tokenizer_dir" value {{ string_value: "{weights}" }} }}\n'
+    )
+    product = start(str(tmp_path / "models"), "--engine=echo")
+    with client_of(product) as client:
+        answer = client.completions.create(model="tensorrt_llm", prompt="the cat sat", max_tokens=64)
+        assert answer.choices[0].text.strip() == "the cat sat"
+
+
+def test_a_compiled_engine_alone_is_refused(start: Start, tmp_path: Path) -> None:
+    """The operator reads which parameter names the checkpoint."""
+    folder = tmp_path / "tensorrt_llm"
+    (folder / "1").mkdir(parents=True)
+    (folder / "config.pbtxt").write_text('backend: "tensorrtllm"\n')
+    product = start(str(tmp_path))
+    assert product.wait() != 0
+    assert 'set parameters { key: "checkpoint"' in product.output
+
+
 @pytest.mark.parametrize(("engine", "package"), [("sglang", "SGLang"), ("tensorrtllm", "TensorRT-LLM")])
 def test_a_missing_package_is_named(start: Start, tmp_path: Path, engine: str, package: str) -> None:
     """The operator reads what is not installed and how to install it."""

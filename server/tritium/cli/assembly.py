@@ -34,6 +34,7 @@ from tritium.llm.reading.table import reasoning_parser_name, tool_parser_name
 from tritium.llm.settings import LanguageSettings
 from tritium.llm.text_models.book import TextModels
 from tritium.llm.tokenizer import TOKENIZER_HELP
+from tritium.llm.trtllm_files import read_trtllm_files
 from tritium.memory.registry import RegionRegistry
 from tritium.observe.custom import custom_metrics
 from tritium.observe.distributions import MetricsConfig
@@ -100,6 +101,7 @@ def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> A
     loaders: dict[str, Loader] = {
         **tensor_loaders(host, settings, facilities),
         "vllm": LanguageLoader(language, start),
+        "tensorrtllm": LanguageLoader(language, start, read_trtllm_files),
     }
     if options.backend_directory:
         loaders |= written_backends(Path(options.backend_directory), host, settings, facilities, taken=loaders)

@@ -17,7 +17,7 @@ from tritium.compat.config.problem import Problem, Stage, problem_of
 from tritium.core.errors import InvalidArgument
 from tritium.llm.facade.alias import PARAMETER as ALIASES
 from tritium.llm.facade.alias import check_aliases
-from tritium.llm.model_files import WEIGHTS, BrokenFile, ModelFiles, find_folder, read_model_files
+from tritium.llm.model_files import WEIGHTS, BrokenFile, ModelFiles, ReadFiles, find_folder, read_model_files
 from tritium.llm.reading.choose import formats_of
 from tritium.llm.reading.configured import REASONING_PARSER, TOOL_PARSER, named_parsers
 from tritium.llm.settings import LanguageSettings
@@ -33,7 +33,11 @@ _LOCAL = ("/", "./", "../")
 
 
 def check_version(
-    config: ModelConfig, folder: Path, version: str, settings: LanguageSettings | None = None
+    config: ModelConfig,
+    folder: Path,
+    version: str,
+    settings: LanguageSettings | None = None,
+    read: ReadFiles = read_model_files,
 ) -> Sequence[Finding | Problem]:
     """Check engine, fleet, model.json, and that the model's folder is there; a `repository.loader.Check`."""
     settings = settings or LanguageSettings()
@@ -48,7 +52,7 @@ def check_version(
         hint = f"{_WITH_VLLM} installs it, --engine embedded does without"
         found.append(problem_of(str(folder), message, hint, Stage.LOAD))
     try:
-        files = read_model_files(folder / version)
+        files = read(folder / version)
         found += _check_parsers(config, files, settings)
         found += check_aliases(config, files.arguments.get(ALIASES), folder)
         absent = find_model(files, settings.engine_of(config)) is None

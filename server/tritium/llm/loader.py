@@ -19,7 +19,7 @@ from tritium.llm.checking import check_version, find_model
 from tritium.llm.facade.alias import PARAMETER as ALIASES
 from tritium.llm.facade.alias import alias_of, own_surface, read_aliases
 from tritium.llm.model import LanguageModel, ModelDefaults
-from tritium.llm.model_files import ModelFiles, class_labels, read_model_files, sampling_defaults
+from tritium.llm.model_files import ModelFiles, ReadFiles, class_labels, read_model_files, sampling_defaults
 from tritium.llm.reading.configured import named_parsers, take_formats
 from tritium.llm.settings import LanguageSettings, engine_arguments
 from tritium.llm.sources import ModelSources, is_cloud
@@ -44,11 +44,14 @@ class StartFleet(Protocol):
 
 
 class LanguageLoader:
-    """A repository.loader.Loader of language models."""
+    """A repository.loader.Loader of language models; `read` reads the files of a version folder."""
 
-    def __init__(self, settings: LanguageSettings, start_fleet: StartFleet) -> None:
+    def __init__(
+        self, settings: LanguageSettings, start_fleet: StartFleet, read: ReadFiles = read_model_files
+    ) -> None:
         self._settings = settings
         self._start_fleet = start_fleet
+        self._read = read
         self._sources = ModelSources(settings.cloud_cache)
 
     async def complete(self, config: ModelConfig, folder: Path, version: str) -> ModelConfig:
@@ -57,12 +60,12 @@ class LanguageLoader:
         Raises:
             InvalidArgument: model.json is missing or broken, or there is no such surface.
         """
-        await asyncio.to_thread(read_model_files, folder / version)
+        await asyncio.to_thread(self._read, folder / version)
         return own_surface(config).complete(config)
 
     def check(self, config: ModelConfig, folder: Path, version: str) -> Sequence[Finding | Problem]:
         """Find what would make a load fail, by the files alone."""
-        return check_version(config, folder, version, self._settings)
+        return check_version(config, folder, version, self._settings, self._read)
 
     async def load(self, source: ModelSource) -> LanguageModel:
         """Load one version: its tokenizer here, its weights in the workers.
@@ -70,7 +73,7 @@ class LanguageLoader:
         Raises:
             InferenceError: a file is missing or broken, or no engine runs the model.
         """
-        files = await asyncio.to_thread(read_model_files, source.version_folder)
+        files = await asyncio.to_thread(self._read, source.version_folder)
         files = dataclasses.replace(files, arguments={**files.arguments, **engine_arguments(source.config)})
         engine = self._settings.engine_of(source.config)
         parts = await asyncio.to_thread(self._read_parts, files, engine, source.config.name)

@@ -6,7 +6,7 @@ absolute path, or in the Hugging Face cache under the name of their hub reposito
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,10 @@ def read_model_files(version_folder: Path) -> ModelFiles:
                 raise BrokenFile(version_folder / _LORAS, f"gives the adapter '{name}' no path")
             loras[name] = str(_beside(version_folder, adapter) or adapter)
     return ModelFiles(arguments, version_folder, loras)
+
+
+ReadFiles = Callable[[Path], ModelFiles]
+"""Reads a version folder; raises BrokenFile."""
 
 
 def find_folder(files: ModelFiles, name: str, *, needs: str) -> Path | None:

@@ -30,12 +30,17 @@ class LanguageSettings:
     """Folder for copies of models in object stores; where those of repositories are, if none."""
 
     def engine_of(self, config: ModelConfig) -> str:
-        """Choose the engine: the setting, else the configuration, else vLLM where it is installed."""
+        """Choose the engine: the setting, else the configuration, else vLLM where it is installed.
+
+        A model of TensorRT-LLM's layouts is run by TensorRT-LLM where that is installed.
+        """
         if self.engine != "auto":
             return self.engine
         wanted = config.parameter("engine", "auto")
         if wanted != "auto":
             return wanted
+        if config.proto.backend == "tensorrtllm" and importlib.util.find_spec("tensorrt_llm") is not None:
+            return "tensorrtllm"
         return "vllm" if importlib.util.find_spec("vllm") is not None else "embedded"
 
     def fleet_of(self, config: ModelConfig) -> str:

@@ -29,7 +29,7 @@ from tritium.repository.known_backends import advice, missing_package
 from tritium.repository.layout import Layout, chosen_versions, fingerprint, read_layout
 from tritium.repository.python_source import check_source
 
-COMPLETING = frozenset({"fil", "onnxruntime", "openvino", "python", "tensorrt", "tensorflow", "vllm"})
+COMPLETING = frozenset({"fil", "onnxruntime", "openvino", "python", "tensorrt", "tensorrtllm", "tensorflow", "vllm"})
 """Backends that learn inputs and outputs from the model itself; for the others the file must have them."""
 
 
