@@ -28,6 +28,9 @@ _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 _WITH_VLLM = "make serve ENGINE=vllm"
 
+_FETCHING = frozenset({"vllm", "sglang", "tensorrtllm"})
+"""Engines that fetch a model from a hub themselves."""
+
 _LOCAL = ("/", "./", "../")
 """How a name begins that can only be a path."""
 
@@ -97,11 +100,11 @@ def find_model(files: ModelFiles, engine: str) -> Path | None:
     if is_cloud(files.model):
         return None
     folder = find_folder(files, files.model, needs=WEIGHTS)
-    if folder is None and not (engine == "vllm" and _vllm_may_find(files)):
+    if folder is None and not (engine in _FETCHING and _engine_may_find(files)):
         otherwise = (
             f"the {engine} engine downloads nothing: put the folder beside model.json, or run it with {_WITH_VLLM}"
         )
-        if engine == "vllm":
+        if engine in _FETCHING:
             otherwise = "put the folder beside model.json, or write the name of a hub repository"
         raise BrokenFile(
             files.path,
@@ -112,8 +115,8 @@ def find_model(files: ModelFiles, engine: str) -> Path | None:
     return folder
 
 
-def _vllm_may_find(files: ModelFiles) -> bool:
-    """Tell whether vLLM could have the model from elsewhere: a file, a hub, a store that it streams from."""
+def _engine_may_find(files: ModelFiles) -> bool:
+    """Tell whether the engine could have the model from elsewhere: a file, a hub, a store that it streams from."""
     if Path(files.model).exists() or find_folder(files, files.model, needs="*"):
         return True
     return not files.model.startswith(_LOCAL) and not (offline() and _HUB_NAME.fullmatch(files.model))
