@@ -159,6 +159,7 @@ def test_parsed_tool_arguments(plain: openai.OpenAI) -> None:
         ({"guided_regex": "(left|right)"}, {"left", "right"}),
         ({"structured_outputs": {"grammar": 'root ::= "up" | "down"'}}, {"up", "down"}),
         ({"guided_json": {"enum": ["a", "b"]}}, {'"a"', '"b"'}),
+        ({"response_format": {"type": "structural_tag", "format": {"type": "const_string", "value": "ok"}}}, {"ok"}),
     ],
 )
 async def test_held_to_a_form(client: openai.AsyncOpenAI, fields: dict[str, Any], allowed: set[str]) -> None:

@@ -44,7 +44,8 @@ class GrammarReader:
     @property
     def settled(self) -> bool:
         """Tell whether all that is still to come is content, unchanged."""
-        return self._will_settle and not self._out.leading and not self._text.waiting
+        # Tokens that are hidden from the client still have to be taken out.
+        return self._will_settle and not self._scene.hidden and not self._out.leading and not self._text.waiting
 
     @property
     def rests_in(self) -> type[Content] | type[Reasoning] | None:
