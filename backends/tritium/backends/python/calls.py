@@ -26,11 +26,12 @@ _END = 2
 
 
 class Calls:
-    """The calls of one process; made anew with it."""
+    """The calls of one process; made anew with it. `sole` is the model's name, if it has no other instance."""
 
-    def __init__(self, instance: str, owner: str, host: BackendHost) -> None:
+    def __init__(self, instance: str, owner: str, host: BackendHost, sole: str = "") -> None:
         self._instance = instance
         self._host = host
+        self._sole = sole
         self._requests: dict[int, InferRequest] = {}
         self._controls: set[asyncio.Task[None]] = set()
         self._reports = Reports(owner, host.metrics)
@@ -87,6 +88,9 @@ class Calls:
         reply = _CallReply(worker, message, lambda: self._requests.pop(message.call, None))
         if self._host.submit is None:
             reply.send(Unsupported("this server runs one model alone: it cannot call others"), final=True)
+        elif message.within and message.model_name == self._sole:
+            said = f"model '{self._sole}' calls itself while its only instance runs: it would wait for ever"
+            reply.send(Internal(f"{said} (instance_group {{ count: 2 }} gives it another)"), final=True)
         else:
             self._host.submit(request, reply)
             reply.submitted = True

@@ -207,6 +207,8 @@ class Call(msgspec.Struct, array_like=True, gc=False, tag="call"):
     model_version: str
     request: RequestFrame
     decoupled: bool
+    within: bool = False
+    """Whether an execution waits for it: the model runs nothing else until it is answered."""
 
 
 class CancelCall(msgspec.Struct, array_like=True, gc=False, tag="cancel_call"):

@@ -117,7 +117,7 @@ class Starter:
         Raises:
             InferenceError: the model cannot be loaded.
         """
-        calls = Calls(self.place.name, self.owner, self.host)
+        calls = Calls(self.place.name, self.owner, self.host, self.model_name if self.alone else "")
 
         def take(message: frames.Up) -> None:
             if isinstance(message, _OF_EXECUTIONS):

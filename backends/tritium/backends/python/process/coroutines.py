@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from tritium.backends.python.process.link import COROUTINES_THREAD
+
 
 class Coroutines:
     """The loop and what runs in it unwatched."""
@@ -16,7 +18,7 @@ class Coroutines:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._background: set[concurrent.futures.Future[Any]] = set()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="tritium-asyncio", daemon=True)
+        self._thread = threading.Thread(target=self._loop.run_forever, name=COROUTINES_THREAD, daemon=True)
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:

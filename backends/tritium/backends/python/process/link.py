@@ -1,5 +1,6 @@
 """The runtime that `triton_python_backend_utils` speaks through: requests, calls, logs and metrics as messages."""
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from itertools import count
@@ -9,6 +10,8 @@ from tritium.backends.python import frames
 from tritium.backends.python.process.unsendable import clean, fault
 from tritium.compat.pb_utils import InferenceRequest, InferenceResponse, Tensor, TritonError, TritonModelException
 
+COROUTINES_THREAD = "tritium-asyncio"
+"""The thread of the loop that runs a model's coroutines."""
 LOOK_EVERY = 8
 """After so many responses of senders a model looks whether the next one is wanted: that is a call of the kernel's."""
 
@@ -216,8 +219,15 @@ class Link:
             frames.TraceFrame(trace.number) if trace.number else None,
         )
         version = "" if request.model_version < 0 else str(request.model_version)
-        self.pump.post(frames.Call(number, request.model_name, version, frame, decoupled))
+        self.pump.post(frames.Call(number, request.model_name, version, frame, decoupled, self._execution_waits()))
         return pending
+
+    def _execution_waits(self) -> bool:
+        """Tell whether this is `execute` itself, or the coroutine that it waits for."""
+        if not self.busy:
+            return False
+        thread = threading.current_thread()
+        return thread is threading.main_thread() or (not self.decoupled and thread.name == COROUTINES_THREAD)
 
     def control(self, verb: str, model_name: str, **details: Any) -> bool:
         """Load or unload a model, or ask whether it is ready, and wait for the outcome."""
