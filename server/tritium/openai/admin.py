@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from tritium.core.errors import InferenceError
 from tritium.llm.models import LanguageModels
-from tritium.openai.document import describe
+from tritium.openai.document import ERROR, describe
 from tritium.openai.endpoints import Endpoint
 from tritium.openai.errors import UnknownRoute, error_object, status_of
 
@@ -31,9 +31,8 @@ def admin_app(models: LanguageModels, endpoints: Sequence[Endpoint] = ()) -> fas
     @app.exception_handler(HTTPException)
     async def _unknown(request: fastapi.Request, error: HTTPException) -> JSONResponse:
         message = f"{error.detail}: {request.method} {request.url.path}"
-        return JSONResponse(
-            msgspec.to_builtins(error_object(UnknownRoute(message, error.status_code))), error.status_code
-        )
+        body = msgspec.to_builtins(error_object(UnknownRoute(message, error.status_code)))
+        return JSONResponse(body, error.status_code, error.headers)
 
     @app.post("/v1/models/{name:path}/load", summary="Load or reload a model from its repository")
     async def _load(name: str) -> dict[str, str]:
@@ -46,6 +45,10 @@ def admin_app(models: LanguageModels, endpoints: Sequence[Endpoint] = ()) -> fas
         return {"id": name, "status": "unloaded"}
 
     own = app.openapi()
+    for path in own["paths"].values():
+        for operation in path.values():
+            # FastAPI's own 422 never comes: a path is all there is to read.
+            operation["responses"] = {"200": operation["responses"]["200"], "default": ERROR}
 
     def document() -> dict[str, Any]:
         paths, schemas = describe(endpoints)

@@ -16,7 +16,14 @@ References = Mapping[type, dict[str, Any]]
 _REFERENCE = "#/components/schemas/{name}"
 _HOLE = re.compile(r"\{(\w+)\}")
 _MESSAGES = "/v1/messages"
-_TEXT = {"type": "string"}
+_TEXT: dict[str, Any] = {"type": "string"}
+_EVENT: dict[str, Any] = {"type": "object", "properties": {"event": _TEXT, "data": _TEXT}, "required": ["data"]}
+
+ERROR = {
+    "description": "An error.",
+    "content": {"application/json": {"schema": {"$ref": _REFERENCE.format(name=ErrorObject.__name__)}}},
+}
+"""How the document tells of an error in OpenAI's shape."""
 
 
 def describe(endpoints: Sequence[Endpoint]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -36,7 +43,7 @@ def _operation(endpoint: Endpoint, references: References) -> dict[str, Any]:
     error = AnthropicError if endpoint.path.startswith(_MESSAGES) else ErrorObject
     content = _json([endpoint.answer], references) if endpoint.answer is not None else {"text/plain": {"schema": _TEXT}}
     if endpoint.streams:
-        content["text/event-stream"] = {"schema": _TEXT}
+        content["text/event-stream"] = {"schema": _EVENT}
     operation: dict[str, Any] = {
         "summary": endpoint.summary,
         "responses": {

@@ -29,7 +29,7 @@ from tritium.openai.responses import ChatCompletion, Completion, ModelCard, Mode
 from tritium.openai.responses_api.route import Responses
 from tritium.openai.responses_api.schema import Deleted, ItemList, ResponseObject, ResponsesRequest
 from tritium.openai.schema import ChatRequest, CompletionRequest
-from tritium.openai.status import Health, MetricsPage, Version, health, live, metrics_route, show_version
+from tritium.openai.status import Health, Liveness, MetricsPage, Version, health, live, metrics_route, show_version
 from tritium.openai.tokens import Detokenized, DetokenizeRequest, TokenizeRequest, Tokens, detokenize, tokenize
 
 
@@ -118,8 +118,8 @@ def endpoints(options: OpenAIOptions, metrics: MetricsPage) -> Sequence[Endpoint
         ),
         Endpoint("GET", "/health", health, "Tell whether every model can take requests", Health, open=True),
         Endpoint("GET", "/health/ready", health, "Tell whether every model can take requests", Health, open=True),
-        Endpoint("GET", "/health/live", live, "Tell whether the server answers", open=True),
-        Endpoint("GET", "/ping", live, "Tell whether the server answers", open=True),
+        Endpoint("GET", "/health/live", live, "Tell whether the server answers", Liveness, open=True),
+        Endpoint("GET", "/ping", live, "Tell whether the server answers", Liveness, open=True),
         Endpoint("GET", "/version", show_version, "Tell the server's release", Version),
         Endpoint("GET", "/metrics", metrics_route(metrics), "All metrics, as Prometheus reads them"),
     )

@@ -22,6 +22,12 @@ class Health(msgspec.Struct):
     not_ready: list[str]
 
 
+class Liveness(msgspec.Struct):
+    """The server answers."""
+
+    status: str = "live"
+
+
 class Version(msgspec.Struct):
     """The server's release."""
 
@@ -37,7 +43,7 @@ async def health(visit: Visit, models: LanguageModels, _options: OpenAIOptions) 
 
 async def live(visit: Visit, _models: LanguageModels, _options: OpenAIOptions) -> Response:
     """GET /health/live, /ping: 200 while the server answers at all."""
-    return Response(200, visit.headers)
+    return json_response(visit, Liveness())
 
 
 async def show_version(visit: Visit, _models: LanguageModels, _options: OpenAIOptions) -> Response:
