@@ -148,6 +148,7 @@ WORDS = [
         "ﬁ",
         "\uff21",
     ),
+    *("天气", "中文\uff0c", "很好。", "\uff0c", "\uff01", "一", "龥", "、然后", "ー", "今日は"),
     *SPECIAL,
     *("é", "<", "<|", "|>", "s>", "ﬁ", "\uff21"),
 ]
@@ -187,6 +188,22 @@ async def test_every_kind_reuses_what_it_has_seen(kind):
     await tokenizer.encode(text, add_special=False)
     assert tokenizer.reuse.computed_tokens == computed
     longer = f"{text} and hello"
+    assert await tokenizer.encode(longer, add_special=False) == tokenizer.encode_now(longer, add_special=False)
+    assert tokenizer.reuse.computed_tokens - computed < computed / 4
+
+
+@pytest.mark.parametrize("kind", ["llama3", "tekken", "kimi", "deepseek", "qwen", "gpt2"])
+async def test_chinese_is_reused_too(kind):
+    """A text without spaces is cut before its punctuation."""
+    tokenizer = Ours(KINDS[kind]())
+    rng = random.Random(1)
+    text = "".join(
+        rng.choice(["今天天气", "很好", "我们", "去"]) + rng.choice(["", "", "\uff0c", "。", "\uff01"])
+        for _ in range(2_000)
+    )
+    await tokenizer.encode(text, add_special=False)
+    computed = tokenizer.reuse.computed_tokens
+    longer = f"{text}吗\uff1f"
     assert await tokenizer.encode(longer, add_special=False) == tokenizer.encode_now(longer, add_special=False)
     assert tokenizer.reuse.computed_tokens - computed < computed / 4
 

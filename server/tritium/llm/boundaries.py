@@ -1,11 +1,12 @@
 """Where a text may be cut so that the ids of its pieces, joined, are the ids of the whole.
 
-    ...the blocks| that it holds|        cut before a space or line end that follows an ASCII letter or digit
+    ...the blocks| that it holds|        before a space or line end that follows an ASCII letter or digit
+    今日は天気| 。                        before a full stop, comma or line end that follows a Chinese character
 
 Safe where nothing of the tokenizer reaches over such a place. That is shown for each tokenizer when it is loaded:
 
-- no added token holds a letter or digit followed by that space, and none swallows spaces after it;
-- its normalizer looks at single characters, or composes them by Unicode's rules, by which a space joins nothing;
+- no added token holds the two characters side by side, and none swallows spaces after the first;
+- its normalizer looks at single characters, or composes them by Unicode's rules, by which the second joins nothing;
 - no pattern of its pre-tokenizer can match the two side by side, or look from the one at the other (`llm.pattern`);
 - and either a pre-tokenizer always separates them, or the model is a BPE that merges pairs of its vocabulary only, and
   no token of it holds the two.
@@ -25,8 +26,7 @@ import tokenizers
 
 from tritium.llm.pattern import read_pattern
 
-_BEFORE = string.ascii_letters + string.digits
-_SPACE, _LINE_END = " ", "\n"
+_SPACE = " "
 _SPACE_MARK = "\u2581"
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 """What ByteLevel splits by (tokenizers: pre_tokenizers/byte_level.rs)."""
@@ -35,6 +35,30 @@ _LOCAL = frozenset({"NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "
 """Normalizers under which a text cut before a space is normalized as its two pieces are."""
 _WORDS = frozenset({"Whitespace", "WhitespaceSplit", "BertPreTokenizer"})
 """Pre-tokenizers that drop spaces and cut at each."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Places to cut at: between a character of these ranges and one of `marks`.
+
+    `samples` stand for all characters of the ranges: those within one have the same category and script.
+    """
+
+    ranges: str
+    samples: str
+    marks: str
+
+    def has(self, character: str) -> bool:
+        return re.match(f"[{self.ranges}]", character) is not None
+
+    def samples_of(self, pattern: str) -> str:
+        """Return the samples, and what lies around characters that the pattern itself names."""
+        named = {chr(ord(c) + n) for c in pattern if c > "\x7f" for n in (-1, 0, 1)}
+        return self.samples + "".join(c for c in sorted(named) if self.has(c) and c not in self.samples)
+
+
+_LATIN = _Place("A-Za-z0-9", string.ascii_letters + string.digits, " \n")
+_HAN = _Place("\u4e00-\u9fa5", "\u4e00\u4e01\u9fa4\u9fa5", "\u3002\uff0c\u3001\uff01\uff1f\uff1b\uff1a\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +82,16 @@ def safe_boundaries(backend: tokenizers.Tokenizer) -> Boundaries | None:
     tokenizer = _Tokenizer(backend)
     if not tokenizer.readable:
         return None
-    safe = [mark for mark in (_SPACE, _LINE_END) if tokenizer.separates(mark)]
-    if not safe:
-        return None
     if tokenizer.prepends:
         # What follows is encoded without its space and gets it back as the one that begins every text.
-        return Boundaries(re.compile(r"[A-Za-z0-9](?= [A-Za-z0-9])"), dropped=1) if _SPACE in safe else None
-    return Boundaries(re.compile(rf"[A-Za-z0-9](?=[{''.join(safe)}])"))
+        safe = tokenizer.separates(_LATIN, _SPACE)
+        return Boundaries(re.compile(r"[A-Za-z0-9](?= [A-Za-z0-9])"), dropped=1) if safe else None
+    found: list[str] = []
+    for place in (_LATIN, _HAN):
+        marks = "".join(mark for mark in place.marks if tokenizer.separates(place, mark))
+        if marks:
+            found.append(f"[{place.ranges}](?=[{marks}])")
+    return Boundaries(re.compile("|".join(found))) if found else None
 
 
 class _Tokenizer:
@@ -93,21 +120,27 @@ class _Tokenizer:
                 return False
         return all(_known(step, marked) for step in self._pre_tokenizers)
 
-    def separates(self, mark: str) -> bool:
-        """Tell whether nothing reaches from a letter or digit over to `mark` after it."""
-        if any(_reaches(text, token, mark) for text, token in self._added()):
+    def separates(self, place: _Place, mark: str) -> bool:
+        """Tell whether nothing reaches from a character of the place over to `mark` after it."""
+        if any(_reaches(text, token, place, mark) for text, token in self._added()):
             return False
+        shown = self._normalized(mark)
         always = False
         for step in self._pre_tokenizers:
             # These put a space before what begins without one, as what follows a line end does.
             prefixes = step.get("add_prefix_space") or step.get("prepend_scheme", "never") != "never"
             if prefixes and mark != _SPACE:
                 return False
-            verdict = _split_between(step, self._written(mark) if self._marks_spaces else mark)
+            verdict = _split_between(step, place, shown)
             if verdict is None:
                 return False
             always = always or verdict
-        return self._model_separates(mark, always=always)
+        return self._model_separates(place, shown, always=always)
+
+    def _normalized(self, mark: str) -> str:
+        """Return the mark as pre-tokenizers see it: full-width ones may have become ASCII by then."""
+        normalizer = self._backend.normalizer
+        return mark if normalizer is None or self.prepends else str(normalizer.normalize_str(mark))
 
     def _added(self) -> Iterator[tuple[str, Any]]:
         """Return every added token, as it is written and as it is looked for in normalized text."""
@@ -131,7 +164,7 @@ class _Tokenizer:
         metaspace = any(step["type"] == "Metaspace" for step in self._pre_tokenizers)
         return _SPACE_MARK if mark == _SPACE and (metaspace or self._marks_spaces) else mark
 
-    def _model_separates(self, mark: str, *, always: bool) -> bool:
+    def _model_separates(self, place: _Place, mark: str, *, always: bool) -> bool:
         model = self._model
         if not isinstance(model, tokenizers.models.BPE):
             return always
@@ -142,11 +175,14 @@ class _Tokenizer:
         # These treat a word, here with both in it, otherwise than its merges say.
         if model.ignore_merges or model.end_of_word_suffix or model.continuing_subword_prefix:
             return False
+        # Characters beyond ASCII are several tokens of bytes, any of which may be merged with a neighbour's.
+        if self._byte_level and not (mark.isascii() and place is _LATIN):
+            return False
         written = self._written(mark)
         vocabulary = self._backend.get_vocab(with_added_tokens=False)
         if model.fuse_unk and not model.byte_fallback and written not in vocabulary:
             return False
-        pair = re.compile(f"[A-Za-z0-9]{re.escape(written)}")
+        pair = re.compile(f"[{place.ranges}]{re.escape(written)}")
         return not any(pair.search(token) for token in vocabulary)
 
 
@@ -159,40 +195,41 @@ def _known(step: dict[str, Any], marked: bool) -> bool:  # noqa: FBT001  one ste
         return marked and step["pattern"] == {"String": _SPACE}
     if kind == "Metaspace":
         return bool(step["replacement"] == _SPACE_MARK)
-    return kind in _WORDS | {"ByteLevel", "Digits", "Punctuation"}
+    if kind == "Punctuation":
+        return step["behavior"] in {"Isolated", "Contiguous", "Removed"}
+    return kind in _WORDS | {"ByteLevel", "Digits"}
 
 
-def _split_between(step: dict[str, Any], mark: str) -> bool | None:
-    """Tell whether a pre-tokenizer always cuts between a letter or digit and `mark`; None: it may match across."""
+def _split_between(step: dict[str, Any], place: _Place, mark: str) -> bool | None:
+    """Tell whether a pre-tokenizer always cuts between the place's characters and `mark`; None: it may match across."""
     kind = step["type"]
     if kind in _WORDS:
-        return True
+        return mark.isspace()
     if kind == "Metaspace":
         return bool(step["split"]) and mark in {_SPACE, _SPACE_MARK}
     if kind in {"Digits", "Punctuation"}:
         return False
     if kind == "ByteLevel":
-        return _matches_apart(_GPT2, mark) if step["use_regex"] else False
+        return _matches_apart(_GPT2, place, mark) if step["use_regex"] else False
     literal = step["pattern"].get("String")
-    return _matches_apart(re.escape(literal) if literal is not None else step["pattern"]["Regex"], mark)
+    return _matches_apart(re.escape(literal) if literal is not None else step["pattern"]["Regex"], place, mark)
 
 
-def _matches_apart(pattern: str, mark: str) -> bool | None:
-    matches = read_pattern(pattern, _BEFORE + mark)
-    if (
-        matches is None
-        or matches.peeked & set(_BEFORE)
-        or any(after == mark != before for before, after in matches.pairs)
-    ):
+def _matches_apart(pattern: str, place: _Place, mark: str) -> bool | None:
+    before = place.samples_of(pattern)
+    if len(mark) != 1:
         return None
-    return matches.single >= set(_BEFORE)
+    matches = read_pattern(pattern, before + mark)
+    if matches is None or matches.peeked & set(before) or any(after == mark != one for one, after in matches.pairs):
+        return None
+    return matches.single >= set(before)
 
 
-def _reaches(text: str, token: Any, mark: str) -> bool:
+def _reaches(text: str, token: Any, place: _Place, mark: str) -> bool:
     """Tell whether an added token may take characters on both sides of a place to cut at, or look across it."""
-    if any(before in _BEFORE and after == mark for before, after in itertools.pairwise(text)):
+    if any(after == mark and place.has(before) for before, after in itertools.pairwise(text)):
         return True
-    return bool((token.rstrip and text[-1:] in _BEFORE) or (token.single_word and text[:1] == mark))
+    return bool((token.rstrip and mark.isspace() and place.has(text[-1:])) or (token.single_word and text[:1] == mark))
 
 
 def _replaces_spaces(step: dict[str, Any]) -> bool:
