@@ -92,6 +92,20 @@ def test_a_name_that_is_nearly_right_is_told_the_right_one(fakes: ModuleType) ->
     assert hints == ["did you mean INPUT1?", "there are: INPUT0, INPUT1", "did you mean OUTPUT1?"]
 
 
+@pytest.mark.parametrize(("shape", "fits"), [([0, 4], True), ([1 << 60, 0], True), ([(1 << 63) - 1, 0], False)])
+def test_a_tensor_of_no_elements_has_a_shape_that_can_be_counted(
+    fakes: ModuleType, shape: list[int], *, fits: bool
+) -> None:
+    """NumPy and torch refuse an array whose other dimensions come to more than 64 bits."""
+    config = fakes.config('input { name: "x" data_type: TYPE_FP32 dims: [ -1, -1 ] }', "m")
+    request = fakes.request(fakes.tensor("x", shape, "FP32", b""))
+    if fits:
+        assert RequestCheck(config)(request) == 1
+    else:
+        with pytest.raises(InvalidArgument, match="byte size for tensor 'x' exceeds maximum size"):
+            RequestCheck(config)(request)
+
+
 def test_datatype(fakes: ModuleType) -> None:
     """A wrong datatype is shown beside the right one, an unknown one as <invalid>."""
     t = fakes.tensor

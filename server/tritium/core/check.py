@@ -191,7 +191,9 @@ class RequestCheck:
         if any(dim < 0 for dim in counted):
             raise InvalidArgument(f"{about}tensor '{tensor.name}' contains an invalid dimension {_dims(counted)}")
         elements = math.prod(counted)
-        if elements * max(1, expected.element_bytes) > _INT64_MAX:
+        # An array of no elements still has strides, which no library can count beyond 64 bits.
+        extent = elements or math.prod(dim or 1 for dim in counted)
+        if extent * max(1, expected.element_bytes) > _INT64_MAX:
             what = "byte size" if expected.element_bytes else "element count"
             raise InvalidArgument(f"{about}{what} for tensor '{tensor.name}' exceeds maximum size of {_INT64_MAX}")
         if expected.element_bytes == 0:
@@ -270,7 +272,10 @@ def _fits(shape: Sequence[int], dims: Sequence[int]) -> bool:
 
 
 def _sized(tensor: Tensor, element_bytes: int) -> bool:
+    """Tell whether the data is as long as the shape says; a tensor of no elements is looked at more closely."""
     elements = math.prod(tensor.shape)
+    if not elements:
+        return False
     if element_bytes:
         return tensor.size_bytes == elements * element_bytes
     return walk_bytes(tensor.data, elements).holds(elements)
