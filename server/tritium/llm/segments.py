@@ -151,9 +151,8 @@ def segmenter(backend: tokenizers.Tokenizer) -> Segmenter | None:
         for i, token in added.items()
         if token.special and not (token.lstrip or token.rstrip or token.single_word or token.normalized)
     }
-    # A longer token that contains a special one, or overlaps it, would win over it.
-    texts = [token.content for token in added.values()]
-    special = {text: i for text, i in plain.items() if not any(_interfere(text, other) for other in texts)}
+    reached = _reached(plain, [token.content for token in added.values()])
+    special = {text: i for text, i in plain.items() if text not in reached}
     boundaries = safe_boundaries(backend)
     if any(step.get("prepend_scheme") == "first" for step in steps(backend.pre_tokenizer)):
         anchor = next(iter(special), "")
@@ -174,11 +173,11 @@ def _any_of(texts: Iterable[str]) -> str:
     return f"(?:{'|'.join(branches)})" + ("?" if ends else "")
 
 
-def _interfere(text: str, other: str) -> bool:
-    """Tell whether a match of `other` could cover part of `text`, or more than all of it."""
-    if text == other:
-        return False
-    return text in other or any(other[-n:] == text[:n] for n in range(1, min(len(text), len(other))))
+def _reached(texts: Iterable[str], all_texts: Sequence[str]) -> set[str]:
+    """Return the texts that another one contains, or ends in the beginning of: found first, it would win."""
+    ends = {other[-n:] for other in all_texts for n in range(1, len(other))}
+    together = "\0".join(all_texts)
+    return {text for text in texts if together.count(text) > 1 or any(text[:n] in ends for n in range(1, len(text)))}
 
 
 def _size(piece: str, ids: int) -> int:
