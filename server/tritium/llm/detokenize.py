@@ -55,17 +55,13 @@ class TokenTable:
     escaped: list[bytes | None]
     special: frozenset[int]
 
-    def quiet(self, notable: frozenset[str], between: bytes | None = None) -> list[bytes | None]:
-        """Return `escaped` with None also for tokens that hold a notable character, or end in white space.
-
-        With `between` each stands there twice, before and after it.
-        """
+    def quiet(self, notable: frozenset[str]) -> list[bytes | None]:
+        """Return `escaped` with None also for tokens that hold a notable character, or end in white space."""
         loud = re.compile("|".join(re.escape(character) for character in sorted(notable)).encode() or b"(?!)")
-        quiet = [
+        return [
             escaped if escaped and not loud.search(raw) and not raw.decode()[-1].isspace() else None
             for escaped, raw in zip(self.escaped, self.pieces, strict=True)
         ]
-        return quiet if between is None else [piece and piece + between + piece for piece in quiet]
 
     def detokenizer(self, *, skip_special: bool, shown: frozenset[int] = frozenset()) -> "TableDetokenizer":
         """Begin a sequence; special tokens that are `shown` are never skipped."""

@@ -20,6 +20,7 @@ from tritium.llm.facade.alias import PARAMETER as ALIASES
 from tritium.llm.facade.alias import alias_of, own_surface, read_aliases
 from tritium.llm.model import LanguageModel, ModelDefaults
 from tritium.llm.model_files import ModelFiles, ReadFiles, class_labels, read_model_files, sampling_defaults
+from tritium.llm.reading.choose import prepare
 from tritium.llm.reading.configured import named_parsers, take_formats
 from tritium.llm.settings import LanguageSettings, engine_arguments
 from tritium.llm.sources import ModelSources, is_cloud
@@ -46,9 +47,7 @@ class StartFleet(Protocol):
 class LanguageLoader:
     """A repository.loader.Loader of language models; `read` reads the files of a version folder."""
 
-    def __init__(
-        self, settings: LanguageSettings, start_fleet: StartFleet, read: ReadFiles = read_model_files
-    ) -> None:
+    def __init__(self, settings: LanguageSettings, start_fleet: StartFleet, read: ReadFiles = read_model_files) -> None:
         self._settings = settings
         self._start_fleet = start_fleet
         self._read = read
@@ -81,6 +80,7 @@ class LanguageLoader:
         aliases = read_aliases(source.config, arguments.pop(ALIASES, None))
         named = named_parsers(source.config, arguments, self._settings.parsers_of(source.config))
         formats = take_formats(named, arguments, parts.tokenizer.templates.source, engine)
+        await asyncio.to_thread(prepare, formats, parts.tokenizer)
         if files.loras:
             arguments[_LORA_MODULES] = dict(files.loras)
         fleet = await self._start_fleet(

@@ -52,6 +52,7 @@ class Tokenizer:
         self.render_s, self.encode_s = Histogram(SHORT_S), Histogram(SHORT_S)
         self.templates = templates or ChatTemplates({"default": template} if template is not None else {})
         self.table: TokenTable | None = token_table(backend)
+        self._special: dict[str, int] | None = None
         self._quiet: dict[tuple[frozenset[str], bytes | None], list[bytes | None]] = {}
         self._segmenter = segmenter(backend)
         self._around = _specials_around(backend)
@@ -166,19 +167,26 @@ class Tokenizer:
     def quiet_pieces(self, notable: frozenset[str], between: bytes | None = None) -> list[bytes | None]:
         """Return the table's escaped pieces of tokens with no notable character in them and no white space at the end.
 
-        The others are None; with `between` each stands there twice. A list is made once; that of a large vocabulary
-        takes some 50 ms.
+        The others are None; with `between` each stands there twice. A list is made once; the first of a large
+        vocabulary takes some 50 ms.
         """
         if self.table is None:
             return []
-        if (notable, between) not in self._quiet:
-            self._quiet[notable, between] = self.table.quiet(notable, between)
-        return self._quiet[notable, between]
+        found = self._quiet.get((notable, between))
+        if found is None:
+            if between is None:
+                found = self.table.quiet(notable)
+            else:
+                found = [piece and piece + between + piece for piece in self.quiet_pieces(notable)]
+            self._quiet[notable, between] = found
+        return found
 
     def special_ids(self, texts: Iterable[str]) -> dict[str, int]:
         """Return the ids of those texts that are special tokens."""
-        special = {token.content: i for i, token in self._backend.get_added_tokens_decoder().items() if token.special}
-        return {text: special[text] for text in texts if text in special}
+        if self._special is None:
+            added = self._backend.get_added_tokens_decoder().items()
+            self._special = {token.content: i for i, token in added if token.special}
+        return {text: self._special[text] for text in texts if text in self._special}
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of a prompt given as token ids."""

@@ -14,7 +14,7 @@ from tritium.llm.reading.families.reasoning import Thoughts
 from tritium.llm.reading.grammar import Calls, Grammar, GrammarReader, Scene, content, content_with_calls
 from tritium.llm.reading.piece import OutputReader
 from tritium.llm.reading.pieces import Pieces, call_id
-from tritium.llm.reading.reading import Asked, Reading
+from tritium.llm.reading.reading import Asked, Reading, Tool
 from tritium.llm.reading.table import (
     AUTO,
     HARMONY,
@@ -131,6 +131,13 @@ def reader_for(formats: Formats, asked: Asked, prompt: str, tokenizer: Tokenizer
     found = chosen.markers + (calls.markers if calls is not None else ())
     will_settle = calls is None and not asked.forced
     return _reading(grammar, found, asked, tokenizer, calls, watched=chosen.ends, will_settle=will_settle)
+
+
+def prepare(formats: Formats, tokenizer: Tokenizer) -> None:
+    """Have ready what the first request would wait for."""
+    for asked in (Asked(), Asked(tools=(Tool("any"),))):
+        if (reading := reader_for(formats, asked, "", tokenizer)) is not None:
+            tokenizer.quiet_pieces(reading.notable)
 
 
 def _after_thoughts(calls: Calls | None) -> Grammar:

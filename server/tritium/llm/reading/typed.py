@@ -7,6 +7,8 @@ from typing import Any
 from tritium.llm.reading.json_text import as_json
 from tritium.llm.reading.reading import Tool
 
+_DEEPEST = 16
+"""How far alternatives within alternatives are followed."""
 _ANY = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
 
 
@@ -28,7 +30,7 @@ def as_typed_json(raw: str, types: frozenset[str]) -> str:
     spoken = {"True": "true", "False": "false", "None": "null"}.get(value, value)
     try:
         read = json.loads(spoken, strict=False)
-    except ValueError:
+    except (ValueError, RecursionError):
         return as_json(raw)
     return as_json(read) if _fits(read, types) else as_json(raw)
 
@@ -52,8 +54,8 @@ def _fits(value: Any, types: frozenset[str]) -> bool:
             return "null" in types
 
 
-def _types(schema: Any) -> frozenset[str]:
-    if not isinstance(schema, Mapping):
+def _types(schema: Any, depth: int = 0) -> frozenset[str]:
+    if not isinstance(schema, Mapping) or depth > _DEEPEST:
         return frozenset()
     kind = schema.get("type")
     if isinstance(kind, str):
@@ -64,8 +66,9 @@ def _types(schema: Any) -> frozenset[str]:
         return frozenset(_type_of(value) for value in values)
     found: frozenset[str] = frozenset()
     for word in ("anyOf", "oneOf", "allOf"):
-        for each in schema.get(word) or ():
-            found |= _types(each)
+        alternatives = schema.get(word)
+        for each in alternatives if isinstance(alternatives, list) else ():
+            found |= _types(each, depth + 1)
     return found
 
 
