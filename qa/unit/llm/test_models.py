@@ -1,12 +1,18 @@
-from types import SimpleNamespace
-
 import pytest
 
 from tritium.compat.config.model import from_proto
 from tritium.compat.protobufs import model_config_pb2
 from tritium.core.errors import NotFound, StillLoading, Unavailable
+from tritium.llm.facade.alias import alias_of
 from tritium.llm.model import LanguageModel, ModelDefaults
 from tritium.llm.models import CatalogModels
+
+
+class TensorModel:
+    """A model that is no language model."""
+
+    def __init__(self, name) -> None:
+        self.name = name
 
 
 class SmallCatalog:
@@ -38,7 +44,7 @@ async def catalog(scripted):
     fleet = scripted.ScriptedFleet(scripted.chat_tokenizer())
     config = from_proto(model_config_pb2.ModelConfig(name="story", backend="vllm"))
     story = LanguageModel(config, "1", fleet, fleet.tokenizer, ModelDefaults(loras={"poet": "/p"}))
-    return SmallCatalog({"story": story, "add_sub": SimpleNamespace(name="add_sub"), "broken": None})
+    return SmallCatalog({"story": story, "add_sub": TensorModel("add_sub"), "broken": None})
 
 
 async def test_models_and_adapters_are_found_by_name(catalog):
@@ -80,3 +86,13 @@ async def test_a_model_that_is_being_loaded_can_be_asked_for_later():
 
     with pytest.raises(Unavailable, match="The model `story` is being loaded"):
         CatalogModels(LoadingCatalog({})).find("story")
+
+
+async def test_an_alias_is_a_name_of_the_model(scripted):
+    """It stands for the model on the OpenAI routes, and has no adapters of its own."""
+    fleet = scripted.ScriptedFleet(scripted.chat_tokenizer())
+    config = from_proto(model_config_pb2.ModelConfig(name="story", backend="vllm"))
+    story = LanguageModel(config, "1", fleet, fleet.tokenizer, ModelDefaults(loras={"poet": "/p"}))
+    models = CatalogModels(SmallCatalog({"story": story, "ensemble": alias_of(story, "ensemble", "trtllm")}))
+    assert models.find("ensemble").model is story
+    assert [served.name for served in models.all()] == ["story", "ensemble", "poet"]
