@@ -311,3 +311,30 @@ async def test_special_tokens_of_the_notation_do_not_leak(open_door, scripted):
         assert answer.choices[0].message.tool_calls[0].function.name == "now"
         door.say(reply="<|tool_call|> broken")
         assert (await ask(door, tools=[NOW])).choices[0].message.content == " broken"
+
+
+async def test_messages_and_responses_read_the_same(door):
+    """Anthropic's messages and OpenAI's responses tell thoughts, content and calls of the same text in their words."""
+    door.say(reply=f"<think>hm</think>Let me see. {CALL}")
+    parameters = FUNCTION["parameters"]
+    tools = [{"name": "get_weather", "input_schema": parameters}]
+    body = {"model": "story", "max_tokens": 200, "messages": HELLO, "tools": tools}
+    message = (await door.http.post("/v1/messages", json=body)).json()
+    assert [block["type"] for block in message["content"]] == ["thinking", "text", "tool_use"]
+    assert (message["content"][2]["name"], message["content"][2]["input"]) == ("get_weather", {"city": "Berlin"})
+    assert message["stop_reason"] == "tool_use"
+    tools = [{"type": "function", "name": "get_weather", "parameters": parameters}]
+    response = await door.client.responses.create(model="story", input="Weather?", tools=tools)
+    assert [item.type for item in response.output] == ["reasoning", "message", "function_call"]
+    assert response.output_text == "Let me see."
+    assert json.loads(response.output[2].arguments) == {"city": "Berlin"}
+
+
+async def test_a_named_tool_ends_a_message_by_its_use(door):
+    """What chats tell as a plain end, for the client chose the tool, is a tool's use to Anthropic's clients."""
+    door.say(reply='{"city": "Rome"}')
+    tools = [{"name": "get_weather", "input_schema": FUNCTION["parameters"]}]
+    choice = {"type": "tool", "name": "get_weather"}
+    body = {"model": "story", "max_tokens": 200, "messages": HELLO, "tools": tools, "tool_choice": choice}
+    message = (await door.http.post("/v1/messages", json=body)).json()
+    assert (message["stop_reason"], message["content"][0]["input"]) == ("tool_use", {"city": "Rome"})
