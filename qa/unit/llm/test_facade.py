@@ -262,6 +262,7 @@ async def test_lora(model):
         ({"sampling_parameters": "[]"}, InvalidArgument, "not a JSON object"),
         ({"sampling_parameters": '{"temperature": "hot"}'}, InvalidArgument, "temperature has the value 'hot'"),
         ({"sampling_parameters": '{"logit_bias": [1]}'}, InvalidArgument, "logit_bias has the value '[1]'"),
+        ({"sampling_parameters": '{"stop": 5}'}, InvalidArgument, "stop must be a non-empty string"),
         ({"sampling_parameters": '{"top_p": 2}'}, InvalidArgument, "top_p must be"),
         ({"sampling_parameters": b"\xff"}, InvalidArgument, "not UTF-8"),
         ({"text": b"\xff"}, InvalidArgument, "not UTF-8"),

@@ -141,9 +141,9 @@ def budget(sampling: Sampling, prompt_tokens: int, context_tokens: int, field: s
 
 
 def _stops(stop: Any, name: str) -> tuple[str, ...]:
-    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
-    if not all(isinstance(s, str) and s for s in stops):
+    stops = (stop,) if isinstance(stop, str) else stop or ()
+    if not isinstance(stops, list | tuple) or not all(isinstance(s, str) and s for s in stops):
         raise FieldRefused(name, f"{name} must be a non-empty string, or a list of them")
     if len(stops) > MAX_STOPS or any(len(s) > MAX_STOP_CHARACTERS for s in stops):
         raise FieldRefused(name, f"{name} takes up to {MAX_STOPS} strings of up to {MAX_STOP_CHARACTERS} characters")
-    return stops
+    return tuple(stops)

@@ -77,7 +77,7 @@ async def text_completion(
     answer = _TextAnswer(visit, model, list(prompts), given, echo=bool(call.echo))
     if call.stream:
         chunks = completion_chunks(answer_id, created, call.model, with_usage=_with_usage(call))
-        await answer.stream(chunks, options)
+        await answer.stream(chunks, options, with_usage=_with_usage(call))
         return None
     texts = await answer.whole()
     choices = [CompletionChoice(index, text, finish) for index, (text, finish) in enumerate(texts)]
@@ -92,7 +92,7 @@ async def text_chat(visit: Visit, call: ChatRequest, model: OfferedModel, option
     answer = _TextAnswer(visit, model, [prompt], given)
     if call.stream:
         chunks = chat_chunks(answer_id, created, call.model, with_usage=_with_usage(call))
-        await answer.stream(chunks, options)
+        await answer.stream(chunks, options, with_usage=_with_usage(call))
         return None
     [(text, finish)] = await answer.whole()
     choices = [ChatChoice(0, ChatMessage(text), finish)]
@@ -172,7 +172,7 @@ class _TextAnswer:
             self._visit.end()
         return [task.result() for task in tasks]
 
-    async def stream(self, chunks: Chunks, options: OpenAIOptions) -> None:
+    async def stream(self, chunks: Chunks, options: OpenAIOptions, *, with_usage: bool) -> None:
         """Send the answers as events; what fails before the first one is raised, later it is the last event.
 
         Raises:
@@ -194,8 +194,8 @@ class _TextAnswer:
                 error = Internal("the server failed; its log has the reason")
             outlet.end(error_event(error_object(error)))
         else:
-            usage = self.usage()
-            counted = chunks.usage(usage) if chunks.tail.startswith(b"}],") and usage is not None else b""
+            usage = self.usage() if with_usage else None
+            counted = chunks.usage(usage) if usage is not None else b""
             outlet.send(counted + DONE, last=True)
         finally:
             self._visit.end()

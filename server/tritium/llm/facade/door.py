@@ -85,6 +85,10 @@ class Door(Model):
         except InferenceError as error:
             answer.refuse(error)
             return
+        except Exception:
+            log.exception("request_not_read", model=self.name, request_id=request.id)
+            answer.refuse(_fault())
+            return
         counted = _CountedReply(answer, self._ledger, started_ns, batch_size)
         if isinstance(call, Stop):
             self._stop(request, counted)
@@ -160,7 +164,7 @@ class Door(Model):
             reply.send(Cancelled("Request was cancelled"), final=True)
         except Exception:
             log.exception("embedding_failed", model=self.name, request_id=request.id)
-            reply.send(Internal("the server failed; its log has the reason"), final=True)
+            reply.send(_fault(), final=True)
         else:
             vector = np.frombuffer(pooled.data, dtype="<f4").tolist()
             reply.send(InferResponse(self.name, self.version, outputs=call.outputs(vector, len(prompt))), final=True)
@@ -190,6 +194,10 @@ class _CountedReply:
             self._answer.executed(times)
             if self.on_over is not None:
                 self.on_over()
+
+
+def _fault() -> Internal:
+    return Internal("the server failed; its log has the reason")
 
 
 def _leave(pooling: "asyncio.Future[Pooled]") -> None:
