@@ -22,7 +22,13 @@ async def _chunks(door, path="completions", **body):
     answer = await door.http.post(f"/v1/{path}", json={**asked, **body, "stream": True})
     assert answer.status_code == 200, answer.text
     lines = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: {")]
-    return [json.loads(line) for line in lines]
+    return [json.loads(line, object_pairs_hook=_once) for line in lines]
+
+
+def _once(pairs):
+    """Return an object whose names are each there once."""
+    assert len({name for name, _ in pairs}) == len(pairs), pairs
+    return dict(pairs)
 
 
 def _ids(door, text, *, add_special=False):
@@ -89,6 +95,8 @@ async def test_usage_as_it_grows(door):
     assert counts == sorted(counts)
     assert counts[-1] == len(_ids(door, "a model repository is a folder")) + 1
     assert {chunk["usage"]["prompt_tokens"] for chunk in chunks} == {len(door.fleet.requests[0].token_ids)}
+    chat = await _chunks(door, "chat/completions", stream_options=options)
+    assert [chunk["usage"]["completion_tokens"] for chunk in chat[:2]] == [1, 1]
     plain = await _chunks(door, stream_options={"include_usage": True})
     assert [c["usage"] for c in plain[:-1]] == [None] * (len(plain) - 1)
 

@@ -37,7 +37,9 @@ async def chat(visit: Visit, models: LanguageModels, options: OpenAIOptions) -> 
     if not call.stream:
         return await WholeAnswer(visit, order, answer_id, created, chat=True).run()
     with_usage = call.stream_options is not None and call.stream_options.include_usage
-    chunks = chat_chunks(answer_id, created, call.model, with_usage=with_usage, functions=order.functions)
+    chunks = chat_chunks(
+        answer_id, created, call.model, with_usage=with_usage and not order.details.usage, functions=order.functions
+    )
     return await StreamAnswer(visit, order, chunks, with_usage=with_usage, stall_bytes=options.stall_bytes).run()
 
 

@@ -35,7 +35,7 @@ async def completions(visit: Visit, models: LanguageModels, options: OpenAIOptio
     if not call.stream:
         return await WholeAnswer(visit, order, answer_id, created, chat=False).run()
     with_usage = call.stream_options is not None and call.stream_options.include_usage
-    chunks = completion_chunks(answer_id, created, call.model, with_usage=with_usage)
+    chunks = completion_chunks(answer_id, created, call.model, with_usage=with_usage and not order.details.usage)
     return await StreamAnswer(visit, order, chunks, with_usage=with_usage, stall_bytes=options.stall_bytes).run()
 
 

@@ -77,6 +77,11 @@ class StreamChoice(Choice):
         """End the whole answer."""
         self._answer.fail(error)
 
+    def opening(self) -> bytes:
+        """Return the event that begins the completion; empty where the protocol has none."""
+        event = self._answer.chunks.first(self.index)
+        return self._detailed(event, ()) if event and self._details is not None else event
+
     def slow_down(self) -> None:
         """Leave the fast path until the next delta has gone the slow one."""
         self._fast = False
@@ -102,8 +107,7 @@ class StreamChoice(Choice):
         if text.finish is not None:
             events += self._last_event()
         if self._details is not None:
-            usage = answer.usage() if answer.order.details.usage else None
-            events = self._details.add(events, delta.token_ids, answer.chunks.tail, usage)
+            events = self._detailed(events, delta.token_ids)
         if text.finish is None:
             answer.send(events)
         else:
@@ -114,6 +118,13 @@ class StreamChoice(Choice):
             self._fast = self._plain and answer.direct and not self.over and not text.holding
             if self.reader is not None:
                 self._fast = self._fast and self._pass_by(self.reader)
+
+    def _detailed(self, events: bytes, token_ids: Sequence[int]) -> bytes:
+        """Put into events what the client wants told beside their text."""
+        assert self._details is not None
+        answer = self._answer
+        usage = answer.usage() if answer.order.details.usage else None
+        return self._details.add(events, token_ids, answer.chunks.tail, usage)
 
     def _last_event(self) -> bytes:
         answer, text = self._answer, self.text
@@ -198,7 +209,7 @@ class StreamAnswer(Answer[StreamChoice]):
         if self.stream is None:
             headers = self.visit.answer_headers(b"text/event-stream; charset=utf-8", self.route)
             self.stream = self.visit.request.stream(200, [*headers, (b"cache-control", b"no-cache")])
-            events = b"".join(self.chunks.first(choice.index) for choice in self.choices) + events
+            events = b"".join([choice.opening() for choice in self.choices]) + events
             self.begun(None)
         if last:
             events += (self.chunks.usage(self.usage()) if self._with_usage else b"") + DONE
