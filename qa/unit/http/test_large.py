@@ -3,9 +3,13 @@
 import asyncio
 
 import numpy as np
+import orjson
 import pytest
 
 from tritium.core.errors import Internal
+from tritium.core.request import InferRequest, InferResponse
+from tritium.core.tensor import Tensor
+from tritium.http import generate
 from tritium.http.aside import LARGE_BYTES, LargeBodies
 
 COUNT = LARGE_BYTES // 4
@@ -95,3 +99,13 @@ async def test_a_process_that_dies_is_told_and_replaced():
         await large.infer(numbers().encode(), len(numbers()), "m", 0)
     call = await large.infer(numbers().encode(), len(numbers()), "m", 0)
     assert len(call.inputs[0].data) == 4 * COUNT
+
+
+async def test_a_large_answer_is_generated_in_slices():
+    """Others have their turns while its numbers are written, and they are those of a small answer."""
+    data = np.full(1 << 20, 1.25, np.float32).tobytes()
+    response = InferResponse("m", "1", outputs=[Tensor("OUT", "FP32", (1 << 20,), data)])
+    turns, (status, body) = await turns_during(generate.encode_item(response, InferRequest("m")))
+    assert status == 200
+    assert orjson.loads(body) == {"OUT": [1.25] * (1 << 20), "model_name": "m", "model_version": "1"}
+    assert turns > 3

@@ -18,7 +18,7 @@ from tritium.core.tensor import Tensor
 from tritium.http import answer, load_metrics
 from tritium.http.aside import LARGE_BYTES
 from tritium.http.front import Front
-from tritium.http.infer import span_of
+from tritium.http.infer import LARGE_TENSOR_BYTES, in_slices, span_of
 from tritium.http.target import Target
 from tritium.wire.http import Headers, Request
 
@@ -38,7 +38,7 @@ async def generate_once(request: Request, front: Front, target: Target) -> None:
         if len(items) > 1:
             inference.cancel()
             break
-    status, body = _encode(items[0], inference) if items else (200, _NOT_ONE)
+    status, body = await encode_item(items[0], inference) if items else (200, _NOT_ONE)
     stream = request.stream(status, _headers(request, front, answer.JSON))
     stream.end(body if len(items) == 1 else _NOT_ONE)
 
@@ -48,7 +48,7 @@ async def generate_stream(request: Request, front: Front, target: Target) -> Non
     inference, reply = await _submit(request, front, target)
     stream = None
     async for item in reply:
-        status, body = _encode(item, inference)
+        status, body = await encode_item(item, inference)
         if stream is None:
             stream = request.stream(status, _headers(request, front, _EVENTS))
         stream.write(b"data: %s\n\n" % body)
@@ -93,13 +93,14 @@ def _headers(request: Request, front: Front, content_type: tuple[bytes, bytes]) 
     return (content_type, *load_metrics.headers(wanted, front.load_report))
 
 
-def _encode(item: InferResponse | InferenceError, inference: InferRequest) -> tuple[int, bytes]:
+async def encode_item(item: InferResponse | InferenceError, inference: InferRequest) -> tuple[int, bytes]:
     """Return status and body of one item of the reply."""
     if isinstance(item, InferResponse):
+        head = (item.model_name, item.model_version, item.id or inference.id, item.parameters)
         try:
-            return 200, generate.encode(
-                item.model_name, item.model_version, item.id or inference.id, item.parameters, item.outputs
-            )
+            large = [tensor for tensor in item.outputs if tensor.size_bytes > LARGE_TENSOR_BYTES]
+            written = {tensor.name: b"".join(await in_slices(tensor)) for tensor in large} if large else None
+            return 200, generate.encode(*head, item.outputs, written)
         except Refusal as refusal:
             item = error_of(refusal)
     return 400, answer.error_body(item)

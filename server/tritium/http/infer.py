@@ -20,7 +20,7 @@ from tritium.http.target import Target
 from tritium.wire.http import Buffer, Request, Response
 from tritium.wire.prompt import in_task
 
-_LARGE_BYTES = 256 << 10
+LARGE_TENSOR_BYTES = 256 << 10
 """A tensor of more is written to JSON in slices: eight million elements take a second and a half."""
 _JSON = Form.JSON  # bound once: an enum looks its members up by name
 _ENCODINGS = (b"accept-encoding", b"gzip, deflate")
@@ -95,10 +95,10 @@ async def encode(
     """Write the response in the form the client asked for."""
     outputs = list(chosen_outputs(front.server, model, call, response))
     head = (response.model_name, response.model_version, response.id or call.id, response.parameters)
-    large = [tensor for tensor, form in outputs if form is _JSON and tensor.size_bytes > _LARGE_BYTES]
+    large = [tensor for tensor, form in outputs if form is _JSON and tensor.size_bytes > LARGE_TENSOR_BYTES]
     if large:
         await in_task()
-        written = {tensor.name: await _in_slices(tensor) for tensor in large}
+        written = {tensor.name: await in_slices(tensor) for tensor in large}
         parts, blobs = infer_response.encode_parts(*head, outputs, written)
         json_size = sum(map(len, parts))
         body: list[Buffer] = [*parts, *blobs]
@@ -113,7 +113,7 @@ async def encode(
     return Response(200, headers, body)
 
 
-async def _in_slices(tensor: Tensor) -> list[bytes]:
+async def in_slices(tensor: Tensor) -> list[bytes]:
     """Write a tensor's elements to JSON, and let others have a turn after each slice."""
     slices = []
     for piece in to_json_slices(tensor.datatype, tensor.data):

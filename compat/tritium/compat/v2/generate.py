@@ -131,16 +131,21 @@ def _spread(name: str, shape: tuple[int, ...], count: int) -> tuple[int, ...]:
 
 
 def encode(
-    model: str, version: str, request_id: str, parameters: Mapping[str, Parameter], outputs: Iterable[TensorLike]
+    model: str,
+    version: str,
+    request_id: str,
+    parameters: Mapping[str, Parameter],
+    outputs: Iterable[TensorLike],
+    written: Mapping[str, bytes] | None = None,
 ) -> bytes:
-    """Write one response.
+    """Write one response; `written` are elements that have been written before.
 
     Raises:
         Refusal: an output has no JSON form.
     """
     fields = {name: json_text.write(value) for name, value in parameters.items()}
     for output in outputs:
-        data = to_json(output.datatype, output.data)
+        data = written[output.name] if written and output.name in written else to_json(output.datatype, output.data)
         fields[output.name] = data[1:-1] if math.prod(output.shape) == 1 else data
     if request_id:
         fields["id"] = json_text.write(request_id)
