@@ -22,6 +22,7 @@ from tritium.llm.reading.choose import formats_of
 from tritium.llm.reading.configured import REASONING_PARSER, TOOL_PARSER, named_parsers
 from tritium.llm.settings import LanguageSettings
 from tritium.llm.sources import is_cloud, offline
+from tritium.llm.template_files import read_templates
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 """What can be the name of a hub repository: `gpt2`, `openai/whisper-large-v3`."""
@@ -58,6 +59,7 @@ def check_version(
         files = read(folder / version)
         found += _check_parsers(config, files, settings)
         found += check_aliases(config, files.arguments.get(ALIASES), folder)
+        found += _check_templates(config, files, settings)
         absent = find_model(files, settings.engine_of(config)) is None
         if absent and _HUB_NAME.fullmatch(files.model) and not find_folder(files, files.model, needs="*"):
             message = f"the model '{files.model}' is not on this machine; it is fetched from the Hugging Face hub"
@@ -88,6 +90,20 @@ def _check_parsers(config: ModelConfig, files: ModelFiles, settings: LanguageSet
         in_file = not any(config.parameter(field) for field in (TOOL_PARSER, REASONING_PARSER))
         path = files.path if in_file else files.version_folder.parent / "config.pbtxt"
         return [problem_of(str(path), error.message, error.hint, Stage.LOAD)]
+    return []
+
+
+def _check_templates(config: ModelConfig, files: ModelFiles, settings: LanguageSettings) -> list[Problem]:
+    """Find chat templates that do not parse, or are not where they should be."""
+    folder = find_folder(files, str(files.arguments.get("tokenizer") or files.model), needs="*")
+    if folder is None:
+        return []
+    try:
+        read_templates(folder, settings.chat_templates.get(config.name) or files.chat_template)
+    except BrokenFile:
+        raise
+    except InvalidArgument as error:
+        return [problem_of(str(files.path), error.message, error.hint, Stage.LOAD)]
     return []
 
 
