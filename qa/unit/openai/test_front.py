@@ -15,6 +15,14 @@ async def test_readiness(door, path):
     assert (await door.http.get("/ping")).status_code == 200
 
 
+async def test_readiness_of_a_model(door):
+    """A model is ready while it can take requests, also one whose name has slashes; an unknown one is a 404."""
+    assert (await door.http.get("/v1/models/story/ready")).json() == {"id": "story", "ready": True}
+    door.fleet.ready = False
+    assert (await door.http.get("/v1/models/story/ready")).status_code == 503
+    assert (await door.http.get("/v1/models/some/body/ready")).status_code == 404
+
+
 async def test_version_and_metrics(door):
     """The release, and the page of metrics that the server hands in, are served."""
     assert (await door.http.get("/version")).json()["version"]

@@ -7,6 +7,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from tritium.core.errors import Unavailable
 from tritium.llm.errors import FieldRefused
 from tritium.llm.models import LanguageModels, OfferedAsText, Served
 from tritium.openai.answer import Visit
@@ -30,6 +31,13 @@ class ModelInfo(msgspec.Struct):
     max_tokens: int
     type: Literal["model"] = "model"
     lifecycle: Literal["active"] = "active"
+
+
+class ModelReady(msgspec.Struct):
+    """The model can take requests."""
+
+    id: str
+    ready: bool = True
 
 
 class ModelPage(msgspec.Struct):
@@ -57,6 +65,14 @@ async def one_model(visit: Visit, models: LanguageModels, _options: OpenAIOption
         one = tensors.offered
         return json_response(visit, ModelCard(id=one.name, created=one.loaded_s, root=one.name))
     return json_response(visit, _info(served) if _anthropic(visit) else _card(served))
+
+
+async def model_ready(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
+    """GET /v1/models/{id}/ready: 200 while the model can take requests, else 503."""
+    model = models.find(visit.argument).model
+    if not model.ready:
+        raise Unavailable(f"The model `{visit.argument}` cannot take requests now.", hint="its workers are starting")
+    return json_response(visit, ModelReady(visit.argument))
 
 
 def _anthropic(visit: Visit) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tritium.openai.adapters import LoadAdapter, UnloadAdapter, load_adapter, unload_adapter
-from tritium.openai.cards import list_models, one_model
+from tritium.openai.cards import ModelReady, list_models, model_ready, one_model
 from tritium.openai.chat import chat
 from tritium.openai.completions import completions
 from tritium.openai.endpoints import Endpoint
@@ -101,6 +101,9 @@ def endpoints(options: OpenAIOptions, metrics: MetricsPage) -> Sequence[Endpoint
         Endpoint("POST", "/classify", classify, "Classify texts", Classifications, ClassifyRequest, counted=True),
         Endpoint("POST", "/pooling", pooling, "Pool texts", PooledList, PoolRequestBody, counted=True),
         Endpoint("GET", "/v1/models", list_models, "List the models", ModelList),
+        Endpoint(
+            "GET", "/v1/models/{id:path}/ready", model_ready, "Tell whether a model can take requests", ModelReady
+        ),
         Endpoint("GET", "/v1/models/{id:path}", one_model, "Describe a model", ModelCard),
         Endpoint("POST", "/v1/load_lora_adapter", load_adapter, "Load a LoRA adapter", body=LoadAdapter, admin=True),
         Endpoint(
