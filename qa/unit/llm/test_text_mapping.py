@@ -10,7 +10,7 @@ from tritium.core.errors import InvalidArgument
 from tritium.core.model import Model
 from tritium.core.request import InferResponse
 from tritium.core.tensor import Tensor, join_bytes
-from tritium.llm.text_models.book import TextModels
+from tritium.llm.text_models.book import TextModels, check_offer
 from tritium.llm.text_models.mapping import read_mapping
 
 TENSORS = """
@@ -78,6 +78,16 @@ def test_wrong_parameters(tmp_path, parameters, words):
     with pytest.raises(InvalidArgument) as refused:
         TextModels().read(_source(tmp_path, parameters))
     assert words in refused.value.message
+
+
+def test_wrong_parameters_are_found_without_loading(tmp_path):
+    """`tritium check` tells them with the path of the file, where the configuration has the tensors."""
+    source = _source(tmp_path, {"input": "ASK"})
+    [problem] = check_offer(source.config, tmp_path, "1")
+    assert (problem.path, "openai.output" in problem.message) == (str(tmp_path / "config.pbtxt"), True)
+    assert not check_offer(_source(tmp_path, USUAL).config, tmp_path, "1")
+    bare = _source(tmp_path, USUAL, 'name: "bot" backend: "python"')
+    assert not check_offer(bare.config, tmp_path, "1")
 
 
 def test_a_required_input_needs_a_value(tmp_path):

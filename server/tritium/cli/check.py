@@ -26,6 +26,7 @@ def check(paths: tuple[str, ...], form: str, *, run_python: bool, cpu_for_gpu: b
     model can be loaded as far as its files tell, and 2 when not, with every problem printed.
     """
     from tritium.llm.checking import check_version  # noqa: PLC0415  (--help must not import protobuf)
+    from tritium.llm.text_models.book import check_offer  # noqa: PLC0415  (nor this)
     from tritium.llm.trtllm_files import read_trtllm_files  # noqa: PLC0415  (nor this)
     from tritium.repository.audit import audit  # noqa: PLC0415  (nor this)
     from tritium.repository.places import repository_of  # noqa: PLC0415  (nor this)
@@ -33,6 +34,7 @@ def check(paths: tuple[str, ...], form: str, *, run_python: bool, cpu_for_gpu: b
     found = audit(
         [repository_of(path) for path in paths],
         {"vllm": check_version, "tensorrtllm": partial(check_version, read=read_trtllm_files)},
+        every_check=check_offer,
         auto_complete=not no_auto_complete,
         run_python=run_python,
         cpu_for_gpu=cpu_for_gpu,

@@ -33,16 +33,17 @@ def audit(
     paths: Sequence[Repository],
     checks: Mapping[str, Check],
     *,
+    every_check: Check | None = None,
     auto_complete: bool = True,
     run_python: bool = False,
     cpu_for_gpu: bool = False,
 ) -> Survey:
     """Find every problem of the models under `paths`; the survey's `left_out` says what was not checked.
 
-    `checks` look into the files of the backends that they are named after.
+    `checks` look into the files of the backends that they are named after, `every_check` into those of every model.
     """
     backends = installed_backends() | checks.keys()
-    rules = Rules(backends, installed_gpus(), cpu_for_gpu, auto_complete, checks=checks)
+    rules = Rules(backends, installed_gpus(), cpu_for_gpu, auto_complete, checks=checks, every_check=every_check)
     given = {}
     for path in paths:
         if isinstance(path, CloudRepository):

@@ -19,7 +19,7 @@ class Rules:
 
     `gpus` are the devices of this machine; where there is none, `cpu_for_gpu` runs KIND_GPU groups on the CPU.
     With `namespacing`, repositories are namespaces. `checks` are by backend what its loader finds in the files of a
-    version without loading it.
+    version without loading it, and `every_check` is what is to be found in any model.
     """
 
     backends: Collection[str] = ()
@@ -29,6 +29,7 @@ class Rules:
     namespacing: bool = False
     config_name: str = ""
     checks: Mapping[str, Check] = field(default_factory=dict)
+    every_check: Check | None = None
 
 
 def key_of(namespace: str, name: str) -> str:

@@ -195,12 +195,12 @@ def _check_python(candidate: Candidate, file: Path) -> None:
 
 def _check_contents(candidate: Candidate, rules: Rules) -> None:
     """Let the backend's loader look into the files of every version, where it can without loading them."""
-    check = rules.checks.get(candidate.backend)
-    if check is None or candidate.fatal:
+    checks = [check for check in (rules.checks.get(candidate.backend), rules.every_check) if check is not None]
+    if not checks or candidate.fatal:
         return
     config = from_proto(candidate.config)
     for version in candidate.versions:
-        for found in check(config, candidate.folder, version):
+        for found in (found for check in checks for found in check(config, candidate.folder, version)):
             problem = found if isinstance(found, Problem) else candidate.places.problem(found)
             if problem not in candidate.problems:
                 candidate.problems.append(problem)

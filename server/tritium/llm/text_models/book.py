@@ -4,16 +4,30 @@ read(source)    before a model is loaded: its parameters, template and tokenizer
 the result      once it is loaded: enters it
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from tritium.backends.contract import ModelSource
+from tritium.compat.config.model import ModelConfig
+from tritium.compat.config.problem import Problem, Stage, problem_of
 from tritium.core.errors import InvalidArgument
 from tritium.core.model import Model
 from tritium.llm.template import ChatTemplate
 from tritium.llm.text_models.mapping import PREFIX, read_mapping
 from tritium.llm.text_models.offered import Offer, OfferedModel
 from tritium.llm.tokenizer import Tokenizer
+
+
+def check_offer(config: ModelConfig, folder: Path, version: str) -> Sequence[Problem]:
+    """Find what is wrong with how a model is offered, as far as its files tell its tensors; a `loader.Check`."""
+    if not config.outputs:
+        return ()
+    try:
+        TextModels().read(ModelSource(config, folder, version))
+    except InvalidArgument as error:
+        return (problem_of(str(folder / "config.pbtxt"), error.message, error.hint, Stage.LOAD),)
+    return ()
 
 
 class TextModels:
