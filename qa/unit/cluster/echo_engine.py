@@ -1,12 +1,14 @@
 """An engine to test fleets with: its next token is a function of all before, it caches blocks, it can be told to fail.
 
 Runs in real worker processes, named "echo_engine:EchoEngine". Arguments: `step_s`, `prefill_step_s`, `block_tokens`,
-`total_blocks`, `fail_load`, `die_loading`. Sampling: `max_tokens`, and `boom` (the sequence fails), `refuse` (the
-request is at fault), `exit` (the process dies), `no_transfer` (a decode worker cannot fetch the KV).
+`total_blocks`, `fail_load`, `die_loading`, `tasks`, `slow_pool` (no prompt is answered). Sampling: `max_tokens`, and
+`boom` (the sequence fails), `refuse` (the request is at fault), `exit` (the process dies), `no_transfer` (a decode
+worker cannot fetch the KV); the first three are parameters of poolings, too.
 """
 
 import asyncio
 import os
+import struct
 import sys
 
 from tritium.backends.engine import (
@@ -16,6 +18,10 @@ from tritium.backends.engine import (
     EngineSinks,
     EngineSource,
     Generate,
+    MetricFamily,
+    MetricValue,
+    Pool,
+    Pooled,
     Role,
     Step,
     TokenLogprob,
@@ -46,6 +52,7 @@ class EchoEngine:
         self.sequences: dict[int, tuple[Generate, list[int]]] = {}
         self.cached: dict[tuple[int, ...], int] = {}
         self.received = 0.0
+        self.pooling: set[int] = set()
         self.ticking = False
 
     async def start(self, sinks: EngineSinks) -> EngineInfo:
@@ -65,7 +72,27 @@ class EchoEngine:
             total_blocks=self.arguments.get("total_blocks", 1000),
             max_sequences=8,
             transfer="echo",
+            tasks=tuple(self.arguments.get("tasks", ["generate"])),
+            lora=True,
         )
+
+    def pool(self, request: Pool) -> None:
+        if request.parameters.get("exit"):
+            os._exit(9)
+        if request.parameters.get("refuse"):
+            answer = Pooled(request.id, error="no parameter 'refuse'", invalid=True)
+        elif request.parameters.get("boom"):
+            answer = Pooled(request.id, error="boom")
+        else:
+            numbers = [float(sum(request.token_ids)), float(len(request.token_ids))]
+            answer = Pooled(request.id, [2], struct.pack("<2f", *numbers))
+        self.pooling.add(request.id)
+        if not self.arguments.get("slow_pool"):
+            self.loop.call_soon(self.sinks.on_pooled, answer)
+
+    def own_metrics(self) -> list[MetricFamily]:
+        values = [MetricValue("_count", {"engine": "0"}, 3.0), MetricValue("_sum", {"engine": "0"}, 1.5)]
+        return [MetricFamily("echo:delay_seconds", "histogram", "How long echoes take", values)]
 
     def submit(self, request: Generate) -> None:
         if request.sampling.get("exit"):
@@ -76,10 +103,11 @@ class EchoEngine:
             self.loop.call_later(self.step_s, self._step)
 
     def abort(self, id: int) -> None:  # noqa: A002
+        self.pooling.discard(id)
         self.sequences.pop(id, None)
 
     def metrics(self) -> dict[str, float]:
-        return {"echo_received_blocks_total": self.received}
+        return {"echo_received_blocks_total": self.received, "echo_pooling": len(self.pooling)}
 
     async def stop(self) -> None:
         self.sequences.clear()

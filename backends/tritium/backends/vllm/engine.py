@@ -1,11 +1,11 @@
 """The vllm engine: AsyncLLM of the installed vLLM, inside a worker process.
 
-    submit -> a task per sequence on AsyncLLM.generate -> deltas of this turn of the loop -> one Step
+    submit -> AsyncLLM.add_request -> its outputs, a call each -> deltas of this turn of the loop -> one Step
     pool   -> a task per prompt on AsyncLLM.encode -> Pooled
     vLLM's event publisher -> EventReader -> on_events
     vLLM's scheduler statistics -> load of the next Step, counters
 
-vLLM wakes all tasks of one engine step together, so that gathering what one turn of the loop brings makes one Step.
+vLLM hands out all outputs of one engine step together, so that what one turn of the loop brings makes one Step.
 """
 
 import asyncio
@@ -41,6 +41,7 @@ from tritium.backends.vllm.settings import Machine, VllmSettings, settings_for, 
 from tritium.core.errors import InvalidArgument, Unavailable
 
 if TYPE_CHECKING:
+    from vllm import RequestOutput
     from vllm.v1.engine.async_llm import AsyncLLM
 
 
@@ -59,6 +60,9 @@ class VllmEngine:
         self._sinks: EngineSinks | None = None
         self._adapters: VllmAdapters | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        """What is being handed to vLLM or taken back, and prompts that are pooled."""
+        self._running: dict[int, str] = {}
+        """vLLM's own name of each sequence that it has."""
         self._deltas: list[Delta] = []
         self._stopping = False
 
@@ -130,9 +134,12 @@ class VllmEngine:
         await self._adapters.unload(name)
 
     def abort(self, id: int) -> None:  # noqa: A002
-        """Drop one sequence or prompt: vLLM frees its blocks when the task that reads it is cancelled."""
+        """Drop one sequence or prompt, wherever it is."""
         if task := self._tasks.get(id):
             task.cancel()
+        if (internal := self._running.pop(id, None)) is not None:
+            assert self._llm is not None
+            self._begin(id, self._llm.abort(internal, internal=True))
 
     def metrics(self) -> dict[str, float]:
         """Return vLLM's counters."""
@@ -175,26 +182,49 @@ class VllmEngine:
         task.add_done_callback(lambda _: self._tasks.pop(number, None))
 
     async def _generate(self, request: Generate) -> None:
-        """Read one sequence from vLLM to its end."""
+        """Hand one sequence to vLLM; what vLLM makes of it then comes to `_take`, a plain call a step."""
         assert self._llm is not None
         assert self._adapters is not None
-        first = True
         try:
             sampling = sampling_params(request, self._source.role)
             forbid_words(sampling, self._llm.tokenizer)
-            async for output in self._llm.generate(
+            collector = await self._llm.add_request(
+                str(request.id),
                 await _prompt(request),
                 sampling,
-                str(request.id),
                 lora_request=self._adapters.get(request.lora),
                 priority=request.priority,
-            ):
-                self._put(delta_of(request, output, first=first))
-                first = False
+            )
+        except asyncio.CancelledError:
+            await self._llm.abort(str(request.id))  # it may have got there already
+            raise
         except Exception as error:  # noqa: BLE001  one sequence's fault, whatever it is, is told and goes no further
-            if not self._llm.errored:  # else the worker ends, and its fleet goes on elsewhere
-                fault = _fault(error)
-                self._put(Delta(request.id, [], FinishReason.ERROR, error=fault.words, invalid=fault.invalid))
+            self._fail(request, error)
+            return
+        self._running[request.id] = collector.request_id
+        first = True
+
+        def take(output: "RequestOutput | Exception") -> None:
+            nonlocal first
+            if isinstance(output, Exception):
+                self._running.pop(request.id, None)
+                self._fail(request, output)
+                return
+            if output.finished:
+                self._running.pop(request.id, None)
+            self._put(delta_of(request, output, first=first))
+            first = False
+
+        # vLLM puts outputs here for a task to be woken by; taken at once, a step costs no task a sequence.
+        collector.put = take  # type: ignore[method-assign, assignment]
+        if collector.output is not None:
+            take(collector.output)  # type: ignore[arg-type]  # a sequence's, not a pooling's
+
+    def _fail(self, request: Generate, error: Exception) -> None:
+        assert self._llm is not None
+        if not self._llm.errored:  # else the worker ends, and its fleet goes on elsewhere
+            fault = _fault(error)
+            self._put(Delta(request.id, [], FinishReason.ERROR, error=fault.words, invalid=fault.invalid))
 
     async def _pool(self, request: Pool) -> None:
         """Have vLLM pool one prompt."""
