@@ -17,6 +17,7 @@ from tritium.core.scheduler.plan import Reason
 from tritium.core.statistics import Statistics
 from tritium.core.tensor import Tensor, join_bytes
 from tritium.core.tensor_model import TensorModel
+from tritium.llm.tokenizer import TOKENIZER_HELP
 from tritium.observe.cache import CountedStore
 from tritium.observe.distributions import MetricsConfig, latency_distributions
 from tritium.observe.machine import Machine, pinned_memory, process
@@ -50,7 +51,7 @@ async def test_every_metric_is_documented_and_every_documented_metric_exists() -
         pinned_memory(0),
         CountedStore(LocalStore(1), 1).samples,
     ]
-    served = {sample.family for source in sources for sample in source()} | ON_DEMAND_HELP.keys()
+    served = {sample.family for source in sources for sample in source()} | ON_DEMAND_HELP.keys() | TOKENIZER_HELP.keys()
     of_language_models = ("tritium_fleet_", "tritium_router_", "tritium_worker_", "tritium_engine_", "tritium_kv_")
     assert {name for name in documented("metrics.md") if not name.startswith(of_language_models)} == served
     text = (DOCS / "metrics.md").read_text()
