@@ -38,7 +38,7 @@ async def test_it_keeps_its_rate_for_all() -> None:
         numbers = [driver.submit([token, token], max_tokens=10, ignore_eos=True) for token in range(20)]
         for number in numbers:
             assert len((await driver.result(number)).tokens) == 10
-        assert 0.08 < time.perf_counter() - began < 1
+        assert 0.08 < time.perf_counter() - began < 2  # one after the other they would take as long
 
 
 async def test_abort_is_silent() -> None:

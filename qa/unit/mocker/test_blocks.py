@@ -208,3 +208,27 @@ def test_what_left_the_device_comes_back_from_the_host() -> None:
         (BlocksRemoved, "host"),
         (BlocksStored, "device"),
     ]
+
+
+def test_a_block_that_leaves_the_device_again_is_the_last_to_leave_the_host() -> None:
+    """A block computed again while the host still had it is not told twice, and counts as new there."""
+    manager = BlockManager(2, SIZE, host_blocks=2)
+
+    def keep(*tokens: int) -> list[Block]:
+        chain = chain_of(list(tokens))
+        manager.reserve(1)
+        manager.seal(chain[0])
+        manager.release(chain, 0)
+        return chain
+
+    def push_out() -> None:
+        manager.reserve(2)
+        manager.release([], 2)
+
+    first, second = keep(1, 1), keep(2, 2)
+    push_out()
+    keep(1, 1)
+    push_out()
+    third = keep(3, 3)
+    push_out()
+    assert [manager.match(chain) for chain in (first, second, third)] == [Match(0, 1), Match(0, 0), Match(0, 1)]
