@@ -293,6 +293,7 @@ async def test_one_request_stops_another(tokens):
     assert await _token_ask(tokens, stop=True) == [{}]
     [error] = await _token_ask(tokens, stop=True, request_id="")
     assert error.message == "Trying to stop a request but request ID is not provided"
+    assert not tokens._by_id
 
 
 async def test_stream_of_a_model_that_is_not_decoupled(model):
