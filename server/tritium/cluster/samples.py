@@ -33,7 +33,7 @@ FLEET_HELP: Mapping[str, str] = {
     "tritium_engine_info": "1, labelled with a worker's engine and its version",
     "tritium_engine_running": "Sequences in an engine's batch (vllm)",
     "tritium_engine_waiting": "Sequences that wait for an engine's batch (vllm)",
-    "tritium_engine_steps_total": "Engine steps (embedded)",
+    "tritium_engine_steps_total": "Engine steps (embedded, mocker)",
     "tritium_engine_prompt_tokens_total": "Prompt tokens an engine was given",
     "tritium_engine_cached_prompt_tokens_total": "Prompt tokens found in an engine's prefix cache",
     "tritium_engine_output_tokens_total": "Tokens an engine generated",
