@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TRITIUM = str(Path(sys.executable).with_name("tritium"))
-_ENDPOINT = re.compile(r"^(HTTP|gRPC|metrics|OpenAI)\s+(?:http://)?localhost:(\d+)", re.MULTILINE)
+_ENDPOINT = re.compile(r"^(HTTP|gRPC|metrics|OpenAI)\s+(?:https?://)?localhost:(\d+)", re.MULTILINE)
 
 
 def descendants(pid: int) -> set[int]:

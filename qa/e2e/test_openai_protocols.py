@@ -3,7 +3,10 @@
 import asyncio
 import datetime as dt
 import ipaddress
+import json
+import shlex
 import ssl
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,8 +74,11 @@ def trust(certificate: tuple[Path, Path]) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(certificate[0]))
 
 
-def test_tls(url: str, trust: ssl.SSLContext) -> None:
-    """The port speaks TLS with the given certificate, and answers browsers of the given origin."""
+def test_tls(served: Product, url: str, trust: ssl.SSLContext) -> None:
+    """The port speaks TLS with the given certificate, and answers browsers of the given origin; the screen says so."""
+    command = next(line.strip() for line in served.output.splitlines() if "/v1/chat/completions" in line)
+    answer = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=30, check=True)
+    assert "folder" in json.loads(answer.stdout)["choices"][0]["message"]["content"]
     with httpx.Client(verify=trust) as http:
         assert http.get(f"{url}/health").json()["status"] == "ready"
         origin = {"origin": "https://chat.example"}

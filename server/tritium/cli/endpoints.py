@@ -26,8 +26,13 @@ def endpoints(options: ServeOptions, listeners: Mapping[str, Listener], catalog:
             host = listeners[protocol].host
             shown = "localhost" if host in ("0.0.0.0", "127.0.0.1", "::") else host  # noqa: S104  (shown, not bound)
             place = f"{shown}:{listeners[protocol].port}"
-            secured = protocol == "grpc" and options.grpc_cert
-            line = command(place, catalog)
+            certificate = getattr(options, f"{protocol}_cert", "")
+            secured = protocol == "grpc" and certificate
+            if scheme and certificate:
+                scheme = "https://"  # noqa: PLW2901  of this port alone
+                line = f"{command(scheme + place, catalog)} --cacert {certificate}"
+            else:
+                line = command(place, catalog)
             if protocol == "openai" and options.openai_key:
                 line += " -H 'Authorization: Bearer YOUR_KEY'"
             address = f"{host}:{listeners[protocol].port}"
