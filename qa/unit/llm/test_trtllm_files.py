@@ -96,6 +96,8 @@ def test_model_yaml_is_read(tmp_path: Path) -> None:
         "max_model_len": 512,
         "kv_cache_config": {"dtype": "fp8"},
     }
+    read = read_trtllm_files(tmp_path / "tensorrt_llm" / "1")
+    assert read.path == tmp_path / "tensorrt_llm" / "1" / "model.yaml"
 
 
 @pytest.mark.parametrize(

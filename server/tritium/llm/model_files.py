@@ -39,6 +39,8 @@ class ModelFiles:
     arguments: Mapping[str, Any]
     version_folder: Path
     loras: Mapping[str, str] = field(default_factory=dict)
+    read_from: Path | None = None
+    """The file that says so, where it is not model.json."""
 
     @property
     def model(self) -> str:
@@ -47,8 +49,8 @@ class ModelFiles:
 
     @property
     def path(self) -> Path:
-        """Return where model.json is."""
-        return self.version_folder / _ARGUMENTS
+        """Return the file that says all this: model.json, unless another was read."""
+        return self.read_from or self.version_folder / _ARGUMENTS
 
     @property
     def engine_arguments(self) -> dict[str, Any]:

@@ -48,9 +48,11 @@ def read_trtllm_files(version_folder: Path) -> ModelFiles:
     """
     if (version_folder / "model.json").is_file():
         return read_model_files(version_folder)
-    if (version_folder / _YAML).is_file():
-        return ModelFiles(_read_yaml(version_folder / _YAML), version_folder)
-    return ModelFiles(_read_parameters(version_folder.parent), version_folder)
+    path = version_folder / _YAML
+    if path.is_file():
+        return ModelFiles(_read_yaml(path), version_folder, read_from=path)
+    folder = version_folder.parent
+    return ModelFiles(_read_parameters(folder), version_folder, read_from=folder / _CONFIG)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
