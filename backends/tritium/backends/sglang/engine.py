@@ -116,9 +116,9 @@ class SglangEngine:
         """End SGLang's processes."""
         if self._events is not None:
             self._events.close()
-        if self._loop is not None and self._thread is not None and self._thread.is_alive():
-            if self._streams is not None:
-                await self._ask(self._close(self._streams))
+        # A thread that is still loading cannot be told to end: it goes with the process.
+        if self._loop is not None and self._thread is not None and self._streams is not None:
+            await self._ask(self._close(self._streams))
             self._loop.call_soon_threadsafe(self._loop.stop)
             await asyncio.to_thread(self._thread.join)
 
@@ -249,14 +249,17 @@ class SglangEngine:
         self._home.call_soon_threadsafe(self._sinks.on_step, step)
 
     async def _follow_load(self) -> None:
-        """Ask SGLang now and then how much it has to do."""
+        """Ask SGLang now and then how much it has to do; without it the model serves all the same."""
         load = self._load
-        while True:
-            snapshots = await self._engine.tokenizer_manager.get_loads()
-            load.running = sum(each.num_running_reqs for each in snapshots)
-            load.waiting = sum(each.num_waiting_reqs for each in snapshots)
-            load.used_blocks = sum(each.num_used_tokens for each in snapshots) // self._block_tokens
-            await asyncio.sleep(LOAD_EVERY_S)
+        try:
+            while True:
+                snapshots = await self._engine.tokenizer_manager.get_loads()
+                load.running = sum(each.num_running_reqs for each in snapshots)
+                load.waiting = sum(each.num_waiting_reqs for each in snapshots)
+                load.used_blocks = sum(each.num_used_tokens for each in snapshots) // self._block_tokens
+                await asyncio.sleep(LOAD_EVERY_S)
+        except Exception as error:  # noqa: BLE001  whatever it is, answers do not depend on it
+            _log.error("load_not_followed", error=f"{type(error).__name__}: {error}")  # noqa: TRY400
 
     async def _close(self, streams: Streams) -> None:
         await streams.close()
