@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tritium.backends.python.process.execution import Misuse
+from tritium.compat.config.parameter_values import read_count, read_flag
 from tritium.compat.datatypes import DATATYPES
 from tritium.compat.pb_utils import TritonError
 
@@ -79,11 +80,10 @@ class Configured:
         text = self.parameters.get(name)
         if text is None:
             return default
-        if text.lower() in ("true", "on", "1"):
-            return True
-        if text.lower() in ("false", "off", "0"):
-            return False
-        raise Refused(f"failed to convert '{text}' to boolean", TritonError.INVALID_ARG)
+        try:
+            return read_flag(text)
+        except ValueError as error:
+            raise Refused(str(error), TritonError.INVALID_ARG) from None
 
     def count(self, name: str, default: int = 0) -> int:
         """Return a parameter that is a number.
@@ -95,9 +95,9 @@ class Configured:
         if text is None:
             return default
         try:
-            return int(text)
-        except ValueError:
-            raise Refused(f"failed to convert '{text}' to integral number", TritonError.INVALID_ARG) from None
+            return read_count(text)
+        except ValueError as error:
+            raise Refused(str(error), TritonError.INVALID_ARG) from None
 
 
 def read_arguments(arguments: Mapping[str, str]) -> Configured:

@@ -13,8 +13,9 @@ from weakref import WeakValueDictionary
 from tritium.backends.contract import BackendHost, InstancePlace, ModelSource
 from tritium.backends.onnxruntime import graph as graphs
 from tritium.backends.onnxruntime.instance import Loaded, OnnxInstance
-from tritium.backends.onnxruntime.session import model_file, open_session, read_flag, share_threads
+from tritium.backends.onnxruntime.session import model_file, open_session, share_threads
 from tritium.compat.config.model import ModelConfig
+from tritium.compat.config.parameter_values import read_flag
 from tritium.core.errors import InvalidArgument
 
 DEFAULT_MAX_BATCH_SIZE: Final = 4
@@ -42,7 +43,11 @@ class OnnxBackend:
         """
         self.default_max_batch_size = _number(settings, "default-max-batch-size", DEFAULT_MAX_BATCH_SIZE)
         shared = settings.get("enable-global-threadpool", "0")
-        self._shared_threads = read_flag(shared, "--backend-config=onnxruntime,enable-global-threadpool")
+        try:
+            self._shared_threads = read_flag(shared)
+        except ValueError as error:
+            hint = "--backend-config=onnxruntime,enable-global-threadpool"
+            raise InvalidArgument(str(error), hint=hint) from None
         if self._shared_threads:
             share_threads(_number(settings, "intra_op_thread_count", 0), _number(settings, "inter_op_thread_count", 0))
 

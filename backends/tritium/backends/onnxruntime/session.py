@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tritium.compat.config.model import ModelConfig
+from tritium.compat.config.parameter_values import read_count, read_flag
 from tritium.core.errors import InferenceError, InvalidArgument, Unavailable
 
 DEFAULT_FILE: Final = "model.onnx"
@@ -163,31 +164,18 @@ def _cuda_options(config: ModelConfig, device: int) -> dict[str, str]:
 
 
 def _count(config: ModelConfig, name: str) -> int:
-    text = config.parameter(name, "0")
     try:
-        return int(text)
-    except ValueError:
-        raise InvalidArgument(
-            f"failed to convert '{text}' to integral number", hint=f"parameter {name} of model '{config.name}'"
-        ) from None
+        return read_count(config.parameter(name, "0"))
+    except ValueError as error:
+        raise InvalidArgument(str(error), hint=f"parameter {name} of model '{config.name}'") from None
 
 
 def _flag(config: ModelConfig, name: str, *, default: bool) -> bool:
     text = config.parameter(name)
-    return read_flag(text, f"parameter {name} of model '{config.name}'") if text else default
-
-
-def read_flag(text: str, where: str) -> bool:
-    """Read what is on or off.
-
-    Raises:
-        InvalidArgument: it is neither, in Triton's words.
-    """
-    if text.lower() in ("true", "on", "1"):
-        return True
-    if text.lower() in ("false", "off", "0"):
-        return False
-    raise InvalidArgument(f"failed to convert '{text}' to boolean", hint=where)
+    try:
+        return read_flag(text) if text else default
+    except ValueError as error:
+        raise InvalidArgument(str(error), hint=f"parameter {name} of model '{config.name}'") from None
 
 
 def _plain(error: Exception) -> str:
