@@ -5,7 +5,8 @@ import pytest
 
 from tritium.core.errors import InvalidArgument
 from tritium.llm import template as template_module
-from tritium.llm.template import Bounds, ChatTemplate
+from tritium.llm.sandbox import Bounds
+from tritium.llm.template import ChatTemplate
 
 USER = [{"role": "user", "content": "hi"}]
 LOOP = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
@@ -19,7 +20,7 @@ def narrow(monkeypatch):
 
 
 def _render(source):
-    return ChatTemplate(source, {}).render(USER, bounds=template_module._IN_ALL)
+    return ChatTemplate(source, {}).render(USER)
 
 
 @pytest.mark.parametrize(

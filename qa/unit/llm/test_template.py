@@ -1,6 +1,7 @@
 import pytest
 
 from tritium.core.errors import InvalidArgument
+from tritium.llm.content_format import ContentFormat
 from tritium.llm.template import ChatTemplate
 
 PLAIN = [
@@ -150,4 +151,4 @@ def test_template_that_does_not_parse():
 )
 def test_knows_whether_the_template_walks_content_parts(source, expected):
     """Parts are handed to a template that iterates over contents; others get the joined text."""
-    assert ChatTemplate(source, {}).takes_parts is expected
+    assert (ChatTemplate(source, {}).content_format is ContentFormat.OPENAI) is expected

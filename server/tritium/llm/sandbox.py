@@ -9,6 +9,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +30,15 @@ _CLOCK_STEPS = 1_024
 """How many blocks are entered between two looks at the clock."""
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a rendering may spend: blocks entered, seconds, characters written."""
+
+    steps: int
+    seconds: float
+    characters: int
+
+
 class TemplateUnbounded(Exception):
     """A template did more than it was allowed; `what` is the bound it ran into."""
 
@@ -44,10 +54,11 @@ class RenderContext(jinja2.runtime.Context):
     characters_left = MAX_CHARACTERS
     deadline_s = 0.0
 
-    def limit(self, steps: int, seconds: float) -> None:
-        """Allow so many blocks and so much time from now."""
-        self.steps_left = steps
-        self.deadline_s = time.monotonic() + seconds
+    def limit(self, bounds: Bounds) -> None:
+        """Allow so much from now."""
+        self.steps_left = bounds.steps
+        self.characters_left = bounds.characters
+        self.deadline_s = time.monotonic() + bounds.seconds
 
     def tick(self) -> None:
         """Count a block that is entered; compiled templates call this."""

@@ -6,14 +6,13 @@ A short conversation is rendered where it is asked for; one that turns out to be
 import asyncio
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import jinja2
 
 from tritium.core.errors import InvalidArgument
 from tritium.llm.content_format import ContentFormat, detect_content_format
-from tritium.llm.sandbox import RenderContext, TemplateEnvironment, TemplateUnbounded
+from tritium.llm.sandbox import MAX_CHARACTERS, Bounds, RenderContext, TemplateEnvironment, TemplateUnbounded
 
 Message = dict[str, Any]
 """A message as templates see it: `role`, `content`, and whatever else the client sent."""
@@ -23,18 +22,9 @@ _CONTINUE_MARK = "<tritium:continue-here> "
 _ENVIRONMENT = TemplateEnvironment()
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What a rendering may spend: blocks entered, seconds, characters written."""
-
-    steps: int
-    seconds: float
-    characters: int
-
-
 _AT_ONCE = Bounds(steps=10_000, seconds=0.02, characters=128 << 10)
 """About as long as the event loop may be held up."""
-_IN_ALL = Bounds(steps=20_000_000, seconds=10.0, characters=64 << 20)
+_IN_ALL = Bounds(steps=20_000_000, seconds=10.0, characters=MAX_CHARACTERS)
 
 _SAID = {
     "steps": f"it went on for {_IN_ALL.steps} steps",
@@ -74,11 +64,6 @@ class ChatTemplate:
         self.content_format = content_format or detect_content_format(tree)
         """Whether the template takes content as a string or as a list of parts."""
 
-    @property
-    def takes_parts(self) -> bool:
-        """Tell whether the template walks a list of content parts itself; otherwise it is handed the joined text."""
-        return self.content_format is ContentFormat.OPENAI
-
     def render(
         self,
         messages: Sequence[Message],
@@ -88,13 +73,13 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
         variables: Mapping[str, Any] | None = None,
-        bounds: Bounds = _IN_ALL,
+        bounds: Bounds | None = None,
     ) -> str:
         """Return the prompt of a conversation; with `continue_final_message` it ends inside the last message.
 
         Raises:
             InvalidArgument: the template refuses the conversation, in its own words, or does not come to an end.
-            TemplateUnbounded: it does not fit in bounds narrower than the usual ones.
+            TemplateUnbounded: it does not fit in `bounds`, which are narrower than the usual ones.
         """
         chat = list(messages)
         if continue_final_message:
@@ -108,12 +93,11 @@ class ChatTemplate:
             "add_generation_prompt": add_generation_prompt,
         }
         context = cast("RenderContext", self._template.new_context(values))
-        context.limit(bounds.steps, bounds.seconds)
-        context.characters_left = bounds.characters
+        context.limit(bounds or _IN_ALL)
         try:
             prompt = "".join(self._template.root_render_func(context))
         except TemplateUnbounded as error:
-            if bounds is not _IN_ALL:
+            if bounds is not None:
                 raise
             raise InvalidArgument(f"the chat template was stopped: {_SAID[error.what]}") from None
         except (RecursionError, MemoryError):
