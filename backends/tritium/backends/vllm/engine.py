@@ -206,12 +206,14 @@ class VllmEngine:
 
         def take(output: "RequestOutput | Exception") -> None:
             nonlocal first
+            if request.id not in self._running:
+                return  # aborted, of which vLLM tells its collector as well
             if isinstance(output, Exception):
-                self._running.pop(request.id, None)
+                del self._running[request.id]
                 self._fail(request, output)
                 return
             if output.finished:
-                self._running.pop(request.id, None)
+                del self._running[request.id]
             self._put(delta_of(request, output, first=first))
             first = False
 
