@@ -10,12 +10,9 @@ import asyncio
 import os
 import signal
 import time
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from tritium.backends.engine import (
     GENERATE,
@@ -30,13 +27,12 @@ from tritium.backends.engine import (
     Role,
     Step,
 )
-from tritium.backends.mocker.answers import NextToken, Vocabulary, echo, read_vocabulary, words
 from tritium.backends.mocker.blocks import BlockManager
 from tritium.backends.mocker.faults import Fault
 from tritium.backends.mocker.pooling import pooled
-from tritium.backends.mocker.sampling import Sampling, made_up, read_sampling
 from tritium.backends.mocker.scheduler import Admission, Plan, Scheduler, Sequence
-from tritium.backends.mocker.settings import Settings, read_settings
+from tritium.backends.mocker.settings import read_settings
+from tritium.backends.mocker.speaker import Generation, Speaker
 from tritium.backends.mocker.timing import Span, StepLoad
 from tritium.core.errors import InferenceError, InvalidArgument, Unsupported
 
@@ -48,26 +44,12 @@ _LONGEST_LAG_S = 0.1
 """How far the clock may fall behind before it gives up catching up."""
 
 
-@dataclass(slots=True, eq=False)
-class _Generation:
-    """What a sequence is asked for, beside the scheduler's view of it."""
-
-    sequence: Sequence
-    sampling: Sampling
-    last_length: int
-    """How many tokens, prompt and output, it has at the most."""
-    least_length: int
-    follow: NextToken
-    endless: NextToken
-    stops: frozenset[int]
-
-
 class MockerEngine:
     """A LanguageEngine that computes nothing; see docs/engines.md for its arguments."""
 
     def __init__(self, source: EngineSource) -> None:
         self._source = source
-        self._live: dict[int, _Generation] = {}
+        self._live: dict[int, Generation] = {}
         self._refused: list[Delta] = []
         self._loras: set[str] = set()
         self._faults: list[Fault] = []
@@ -88,11 +70,7 @@ class MockerEngine:
         settings = self._settings = read_settings(self._source.arguments, self._source.folder)
         self._loop = asyncio.get_running_loop()
         self._sinks = sinks
-        self._vocabulary = self._read_vocabulary(settings)
-        mocker = settings.mocker
-        self._answers = (
-            echo if mocker.answer == "echo" else words(self._vocabulary, settings.seed, mocker.answer_tokens)
-        )
+        self._speaker = Speaker(settings, self._source.folder)
         self._loras = set(self._source.arguments.get("lora_modules") or ())
         self._faults = [fault for fault in settings.mocker.faults if fault.concerns(self._source.worker)]
         blocks = BlockManager(
@@ -120,7 +98,7 @@ class MockerEngine:
     def submit(self, request: Generate) -> None:
         """Queue one sequence; a bad request is answered by an error delta."""
         try:
-            generation = self._read(request)
+            generation = self._speaker.begin(request, self._loras)
         except InferenceError as refused:
             message = f"{refused.message} ({refused.hint})" if refused.hint else refused.message
             # KV that cannot be taken is no fault of the client's: the prompt is computed here then.
@@ -174,44 +152,6 @@ class MockerEngine:
             if timer is not None:
                 timer.cancel()
         self._live.clear()
-
-    def _read_vocabulary(self, settings: Settings) -> Vocabulary:
-        mocker = settings.mocker
-        try:
-            return read_vocabulary(self._source.folder, words=mocker.answer == "words", size=mocker.vocabulary)
-        except msgspec.DecodeError as reason:
-            raise InvalidArgument(f"the model's files in {self._source.folder}: {reason}") from None
-
-    def _read(self, request: Generate) -> _Generation:
-        """Check a request and make it a generation."""
-        tokens, context = request.token_ids, self._settings.context
-        if not tokens or len(tokens) >= context:
-            raise InvalidArgument(f"the prompt has {len(tokens)} tokens and the context of this model is {context}")
-        if request.lora and request.lora not in self._loras:
-            known = ", ".join(sorted(self._loras)) or "none"
-            raise InvalidArgument(f"the model has no LoRA adapter '{request.lora}'; it has {known}")
-        if request.transfer is not None and request.transfer.get("engine") != "mocker":
-            raise InferenceError("the prompt was computed by another kind of engine: a mocker cannot take its KV")
-        sampling = read_sampling(request.sampling)
-        answers = self._answers(sampling.seed)
-        sequence = Sequence(
-            request.id,
-            list(tokens),
-            len(tokens),
-            request.priority,
-            request.lora,
-            request.cache_salt,
-            remote=request.transfer is not None,
-        )
-        return _Generation(
-            sequence,
-            sampling,
-            min(context, len(tokens) + (sampling.max_tokens or context)),
-            len(tokens) + sampling.min_tokens,
-            answers.endless if sampling.ignore_eos else answers.ending,
-            answers.endless,
-            frozenset(sampling.stop_token_ids or ()),
-        )
 
     # The clock: a step begins, takes its time, and ends.
 
@@ -291,50 +231,19 @@ class MockerEngine:
         ):
             self._timer = self._loop.call_soon(self._begin)
 
-    def _extend(self, generation: _Generation) -> Delta:
+    def _extend(self, generation: Generation) -> Delta:
         """Give a sequence its next token, and end it when that is the last."""
-        sequence = generation.sequence
-        tokens = sequence.tokens
-        length = len(tokens)
-        token = generation.follow(tokens, sequence.prompt_tokens)
-        if token is None and length < generation.least_length:
-            token = generation.endless(tokens, sequence.prompt_tokens)
-        delta = Delta(sequence.id, [] if token is None else [token])
-        if length == sequence.prompt_tokens:
-            self._first(generation, delta)
-        if token is None:
-            delta.finish = FinishReason.STOP
-            if self._vocabulary.end is not None:
-                delta.token_ids.append(self._vocabulary.end)
-        elif token in generation.stops and length >= generation.least_length:
-            delta.finish = FinishReason.STOP
-            delta.stop_token = token
-        elif length + 1 == generation.last_length:
-            delta.finish = FinishReason.LENGTH
-        tokens += delta.token_ids
-        if generation.sampling.logprobs is not None:
-            delta.logprobs = [self._made_up(each, generation.sampling.logprobs) for each in delta.token_ids]
+        delta = self._speaker.extend(generation)
+        if delta.cached_tokens is not None:
+            self._counts["tritium_engine_prompt_tokens_total"] += generation.sequence.prompt_tokens
+            self._counts["tritium_engine_cached_prompt_tokens_total"] += delta.cached_tokens
         if delta.finish is not None:
             if self._source.role is Role.PREFILL:
-                delta.transfer = self._export(sequence)
+                delta.transfer = self._export(generation.sequence)
             self._end(generation)
         return delta
 
-    def _first(self, generation: _Generation, delta: Delta) -> None:
-        """Say with the first token what became of the prompt."""
-        sequence, wanted = generation.sequence, generation.sampling.prompt_logprobs
-        delta.cached_tokens = sequence.cached_tokens
-        self._counts["tritium_engine_prompt_tokens_total"] += sequence.prompt_tokens
-        self._counts["tritium_engine_cached_prompt_tokens_total"] += sequence.cached_tokens or 0
-        if wanted is not None:
-            prompt = sequence.tokens[1 : sequence.prompt_tokens]
-            delta.prompt_logprobs = [None, *(self._made_up(token, wanted) for token in prompt)]
-
-    def _made_up(self, token: int, wanted: int) -> list[Any]:
-        others = self._vocabulary.tokens
-        return made_up(token, others, len(others) if wanted < 0 else wanted)
-
-    def _end(self, generation: _Generation) -> None:
+    def _end(self, generation: Generation) -> None:
         sequence = generation.sequence
         del self._live[sequence.id]
         if (timer := self._arrivals.pop(sequence.id, None)) is not None:

@@ -259,7 +259,7 @@ class SglangEngine:
                 load.used_blocks = sum(each.num_used_tokens for each in snapshots) // self._block_tokens
                 await asyncio.sleep(LOAD_EVERY_S)
         except Exception as error:  # noqa: BLE001  whatever it is, answers do not depend on it
-            _log.error("load_not_followed", error=f"{type(error).__name__}: {error}")  # noqa: TRY400
+            _log.error("load_not_followed", error=f"{type(error).__name__}: {error}")
 
     async def _close(self, streams: Streams) -> None:
         await streams.close()
