@@ -12,7 +12,7 @@ from tritium.compat.protobufs import model_config_pb2
 from tritium.core.errors import InferenceError, InvalidArgument, Unsupported
 from tritium.core.replies import StreamReply
 from tritium.core.request import InferRequest
-from tritium.core.tensor import from_array
+from tritium.core.tensor import Tensor, from_array
 from tritium.llm.facade.alias import alias_of, own_surface
 from tritium.llm.facade.surfaces import surface_named
 from tritium.llm.model import LanguageModel, ModelDefaults
@@ -170,6 +170,13 @@ async def test_batch(text):
     answers = {a["batch_index"][0][0]: a for a in await _answers(text, request)}
     assert [answers[row]["num_output_tokens"] for row in (0, 1)] == [[[4]], [[2]]]
     assert text.statistics.inference_count == 2
+
+
+async def test_batch_of_none(text):
+    """A batch dimension of 0 is an error of the request, not a wait without end."""
+    inputs = [Tensor("text_input", "BYTES", (0, 1), b""), Tensor("max_tokens", "INT32", (0, 1), b"")]
+    [error] = await _answers(text, InferRequest("ensemble", inputs=inputs, id="r7"))
+    assert isinstance(error, InvalidArgument)
 
 
 async def test_performance_metrics(text):

@@ -62,6 +62,8 @@ class Rows:
         self._tensors = {tensor.name: tensor for tensor in request.inputs}
         self._arrays: dict[str, np.ndarray[Any, Any]] = {}
         self.count = request.inputs[0].shape[0] if batches and request.inputs else 1
+        if not self.count:
+            raise InvalidArgument("the request has no prompts: its batch dimension is 0")
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
