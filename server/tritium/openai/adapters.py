@@ -8,9 +8,9 @@ import msgspec
 from tritium.core.errors import InvalidArgument, NotFound
 from tritium.llm.errors import FieldRefused
 from tritium.llm.models import LanguageModels, Served
-from tritium.openai.answer import Visit
 from tritium.openai.options import OpenAIOptions
 from tritium.openai.schema import Reader
+from tritium.openai.visit import Visit
 from tritium.wire.http import Response
 
 

@@ -11,141 +11,21 @@ counts. A failure while WAITING is an HTTP error; afterwards it is up to the ans
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-from tritium.backends.engine import Delta, FinishReason, Media, TokenLogprob
+from tritium.backends.engine import Delta, FinishReason, TokenLogprob
 from tritium.cluster.fleet import Generation, GenerationRequest, RouteReport
 from tritium.core.errors import Cancelled, InferenceError, ModelFailed
-from tritium.llm.errors import FieldRefused
-from tritium.llm.models import Served
 from tritium.llm.reading.piece import Piece, ToolCall
-from tritium.llm.reading.reading import Reading
-from tritium.llm.sampling import Sampling, budget
+from tritium.llm.sampling import budget
 from tritium.llm.text import CompletionText
-from tritium.openai.details import NO_DETAILS, Details
-from tritium.openai.keys.account import Account
+from tritium.openai.order import TOOL_CALLS, Order, Prompt
 from tritium.openai.responses import PromptTokensDetails, Usage
-from tritium.openai.schema import Reader, T
-from tritium.wire.http import Headers, Request, Response
+from tritium.openai.visit import Visit
+from tritium.wire.http import Response
 
-TOOL_CALLS = "tool_calls"
-"""The finish reason of a completion that ended by itself and holds calls."""
-
-_MAX_ID_CHARACTERS = 256
 _NONE_SHOWN: frozenset[int] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """One prompt; `echo` is the text that goes before its completions."""
-
-    token_ids: list[int]
-    echo: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What one HTTP request asks of a model. `prompt_field` names the field that held the prompts.
-
-    `reading` takes reasoning and tool calls out of the text; None where all of it is content.
-    """
-
-    served: Served
-    prompts: Sequence[Prompt]
-    sampling: Sampling
-    prompt_field: str
-    cache_salt: str = ""
-    priority: int = 0
-    reading: Reading | None = None
-    media: Sequence[Media] = ()
-    """What the prompts refer to, in the order of their placeholders."""
-    details: Details = NO_DETAILS
-    functions: bool = False
-    """Whether the client knows tool calls by their older name, function calls, of which there is one an answer."""
-    named: bool = False
-    """Whether the client has chosen the tool itself."""
-
-    def chat_finish(self, finish: str) -> str:
-        """Return a finish reason as chat completions tell it."""
-        if finish != TOOL_CALLS:
-            return finish
-        # OpenAI: what the client has named itself is no choice of the model's.
-        return FinishReason.STOP if self.named else "function_call" if self.functions else finish
-
-
-@dataclass(slots=True)
-class Visit:
-    """One HTTP request on the OpenAI routes. Its id is in every answer: the client's x-request-id, or one of ours."""
-
-    request: Request
-    id: str
-    named: bool = False
-    """Whether the client chose the id."""
-    explain: bool = False
-    worker: str = ""
-    """The worker that the client wants its generations on."""
-    lenient: bool = False
-    """Whether fields that nobody knows are passed over."""
-    argument: str = ""
-    """What stands in the hole of the route's path, such as a model's name."""
-    shared: tuple[tuple[bytes, bytes], ...] = ()
-    """Headers that every answer gets beside the id, such as those of CORS."""
-    account: Account | None = None
-    """The books of the client's API key; None where no key is asked."""
-    arrived_s: float = field(default_factory=time.monotonic)
-    on_over: Callable[[], None] | None = None
-    """Called once when the visit ends, however it does."""
-
-    def read(self, reader: Reader[T]) -> T:
-        """Return the request's body.
-
-        Raises:
-            FieldRefused: it is no JSON, or a field of it is at fault.
-        """
-        return reader.read(self.request.body, ignore_unknown=self.lenient)
-
-    def take_id(self, request_id: str | None) -> None:
-        """Take the id from the request's body, where its headers have none.
-
-        Raises:
-            FieldRefused: it could not stand in a header.
-        """
-        if not request_id or self.named:
-            return
-        if len(request_id) > _MAX_ID_CHARACTERS or not (request_id.isascii() and request_id.isprintable()):
-            raise FieldRefused("request_id", f"request_id takes up to {_MAX_ID_CHARACTERS} printable ASCII characters")
-        self.id, self.named = request_id, True
-
-    @property
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """Return the headers that every answer carries."""
-        return [(b"x-request-id", self.id.encode("latin-1", "replace")), *self.shared]
-
-    def spend(self, prompt_tokens: int, answer_tokens: int) -> None:
-        """Enter tokens into the books of whoever asked."""
-        if self.account is not None:
-            self.account.spend(prompt_tokens, answer_tokens, time.monotonic())
-
-    def end(self) -> None:
-        """Say that the visit is over; harmless when said before."""
-        on_over, self.on_over = self.on_over, None
-        if on_over is not None:
-            on_over()
-
-    def answer_headers(self, content_type: bytes, route: RouteReport | None) -> Headers:
-        """Return the headers of a successful answer; with `x-tritium-explain: 1` they tell the route."""
-        headers = [(b"content-type", content_type), *self.headers]
-        if self.explain and route is not None:
-            headers += [
-                (b"x-tritium-worker", route.worker.encode()),
-                (b"x-tritium-because", route.because.encode("ascii", "replace")),
-                (b"x-tritium-overlap", b"%d/%d" % (route.overlap_blocks, route.prompt_blocks)),
-            ]
-            if route.prefill_worker:
-                headers.append((b"x-tritium-prefill-worker", route.prefill_worker.encode()))
-        return headers
 
 
 class Choice(ABC):

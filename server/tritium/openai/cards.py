@@ -10,10 +10,10 @@ import msgspec
 from tritium.core.errors import Unavailable
 from tritium.llm.errors import FieldRefused
 from tritium.llm.models import LanguageModels, OfferedAsText, Served
-from tritium.openai.answer import Visit
 from tritium.openai.options import OpenAIOptions
 from tritium.openai.responses import ModelCard, ModelList
 from tritium.openai.status import json_response
+from tritium.openai.visit import Visit
 from tritium.wire.http import Response
 
 _PAGE = 20

@@ -9,16 +9,17 @@ from tritium.llm.models import LanguageModels, OfferedAsText
 from tritium.llm.reading.choose import reader_for
 from tritium.llm.reading.reading import Asked
 from tritium.llm.reading.table import TOOL_PARSERS
-from tritium.openai.answer import Order, Prompt, Visit
 from tritium.openai.chunks import chat_chunks
 from tritium.openai.media.parts import MediaOf
 from tritium.openai.media.policy import DATA_ONLY, MediaPolicy
 from tritium.openai.options import OpenAIOptions
+from tritium.openai.order import Order, Prompt
 from tritium.openai.plan import chat_sampling, details_of
 from tritium.openai.schema import ChatRequest, Reader
 from tritium.openai.stream import StreamAnswer
 from tritium.openai.text_answer import text_chat
 from tritium.openai.tools import ANY_TOOL, ToolPlan, tool_plan
+from tritium.openai.visit import Visit
 from tritium.openai.whole import WholeAnswer
 from tritium.wire.http import Response
 

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from tritium.llm.errors import FieldRefused
 from tritium.llm.model import LanguageModel
 from tritium.llm.models import LanguageModels, OfferedAsText
-from tritium.openai.answer import Order, Prompt, Visit
 from tritium.openai.chunks import completion_chunks
 from tritium.openai.infill import infill
 from tritium.openai.options import OpenAIOptions
+from tritium.openai.order import Order, Prompt
 from tritium.openai.plan import completion_details, completion_sampling
 from tritium.openai.schema import CompletionRequest, Reader
 from tritium.openai.stream import StreamAnswer
 from tritium.openai.text_answer import text_completion
 from tritium.openai.tokens import check_tokens
+from tritium.openai.visit import Visit
 from tritium.openai.whole import WholeAnswer
 from tritium.wire.http import Response
 

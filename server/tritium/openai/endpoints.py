@@ -12,9 +12,9 @@ from urllib.parse import unquote
 import msgspec
 
 from tritium.llm.models import LanguageModels
-from tritium.openai.answer import Visit
 from tritium.openai.errors import UnknownRoute
 from tritium.openai.options import OpenAIOptions
+from tritium.openai.visit import Visit
 from tritium.wire.http import Response
 
 Route = Callable[[Visit, LanguageModels, OpenAIOptions], Awaitable[Response | None]]

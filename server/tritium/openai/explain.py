@@ -7,12 +7,12 @@ import msgspec
 
 from tritium.cluster.fleet import RouteReport
 from tritium.llm.models import LanguageModels
-from tritium.openai.answer import Visit
 from tritium.openai.chat import READER as CHAT
 from tritium.openai.chat import chat_order
 from tritium.openai.completions import READER as COMPLETION
 from tritium.openai.completions import completion_order
 from tritium.openai.options import OpenAIOptions
+from tritium.openai.visit import Visit
 from tritium.wire.http import Response
 
 

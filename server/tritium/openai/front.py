@@ -14,7 +14,6 @@ import structlog
 
 from tritium.core.errors import InferenceError, Internal, Overloaded
 from tritium.llm.models import LanguageModels
-from tritium.openai.answer import Visit
 from tritium.openai.cors import Cors
 from tritium.openai.endpoints import Endpoint, RouteTable
 from tritium.openai.errors import Forbidden, error_response
@@ -25,6 +24,7 @@ from tritium.openai.messages.errors import anthropic_response
 from tritium.openai.options import OpenAIOptions
 from tritium.openai.routes import endpoints
 from tritium.openai.status import MetricsPage
+from tritium.openai.visit import Visit
 from tritium.wire.asgi import asgi_handler
 from tritium.wire.http import Handler, Request, Response
 

@@ -6,9 +6,9 @@ from importlib.metadata import version
 import msgspec
 
 from tritium.llm.models import LanguageModels
-from tritium.openai.answer import Visit
 from tritium.openai.endpoints import Route
 from tritium.openai.options import OpenAIOptions
+from tritium.openai.visit import Visit
 from tritium.wire.http import Response
 
 MetricsPage = Callable[[], str]

@@ -15,11 +15,13 @@ from tritium.backends.engine import Delta, FinishReason, TokenLogprob
 from tritium.core.errors import InferenceError, Overloaded
 from tritium.llm.detokenize import escape
 from tritium.llm.reading.piece import Content, OutputReader, Reasoning
-from tritium.openai.answer import Answer, Choice, Order, Prompt, Visit, engine_failure
+from tritium.openai.answer import Answer, Choice, engine_failure
 from tritium.openai.chunks import DONE, THOUGHT_TWICE, Chunks, error_event
 from tritium.openai.details import EventDetails
 from tritium.openai.errors import error_object
 from tritium.openai.logprobs import chat_logprobs, completion_logprobs
+from tritium.openai.order import Order, Prompt
+from tritium.openai.visit import Visit
 from tritium.wire.http import Stream
 
 _EVENTS_A_BREATH = 64

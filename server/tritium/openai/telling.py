@@ -14,9 +14,11 @@ import msgspec
 from tritium.backends.engine import Delta, FinishReason, TokenLogprob
 from tritium.core.errors import InferenceError
 from tritium.llm.reading.piece import Content, Piece, Reasoning, ToolArguments
-from tritium.openai.answer import Answer, Choice, Order, Prompt, Visit, engine_failure
+from tritium.openai.answer import Answer, Choice, engine_failure
+from tritium.openai.order import Order, Prompt
 from tritium.openai.outlet import Outlet
 from tritium.openai.responses import Usage
+from tritium.openai.visit import Visit
 from tritium.wire.http import Response
 
 

@@ -21,7 +21,6 @@ from tritium.llm.errors import FieldRefused
 from tritium.llm.template import Message
 from tritium.llm.text_models.mapping import SAMPLING
 from tritium.llm.text_models.offered import OfferedModel, TextPiece
-from tritium.openai.answer import Visit
 from tritium.openai.chunks import DONE, Chunks, chat_chunks, completion_chunks, error_event
 from tritium.openai.errors import error_object
 from tritium.openai.options import OpenAIOptions
@@ -36,6 +35,7 @@ from tritium.openai.responses import (
     Usage,
 )
 from tritium.openai.schema import ChatRequest, CompletionRequest, SamplingRequest
+from tritium.openai.visit import Visit
 from tritium.wire.http import Response
 
 log = structlog.get_logger("tritium")

@@ -7,12 +7,12 @@ import msgspec
 from tritium.llm.errors import FieldRefused
 from tritium.llm.models import LanguageModels, Served
 from tritium.llm.tokenizer import Tokenizer
-from tritium.openai.answer import Visit
 from tritium.openai.chat import chat_order
 from tritium.openai.media.policy import MediaPolicy
 from tritium.openai.options import OpenAIOptions
 from tritium.openai.schema import ChatRequest, Reader
 from tritium.openai.status import json_response
+from tritium.openai.visit import Visit
 from tritium.wire.http import Response
 
 

@@ -8,9 +8,10 @@ from msgspec import UNSET
 from tritium.backends.engine import Delta, FinishReason, TokenLogprob
 from tritium.core.errors import InferenceError
 from tritium.llm.reading.parts import ReadParts
-from tritium.openai.answer import Answer, Choice, Order, Prompt, Visit, engine_failure
+from tritium.openai.answer import Answer, Choice, engine_failure
 from tritium.openai.details import prompt_scores
 from tritium.openai.logprobs import chat_logprobs, completion_logprobs
+from tritium.openai.order import Order, Prompt
 from tritium.openai.responses import (
     ChatChoice,
     ChatCompletion,
@@ -22,6 +23,7 @@ from tritium.openai.responses import (
     FunctionCall,
     MessageToolCall,
 )
+from tritium.openai.visit import Visit
 from tritium.wire.http import Response
 
 

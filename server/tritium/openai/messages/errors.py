@@ -8,8 +8,8 @@ from typing import Literal
 import msgspec
 
 from tritium.core.errors import InferenceError
-from tritium.openai.answer import Visit
 from tritium.openai.errors import error_object, headers_of, status_of
+from tritium.openai.visit import Visit
 from tritium.wire.http import Response
 
 _TYPES = {

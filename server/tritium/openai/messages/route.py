@@ -1,7 +1,6 @@
 """POST /v1/messages and /v1/messages/count_tokens."""
 
 from tritium.llm.models import LanguageModels
-from tritium.openai.answer import Visit
 from tritium.openai.chat import chat_order
 from tritium.openai.messages.conversation import chat_of
 from tritium.openai.messages.schema import CountRequest, MessagesRequest, TokenCount
@@ -10,6 +9,7 @@ from tritium.openai.options import OpenAIOptions
 from tritium.openai.schema import Reader
 from tritium.openai.status import json_response
 from tritium.openai.telling import ToldAnswer
+from tritium.openai.visit import Visit
 from tritium.wire.http import Response
 
 _MESSAGES = Reader(MessagesRequest)

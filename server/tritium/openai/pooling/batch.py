@@ -18,9 +18,9 @@ from tritium.core.errors import Cancelled, InferenceError, InvalidArgument
 from tritium.llm.errors import ContextExceeded, FieldRefused
 from tritium.llm.models import Served
 from tritium.llm.tokenizer import Tokenizer
-from tritium.openai.answer import Visit
 from tritium.openai.pooling.schema import PoolingRequest, PoolUsage, Texts
 from tritium.openai.tokens import check_tokens
+from tritium.openai.visit import Visit
 
 Array = npt.NDArray[np.float32]
 

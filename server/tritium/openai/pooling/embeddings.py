@@ -6,7 +6,6 @@ import numpy as np
 
 from tritium.llm.errors import FieldRefused
 from tritium.llm.models import LanguageModels
-from tritium.openai.answer import Visit
 from tritium.openai.options import OpenAIOptions
 from tritium.openai.pooling.batch import Array, Batch, prompts_of, require
 from tritium.openai.pooling.schema import (
@@ -23,6 +22,7 @@ from tritium.openai.pooling.schema import (
 )
 from tritium.openai.schema import Reader
 from tritium.openai.status import json_response
+from tritium.openai.visit import Visit
 from tritium.wire.http import Response
 
 _EMBED = Reader(EmbeddingRequest)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from tritium.llm.errors import FieldRefused
 from tritium.llm.models import LanguageModels, Served
 from tritium.llm.tokenizer import Tokenizer
-from tritium.openai.answer import Visit
 from tritium.openai.options import OpenAIOptions
 from tritium.openai.pooling.batch import (
     Batch,
@@ -32,6 +31,7 @@ from tritium.openai.pooling.schema import (
 )
 from tritium.openai.schema import Reader
 from tritium.openai.status import json_response
+from tritium.openai.visit import Visit
 from tritium.wire.http import Response
 
 _SCORE = Reader(ScoreRequest)

@@ -6,7 +6,7 @@ import time
 import msgspec
 
 from tritium.llm.errors import FieldRefused
-from tritium.openai.answer import Order
+from tritium.openai.order import Order
 from tritium.openai.responses_api.items import InputItem
 from tritium.openai.responses_api.schema import ResponseObject, ResponsesRequest, TextConfig
 

@@ -12,7 +12,6 @@ import structlog
 from tritium.core.errors import InferenceError, Internal
 from tritium.llm.errors import FieldRefused
 from tritium.llm.models import LanguageModels
-from tritium.openai.answer import Visit
 from tritium.openai.errors import NothingKept
 from tritium.openai.options import OpenAIOptions
 from tritium.openai.responses_api.background import Background, DetachedRequest
@@ -25,6 +24,7 @@ from tritium.openai.responses_api.window import order_within
 from tritium.openai.schema import Reader
 from tritium.openai.status import json_response
 from tritium.openai.telling import ToldAnswer
+from tritium.openai.visit import Visit
 from tritium.wire.http import Response
 
 log = structlog.get_logger()

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from tritium.llm.errors import ContextExceeded
 from tritium.llm.models import LanguageModels
 from tritium.llm.sampling import budget
-from tritium.openai.answer import Order
 from tritium.openai.chat import chat_order
 from tritium.openai.media.policy import MediaPolicy
+from tritium.openai.order import Order
 from tritium.openai.responses_api.conversation import SYSTEM_ROLES, chat_of, messages_of
 from tritium.openai.responses_api.items import Item, MessageItem
 from tritium.openai.responses_api.schema import ResponsesRequest
