@@ -38,4 +38,4 @@ bench:  ## set up a real Triton beside us, load both in turn, print the ratios (
 	@$(BIN)/python -m qa.bench.openai_front
 
 clean:  ## remove the virtual environment and every cache
-	rm -rf .venv .bench .compiled .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf .venv .clients .bench .compiled .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

@@ -3,7 +3,7 @@
 #
 #   light  base, onnx, embedded engine: no torch
 #   vllm   light, and real vLLM: for the GPU where there is one, else its CPU build, with NIXL
-#   test   light, vLLM for CPU with NIXL, and what the tests and linters need
+#   test   light, vLLM for CPU with NIXL, what the tests and linters need, and foreign clients in .clients
 set -euo pipefail
 cd "$(dirname "$0")/.."
 want=${1:?usage: environment.sh light|vllm|test}
@@ -65,9 +65,18 @@ tests() {
   touch "$(stamp test)"
 }
 
+clients() { # other people's clients of the OpenAI API: their versions of shared packages are not ours
+  [ -e "$(stamp clients)" ] && return
+  [ -x .clients/bin/python ] || "$python" -m venv .clients
+  say "installing LangChain, LiteLLM and aiperf into .clients, to test with"
+  .clients/bin/python -m pip --disable-pip-version-check install --quiet \
+    langchain-openai==1.7.3 litellm==1.106.2 aiperf==0.13.0
+  touch "$(stamp clients)"
+}
+
 case $want in
   light) light ;;
   vllm) light; if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi >/dev/null 2>&1; then vllm_gpu; else vllm_cpu; fi ;;
-  test) vllm_cpu; tests; light ;;
+  test) vllm_cpu; tests; clients; light ;;
   *) fail "unknown set '$want'; one of light, vllm, test" ;;
 esac
