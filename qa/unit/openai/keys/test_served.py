@@ -61,6 +61,24 @@ async def test_tokens_a_minute(open_door, key_file, stream):
             await client.chat.completions.create(**CHAT)
 
 
+async def test_tokens_of_other_routes_count_too(open_door, key_file):
+    """Embeddings, messages and responses are entered into the books of their key as well."""
+    text = "What is a model repository?"
+    asked = {
+        "/v1/embeddings": {"input": text},
+        "/v1/messages": {"max_tokens": 9, "messages": [{"role": "user", "content": text}]},
+        "/v1/responses": {"input": text},
+    }
+    for path, body in asked.items():
+        async with open_door(key_file=key_file, tasks=("generate", "embed")) as door:
+            bearer = {"authorization": "Bearer frugal"}
+            statuses = [
+                (await door.http.post(path, json={"model": "story", **body}, headers=bearer)).status_code
+                for _ in range(2)
+            ]
+            assert statuses == [200, 429], path
+
+
 async def test_loading_needs_an_administrator(open_door, key_file):
     """A key of the file unloads nothing unless its entry says so."""
     async with open_door(key_file=key_file) as door:

@@ -59,7 +59,8 @@ class Batch:
             InferenceError: the fleet failed, or the client left.
         """
         fitted = [self._fit(prompt) for prompt in prompts]
-        self.tokens += sum(len(prompt.token_ids) for prompt in fitted)
+        tokens = sum(len(prompt.token_ids) for prompt in fitted)
+        self.tokens += tokens
         model = self._served.model
         started_ns = time.monotonic_ns()
         model.statistics.pending += 1
@@ -81,6 +82,7 @@ class Batch:
         finally:
             model.statistics.pending -= 1
             model.count(started_ns, error)
+            self._visit.spend(tokens, 0)
             self._visit.end()
 
     async def _all(self, requests: Sequence[PoolRequest]) -> list[Pooled]:
