@@ -81,8 +81,10 @@ def test_reads_what_protobuf_writes(message):
     assert parsed.message == message
 
 
-# Python's protobuf takes Unicode's white space for white space; C++'s, which Triton reads with, does not.
-ANY_TEXT = st.text(st.characters(exclude_characters=[chr(c) for c in range(128, 0x3001) if chr(c).isspace()]))
+# Python's protobuf takes Unicode's white space and ASCII's separators for white space; C++'s, which Triton reads with,
+# does not.
+SPACES_OF_PYTHON = [chr(c) for c in (*range(0x1C, 0x20), *range(0x80, 0x3001)) if chr(c).isspace()]
+ANY_TEXT = st.text(st.characters(exclude_characters=SPACES_OF_PYTHON))
 
 
 @given(st.one_of(ANY_TEXT, st.lists(st.sampled_from(
