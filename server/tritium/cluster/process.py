@@ -91,7 +91,6 @@ class WorkerProcess:
                     stdout=asyncio.subprocess.PIPE,
                     stderr=asyncio.subprocess.STDOUT,
                     pass_fds=(theirs.fileno(),),
-                    start_new_session=True,
                 )
             except BaseException:
                 ours.close()

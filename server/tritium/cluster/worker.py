@@ -272,6 +272,9 @@ def main() -> None:
     parser.add_argument("--fd", type=int, required=True, help="the inherited socket to the server")
     parser.add_argument("--scratch", required=True, help="a folder that goes with the worker")
     arguments = parser.parse_args()
+    # A group of its own, to be ended whole, but in its server's session: Linux shares processors out among sessions
+    # first (autogroup), and beside an engine that spins in another one the server would wait for its turn.
+    os.setpgid(0, 0)
     connection = socket.socket(fileno=arguments.fd)
     # Ctrl-C in a terminal is the server's to handle: it drains its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
