@@ -8,6 +8,7 @@ from qa.e2e.product import Product
 
 # A model that repeats what it is asked, word by word where it is decoupled, and says how it was asked.
 MODEL = """
+import time
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
@@ -43,6 +44,8 @@ class TritonPythonModel:
         try:
             for place, word in enumerate(self.text(request)):
                 sender.send(self.answer(word if place == 0 else " " + word))
+                while word == "forever" and not sender.is_cancelled():
+                    time.sleep(0.01)
         except ValueError as error:
             sender.send(pb_utils.InferenceResponse([], pb_utils.TritonError(str(error))))
         sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
@@ -204,3 +207,18 @@ def test_routes_that_need_tokens_say_so(client):
     """Other routes tell where the model is served."""
     with pytest.raises(openai.NotFoundError, match="served by /v1/completions and /v1/chat/completions"):
         client.embeddings.create(model="whole", input="a")
+
+
+def test_time_limit(tmp_path):
+    """An answer that takes too long is a 504, or ends its stream with an error; the model hears of it."""
+    decoupled = "model_transaction_policy { decoupled: true }"
+    _write(tmp_path, "words", f'backend: "python"\n{decoupled}\n{TENSORS}{OFFER}')
+    server = Product([str(tmp_path), "--openai-timeout-s=1"])
+    with openai.OpenAI(base_url=f"http://{server.url('OpenAI')}/v1", api_key="none", max_retries=0, timeout=20) as it:
+        with pytest.raises(openai.InternalServerError, match="longer than the 1 s"):
+            it.completions.create(model="words", prompt="a forever")
+        with pytest.raises(openai.APIError, match="longer than the 1 s"):  # noqa: PT012  the stream itself fails
+            for chunk in it.completions.create(model="words", prompt="a forever", stream=True):
+                assert chunk.choices[0].text in {"a", " forever"}
+        assert it.completions.create(model="words", prompt="a b").choices[0].text == "a b"
+    assert server.stop() == 0, server.output

@@ -21,6 +21,7 @@ def rules(options: ServeOptions) -> OpenAIOptions:
     """Return the rules of the port."""
     return OpenAIOptions(
         max_inflight=options.openai_inflight,
+        timeout_s=options.openai_timeout_s,
         cors_origins=options.openai_cors_origin,
         stored_responses=options.openai_responses,
         ignore_unknown=options.openai_unknown_fields == "ignore",

@@ -139,6 +139,8 @@ class Answer(ABC, Generic[C]):
         self._started_ns = time.monotonic_ns()
         self.model.statistics.pending += 1
         self.visit.request.on_disconnect(self.cancel)
+        if self.visit.deadline is not None:
+            self.visit.deadline.give_up = self.fail
         for choice, request in zip(self.choices, self._requests(), strict=True):
             if self._left == 0:
                 break

@@ -9,6 +9,7 @@ unknown model                               404  invalid_request_error     model
 unknown response or item                    404  invalid_request_error     not_found
 too many requests, full queues              429  rate_limit_error          rate_limit_exceeded
 no worker, unloading                        503  service_unavailable_error
+longer than a request may take              504  timeout_error             request_timeout
 anything else                               as the error says, 500 server_error
 """
 
@@ -39,6 +40,19 @@ class LimitReached(Overloaded):
     def __init__(self, message: str, retry_s: int) -> None:
         super().__init__(message, hint=f"try again in {retry_s} s")
         self.retry_s = retry_s
+
+
+class TookTooLong(InferenceError):
+    """The request took longer than this server lets one take."""
+
+    http_status = 504
+    grpc_code = 4
+
+    def __init__(self, within_s: float) -> None:
+        super().__init__(
+            f"the request took longer than the {within_s:g} s that this server gives one",
+            hint="ask for fewer tokens; --openai-timeout-s sets the limit",
+        )
 
 
 class NothingKept(NotFound):
@@ -97,6 +111,8 @@ def error_object(error: InferenceError) -> ErrorObject:
             body = ErrorBody(message, "rate_limit_error", None, "rate_limit_exceeded")
         case Unavailable():
             body = ErrorBody(message, "service_unavailable_error", None, "service_unavailable")
+        case TookTooLong():
+            body = ErrorBody(message, "timeout_error", None, "request_timeout")
         case UnknownRoute() | InvalidArgument():
             body = ErrorBody(message, "invalid_request_error")
         case _:

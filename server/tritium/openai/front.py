@@ -15,6 +15,7 @@ import structlog
 from tritium.core.errors import InferenceError, Internal, Overloaded
 from tritium.llm.models import LanguageModels
 from tritium.openai.cors import Cors
+from tritium.openai.deadline import Deadline
 from tritium.openai.endpoints import Endpoint, RouteTable
 from tritium.openai.errors import Forbidden, error_response
 from tritium.openai.keys.account import Account
@@ -77,7 +78,10 @@ class _Front:
             return await found.endpoint.serve(visit, self._permitted(visit), self._options)
         except asyncio.CancelledError:
             visit.end()
-            raise
+            late, task = visit.too_late, asyncio.current_task()
+            if late is None or task is None or task.uncancel():
+                raise
+            return _refused(visit, late)
         except InferenceError as error:
             return _refused(visit, error)
         except Exception:
@@ -128,6 +132,8 @@ class _Front:
             now_s = time.monotonic()
             account.admit(now_s)
             visit.shared = (*visit.shared, *account.headers(now_s))
+        if self._options.timeout_s:
+            visit.deadline = Deadline(self._options.timeout_s)
         self._inflight += 1
         visit.on_over = self._leave if account is None else self._leave_of(account)
 

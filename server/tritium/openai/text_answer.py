@@ -8,8 +8,8 @@ where the model's configuration names a tokenizer.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -39,6 +39,8 @@ from tritium.openai.visit import Visit
 from tritium.wire.http import Response
 
 log = structlog.get_logger("tritium")
+
+T = TypeVar("T")
 
 _MOST_PROMPTS = 1_024
 _WITHOUT_EFFECT = frozenset(
@@ -146,14 +148,25 @@ class _TextAnswer:
         self._stops = [stop] if isinstance(stop, str) else list(stop or ())
         self._echo = echo
         self._requests: list[InferRequest] = []
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._failure: InferenceError | None = None
         self._said: list[str] = []
         self._begun: set[int] = set()
         visit.request.on_disconnect(self.cancel)
+        if visit.deadline is not None:
+            visit.deadline.give_up = self.fail
 
     def cancel(self) -> None:
         """Want no more of any answer."""
         for request in self._requests:
             request.cancel()
+
+    def fail(self, error: InferenceError) -> None:
+        """End every answer; the client is told this error."""
+        self._failure = self._failure or error
+        self.cancel()
+        for task in self._tasks:
+            task.cancel()
 
     async def whole(self) -> list[tuple[str, str]]:
         """Return text and finish reason of each prompt's answer.
@@ -161,16 +174,7 @@ class _TextAnswer:
         Raises:
             InferenceError: one of them failed.
         """
-        answers = self._begin(stream=False)
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._collect(i, pieces)) for i, pieces in enumerate(answers)]
-        except BaseExceptionGroup as failures:
-            self.cancel()
-            raise failures.exceptions[0] from None
-        finally:
-            self._visit.end()
-        return [task.result() for task in tasks]
+        return await self._all([self._collect(i, pieces) for i, pieces in enumerate(self._begin(stream=False))])
 
     async def stream(self, chunks: Chunks, options: OpenAIOptions, *, with_usage: bool) -> None:
         """Send the answers as events; what fails before the first one is raised, later it is the last event.
@@ -178,27 +182,40 @@ class _TextAnswer:
         Raises:
             InferenceError: nothing was sent yet.
         """
-        outlet = Outlet(self._visit.request, options.stall_bytes, lambda _: self.cancel())
+        outlet = Outlet(self._visit.request, options.stall_bytes, self.fail)
         answers = self._begin(stream=True)
         try:
-            async with asyncio.TaskGroup() as group:
-                for index, pieces in enumerate(answers):
-                    group.create_task(self._tell(index, pieces, chunks, outlet))
-        except BaseExceptionGroup as failures:
-            self.cancel()
-            error = failures.exceptions[0]
+            await self._all([self._tell(index, pieces, chunks, outlet) for index, pieces in enumerate(answers)])
+        except Exception as error:
             if not outlet.open:
-                raise error from None
+                raise
             if not isinstance(error, InferenceError):
-                log.exception("text_model_failed", model=self._model.name, exc_info=error)
+                log.exception("text_model_failed", model=self._model.name)
                 error = Internal("the server failed; its log has the reason")
             outlet.end(error_event(error_object(error)))
         else:
             usage = self.usage() if with_usage else None
             counted = chunks.usage(usage) if usage is not None else b""
             outlet.send(counted + DONE, last=True)
+
+    async def _all(self, work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+        """Do the work of every prompt; what fails first ends the rest of it.
+
+        Raises:
+            InferenceError: one of them failed, or the request was given up.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one) for one in work]
+                self._tasks += tasks
+        except BaseExceptionGroup as failures:
+            self.cancel()
+            raise self._failure or failures.exceptions[0] from None
         finally:
             self._visit.end()
+        if self._failure is not None:
+            raise self._failure
+        return [task.result() for task in tasks]
 
     def _begin(self, *, stream: bool) -> list[AsyncIterator[TextPiece]]:
         self._said = [""] * len(self._prompts)

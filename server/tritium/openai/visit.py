@@ -5,7 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tritium.cluster.fleet import RouteReport
+from tritium.core.errors import InferenceError
 from tritium.llm.errors import FieldRefused
+from tritium.openai.deadline import Deadline
 from tritium.openai.keys.account import Account
 from tritium.openai.schema import Reader, T
 from tritium.wire.http import Headers, Request
@@ -32,6 +34,8 @@ class Visit:
     """Headers that every answer gets beside the id, such as those of CORS."""
     account: Account | None = None
     """The books of the client's API key; None where no key is asked."""
+    deadline: Deadline | None = None
+    """How long it may take; None where it may take any time."""
     arrived_s: float = field(default_factory=time.monotonic)
     on_over: Callable[[], None] | None = None
     """Called once when the visit ends, however it does."""
@@ -61,6 +65,11 @@ class Visit:
         """Return the headers that every answer carries."""
         return [(b"x-request-id", self.id.encode("latin-1", "replace")), *self.shared]
 
+    @property
+    def too_late(self) -> InferenceError | None:
+        """Return what the client is told, where the request has taken longer than it may."""
+        return self.deadline.error if self.deadline is not None else None
+
     def spend(self, prompt_tokens: int, answer_tokens: int) -> None:
         """Enter tokens into the books of whoever asked."""
         if self.account is not None:
@@ -68,6 +77,8 @@ class Visit:
 
     def end(self) -> None:
         """Say that the visit is over; harmless when said before."""
+        if self.deadline is not None:
+            self.deadline.end()
         on_over, self.on_over = self.on_over, None
         if on_over is not None:
             on_over()
