@@ -79,6 +79,8 @@ class EchoEngine:
     def pool(self, request: Pool) -> None:
         if request.parameters.get("exit"):
             os._exit(9)
+        if request.parameters.get("choke"):
+            raise ValueError("negative width")
         if request.parameters.get("refuse"):
             answer = Pooled(request.id, error="no parameter 'refuse'", invalid=True)
         elif request.parameters.get("boom"):
@@ -97,6 +99,8 @@ class EchoEngine:
     def submit(self, request: Generate) -> None:
         if request.sampling.get("exit"):
             os._exit(9)
+        if request.sampling.get("choke"):
+            raise ValueError("negative width")
         self.sequences[request.id] = (request, list(request.token_ids))
         if not self.ticking:
             self.ticking = True

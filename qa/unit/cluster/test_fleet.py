@@ -152,6 +152,21 @@ async def test_failing_sequence_harms_no_other(fleet_of, request_for, collector)
         assert len(good.tokens) == 20
 
 
+async def test_request_that_an_engine_chokes_on_harms_no_other(fleet_of, request_for, collector, echo):
+    """An engine that raises on being handed a sequence fails that one; its worker and the others there go on."""
+    async with fleet_of(step_s=0.01) as fleet:
+        fleet.generate(request_for(PROMPT, max_tokens=20), good := collector())
+        await good.grown(1)
+        pid = fleet.workers.by_name["worker_0"].pid
+        fleet.generate(request_for(PROMPT, sampling={"choke": True}), bad := collector())
+        await bad.end()
+        await good.end()
+        assert echo.continuation(PROMPT, 20) == good.tokens
+        assert isinstance(bad.error, ModelFailed)
+        assert bad.error.message == "ValueError: negative width"
+        assert fleet.workers.by_name["worker_0"].pid == pid
+
+
 async def test_sink_that_raises_harms_no_other(fleet_of, request_for, collector):
     """A sink's own exception costs neither the worker nor the other streams."""
 

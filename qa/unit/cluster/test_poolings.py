@@ -42,6 +42,7 @@ async def test_pools(fleet_of, request_for, collector):
         (asked(tokens=range(10_001)), InvalidArgument, "10001 tokens; the model's context is 10000"),
         (asked(parameters={"refuse": True}), InvalidArgument, "no parameter 'refuse'"),
         (asked(parameters={"boom": True}), ModelFailed, "boom"),
+        (asked(parameters={"choke": True}), ModelFailed, "ValueError: negative width"),
         (asked(parameters={"x": 1 << 70}), InvalidArgument, "cannot be sent"),
     ],
 )

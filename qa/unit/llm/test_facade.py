@@ -212,8 +212,9 @@ async def test_embeddings(model):
     assert (answer["num_input_tokens"], answer["num_output_tokens"]) == ([len(pooled.token_ids)], [0])
     await _answers(model, _request(embedding_request='{"input": [3, 4]}'))
     assert model.fleet.pooled[1].token_ids == [3, 4]
-    [error] = await _answers(model, _request(embedding_request="{}"))
-    assert "embedding_request is not what it should be" in error.message
+    for wrong in ("{}", '{"input": "hello", "pooling_params": {"dimensions": [-1]}}'):
+        [error] = await _answers(model, _request(embedding_request=wrong))
+        assert "embedding_request is not what it should be" in error.message
 
 
 async def test_model_that_only_embeds(model):

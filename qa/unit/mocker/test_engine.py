@@ -70,6 +70,9 @@ async def test_an_adapter_and_a_salt_have_caches_of_their_own(mocking: Mocking, 
         ]
         cached = [(await driver.generate(tokens, max_tokens=1, **option)).cached_tokens for option in options]
         assert cached == [0, 0, 0, 0, 8]
+        for path in ("/no/such/folder", "long" * 2000):
+            with pytest.raises(InvalidArgument, match="adapter 'robot'"):
+                await driver.engine.load_lora("robot", path)
         await driver.engine.load_lora("robot", str(tmp_path))
         assert (await driver.generate(tokens, max_tokens=1, request_lora="robot")).last.error is None
         await driver.engine.unload_lora("robot")

@@ -30,12 +30,16 @@ import uvloop
 
 from tritium.backends.engine import (
     AdaptableEngine,
+    Delta,
     EngineInfo,
     EngineSinks,
     EngineSource,
+    FinishReason,
+    Generate,
     KvEvent,
     LanguageEngine,
     MeteredEngine,
+    Pool,
     Pooled,
     PoolingEngine,
     Step,
@@ -90,15 +94,9 @@ class Worker:
     def _take(self, frame: ToWorker) -> None:
         match frame:
             case Submit(request):
-                assert self._engine is not None
-                self._active.add(request.id)
-                self._idle.clear()
-                self._engine.submit(request)
+                self._submit(request)
             case SubmitPool(request):
-                self._active.add(request.id)
-                self._idle.clear()
-                # The fleet asks only for what the engine's info offers; so with adapters below.
-                cast("PoolingEngine", self._engine).pool(request)
+                self._pool(request)
             case Abort(id):
                 assert self._engine is not None
                 self._engine.abort(id)
@@ -111,6 +109,26 @@ class Worker:
                 self._spawn(self._load(frame))
             case Drain(grace_s):
                 self._spawn(self._drain(grace_s))
+
+    def _submit(self, request: Generate) -> None:
+        """Hand a generation to the engine; one that the engine chokes on fails alone."""
+        assert self._engine is not None
+        self._active.add(request.id)
+        self._idle.clear()
+        try:
+            self._engine.submit(request)
+        except Exception as error:  # noqa: BLE001  an engine may raise anything; the other requests here go on
+            self._step(Step([Delta(request.id, [], finish=FinishReason.ERROR, error=_words(error))]))
+
+    def _pool(self, request: Pool) -> None:
+        """Hand a prompt to the engine to pool; one that the engine chokes on fails alone."""
+        self._active.add(request.id)
+        self._idle.clear()
+        try:
+            # The fleet asks only for what the engine's info offers; so with adapters below.
+            cast("PoolingEngine", self._engine).pool(request)
+        except Exception as error:  # noqa: BLE001  as above
+            self._pooled(Pooled(request.id, error=_words(error)))
 
     async def _load(self, load: Load) -> None:
         try:

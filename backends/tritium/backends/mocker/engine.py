@@ -127,7 +127,11 @@ class MockerEngine:
         Raises:
             InvalidArgument: there is no such folder.
         """
-        if not await asyncio.to_thread(Path(path).is_dir):
+        try:
+            found = await asyncio.to_thread(Path(path).is_dir)
+        except OSError as error:
+            raise InvalidArgument(f"adapter '{name}': {error.strerror}") from None
+        if not found:
             raise InvalidArgument(f"adapter '{name}': there is no folder {path}")
         self._loras.add(name)
 

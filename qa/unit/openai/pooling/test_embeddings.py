@@ -105,6 +105,7 @@ async def test_pooling(door):
         ("/v1/embeddings", {"input": "x", "encoding_format": "hex"}, "encoding_format"),
         ("/v1/embeddings", {"input": "x", "truncate_prompt_tokens": 9999}, "truncate_prompt_tokens"),
         ("/pooling", {"input": "x", "task": "dream"}, "task"),
+        ("/pooling", {"input": "x", "dimensions": -1}, "dimensions"),
     ],
 )
 async def test_refused(door, path, body, param):

@@ -6,7 +6,7 @@ Source: triton-inference-server/vllm_backend, src/model.py and src/utils/request
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -170,7 +170,7 @@ def logprobs_json(tokenizer: Tokenizer, places: Sequence[Sequence[TokenLogprob]]
 
 
 class _PoolingFields(msgspec.Struct):
-    dimensions: list[int] | None = None
+    dimensions: list[Annotated[int, msgspec.Meta(ge=1)]] | None = None
 
 
 class _EmbeddingRequest(msgspec.Struct):

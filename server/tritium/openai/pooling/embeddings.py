@@ -39,8 +39,7 @@ async def embeddings(visit: Visit, models: LanguageModels, _options: OpenAIOptio
     served = models.find(call.model)
     served.model.admit()
     task = require(served, "embed")
-    if call.dimensions is not None and call.dimensions < 1:
-        raise FieldRefused("dimensions", f"dimensions must be at least 1, got {call.dimensions}")
+    _check_dimensions(call)
     special = call.add_special_tokens is not False
     prompts = await prompts_of(call.input, served.model.tokenizer, add_special=special)
     batch = Batch(visit, served, call)
@@ -58,6 +57,7 @@ async def pooling(visit: Visit, models: LanguageModels, _options: OpenAIOptions)
     if call.task is not None and call.task not in _TASKS:
         raise FieldRefused("task", f"task is one of {', '.join(_TASKS)}, not {call.task!r}")
     task = require(served, *((call.task,) if call.task else _TASKS))
+    _check_dimensions(call)
     special = call.add_special_tokens is not False
     prompts = await prompts_of(call.input, served.model.tokenizer, add_special=special)
     batch = Batch(visit, served, call)
@@ -82,6 +82,11 @@ async def classify(visit: Visit, models: LanguageModels, _options: OpenAIOptions
         best = int(array.argmax())
         data.append(Classification(i, labels.get(best), array.tolist(), array.size))
     return json_response(visit, Classifications(f"classify-{batch.id}", batch.created, served.name, data, batch.usage))
+
+
+def _check_dimensions(call: EmbeddingRequest) -> None:
+    if call.dimensions is not None and call.dimensions < 1:
+        raise FieldRefused("dimensions", f"dimensions must be at least 1, got {call.dimensions}")
 
 
 def _vector(array: Array, encoding: Encoding | None) -> list[float] | str:
