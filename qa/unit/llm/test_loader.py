@@ -139,7 +139,7 @@ async def test_fleet_setting(folder, starter):
         ("auto", "", True, "vllm"),
         ("auto", "", False, "embedded"),
         ("auto", "embedded", True, "embedded"),
-        ("mock", "embedded", True, "mock"),
+        ("mocker", "embedded", True, "mocker"),
     ],
 )
 async def test_engine(folder, starter, monkeypatch, setting, parameter, installed, chosen):

@@ -29,7 +29,7 @@ async def opened(scripted, tokenizer, folder):
     fleet = await start_fleet(
         parse_fleet("workers=2"),
         name="story",
-        engine="mock",
+        engine="mocker",
         folder=folder,
         arguments={},
         on_event=lambda event: lost.set() if event.kind == "worker_lost" else None,
