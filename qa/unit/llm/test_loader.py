@@ -92,6 +92,43 @@ async def test_recommended_sampling(folder, starter):
     assert (await _load(starter, _source(folder))).defaults.sampling == {}
 
 
+async def test_overridden_sampling(folder, starter):
+    """override_generation_config goes before what the model recommends, and bounds answers as vLLM's server does."""
+    _arguments(folder, model="weights", override_generation_config={"temperature": 0.2, "max_new_tokens": 9, "x": 1})
+    defaults = (await _load(starter, _source(folder))).defaults
+    assert (defaults.sampling, defaults.most_tokens) == ({"temperature": 0.2, "top_k": 20}, 9)
+    _arguments(folder, model="weights", generation_config="vllm")
+    config = _source(folder, **{"engine.override_generation_config": '{"presence_penalty": 0.5}'})
+    defaults = (await _load(starter, config)).defaults
+    assert (defaults.sampling, defaults.most_tokens) == ({"presence_penalty": 0.5}, None)
+
+
+async def test_longest_answer_of_another_folder(folder, starter, tmp_path):
+    """max_new_tokens of generation_config.json bounds answers where model.json names that file, as in vLLM's server."""
+    (tmp_path / "generation_config.json").write_text('{"max_new_tokens": 7}')
+    _arguments(folder, model="weights", generation_config=str(tmp_path))
+    assert (await _load(starter, _source(folder))).defaults.most_tokens == 7
+    (folder / "1" / "weights" / "generation_config.json").write_text('{"max_new_tokens": 7}')
+    _arguments(folder, model="weights")
+    assert (await _load(starter, _source(folder))).defaults.most_tokens is None
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ({"temperature": "hot"}, "temperature must be .* got 'hot'"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, got 0"),
+        ("hot", "override_generation_config is a str, not an object"),
+    ],
+)
+async def test_broken_override(folder, starter, override, said):
+    """A value that sampling cannot have is told at the load, not to every client."""
+    _arguments(folder, model="weights", override_generation_config=override)
+    with pytest.raises(InvalidArgument, match=said):
+        await _load(starter, _source(folder))
+    assert starter.asked == []
+
+
 async def test_hugging_face_cache(folder, starter, tmp_path, monkeypatch):
     """The name of a hub repository is found in the cache, without the network."""
     cache = tmp_path / "cache"

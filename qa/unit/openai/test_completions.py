@@ -82,6 +82,16 @@ async def test_defaults_of_the_model_hold_where_the_request_is_silent(open_door)
         assert door.fleet.requests[0].sampling == {"temperature": 0, "top_k": 20, "max_tokens": 16}
 
 
+async def test_longest_answer_of_the_model(open_door):
+    """No answer is longer than the model's configuration says, whether more was asked for or nothing was said."""
+    async with open_door(defaults=ModelDefaults(most_tokens=9)) as door:
+        for asked in (None, 5, 200):
+            await door.client.chat.completions.create(
+                model="story", messages=[{"role": "user", "content": "x"}], max_completion_tokens=asked
+            )
+        assert [request.sampling["max_tokens"] for request in door.fleet.requests] == [9, 5, 9]
+
+
 async def test_adapters_are_models(open_door):
     """A LoRA adapter is listed beside its model, and a request by its name runs with it."""
     async with open_door(defaults=ModelDefaults(loras={"poet": "/adapters/poet"})) as door:

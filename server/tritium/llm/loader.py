@@ -19,7 +19,14 @@ from tritium.llm.checking import check_version, find_model
 from tritium.llm.facade.alias import PARAMETER as ALIASES
 from tritium.llm.facade.alias import alias_of, own_surface, read_aliases
 from tritium.llm.model import LanguageModel, ModelDefaults
-from tritium.llm.model_files import ModelFiles, ReadFiles, class_labels, read_model_files, sampling_defaults
+from tritium.llm.model_files import (
+    ModelFiles,
+    ReadFiles,
+    class_labels,
+    longest_answer,
+    read_model_files,
+    sampling_defaults,
+)
 from tritium.llm.reading.choose import prepare
 from tritium.llm.reading.configured import named_parsers, take_formats
 from tritium.llm.settings import LanguageSettings, engine_arguments
@@ -101,7 +108,12 @@ class LanguageLoader:
         wanted = str(files.arguments.get("tokenizer") or "")
         tokenizer_folder = self._sources.tokenizer_folder(files, wanted or str(folder or files.model))
         home = folder or tokenizer_folder
-        defaults = ModelDefaults(sampling_defaults(home, files.arguments), files.loras, labels=class_labels(home))
+        defaults = ModelDefaults(
+            sampling_defaults(home, files.arguments),
+            files.loras,
+            labels=class_labels(home),
+            most_tokens=longest_answer(home, files.arguments),
+        )
         tokenizer = Tokenizer.load(
             tokenizer_folder,
             self._settings.chat_templates.get(name) or files.chat_template,

@@ -22,7 +22,7 @@ from tritium.llm.tokenizer import Tokenizer
 
 @dataclass(frozen=True, slots=True)
 class ModelDefaults:
-    """What holds where a request says nothing: sampling fields from generation_config.json, and LoRA names."""
+    """What holds where a request says nothing: sampling fields, LoRA names, and how long an answer may be."""
 
     sampling: Mapping[str, Any] = field(default_factory=dict)
     loras: Mapping[str, str] = field(default_factory=dict)
@@ -31,6 +31,8 @@ class ModelDefaults:
     """In which notations the model writes tool calls and reasoning."""
     labels: Mapping[int, str] = field(default_factory=dict)
     """Names of the classes that a classifier tells apart, where config.json has them."""
+    most_tokens: int | None = None
+    """The most tokens of an answer, whatever a request asks for; None for as many as the context holds."""
 
 
 class LanguageModel(Door):

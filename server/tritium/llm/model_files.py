@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tritium.core.errors import InvalidArgument
+from tritium.llm.errors import FieldRefused
+from tritium.llm.sampling import split
 
 WEIGHTS = "*.safetensors"
 _ARGUMENTS = "model.json"
@@ -19,7 +21,16 @@ _LORAS = "multi_lora.json"
 _TEMPLATE = "chat_template"
 
 # Fields of generation_config.json that vLLM's own server takes as defaults.
-_GENERATION = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+_GENERATION = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+)
+_GENERATION_HINT = "see the model's generation_config.json, and override_generation_config in model.json"
 
 
 class BrokenFile(InvalidArgument):
@@ -107,18 +118,53 @@ def find_folder(files: ModelFiles, name: str, *, needs: str) -> Path | None:
 
 
 def sampling_defaults(folder: Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sampling fields that the model's generation_config.json recommends.
+    """Return the sampling fields that hold where a request says nothing.
 
-    model.json turns them off as vLLM does, by "generation_config": "vllm", or names another folder of them.
+    They are what the model's generation_config.json recommends. model.json turns that off as vLLM does, by
+    "generation_config": "vllm", names another folder of it, and says otherwise in "override_generation_config".
+
+    Raises:
+        InvalidArgument: a value is none that sampling can have.
     """
+    recommended = {**_recommended(folder, arguments), **_overriding(arguments)}
+    defaults = {name: recommended[name] for name in _GENERATION if recommended.get(name) is not None}
+    try:
+        split(defaults)
+    except FieldRefused as error:
+        raise InvalidArgument(f"{error.message}, among what is recommended for sampling", _GENERATION_HINT) from None
+    return defaults
+
+
+def longest_answer(folder: Path, arguments: Mapping[str, Any]) -> int | None:
+    """Return the most tokens that an answer may have, where model.json says so as vLLM has it: by max_new_tokens.
+
+    Raises:
+        InvalidArgument: it is no number of tokens.
+    """
+    chosen = arguments.get("generation_config", "auto")
+    named = {} if chosen in ("auto", "vllm") else _recommended(folder, arguments)
+    most = {**named, **_overriding(arguments)}.get("max_new_tokens")
+    if most is None or (type(most) is int and most > 0):
+        return most
+    raise InvalidArgument(f"max_new_tokens must be at least 1, got {most!r}", _GENERATION_HINT)
+
+
+def _recommended(folder: Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
     chosen = arguments.get("generation_config", "auto")
     if chosen == "vllm":
         return {}
     path = (folder if chosen == "auto" else Path(str(chosen))) / "generation_config.json"
-    if not path.is_file():
-        return {}
-    recommended = read_object(path)
-    return {name: recommended[name] for name in _GENERATION if recommended.get(name) is not None}
+    return read_object(path) if path.is_file() else {}
+
+
+def _overriding(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    given = arguments.get("override_generation_config") or {}
+    if not isinstance(given, dict):
+        raise InvalidArgument(
+            f"override_generation_config is a {type(given).__name__}, not an object",
+            hint='for example {"temperature": 0.2, "max_new_tokens": 512}',
+        )
+    return given
 
 
 def class_labels(folder: Path) -> dict[int, str]:

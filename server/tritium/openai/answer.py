@@ -112,8 +112,9 @@ class Answer(ABC, Generic[C]):
         self.order = order
         self.model = order.served.model
         context_tokens = self.model.fleet.info.context_tokens
+        most = self.model.defaults.most_tokens or context_tokens
         self._max_tokens = [
-            budget(order.sampling, len(prompt.token_ids), context_tokens, order.prompt_field)
+            min(most, budget(order.sampling, len(prompt.token_ids), context_tokens, order.prompt_field))
             for prompt in order.prompts
         ]
         n = order.sampling.n

@@ -37,6 +37,7 @@ MEANINGLESS = {
     "disable_log_stats": "SGLang's metrics are asked for by enable_metrics",
     "generation_config": "the front reads it",
     "num_gpu_blocks_override": "SGLang takes max_total_tokens, in tokens",
+    "override_generation_config": "the front reads it",
     "swap_space": "SGLang has hierarchical caches instead",
 }
 """vLLM's arguments that have no counterpart and change no answer, with what to say of each."""

@@ -33,6 +33,7 @@ MEANINGLESS = {
     "enforce_eager": "TensorRT-LLM takes cuda_graph_config",
     "generation_config": "the front reads it",
     "num_gpu_blocks_override": "TensorRT-LLM takes kv_cache_config.max_tokens, in tokens",
+    "override_generation_config": "the front reads it",
     "seed": "TensorRT-LLM takes a seed with each request",
     "swap_space": "TensorRT-LLM takes kv_cache_config.host_cache_size, in bytes",
 }
