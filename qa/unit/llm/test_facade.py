@@ -1,6 +1,7 @@
 import asyncio
 import base64
 import json
+import time
 
 import numpy as np
 import pytest
@@ -322,6 +323,15 @@ async def test_fleet_without_workers(model):
     [error] = await _answers(model, _request())
     assert isinstance(error, Unavailable)
     assert len(model.fleet.requests) == 1
+
+
+async def test_the_fleet_knows_when_a_request_came(model):
+    """Metrics of first tokens and overhead count from the request's arrival, before its prompt was encoded."""
+    before_s = time.monotonic()
+    await _answers(model, _request(parameters={"n": 2, "temperature": 1.0}))
+    one, other = model.fleet.requests
+    assert one.arrived_s == other.arrived_s
+    assert before_s <= one.arrived_s <= time.monotonic()
 
 
 async def test_closing(model):

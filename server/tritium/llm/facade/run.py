@@ -174,6 +174,7 @@ class Run:
                 lora=ask.lora,
                 priority=self._request.priority,
                 media=ask.media,
+                arrived_s=self.arrived_ns * 1e-9,
             ),
             completion,
         )
