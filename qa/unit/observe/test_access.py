@@ -97,6 +97,43 @@ async def test_an_http_request_is_a_line() -> None:
     ]
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_line_of_the_openai_api_has_the_model_of_the_body_and_the_id_of_the_headers(*, streamed: bool) -> None:
+    """Where clients put the one, and the server the other, whichever way it answers."""
+    body = b'{"messages": [{"role": "user", "content": "\\"model\\": \\"x\\""}], "model" : "gr\\u00fcn/8b"}'
+
+    async def chat(request: Request) -> Response | None:
+        headers = ((b"content-type", b"application/json"), (b"x-request-id", b"r7"))
+        if not streamed:
+            return Response(429, headers, (b"{}",))
+        request.stream(429, headers).end(b"{}")
+        return None
+
+    with capture_logs() as events:
+        await logged_http(chat, "openai")(Post("/v1/chat/completions", body=body))  # type: ignore[arg-type]
+    (event,) = without_time(events)
+    assert (event["model"], event["request_id"], event["status"]) == ("grün/8b", "r7", 429)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "model"),
+    [
+        ("/v1/models/m/load", b"", "m"),
+        ("/v1/embeddings", b'{"input": "\xff", "model": "\xff"}', ""),
+        ("/v2/logging", b'{"model": "x"}', ""),
+    ],
+)
+async def test_a_line_has_the_model_that_a_request_names(path: str, body: bytes, model: str) -> None:
+    """In its path or, of the OpenAI API, in its body; what cannot be read is none."""
+
+    async def answer(request: Request) -> Response:
+        return Response(200, (), (b"{}",))
+
+    with capture_logs() as events:
+        await logged_http(answer, "openai")(Post(path, body=body))  # type: ignore[arg-type]
+    assert without_time(events)[0]["model"] == model
+
+
 async def test_a_streamed_answer_is_a_line_at_its_end() -> None:
     """With its status, and all its bytes."""
 

@@ -3,8 +3,8 @@
     access protocol=http method=POST path=/v2/models/m/infer model=m status=200 bytes_in=204 bytes_out=310
            seconds=0.0021 request_id=r1 peer=10.0.0.7:51544
 
-Fronts are wrapped only where the log is asked for. What it tells, it reads from what passes: the path or the first
-fields of a message for model and id, the answer's first bytes for an id that came in JSON.
+Fronts are wrapped only where the log is asked for. What it tells, it reads from what passes: the path, the body or the
+first fields of a message for the model; the answer's `x-request-id` or first bytes for an id.
 """
 
 import re
@@ -25,7 +25,9 @@ from tritium.wire.status import Status
 
 log = structlog.get_logger("tritium.access")
 
-_MODEL: Final = re.compile(r"/v2/(?:repository/)?models/([^/]+)")
+_MODEL: Final = re.compile(r"/v[12]/(?:repository/)?models/([^/]+)")
+_NAMED_MODEL: Final = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
+"""As a request of the OpenAI API names it."""
 _ID: Final = re.compile(rb'\{"id":("(?:[^"\\]|\\.)*")')
 _METHODS: Final[Mapping[str, int]] = {"GET": 0, "HEAD": 1, "POST": 2, "PUT": 3, "DELETE": 4}
 """How Triton's log numbers them (libevhtp's htp_method)."""
@@ -65,27 +67,51 @@ def logged_http(handler: Handler, protocol: str) -> Handler:
         try:
             response = await handler(seen)
         finally:
-            status, sent, head = seen.status, seen.sent_bytes, b""
+            status, sent, headers, head = seen.status, seen.sent_bytes, seen.sent_headers, b""
             if response is not None:
-                status, sent = response.status, sum(map(len, response.body))
+                status, sent, headers = response.status, sum(map(len, response.body)), response.headers
                 head = bytes(response.body[0][:512]) if response.body else b""
-            model, number = _MODEL.match(request.path), _ID.match(head)
             log.info(
                 "access",
                 protocol=protocol,
                 method=request.method,
                 path=request.path,
-                model=model[1] if model else "",
+                model=_model(request),
                 status=status,
                 bytes_in=received,
                 bytes_out=sent,
                 seconds=round(time.perf_counter() - began, 6),
-                request_id=orjson.loads(number[1]) if number else "",
+                request_id=_id(headers, head),
                 peer=request.peer,
             )
         return response
 
     return prompt(handle) if is_prompt(handler) else handle
+
+
+def _model(request: Request) -> str:
+    """Return the model that a request is for, "" where it names none."""
+    if in_path := _MODEL.match(request.path):
+        return in_path[1]
+    in_body = _NAMED_MODEL.search(request.body) if request.path[:4] != "/v2/" else None
+    return _text(in_body[1]) if in_body else ""
+
+
+def _id(headers: Headers, head: bytes) -> str:
+    """Return the id that an answer carries, in its headers or at the start of its JSON; "" where it has none."""
+    for name, value in headers:
+        if name == b"x-request-id":
+            return value.decode("latin-1")
+    in_json = _ID.match(head)
+    return _text(in_json[1]) if in_json else ""
+
+
+def _text(literal: bytes) -> str:
+    """Read a string of JSON; "" where it is none."""
+    try:
+        return str(orjson.loads(literal))
+    except orjson.JSONDecodeError:
+        return ""
 
 
 def logged_grpc(methods: Methods) -> Methods:
@@ -188,6 +214,7 @@ class _Seen:
         self.body = request.body
         self.peer = request.peer
         self.status = 0
+        self.sent_headers: Headers = ()
         self.sent_bytes = 0
 
     def header(self, name: bytes, default: bytes = b"") -> bytes:
@@ -197,7 +224,7 @@ class _Seen:
         self._request.on_disconnect(callback)
 
     def stream(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> Stream:
-        self.status = status
+        self.status, self.sent_headers = status, headers
         return _SeenStream(self, self._request.stream(status, headers))
 
 

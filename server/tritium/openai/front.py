@@ -130,8 +130,10 @@ class _Front:
         account = visit.account
         if account is not None:
             now_s = time.monotonic()
-            account.admit(now_s)
-            visit.shared = (*visit.shared, *account.headers(now_s))
+            try:
+                account.admit(now_s)
+            finally:
+                visit.shared = (*visit.shared, *account.headers(now_s))
         if self._options.timeout_s:
             visit.deadline = Deadline(self._options.timeout_s)
         self._inflight += 1

@@ -46,6 +46,7 @@ async def test_requests_a_minute(open_door, key_file):
         with pytest.raises(openai.RateLimitError, match="1 requests a minute") as caught:
             await client.chat.completions.create(**CHAT)
         assert 58 <= int(caught.value.response.headers["retry-after"]) <= 60
+        assert caught.value.response.headers["x-ratelimit-limit-requests"] == "1"
         assert (await _client(door, "all").chat.completions.create(**CHAT)).choices
 
 
