@@ -159,13 +159,18 @@ async def serve(write_model):
     served = []
 
     async def open_one(
-        code: str, config: str = ANY_FP32, name: str = "m", files: dict[str, str] | None = None, **host
+        code: str,
+        config: str = ANY_FP32,
+        name: str = "m",
+        files: dict[str, str] | None = None,
+        place: str = "",
+        **host,
     ) -> Served:
         source = write_model(code, config, name)
         for path, text in (files or {}).items():
             (source.version_folder / path).write_text(text)
-        place = InstancePlace(f"{name}_0_0")
-        instance = await asyncio.wait_for(PythonBackend().open(source, place, BackendHost(**host)), PATIENCE_S)
+        where = InstancePlace(place or f"{name}_0_0")
+        instance = await asyncio.wait_for(PythonBackend().open(source, where, BackendHost(**host)), PATIENCE_S)
         served.append(Served(instance, name))
         return served[-1]
 

@@ -467,32 +467,3 @@ raise RuntimeError(" | ".join(said))
         "Error when creating MetricFamily: metric family 'c' is a counter already, and cannot be a gauge too",
         DELETED,
     ]
-
-
-@pytest.mark.parametrize(
-    ("define", "call"), [("def", "ask([1], model='m').exec()"), ("async def", "await ask([1], model='m').async_exec()")]
-)
-async def test_a_sole_instance_that_calls_itself_is_told_so(house, define, call):
-    """It would wait for itself for ever."""
-    code = (
-        f"{HEAD}class TritonPythonModel:\n    {define} execute(self, requests):\n        return [answer(array({call}))]"
-    )
-    model = await house.add("m", code)
-    with pytest.raises(ModelFailed, match="'m' calls itself while its only instance runs: it would wait for ever"):
-        await model.ask([0.0])
-
-
-async def test_a_sole_instance_may_call_itself_when_it_does_not_wait(house):
-    """A decoupled model's thread is answered once `execute` has returned."""
-    body = """
-request = requests[0]
-sender, value = request.get_response_sender(), float(request.inputs()[0].as_numpy()[0])
-def work():
-    responses = ask([value - 1], model="m").exec(decoupled=True) if value else []
-    found = [array(response)[0] for response in responses if response.output_tensors()]
-    sender.send(answer([value, *found]), flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-threading.Thread(target=work).start()
-"""
-    model = await house.add("m", caller(body), DECOUPLED)
-    (response,) = await model.stream([2.0]).rest()
-    assert response.outputs[0].array().tolist() == [2.0, 1.0]

@@ -249,6 +249,7 @@ class EnsembleRun:
             request.arrival_ns,
             measured=self._measured,
             trace=request.trace and request.trace.child(),
+            wait=request.wait,
         )
         return _Call(self, step, iteration, inner, batch_size, self._gates[step.index] if self._gates else None)
 

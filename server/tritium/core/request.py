@@ -14,6 +14,7 @@ from tritium.core.tensor import Tensor
 
 if TYPE_CHECKING:
     from tritium.core.trace import TracedRequest
+    from tritium.core.waits import Wait
 
 Parameter = str | int | float | bool
 
@@ -57,7 +58,8 @@ class InferRequest:
     An instance may set `output_began_ns` when it begins to make the outputs of its next response, to have that time
     counted apart; one that can wait sets `hold`, which lets it wait before its next response (True) and go on again
     (False). `measured`, where set, is called once when a tensor model has run the request; that may be after
-    its last response. `trace` is where its moments are noted, if it is traced.
+    its last response. `trace` is where its moments are noted, if it is traced; `wait` is the execution of another model
+    that waits for it, if one does.
     """
 
     model_name: str
@@ -74,6 +76,7 @@ class InferRequest:
     output_began_ns: int = 0
     measured: Callable[[Spans], None] | None = None
     trace: "TracedRequest | None" = None
+    wait: "Wait | None" = None
     hold: Callable[[bool], None] | None = None
     _watchers: list[Callable[[], None]] | None = None
 

@@ -108,6 +108,8 @@ class TensorModel(Model):
         try:
             if not self._able:
                 raise Unavailable(self._why_not_ready())
+            if request.wait is not None:
+                request.wait.queue(request, self._instances)
             self._runner.add(job, now_ns)
         except InvalidArgument as error:
             # A wrong request is no failure of the model, wherever that is found out.

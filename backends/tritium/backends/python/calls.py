@@ -18,6 +18,7 @@ from tritium.core.catalog import LoadParameters
 from tritium.core.errors import InferenceError, Internal, Unsupported
 from tritium.core.request import NO_SEQUENCE, InferRequest, InferResponse, RequestedOutput, SequenceStep
 from tritium.core.trace import traced_request
+from tritium.core.waits import Caller, Wait
 
 log = structlog.get_logger("tritium.python")
 
@@ -26,12 +27,12 @@ _END = 2
 
 
 class Calls:
-    """The calls of one process; made anew with it. `sole` is the model's name, if it has no other instance."""
+    """The calls of one process, for the instance `caller`; made anew with the process."""
 
-    def __init__(self, instance: str, owner: str, host: BackendHost, sole: str = "") -> None:
-        self._instance = instance
+    def __init__(self, caller: Caller, owner: str, host: BackendHost) -> None:
+        self._caller = caller
+        self._instance = caller.name
         self._host = host
-        self._sole = sole
         self._requests: dict[int, InferRequest] = {}
         self._controls: set[asyncio.Task[None]] = set()
         self._reports = Reports(owner, host.metrics)
@@ -42,8 +43,8 @@ class Calls:
             case frames.Call():
                 self._call(worker, message)
             case frames.CancelCall(number):
-                if number in self._requests:
-                    self._requests[number].cancel()
+                if (request := self._requests.get(number)) is not None:
+                    _cancel(request)
             case frames.Control():
                 task = asyncio.ensure_future(self._control(worker, message))
                 self._controls.add(task)
@@ -63,7 +64,7 @@ class Calls:
     def abandon(self) -> None:
         """Cancel everything: the process that would hear of it has ended."""
         for request in list(self._requests.values()):
-            request.cancel()
+            _cancel(request)
         for task in self._controls:
             task.cancel()
 
@@ -88,10 +89,10 @@ class Calls:
         reply = _CallReply(worker, message, lambda: self._requests.pop(message.call, None))
         if self._host.submit is None:
             reply.send(Unsupported("this server runs one model alone: it cannot call others"), final=True)
-        elif message.within and message.model_name == self._sole:
-            said = f"model '{self._sole}' calls itself while its only instance runs: it would wait for ever"
-            reply.send(Internal(f"{said} (instance_group {{ count: 2 }} gives it another)"), final=True)
         else:
+            if message.within:
+                request.wait = reply.wait = Wait(self._caller)
+                request.wait.begin()
             self._host.submit(request, reply)
             reply.submitted = True
 
@@ -125,10 +126,17 @@ class Calls:
         return True
 
 
+def _cancel(request: InferRequest) -> None:
+    """Take a call back: nothing waits for it any more."""
+    if request.wait is not None:
+        request.wait.end()
+    request.cancel()
+
+
 class _CallReply:
     """Sends the responses to a call back into the process that called."""
 
-    __slots__ = ("_decoupled", "_ended", "_forget", "_number", "_of", "_worker", "submitted")
+    __slots__ = ("_decoupled", "_ended", "_forget", "_number", "_of", "_worker", "submitted", "wait")
 
     def __init__(self, worker: Worker, message: frames.Call, forget: Callable[[], object]) -> None:
         self._worker = worker
@@ -139,6 +147,8 @@ class _CallReply:
         self._ended = False
         self.submitted = False
         """Whether the request was taken; what is said before refuses it, in Triton's words for that."""
+        self.wait: Wait | None = None
+        """The wait that its last response ends, where an execution waits for it."""
 
     def send(self, response: InferResponse | InferenceError | None, *, final: bool) -> None:
         """Pass one response on; a call that is not decoupled takes exactly one."""
@@ -157,6 +167,8 @@ class _CallReply:
         if isinstance(response, InferenceError) and not self.submitted:
             response = Internal(f"Model {self._of} - Error when running inference: {response.message}")
         self._ended = final or not self._decoupled
+        if self._ended and self.wait is not None:
+            self.wait.end()
         frame = self._frame(response) if response is not None else None
         self._worker.post(frames.Answer(self._number, frame, self._ended))
 

@@ -27,7 +27,7 @@ def answer(job: Job, response: InferResponse | InferenceError | None, *, final: 
 class Execution:
     """One batch; `finish` is called once, and `keys` name its requests towards the process that it was handed to."""
 
-    __slots__ = ("finish", "jobs", "keys", "lost")
+    __slots__ = ("awaited", "finish", "jobs", "keys", "lost")
 
     def __init__(self, jobs: Sequence[Job], finish: Callable[[ExecutionTimes | None], None]) -> None:
         self.jobs = jobs
@@ -35,6 +35,8 @@ class Execution:
         self.keys: list[int] = []
         self.lost = 0
         """How many processes died under it."""
+        self.awaited = False
+        """Whether executions of other models wait for some of it."""
 
     @property
     def cancelled(self) -> bool:
@@ -43,6 +45,13 @@ class Execution:
             if not job.request.cancelled:
                 return False
         return True
+
+    def leave(self) -> None:
+        """Tell those that wait for its requests that no instance has them any more."""
+        if self.awaited:
+            for job in self.jobs:
+                if job.request.wait is not None:
+                    job.request.wait.leave(job.request)
 
     def refuse(self, error: InferenceError | None = None) -> None:
         """Answer every request with an error: the model has not seen it."""

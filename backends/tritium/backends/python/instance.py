@@ -28,6 +28,7 @@ from tritium.backends.python.worker import Worker
 from tritium.core.errors import Cancelled, InferenceError, Internal, ModelFailed, WorkerLost
 from tritium.core.instance import ExecutionTimes, Job
 from tritium.core.request import InferRequest, InferResponse
+from tritium.core.waits import Wait
 
 log = structlog.get_logger("tritium.python")
 
@@ -50,6 +51,8 @@ class PythonInstance:
         self.name = starter.place.name
         # Beside others it takes one at a time, for which request waits for which instance is not its to decide.
         self.depth = MOST_AHEAD if starter.alone else 1
+        self.waits: set[Wait] = set()
+        """Calls of other models that hold up the execution; see `tritium.core.waits.Caller`."""
         self._starter = starter
         self._worker: Worker | None = None
         self._model_ready = True
@@ -74,7 +77,7 @@ class PythonInstance:
         Raises:
             InferenceError: the model cannot be loaded.
         """
-        self._serve(await self._starter.start(self._take, self._on_lost))
+        self._serve(await self._starter.start(self._take, self._on_lost, self))
 
     @property
     def healthy(self) -> bool:
@@ -197,6 +200,9 @@ class PythonInstance:
             execution.keys.append(key)
             self._open[key] = job
             job.request.on_cancel(partial(self._cancel, key))
+            if job.request.wait is not None:
+                execution.awaited = True
+                job.request.wait.take(job.request, self)
             if self._starter.decoupled:
                 job.request.hold = partial(self._hold, key)
         message = frames.Execute(number, requests)
@@ -227,6 +233,7 @@ class PythonInstance:
 
     def _executed(self, worker: Worker, message: frames.Executed) -> None:
         execution = self._running.pop(message.number)
+        execution.leave()
         if message.error:
             said = f"Failed to process the request(s) for model '{self.name}', message: {message.error}"
             log.error("execution_failed", instance=self.name, error=message.error)
@@ -293,6 +300,7 @@ class PythonInstance:
         again: list[Execution] = []
         ended: list[Execution] = []
         for number, execution in self._running.items():
+            execution.leave()
             if number <= begun and not self._may_retry(execution):
                 ended.append(execution)
                 continue
@@ -324,7 +332,7 @@ class PythonInstance:
             await asyncio.sleep(BACKOFF_S[min(self._attempt, len(BACKOFF_S) - 1)])
             self._attempt += 1
             try:
-                worker = await self._starter.start(self._take, self._on_lost)
+                worker = await self._starter.start(self._take, self._on_lost, self)
             except InferenceError as error:
                 log.warning("model_restart_failed", instance=self.name, attempt=self._attempt, reason=error.message)
                 said = f"model instance '{self.name}' could not be restarted: {error.message}"

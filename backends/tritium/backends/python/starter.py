@@ -18,6 +18,7 @@ from tritium.compat.config.json import to_json
 from tritium.compat.config.model import ModelConfig
 from tritium.core.errors import InvalidArgument, ModelFailed
 from tritium.core.implicit_state import outputs_made
+from tritium.core.waits import Caller
 
 _numbers = count(1)
 
@@ -111,13 +112,15 @@ class Starter:
         instances: int = sum(group.count * max(1, len(group.gpus)) for group in groups)
         return instances <= 1
 
-    async def start(self, on_message: OnMessage, on_lost: OnLost) -> Worker:
-        """Start a process and load the model into it; the callbacks get messages and the loss of the process.
+    async def start(self, on_message: OnMessage, on_lost: OnLost, caller: Caller) -> Worker:
+        """Start a process of the instance `caller` and load the model into it.
+
+        The callbacks get messages and the loss of the process.
 
         Raises:
             InferenceError: the model cannot be loaded.
         """
-        calls = Calls(self.place.name, self.owner, self.host, self.model_name if self.alone else "")
+        calls = Calls(caller, self.owner, self.host)
 
         def take(message: frames.Up) -> None:
             if isinstance(message, _OF_EXECUTIONS):
