@@ -3,7 +3,8 @@
 Runs in real worker processes, named "echo_engine:EchoEngine". Arguments: `step_s`, `prefill_step_s`, `block_tokens`,
 `total_blocks`, `fail_load`, `die_loading`, `tasks`, `slow_pool` (no prompt is answered). Sampling: `max_tokens`, and
 `boom` (the sequence fails), `refuse` (the request is at fault), `exit` (the process dies), `no_transfer` (a decode
-worker cannot fetch the KV); the first three are parameters of poolings, too.
+worker cannot fetch the KV), `huge` (what comes of it is larger than a frame); parameters of poolings are `boom`,
+`refuse`, `exit` and `huge`, too.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from tritium.backends.engine import (
     Step,
     TokenLogprob,
 )
+from tritium.cluster.frames import MAX_FRAME_BYTES
 
 
 def next_token(tokens: list[int]) -> int:
@@ -81,7 +83,9 @@ class EchoEngine:
             os._exit(9)
         if request.parameters.get("choke"):
             raise ValueError("negative width")
-        if request.parameters.get("refuse"):
+        if request.parameters.get("huge"):
+            answer = Pooled(request.id, [1], bytes(MAX_FRAME_BYTES))
+        elif request.parameters.get("refuse"):
             answer = Pooled(request.id, error="no parameter 'refuse'", invalid=True)
         elif request.parameters.get("boom"):
             answer = Pooled(request.id, error="boom")
@@ -133,6 +137,8 @@ class EchoEngine:
         first = len(tokens) == len(request.token_ids)
         if sampling.get("boom"):
             return Delta(number, [], "error", error="boom")
+        if sampling.get("huge"):
+            return Delta(number, [1], transfer={"kv": bytes(MAX_FRAME_BYTES)})
         if sampling.get("refuse"):
             return Delta(number, [], "error", error="no field 'refuse'", invalid=True)
         if request.transfer is not None and sampling.get("no_transfer"):

@@ -101,6 +101,19 @@ async def test_frame_that_cannot_be_written():
     assert taken == [Abort(1), Abort(2)]
 
 
+async def test_frame_that_is_too_large(monkeypatch):
+    """A frame that the other end would take for a fault is told to whoever sends it, and breaks nothing."""
+    monkeypatch.setattr("tritium.cluster.channel.MAX_FRAME_BYTES", 1_000)
+    channel, wire, _, _ = _channel(ToWorker)
+    with pytest.raises(OverflowError, match="bytes, more than 1000"):
+        channel.send(Submit(Generate(1, [70_000] * 500, {})))
+    channel.send(Abort(2))
+    await asyncio.sleep(0)
+    receiver, _, taken, _ = _channel(ToWorker)
+    receiver.data_received(wire.written)
+    assert taken == [Abort(2)]
+
+
 async def test_what_was_sent_before_the_end_arrives():
     """Closing sends what waits for the end of the turn."""
     channel, wire, _, _ = _channel(ToWorker)

@@ -167,6 +167,18 @@ async def test_request_that_an_engine_chokes_on_harms_no_other(fleet_of, request
         assert fleet.workers.by_name["worker_0"].pid == pid
 
 
+async def test_answer_that_is_too_large_harms_no_other(fleet_of, request_for, collector, echo):
+    """What an engine makes of one sequence and no frame holds fails that one; the rest of the step arrives."""
+    async with fleet_of(step_s=0.01) as fleet:
+        fleet.generate(request_for(PROMPT, max_tokens=20), good := collector())
+        fleet.generate(request_for(PROMPT, sampling={"huge": True}), bad := collector())
+        await bad.end()
+        await good.end()
+        assert echo.continuation(PROMPT, 20) == good.tokens
+        assert isinstance(bad.error, InvalidArgument)
+        assert "cannot be sent: a frame of" in bad.error.message
+
+
 async def test_sink_that_raises_harms_no_other(fleet_of, request_for, collector):
     """A sink's own exception costs neither the worker nor the other streams."""
 

@@ -44,6 +44,7 @@ async def test_pools(fleet_of, request_for, collector):
         (asked(parameters={"boom": True}), ModelFailed, "boom"),
         (asked(parameters={"choke": True}), ModelFailed, "ValueError: negative width"),
         (asked(parameters={"x": 1 << 70}), InvalidArgument, "cannot be sent"),
+        (asked(parameters={"huge": True}), InvalidArgument, "cannot be sent: a frame of"),
     ],
 )
 async def test_failures(fleet_of, request_, error, words):

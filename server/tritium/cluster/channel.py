@@ -10,6 +10,9 @@ from tritium.cluster.frames import LENGTH_BYTES, MAX_FRAME_BYTES
 
 Frame = TypeVar("Frame")
 
+UNSENDABLE = (OverflowError, TypeError, UnicodeError, RecursionError)
+"""What `Channel.send` raises of a frame that cannot be written: it holds what came from a client, as it came."""
+
 
 class Channel(asyncio.Protocol, Generic[Frame]):
     """One end of a connection.
@@ -28,7 +31,10 @@ class Channel(asyncio.Protocol, Generic[Frame]):
         self._encoder = msgspec.msgpack.Encoder()
         self._on_frame = on_frame
         self._on_close = on_close
-        self._rest = b""
+        self._parts: list[bytes] = []
+        """The frame that has begun, as far as it has come."""
+        self._missing = 0
+        """How many bytes at least must come before there is a whole frame again."""
         self._out = bytearray()
         self._transport: asyncio.Transport | None = None
         self._fault: Exception | None = None
@@ -39,7 +45,12 @@ class Channel(asyncio.Protocol, Generic[Frame]):
         self._transport = cast("asyncio.Transport", transport)
 
     def send(self, *frames: msgspec.Struct) -> None:
-        """Send frames, with all others of this turn of the loop in one write."""
+        """Send frames, with all others of this turn of the loop in one write.
+
+        Raises:
+            OverflowError, TypeError, UnicodeError, RecursionError: a frame is too large, or holds what cannot be
+                written; those before it are sent.
+        """
         if self._transport is None or self._transport.is_closing():
             return
         out = self._out
@@ -47,13 +58,11 @@ class Channel(asyncio.Protocol, Generic[Frame]):
             asyncio.get_running_loop().call_soon(self._flush)
         for frame in frames:
             start = len(out)
-            out += b"\0\0\0\0"
             try:
-                self._encoder.encode_into(frame, out, start + LENGTH_BYTES)
+                self._write(frame, out)
             except BaseException:
                 del out[start:]
                 raise
-            out[start : start + LENGTH_BYTES] = (len(out) - start - LENGTH_BYTES).to_bytes(LENGTH_BYTES, "big")
 
     def close(self) -> None:
         """Send what is queued, then end the connection."""
@@ -63,17 +72,25 @@ class Channel(asyncio.Protocol, Generic[Frame]):
 
     def data_received(self, data: bytes) -> None:
         """Cut and decode every whole frame."""
-        if self._rest:
-            data = self._rest + data
+        if self._missing:
+            # A large frame comes in hundreds of parts: they are put together once, when the last is there.
+            self._parts.append(data)
+            self._missing -= len(data)
+            if self._missing > 0:
+                return
+            data = b"".join(self._parts)
+            self._parts.clear()
+            self._missing = 0
         view = memoryview(data)
         start, end = 0, len(data)
         while end - start >= LENGTH_BYTES:
             length = int.from_bytes(view[start : start + LENGTH_BYTES], "big")
             if length > MAX_FRAME_BYTES:
-                self._break(ValueError(f"a frame of {length} bytes, more than {MAX_FRAME_BYTES}"))
+                self._break(ValueError(_too_large(length)))
                 return
             body = start + LENGTH_BYTES
             if end - body < length:
+                self._missing = length - (end - body)
                 break
             start = body + length
             try:
@@ -82,12 +99,23 @@ class Channel(asyncio.Protocol, Generic[Frame]):
                 self._break(error)
                 return
             self._on_frame(frame)
-        self._rest = data[start:]
+        if start < end:
+            self._parts.append(data[start:])
+            self._missing = self._missing or LENGTH_BYTES - (end - start)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the owner."""
         self._transport = None
         self._on_close(self._fault or exc)
+
+    def _write(self, frame: msgspec.Struct, out: bytearray) -> None:
+        start = len(out)
+        out += b"\0\0\0\0"
+        self._encoder.encode_into(frame, out, start + LENGTH_BYTES)
+        length = len(out) - start - LENGTH_BYTES
+        if length > MAX_FRAME_BYTES:
+            raise OverflowError(_too_large(length))
+        out[start : start + LENGTH_BYTES] = length.to_bytes(LENGTH_BYTES, "big")
 
     def _flush(self) -> None:
         out, self._out = self._out, bytearray()
@@ -96,6 +124,11 @@ class Channel(asyncio.Protocol, Generic[Frame]):
 
     def _break(self, fault: Exception) -> None:
         self._fault = fault
-        self._rest = b""
+        self._parts.clear()
+        self._missing = 0
         assert self._transport is not None
         self._transport.abort()
+
+
+def _too_large(length: int) -> str:
+    return f"a frame of {length} bytes, more than {MAX_FRAME_BYTES}"

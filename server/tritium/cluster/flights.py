@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from tritium.backends.engine import GENERATE, Delta, Generate, Step
+from tritium.cluster.channel import UNSENDABLE
 from tritium.cluster.fleet import RouteReport
 from tritium.cluster.flight import Flight, Stage, failed, prefill_sampling
 from tritium.cluster.frames import Abort, Submit
@@ -250,8 +251,8 @@ class Flights:
         flight.watch.sent()
         try:
             self._pool.send(worker, Submit(generate))
-        except (OverflowError, TypeError, UnicodeError) as error:
-            # Sampling and priority go to the engine as they came; a number beyond 64 bits cannot.
+        except UNSENDABLE as error:
+            # Sampling, priority and media go to the engine as they came; a number beyond 64 bits cannot.
             self._fail(flight, InvalidArgument(f"the request cannot be sent to a worker: {error}"))
 
     def _deliver(self, flight: Flight, delta: Delta) -> None:

@@ -10,15 +10,13 @@ import itertools
 from dataclasses import dataclass, field
 
 from tritium.backends.engine import GENERATE, Pool, Pooled
+from tritium.cluster.channel import UNSENDABLE
 from tritium.cluster.fleet import PoolRequest
+from tritium.cluster.flight import MOST_MOVES
 from tritium.cluster.frames import Abort, SubmitPool
 from tritium.cluster.pool import WorkerPool
 from tritium.core.errors import InferenceError, InvalidArgument, ModelFailed, Overloaded, Unavailable, WorkerLost
 from tritium.router.book import Lease
-
-_MOST_MOVES = 3
-"""How many workers may be lost under one prompt before it is the suspect."""
-
 
 _IDS = itertools.count(1 << 62)
 """Apart from those of generations, which an engine may have beside them."""
@@ -60,7 +58,7 @@ class Poolings:
         """
         self.requests += 1
         self._check(request)
-        for _ in range(_MOST_MOVES):
+        for _ in range(MOST_MOVES):
             try:
                 answer = await self._once(request)
             except WorkerLost:
@@ -68,7 +66,7 @@ class Poolings:
             if answer.error:
                 raise (InvalidArgument if answer.invalid else ModelFailed)(answer.error)
             return answer
-        raise WorkerLost(f"{_MOST_MOVES} workers died under the request")
+        raise WorkerLost(f"{MOST_MOVES} workers died under the request")
 
     def take(self, pooled: Pooled) -> None:
         """Hand an answer to whoever asked."""
@@ -130,7 +128,7 @@ class Poolings:
         )
         try:
             self._pool.send(pooling.worker, SubmitPool(asked))
-        except (OverflowError, TypeError, UnicodeError) as error:
+        except UNSENDABLE as error:
             raise InvalidArgument(f"the request cannot be sent to a worker: {error}") from None
 
     async def _worker_there(self) -> None:

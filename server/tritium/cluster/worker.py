@@ -44,7 +44,7 @@ from tritium.backends.engine import (
     PoolingEngine,
     Step,
 )
-from tritium.cluster.channel import Channel
+from tritium.cluster.channel import UNSENDABLE, Channel
 from tritium.cluster.frames import (
     VERSION,
     Abort,
@@ -166,14 +166,33 @@ class Worker:
         self.channel.send(done)
 
     def _step(self, step: Step) -> None:
-        self.channel.send(step)
+        try:
+            self.channel.send(step)
+        except UNSENDABLE:
+            for delta in step.deltas:
+                self._send_alone(delta)
         for delta in step.deltas:
             if delta.finish is not None:
                 self._over(delta.id)
         self._look_at_gauges()
 
+    def _send_alone(self, delta: Delta) -> None:
+        """Send what one sequence gained; where it cannot be sent, that sequence ends, and no other."""
+        try:
+            self.channel.send(Step([delta]))
+        except UNSENDABLE as error:
+            assert self._engine is not None
+            self._engine.abort(delta.id)
+            words = f"what the engine made of the request cannot be sent: {error}"
+            self.channel.send(Step([Delta(delta.id, [], FinishReason.ERROR, error=words, invalid=True)]))
+            self._over(delta.id)
+
     def _pooled(self, pooled: Pooled) -> None:
-        self.channel.send(pooled)
+        try:
+            self.channel.send(pooled)
+        except UNSENDABLE as error:
+            words = f"what the engine made of the prompt cannot be sent: {error}"
+            self.channel.send(Pooled(pooled.id, error=words, invalid=True))
         self._over(pooled.id)
         self._look_at_gauges()
 
