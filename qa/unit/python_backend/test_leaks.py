@@ -94,7 +94,8 @@ async def test_a_long_day(serve, tools):
     await tools.until(lambda: not model.tasks and model.instance.healthy)
     await model.stream(np.full(10, -5, np.float32)).rest()
     gc.collect()
-    assert model.instance.arenas_in_use == (0, 0)
+    # Threads of the model let go of what they hold after their last response.
+    await tools.until(lambda: model.instance.arenas_in_use == (0, 0))
 
 
 async def test_shared_memory_has_no_name(serve, tools):
