@@ -92,6 +92,9 @@ class _Connection(asyncio.Protocol):
 
     def _finish(self, now: float) -> None:
         text = self._tail.decode("utf-8", "replace")
+        if _USAGE not in text:
+            self.over.set_exception(RuntimeError(f"an answer without usage: {text}"))
+            return
         usage = json.JSONDecoder().raw_decode(text, text.rindex(_USAGE) + len(_USAGE) - 1)[0]
         details = usage.get("prompt_tokens_details") or {}
         self.over.set_result(
