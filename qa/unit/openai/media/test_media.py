@@ -64,6 +64,8 @@ async def files():
                 return Response(302, [(b"location", b"http://localhost:%d/a.png" % port)])
             case "/file":
                 return Response(302, [(b"location", b"file:///etc/passwd")])
+            case "/nowhere":
+                return Response(302, [(b"location", b"http://[x/")])
             case "/empty":
                 return Response(200, [], [])
         return Response(404)
@@ -152,6 +154,16 @@ async def test_too_many(seeing):
         assert "at most 2" in (await _ask(door, *[_image(DATA)] * 3)).json()["error"]["message"]
 
 
+async def test_too_large_together(seeing):
+    """Files that are each small enough are refused where they are too large together."""
+    policy = MediaPolicy(most_bytes=len(PNG), most_bytes_in_all=3 * len(PNG))
+    async with seeing(policy) as door:
+        assert (await _ask(door, *[_image(DATA)] * 3)).status_code == 200
+        answer = await _ask(door, *[_image(DATA)] * 4)
+        assert answer.status_code == 400
+        assert f"come to more than {3 * len(PNG)} bytes" in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("path", "words"),
     [
@@ -161,6 +173,7 @@ async def test_too_many(seeing):
         ("/round", "redirects more than 2 times"),
         ("/inside", "nothing is fetched from localhost"),
         ("/file", "neither an http"),
+        ("/nowhere", "redirects to what is no URL"),
         ("/slow", "within 0.2 s"),
         ("/a b", "characters"),
     ],
@@ -171,6 +184,18 @@ async def test_fetching_is_bounded(files, path, words):
     policy = MediaPolicy(LOCAL.hosts, 1_000, timeout_s=0.2 if path == "/slow" else 5, most_redirects=2)
     with pytest.raises(FetchRefused, match=words):
         await fetch(url + path, policy)
+
+
+async def test_server_that_changes_the_protocol():
+    """A server that answers a plain request by leaving HTTP is refused like one that never spoke it."""
+
+    def answer(_reader, writer):
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(FetchRefused, match="does not answer in HTTP"):
+            await fetch(f"http://127.0.0.1:{port}/", LOCAL)
 
 
 async def test_listed_name_at_a_private_address(files):

@@ -47,14 +47,21 @@ async def fetch(url: str, policy: MediaPolicy) -> Fetched:
                 answer = await _get(_checked(url, policy), policy)
                 if not answer.location:
                     return Fetched(answer.mime, b"".join(answer.body))
-                url = urljoin(url, answer.location)
+                url = _joined(url, answer.location)
     except TimeoutError:
         raise FetchRefused(f"it did not come within {policy.timeout_s:g} s") from None
     except (OSError, UnicodeError) as error:
         raise FetchRefused(f"it could not be fetched: {error}") from None
-    except httptools.HttpParserError as error:
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
         raise FetchRefused(f"its server does not answer in HTTP: {error}") from None
     raise FetchRefused(f"it redirects more than {policy.most_redirects} times")
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise FetchRefused(f"it redirects to what is no URL: {error}") from None
 
 
 def _checked(url: str, policy: MediaPolicy) -> SplitResult:

@@ -28,6 +28,8 @@ _KINDS: dict[str, Kind] = {
 
 _LARGE = 1 << 20
 """Above this, base64 is decoded in a thread."""
+_AT_A_TIME = 4
+"""How many files of a request are decoded or fetched at a time: what these hold is not counted yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class MediaOf:
         self._modalities = modalities
         self._policy = policy
         self._found: list[_Found] = []
+        self._turns = asyncio.Semaphore(_AT_A_TIME)
+        self._bytes = 0
 
     def take(self, part: dict[str, Any], where: str) -> None:
         """Take a part.
@@ -68,16 +72,25 @@ class MediaOf:
         """Return the media in the order of their parts.
 
         Raises:
-            FieldRefused: one of them cannot be decoded, or not be fetched.
+            FieldRefused: one of them cannot be decoded, or not be fetched, or they are too large together.
         """
         if not self._found:
             return []
-        tasks = [asyncio.ensure_future(self._load(one)) for one in self._found]
+        tasks = [asyncio.ensure_future(self._counted(one)) for one in self._found]
         try:
             return await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
+
+    async def _counted(self, found: _Found) -> Media:
+        async with self._turns:
+            media = await self._load(found)
+        self._bytes += len(media.data)
+        most = max(self._policy.most_bytes, self._policy.most_bytes_in_all)
+        if self._bytes > most:
+            raise FieldRefused(found.where, f"{found.where}: the files of the request come to more than {most} bytes")
+        return media
 
     async def _load(self, found: _Found) -> Media:
         if found.url[:5].lower() == "data:":

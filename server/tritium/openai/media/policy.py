@@ -18,10 +18,14 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True)
 class MediaPolicy:
-    """`most_bytes` bounds each piece, `most_items` how many a request has; a fetch ends within `timeout_s`."""
+    """`most_bytes` bounds each file, `most_items` how many a request has; a fetch ends within `timeout_s`.
+
+    `most_bytes_in_all` bounds the files of a request together, unless a single one may be larger.
+    """
 
     hosts: tuple[str, ...] = ()
     most_bytes: int = 32 << 20
+    most_bytes_in_all: int = 128 << 20
     most_items: int = 32
     timeout_s: float = 10.0
     most_redirects: int = 3
