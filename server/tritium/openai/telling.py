@@ -13,7 +13,8 @@ import msgspec
 
 from tritium.backends.engine import Delta, FinishReason, TokenLogprob
 from tritium.core.errors import InferenceError
-from tritium.llm.reading.piece import Content, Piece, Reasoning, ToolArguments
+from tritium.llm.reading.piece import Content, Piece, Reasoning
+from tritium.llm.reading.pieces import add_joined
 from tritium.openai.answer import Answer, Choice, engine_failure
 from tritium.openai.order import Order, Prompt
 from tritium.openai.outlet import Outlet
@@ -161,13 +162,5 @@ def joined(pieces: Sequence[Piece]) -> list[Piece]:
     """Return the pieces with neighbours of a kind joined."""
     whole: list[Piece] = []
     for piece in pieces:
-        match whole[-1] if whole else None, piece:
-            case Content(before), Content(more):
-                whole[-1] = Content(before + more)
-            case Reasoning(before), Reasoning(more):
-                whole[-1] = Reasoning(before + more)
-            case ToolArguments(index, before), ToolArguments(other, more) if index == other:
-                whole[-1] = ToolArguments(index, before + more)
-            case _:
-                whole.append(piece)
+        add_joined(whole, piece)
     return whole

@@ -18,6 +18,8 @@ for _ in range(200):
         ({"type": "integer"}, " 12 ", "12"),
         ({"type": "integer"}, "1.5", '"1.5"'),
         ({"type": "number"}, "1.50", "1.5"),
+        ({"type": "number"}, "NaN", '"NaN"'),
+        ({}, "1e999", '"1e999"'),
         ({"type": "boolean"}, "True", "true"),
         ({"type": ["string", "null"]}, "null", "null"),
         ({"type": ["string", "null"]}, "none", '"none"'),

@@ -42,6 +42,19 @@ def test_bytes_are_bounded():
     assert left > 1
 
 
+def test_long_conversation_is_bounded():
+    """A conversation that goes on and on counts with all that was said, also when its beginnings are forgotten."""
+    store = ResponseStore(100, 10_000)
+    before = []
+    for n in range(30):
+        kept = _kept(f"r{n}", "x" * 1_000, before=before)
+        before = kept.conversation
+        store.put(kept)
+        assert store.size_bytes <= 10_000
+    with pytest.raises(NothingKept):
+        store.get("r29", b"")
+
+
 def test_put_again_replaces():
     """A response that is put again counts once."""
     store = ResponseStore(10, 1 << 20)

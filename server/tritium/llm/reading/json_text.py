@@ -186,5 +186,9 @@ def read_calls(text: Text, out: Pieces, known: Collection[str] | None = None) ->
 
 
 def as_json(value: Any) -> str:
-    """Return the JSON text of a value, as arguments are written."""
-    return json.dumps(value, ensure_ascii=False)
+    """Return the JSON text of a value, as arguments are written.
+
+    Raises:
+        ValueError: JSON has no such number: what is not one, or is infinite.
+    """
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -70,18 +70,3 @@ class OutputReader(Protocol):
     def end(self) -> list[Piece]:
         """Return what was held back: the text is over."""
         ...
-
-
-class PlainReader:
-    """Reads everything as content."""
-
-    settled = True
-    rests_in = Content
-
-    def push(self, text: str) -> list[Piece]:
-        """Return the text."""
-        return [Content(text)] if text else []
-
-    def end(self) -> list[Piece]:
-        """Return nothing, for nothing is held back."""
-        return []

@@ -15,6 +15,19 @@ def call_id() -> str:
     return f"call_{secrets.token_hex(12)}"
 
 
+def add_joined(pieces: list[Piece], piece: Piece) -> None:
+    """Add a piece to others: to the last one, where that is of its kind."""
+    match pieces[-1] if pieces else None, piece:
+        case Content(before), Content(after):
+            pieces[-1] = Content(before + after)
+        case Reasoning(before), Reasoning(after):
+            pieces[-1] = Reasoning(before + after)
+        case ToolArguments(index, before), ToolArguments(same, after) if index == same:
+            pieces[-1] = ToolArguments(index, before + after)
+        case _:
+            pieces.append(piece)
+
+
 class Pieces:
     """What was read and is not taken yet."""
 
@@ -73,14 +86,14 @@ class Pieces:
             self._begun = self._kind is None
             self._kind, self._space = Content, ""
         if trimmed := self._trim(text):
-            self._join(Content(trimmed))
+            add_joined(self._pieces, Content(trimmed))
 
     def reasoning(self, text: str) -> None:
         """Add what the model thought."""
         if self._kind is not Reasoning:
             self._kind, self._space, self._begun = Reasoning, "", False
         if (trimmed := self._trim(text)) and self._reasoning:
-            self._join(Reasoning(trimmed))
+            add_joined(self._pieces, Reasoning(trimmed))
 
     def turn(self) -> None:
         """Note that what comes next is of another kind than what came last."""
@@ -99,7 +112,7 @@ class Pieces:
         """Add to the arguments of the call that is open."""
         self._said = self._said or bool(fragment)
         if fragment and not self._dropped:
-            self._join(ToolArguments(self.calls - 1, fragment))
+            add_joined(self._pieces, ToolArguments(self.calls - 1, fragment))
 
     def close(self) -> None:
         """End the call; one without arguments has an empty object of them."""
@@ -114,7 +127,7 @@ class Pieces:
     def end(self) -> None:
         """Add the white space that stood at the very end of the content."""
         if self._kind is Content and self._space:
-            self._join(Content(self._space))
+            add_joined(self._pieces, Content(self._space))
             self._space = ""
 
     def settle(self) -> None:
@@ -131,15 +144,3 @@ class Pieces:
         self._begun = True
         said, self._space = self._space + trimmed, body[len(trimmed) :]
         return said
-
-    def _join(self, piece: Piece) -> None:
-        last = self._pieces[-1] if self._pieces else None
-        match last, piece:
-            case Content(before), Content(after):
-                self._pieces[-1] = Content(before + after)
-            case Reasoning(before), Reasoning(after):
-                self._pieces[-1] = Reasoning(before + after)
-            case ToolArguments(index, before), ToolArguments(same, after) if index == same:
-                self._pieces[-1] = ToolArguments(index, before + after)
-            case _:
-                self._pieces.append(piece)

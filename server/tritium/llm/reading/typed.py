@@ -30,9 +30,10 @@ def as_typed_json(raw: str, types: frozenset[str]) -> str:
     spoken = {"True": "true", "False": "false", "None": "null"}.get(value, value)
     try:
         read = json.loads(spoken, strict=False)
+        written = as_json(read)
     except (ValueError, RecursionError):
         return as_json(raw)
-    return as_json(read) if _fits(read, types) else as_json(raw)
+    return written if _fits(read, types) else as_json(raw)
 
 
 def _fits(value: Any, types: frozenset[str]) -> bool:

@@ -43,13 +43,14 @@ class ResponseStore:
 
     @property
     def size_bytes(self) -> int:
-        """Return how many bytes they have as JSON; what they share with earlier ones is counted there."""
+        """Return how many bytes their conversations have as JSON: more than they take, for they share what they can."""
         return self._bytes
 
     def put(self, kept: Kept) -> None:
         """Keep a response, in place of one of the same id."""
         self._drop(kept.response.id)
-        size = len(msgspec.json.encode((kept.response, kept.input)))
+        # What came before it is counted too: it stays for its sake when the earlier responses have gone.
+        size = len(msgspec.json.encode((kept.response, kept.input, kept.before)))
         if not self._most or size > self._most_bytes:
             return
         self._kept[kept.response.id] = kept
