@@ -30,7 +30,12 @@ def endpoints(options: ServeOptions, listeners: Mapping[str, Listener], catalog:
             secured = protocol == "grpc" and certificate
             if scheme and certificate:
                 scheme = "https://"  # noqa: PLW2901  of this port alone
-                line = f"{command(scheme + place, catalog)} --cacert {certificate}"
+                own = (
+                    " --cert YOUR_CERT.pem --key YOUR_KEY.pem" if getattr(options, f"{protocol}_client_ca", "") else ""
+                )
+                line = f"{command(scheme + place, catalog)} --cacert {certificate}{own}"
+            elif secured:
+                line = _grpc_command(place, catalog, _grpc_tls(options))
             else:
                 line = command(place, catalog)
             if protocol == "openai" and options.openai_key:
@@ -48,10 +53,15 @@ def _infer_command(place: str, catalog: Catalog) -> str:
     return f"curl -s {place}/v2/models/{model.name}/infer -d '{body}'"
 
 
-def _grpc_command(place: str, catalog: Catalog) -> str:  # noqa: ARG001  (one shape for all commands)
-    call = f"c.InferenceServerClient('{place}').get_server_metadata()"
+def _grpc_command(place: str, catalog: Catalog, tls: str = "") -> str:  # noqa: ARG001  (one shape for all commands)
+    call = f"c.InferenceServerClient('{place}'{tls}).get_server_metadata()"
     python = min(os.path.relpath(sys.executable), sys.executable, key=len)
     return f'{python} -c "import tritonclient.grpc as c; print({call})"'
+
+
+def _grpc_tls(options: ServeOptions) -> str:
+    own = ", private_key='YOUR_KEY.pem', certificate_chain='YOUR_CERT.pem'" if options.grpc_client_ca else ""
+    return f", ssl=True, root_certificates='{options.grpc_cert}'{own}"
 
 
 def _metrics_command(place: str, catalog: Catalog) -> str:  # noqa: ARG001  (one shape for all commands)

@@ -11,14 +11,23 @@ from tritium.core.errors import InvalidArgument
 from tritium.llm.models import LanguageModels
 from tritium.openai.front import openai_handler
 from tritium.openai.keys.ring import KeyRing
-from tritium.openai.media.policy import MediaPolicy
+from tritium.openai.media.policy import MediaPolicy, is_entry
 from tritium.openai.options import OpenAIOptions
 from tritium.wire.http import HttpLimits
 from tritium.wire.listener import Listener, listen_http
 
 
 def rules(options: ServeOptions) -> OpenAIOptions:
-    """Return the rules of the port."""
+    """Return the rules of the port.
+
+    Raises:
+        SettingsError: a host of media is none.
+    """
+    for entry in options.allowed_media_host:
+        if not is_entry(entry):
+            raise SettingsError(
+                f"allowed_media_host takes NAME, *.DOMAIN, * or addresses such as 10.2.0.0/16, not '{entry}'"
+            )
     return OpenAIOptions(
         max_inflight=options.openai_inflight,
         timeout_s=options.openai_timeout_s,

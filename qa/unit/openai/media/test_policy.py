@@ -2,7 +2,7 @@ import ipaddress
 
 import pytest
 
-from tritium.openai.media.policy import MediaPolicy
+from tritium.openai.media.policy import MediaPolicy, is_entry
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,15 @@ def test_public_addresses():
     policy = MediaPolicy(("images.example",))
     for address in ("8.8.8.8", "2606:4700::1111"):
         assert policy.takes_address(ipaddress.ip_address(address))
+
+
+@pytest.mark.parametrize("entry", ["images.example", "*.example", "*", "10.0.0.0/8", "127.0.0.1", "::1", "fd00::/8"])
+def test_what_can_be_listed(entry):
+    """Hosts, domains, everything, and addresses."""
+    assert is_entry(entry)
+
+
+@pytest.mark.parametrize("entry", ["", "1.2.3.4/99", "https://images.example", "images.example:443", "a.*.b", "a/b"])
+def test_what_would_list_nothing(entry):
+    """An URL, a port, a star elsewhere, a network that there is not."""
+    assert not is_entry(entry)

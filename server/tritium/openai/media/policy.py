@@ -6,12 +6,14 @@ controls a name cannot point it at the server's own network.
 """
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 """Addresses by which IPv6 networks reach those of IPv4."""
+_HOSTS = re.compile(r"\*|(?:\*\.)?[^\s/:*@]+")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -71,6 +73,11 @@ def as_address(text: str) -> Address | None:
         return None
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
+
+
+def is_entry(text: str) -> bool:
+    """Tell whether a text is a host, a domain, `*` or addresses; an URL, a port or a wrong network is none."""
+    return as_network(text) is not None or _HOSTS.fullmatch(text) is not None
 
 
 def as_network(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
