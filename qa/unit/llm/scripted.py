@@ -273,6 +273,7 @@ class OneModel:
     def __init__(self, model: LanguageModel) -> None:
         self.model = model
         self.asked = []
+        self.starting = False
 
     async def load(self, name: str) -> None:
         self.find(name)

@@ -21,6 +21,7 @@ class SmallCatalog:
     def __init__(self, models) -> None:
         self._models = models
         self.asked = []
+        self.starting = False
 
     def model(self, name, version=""):
         if name not in self._models:
@@ -86,6 +87,15 @@ async def test_a_model_that_is_being_loaded_can_be_asked_for_later():
 
     with pytest.raises(Unavailable, match="The model `story` is being loaded"):
         CatalogModels(LoadingCatalog({})).find("story")
+
+
+async def test_no_name_is_unknown_before_all_models_are_read(catalog):
+    """While the server starts, a name that it does not know yet may be that of a model further on."""
+    catalog.starting = True
+    models = CatalogModels(catalog)
+    assert models.find("poet").lora == "poet"
+    with pytest.raises(Unavailable, match="still loading its models"):
+        models.find("nobody")
 
 
 async def test_an_alias_is_a_name_of_the_model(scripted):

@@ -15,6 +15,14 @@ async def test_readiness(door, path):
     assert (await door.http.get("/ping")).status_code == 200
 
 
+async def test_not_ready_before_all_models_are_loaded(door):
+    """While the server loads what it begins with it lives, and is not ready."""
+    door.models.starting = True
+    answer = await door.http.get("/health")
+    assert (answer.status_code, answer.json()) == (503, {"status": "loading", "not_ready": []})
+    assert (await door.http.get("/health/live")).status_code == 200
+
+
 async def test_readiness_of_a_model(door):
     """A model is ready while it can take requests, also one whose name has slashes; an unknown one is a 404."""
     assert (await door.http.get("/v1/models/story/ready")).json() == {"id": "story", "ready": True}

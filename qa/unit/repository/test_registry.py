@@ -31,8 +31,9 @@ async def test_start_loads_everything(house, index_of):
     house.write("a")
     house.write("b", versions=("1", "2"))
     registry = house.registry()
-    assert not registry.ready
+    assert (registry.ready, registry.starting) == (False, True)
     await registry.start()
+    assert not registry.starting
     assert registry.all_loaded
     assert registry.ready
     assert index_of(registry) == {"a": {"1": READY}, "all": {"1": READY}, "b": {"2": READY}}

@@ -39,6 +39,11 @@ class Catalog(Protocol):
         """Tell whether the server as a whole is ready, by the rules of --strict-readiness."""
         ...
 
+    @property
+    def starting(self) -> bool:
+        """Tell whether the models that the server begins with are still being loaded."""
+        ...
+
     def model(self, name: str, version: str = "") -> Model:
         """Return a loaded version.
 

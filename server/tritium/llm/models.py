@@ -35,6 +35,11 @@ class OfferedAsText(NotFound):
 class LanguageModels(Protocol):
     """The language models of a server."""
 
+    @property
+    def starting(self) -> bool:
+        """Tell whether the models that the server begins with are still being loaded."""
+        ...
+
     def find(self, name: str) -> Served:
         """Return what a name stands for.
 
@@ -77,6 +82,11 @@ class CatalogModels:
         self._catalog = catalog
         self._text_models = text_models or TextModels()
 
+    @property
+    def starting(self) -> bool:
+        """Tell whether the models that the server begins with are still being loaded."""
+        return self._catalog.starting
+
     def find(self, name: str) -> Served:
         """Return what a name stands for."""
         try:
@@ -85,6 +95,9 @@ class CatalogModels:
             raise Unavailable(f"The model `{name}` is being loaded.", hint="try again in a while") from None
         except NotFound:
             served = self._adapter(name)
+            if served is None and self.starting:
+                # What has not been read yet may be that of an alias, an adapter, or a model further on.
+                raise Unavailable("The server is still loading its models.", hint="try again in a while") from None
             if served is None:
                 raise unknown_model(name) from None
             return served

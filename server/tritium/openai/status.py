@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from importlib.metadata import version
+from typing import Literal
 
 import msgspec
 
@@ -14,11 +15,13 @@ from tritium.wire.http import Response
 MetricsPage = Callable[[], str]
 """Writes the page of all metrics in Prometheus' text form."""
 
+Readiness = Literal["ready", "loading", "lacking"]
+
 
 class Health(msgspec.Struct):
     """Whether language requests can be served; `not_ready` names the models that cannot take any."""
 
-    status: str
+    status: Readiness
     not_ready: list[str]
 
 
@@ -35,10 +38,14 @@ class Version(msgspec.Struct):
 
 
 async def health(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
-    """GET /health, /health/ready: 200 while every language model can take requests, else 503 with those that cannot."""
+    """GET /health, /health/ready: 200 while every language model can take requests, else 503 with those that cannot.
+
+    While the server loads what it begins with it is 503 as well; a model that is loaded later does not make it so.
+    """
     lacking = [served.name for served in models.all() if not served.lora and not served.model.ready]
-    body = msgspec.json.encode(Health("lacking" if lacking else "ready", lacking))
-    return Response(503 if lacking else 200, [(b"content-type", b"application/json"), *visit.headers], [body])
+    status: Readiness = "loading" if models.starting else "lacking" if lacking else "ready"
+    headers = [(b"content-type", b"application/json"), *visit.headers]
+    return Response(200 if status == "ready" else 503, headers, [msgspec.json.encode(Health(status, lacking))])
 
 
 async def live(visit: Visit, _models: LanguageModels, _options: OpenAIOptions) -> Response:

@@ -117,6 +117,11 @@ class Registry:
         return self._started and not any(self._failed.values())
 
     @property
+    def starting(self) -> bool:
+        """Tell whether what is to be loaded at start is still being loaded."""
+        return not self._started
+
+    @property
     def live(self) -> bool:
         """Tell whether the repositories could be read; as in Triton, a server that was given another serves nothing."""
         return not self._unreadable

@@ -14,6 +14,11 @@ class PermittedModels:
         self._models = models
         self._entry = entry
 
+    @property
+    def starting(self) -> bool:
+        """Tell whether the models that the server begins with are still being loaded."""
+        return self._models.starting
+
     def find(self, name: str) -> Served:
         """Return what a name stands for.
 
