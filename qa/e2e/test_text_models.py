@@ -1,7 +1,9 @@
 """Python models and ensembles offered through the OpenAI API by their configuration, with the openai package."""
 
+import re
 import textwrap
 
+import httpx
 import openai
 import pytest
 from qa.e2e.product import Product
@@ -104,9 +106,9 @@ def client(tmp_path_factory):
         '{"version": "1.0", "added_tokens": [], "pre_tokenizer": {"type": "WhitespaceSplit"},'
         ' "model": {"type": "WordLevel", "vocab": {"?": 0}, "unk_token": "?"}}'
     )
-    server = Product([str(repository)])
+    server = Product([str(repository), "--openai-key", "secret"])
     assert "OpenAI" in server.ports, server.output
-    with openai.OpenAI(base_url=f"http://{server.url('OpenAI')}/v1", api_key="none", max_retries=0, timeout=20) as it:
+    with openai.OpenAI(base_url=f"http://{server.url('OpenAI')}/v1", api_key="secret", max_retries=0, timeout=20) as it:
         yield it
     assert server.stop() == 0, server.output
 
@@ -115,6 +117,7 @@ def test_models_are_listed(client):
     """Offered models are among the others."""
     assert {model.id for model in client.models.list()} == {"whole", "words", "pipeline"}
     assert client.models.retrieve("words").id == "words"
+    assert client.get("/models/words/ready", cast_to=object) == {"id": "words", "ready": True}
 
 
 @pytest.mark.parametrize("model", ["whole", "words", "pipeline"])
@@ -177,6 +180,22 @@ def test_usage_is_counted_by_a_tokenizer(client):
     options = {"include_usage": True}
     last = list(client.completions.create(model="pipeline", prompt="a b", stream=True, stream_options=options))[-1]
     assert last.usage.total_tokens == 4
+
+
+def test_tokens_are_entered_into_the_books_of_the_key(client):
+    """What a tokenizer counts is charged to the client's key, also of streams that do not tell it."""
+
+    def spent():
+        page = httpx.get(str(client.base_url).replace("/v1/", "/metrics"), headers=client.auth_headers).text
+        return [
+            int(float(re.search(rf'tritium_key_{kind}_tokens_total{{key="key-1"}} (\S+)', page)[1]))
+            for kind in ("prompt", "answer")
+        ]
+
+    before = spent()
+    client.completions.create(model="pipeline", prompt="one two three")
+    list(client.completions.create(model="pipeline", prompt="a b", stream=True))
+    assert [after - was for after, was in zip(spent(), before, strict=True)] == [5, 5]
 
 
 @pytest.mark.parametrize("model", ["whole", "words"])

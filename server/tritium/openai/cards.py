@@ -69,8 +69,11 @@ async def one_model(visit: Visit, models: LanguageModels, _options: OpenAIOption
 
 async def model_ready(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
     """GET /v1/models/{id}/ready: 200 while the model can take requests, else 503."""
-    model = models.find(visit.argument).model
-    if not model.ready:
+    try:
+        ready = models.find(visit.argument).model.ready
+    except OfferedAsText:
+        ready = True  # only a tensor model that takes requests is found
+    if not ready:
         raise Unavailable(f"The model `{visit.argument}` cannot take requests now.", hint="its workers are starting")
     return json_response(visit, ModelReady(visit.argument))
 

@@ -15,7 +15,7 @@ anything else                               as the error says, 500 server_error
 
 import msgspec
 
-from tritium.core.errors import InferenceError, InvalidArgument, NotFound, Overloaded, Unavailable
+from tritium.core.errors import AlreadyExists, InferenceError, InvalidArgument, NotFound, Overloaded, Unavailable
 from tritium.llm.errors import ContextExceeded, FieldRefused
 from tritium.wire.http import Headers, Response
 
@@ -113,7 +113,7 @@ def error_object(error: InferenceError) -> ErrorObject:
             body = ErrorBody(message, "service_unavailable_error", None, "service_unavailable")
         case TookTooLong():
             body = ErrorBody(message, "timeout_error", None, "request_timeout")
-        case UnknownRoute() | InvalidArgument():
+        case UnknownRoute() | InvalidArgument() | AlreadyExists():
             body = ErrorBody(message, "invalid_request_error")
         case _:
             body = ErrorBody(message, "server_error")

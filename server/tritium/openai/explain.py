@@ -12,6 +12,7 @@ from tritium.openai.chat import chat_order
 from tritium.openai.completions import READER as COMPLETION
 from tritium.openai.completions import completion_order
 from tritium.openai.options import OpenAIOptions
+from tritium.openai.status import json_response
 from tritium.openai.visit import Visit
 from tritium.wire.http import Response
 
@@ -49,8 +50,7 @@ async def explain(visit: Visit, models: LanguageModels, options: OpenAIOptions) 
         )
         for prompt in order.prompts
     ]
-    answer = Explanation(served.name, routes)
-    return Response(200, [(b"content-type", b"application/json"), *visit.headers], [msgspec.json.encode(answer)])
+    return json_response(visit, Explanation(served.name, routes))
 
 
 def _is_chat(body: bytes | memoryview) -> bool:

@@ -98,7 +98,8 @@ class _Front:
     async def _administer(self, request: Request) -> Response | None:
         if self._admin is None:
             self._admin = asyncio.create_task(asyncio.to_thread(_build_admin, self._models, self._routes.endpoints))
-        return await (await self._admin)(request)
+        # Shielded: who waits for it may be cancelled, and it is built for everybody.
+        return await (await asyncio.shield(self._admin))(request)
 
     def _let_in(self, visit: Visit, *, admin: bool) -> None:
         """Find out whose visit it is.

@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any, TypeVar
 
-import msgspec
 import structlog
 
 from tritium.core.errors import InferenceError, Internal
@@ -35,6 +34,7 @@ from tritium.openai.responses import (
     Usage,
 )
 from tritium.openai.schema import ChatRequest, CompletionRequest, SamplingRequest
+from tritium.openai.status import json_response
 from tritium.openai.visit import Visit
 from tritium.wire.http import Response
 
@@ -83,7 +83,7 @@ async def text_completion(
         return None
     texts = await answer.whole()
     choices = [CompletionChoice(index, text, finish) for index, (text, finish) in enumerate(texts)]
-    return _json(visit, Completion(answer_id, created, call.model, choices, answer.usage()))
+    return json_response(visit, Completion(answer_id, created, call.model, choices, await answer.usage()))
 
 
 async def text_chat(visit: Visit, call: ChatRequest, model: OfferedModel, options: OpenAIOptions) -> Response | None:
@@ -98,7 +98,7 @@ async def text_chat(visit: Visit, call: ChatRequest, model: OfferedModel, option
         return None
     [(text, finish)] = await answer.whole()
     choices = [ChatChoice(0, ChatMessage(text), finish)]
-    return _json(visit, ChatCompletion(answer_id, created, call.model, choices, answer.usage()))
+    return json_response(visit, ChatCompletion(answer_id, created, call.model, choices, await answer.usage()))
 
 
 def _given(call: SamplingRequest, model: OfferedModel) -> dict[str, Any]:
@@ -194,8 +194,8 @@ class _TextAnswer:
                 error = Internal("the server failed; its log has the reason")
             outlet.end(error_event(error_object(error)))
         else:
-            usage = self.usage() if with_usage else None
-            counted = chunks.usage(usage) if usage is not None else b""
+            usage = await self.usage() if with_usage or self._visit.account is not None else None
+            counted = chunks.usage(usage) if with_usage and usage is not None else b""
             outlet.send(counted + DONE, last=True)
 
     async def _all(self, work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
@@ -253,15 +253,14 @@ class _TextAnswer:
             self._said[index] += piece.text
             outlet.send(events)
 
-    def usage(self) -> Usage | None:
-        """Return the tokens of prompts and answers; None where no tokenizer can tell."""
-        prompts = [self._model.count(prompt) for prompt in self._prompts if isinstance(prompt, str)]
-        said = [self._model.count(text) for text in self._said]
-        if len(prompts) < len(self._prompts) or None in prompts or None in said:
+    async def usage(self) -> Usage | None:
+        """Count the tokens of prompts and answers, once, and enter them into the books of whoever asked.
+
+        None where no tokenizer can tell, or where the model takes conversations as they are.
+        """
+        texts = [prompt for prompt in self._prompts if isinstance(prompt, str)]
+        asked, answered = await self._model.count(texts), await self._model.count(self._said)
+        if asked is None or answered is None or len(texts) < len(self._prompts):
             return None
-        asked, answered = sum(n for n in prompts if n), sum(n for n in said if n)
+        self._visit.spend(asked, answered)
         return Usage(asked, answered, asked + answered, PromptTokensDetails())
-
-
-def _json(visit: Visit, body: msgspec.Struct) -> Response:
-    return Response(200, [(b"content-type", b"application/json"), *visit.headers], [msgspec.json.encode(body)])

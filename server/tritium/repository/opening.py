@@ -1,5 +1,6 @@
 """Opening one version of a model: completing its configuration, checking it, and handing it to its loader."""
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ async def open_version(
         config = await _complete(candidate, version, loaders, rules)
         labels = _labels(candidate.folder, config.proto)
         source = ModelSource(config, candidate.folder, version)
-        offered = offer(source)
+        offered = await asyncio.to_thread(offer, source)
         model = await loaders[candidate.backend].load(source)
     except InferenceError as error:
         reason = f"{messages.STATUS_NAMES[error.grpc_code]}: {error.message}"

@@ -79,9 +79,11 @@ class OfferedModel:
             hint=f"use /v1/completions, or name one in config.pbtxt: '{PREFIX}chat_template', '{PREFIX}messages'",
         )
 
-    def count(self, text: str) -> int | None:
-        """Return how many tokens a text has; None where no tokenizer is given."""
-        return None if self._tokenizer is None else len(self._tokenizer.encode_now(text, add_special=False))
+    async def count(self, texts: Sequence[str]) -> int | None:
+        """Return how many tokens texts have together; None where no tokenizer is given."""
+        if self._tokenizer is None:
+            return None
+        return sum([len(await self._tokenizer.encode(text, add_special=False)) for text in texts])
 
     def request(
         self, prompt: str | list[Message], given: Mapping[str, Any], *, stream: bool, request_id: str
