@@ -1,17 +1,21 @@
 """Reads routing scripts: prose, one command a line, what it prints below it, a blank line between cases."""
 
+import random
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from xxhash import xxh3_64_intdigest
 
 from tritium.core.errors import InferenceError
 from tritium.router.book import Lease
 from tritium.router.choice import Mode
 from tritium.router.disaggregation import decide_prefill
+from tritium.router.dump import decode, encode
 from tritium.router.router import Prompt, Router
+from tritium.router.tiers import Tier
 
 
 @dataclass
@@ -38,7 +42,8 @@ class Desk:
     """A router worked by commands. A word of a prompt stands for one full block of tokens; `+3` for 3 tokens more."""
 
     def __init__(self) -> None:
-        self.router = Router(block_tokens=4)
+        self.router = Router(block_tokens=4, rng=random.Random(0))
+        self.now_s = 1.0
         self.prompts: dict[str, Prompt] = {}
         self.leases: dict[str, Lease] = {}
 
@@ -58,9 +63,32 @@ class Desk:
                 found += [int.from_bytes(word.encode()[:3], "big") * 4 + i for i in range(self.router.block_tokens)]
         return found
 
+    def do_assume(self, seconds):
+        self.router = Router(block_tokens=4, rng=random.Random(0), assumed_s=float(seconds))
+
+    def do_wait(self, seconds):
+        self.now_s += float(seconds)
+
+    def do_suspect(self, name):
+        self.router.suspect(name, ill=True)
+
+    def do_well(self, name):
+        self.router.suspect(name, ill=False)
+
+    def do_copy(self, source, target):
+        self.router.restore(target, decode(encode(self.router.dump(source))))
+
     def options(self, words):
         plain = [word for word in words if "=" not in word]
         return plain, dict(word.split("=", 1) for word in words if "=" in word)
+
+    def name(self, worker, word) -> int:
+        return xxh3_64_intdigest(f"{worker} {word}".encode())
+
+    def media(self, options):
+        """`image=cat@4`: the picture cat begins at token 4."""
+        name, _, at = options.get("image", "").partition("@")
+        return {int(at): name} if name else None
 
     def do_mode(self, mode):
         self.router.mode = Mode(mode)
@@ -82,39 +110,63 @@ class Desk:
         parent = options.get("after")
         self.router.stored(
             worker,
-            [hash((worker, word)) for word in words],
-            hash((worker, parent)) if parent else None,
+            [self.name(worker, word) for word in words],
+            self.name(worker, parent) if parent else None,
             self.tokens(words),
             salt=options.get("salt", ""),
             lora=options.get("lora", ""),
+            tier=Tier(options.get("tier", "device")),
+            media=self.media(options),
         )
 
+    def do_moved(self, worker, *words):
+        words, options = self.options(words)
+        self.router.stored(worker, [self.name(worker, word) for word in words], None, [], tier=Tier(options["tier"]))
+
     def do_removed(self, worker, *words):
-        self.router.removed(worker, [hash((worker, word)) for word in words])
+        words, options = self.options(words)
+        tier = Tier(options.get("tier", "device"))
+        self.router.removed(worker, [self.name(worker, word) for word in words], tier=tier)
 
     def do_cleared(self, worker):
         self.router.cleared(worker)
 
-    def do_route(self, request, *words):
+    def prompt(self, words) -> Prompt:
         words, options = self.options(words)
-        prompt = self.router.prompt(self.tokens(words), salt=options.get("salt", ""), lora=options.get("lora", ""))
-        route = self.router.choose(prompt, pinned=options.get("pinned", ""))
-        self.leases[request] = self.router.lease(route, prompt)
-        return [f"{route.worker} cost={route.cost:g} because={route.because!r}"]
+        return self.router.prompt(
+            self.tokens(words), salt=options.get("salt", ""), lora=options.get("lora", ""), media=self.media(options)
+        )
+
+    def do_route(self, request, *words):
+        _, options = self.options(words)
+        prompt = self.prompt(words)
+        route = self.router.choose(prompt, pinned=options.get("pinned", ""), session=options.get("session", ""))
+        self.leases[request] = self.router.lease(
+            route, prompt, max_tokens=int(options.get("tokens", 0)), now_s=self.now_s
+        )
+        return [f"{route.worker} cost={route.cost:.4g} because={route.because!r}"]
 
     def do_costs(self, *words):
         return [
-            f"{c.worker} overlap={c.overlap_blocks} active={c.active} cost={c.cost:g}"
-            for c in self.router.candidates(self.router.prompt(self.tokens(words)))
+            f"{c.worker} overlap={c.overlap_blocks} active={c.active} cost={c.cost:.4g}"
+            for c in self.router.candidates(self.prompt(words))
+        ]
+
+    def do_why(self, *words):
+        return [
+            f"{c.worker} own={c.price.own:.4g} waiting={c.price.waiting:.4g} decoding={c.price.decoding:.4g}"
+            f" history={c.price.history:.4g} crowding={c.price.crowding:.4g} slowness={c.price.slowness:.2g}"
+            for c in self.router.candidates(self.prompt(words))
         ]
 
     def do_prefilled(self, *requests):
         for request in requests:
-            self.router.book.prefilled(self.leases[request])
+            self.router.prefilled(self.leases[request], now_s=self.now_s)
 
-    def do_done(self, *requests):
+    def do_done(self, *words):
+        requests, options = self.options(words)
         for request in requests:
-            self.router.book.release(self.leases[request])
+            self.router.release(self.leases[request], output_tokens=int(options.get("tokens", 0)))
 
     def do_load(self):
         return [

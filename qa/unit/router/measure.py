@@ -15,9 +15,9 @@ def median_us(call, times=300) -> float:
     """Return the median time of a call."""
     taken = []
     for _ in range(times):
-        began = time.perf_counter()
+        began = time.process_time()
         call()
-        taken.append(time.perf_counter() - began)
+        taken.append(time.process_time() - began)
     return sorted(taken)[times // 2] * 1e6
 
 
@@ -32,9 +32,9 @@ def speed() -> None:
         router.add(name, capacity_blocks=100_000, max_sequences=256)
         tokens = [rng.randrange(32_000) for _ in range(BLOCK * 800)]
         hashes = [rng.getrandbits(64) for _ in range(800)]
-        began = time.perf_counter()
+        began = time.process_time()
         router.stored(name, hashes, None, tokens)
-        stored_s += time.perf_counter() - began
+        stored_s += time.process_time() - began
         held = rng.choice([64, 128, 256, PROMPT_BLOCKS])
         router.stored(name, [rng.getrandbits(64) for _ in range(held)], None, prompt_tokens[: held * BLOCK])
     prompt = router.prompt(prompt_tokens)

@@ -26,6 +26,7 @@ class Job:
     fresh: list[int] = field(default_factory=list)
     left: int = 0
     done: int = 0
+    arrived_s: float = 0.0
 
 
 @dataclass
@@ -68,6 +69,7 @@ class Simulation:
             self.router.add(f"w{index}", capacity_blocks=capacity, max_sequences=256)
         self.jobs = iter(jobs)
         self.now = 0.0
+        self.waits_s = []
         self.steps = []
         self.order = itertools.count()
         for _ in range(in_flight):
@@ -87,10 +89,15 @@ class Simulation:
         served = [worker.served for worker in self.workers.values()]
         return max(served) / max(1, min(served))
 
+    def wait_s(self, part: float) -> float:
+        """Return how long a first token was waited for at most, by so large a part of the requests."""
+        return sorted(self.waits_s)[int(part * len(self.waits_s))]
+
     def arrive(self):
         job = next(self.jobs, None)
         if job is None:
             return
+        job.arrived_s = self.now
         prompt = Prompt(job.tokens, job.blocks)
         route = self.router.choose(prompt)
         job.lease = self.router.lease(route, prompt)
@@ -136,13 +143,14 @@ class Simulation:
         worker.stepping = False
         for job in [job for job in worker.running if not job.left]:
             if not job.done:
+                self.waits_s.append(self.now - job.arrived_s)
                 number = next(load.number for load in self.router.loads if load.name == worker.name)
-                self.router.index.store(number, job.fresh, job.fresh)
-                self.router.book.prefilled(job.lease)
+                self.router.index.device.store(number, job.fresh, job.fresh)
+                self.router.prefilled(job.lease)
             job.done += 1
             if job.done == job.output:
                 worker.running.remove(job)
-                self.router.book.release(job.lease)
+                self.router.release(job.lease)
                 worker.pins.subtract(job.blocks)
                 for held in reversed(job.blocks):
                     worker.cache.move_to_end(held)

@@ -81,6 +81,39 @@ def test_forgotten_workers_leave_nothing(operations):
     assert not index._again
 
 
+@given(
+    st.lists(st.tuples(WORKERS, st.integers(0, 40), st.integers(1, 8)), max_size=40),
+    st.integers(1, 30),
+    st.lists(st.integers(0, 400), max_size=20),
+)
+def test_the_whole_index_is_bounded(stores, limit, routed):
+    """However much all workers store together: never more than the limit, and all that is gone was counted."""
+    index = KvIndex(limit)
+    for worker in range(5):
+        index.add(worker, 100)
+    for worker, first, count in stores:
+        names = [worker * 1000 + first * 10 + i for i in range(count)]
+        before = index.entries, index.dropped
+        added = sum(name not in index.dump(worker) for name in names)
+        index.store(worker, names, names)
+        index.touch(routed)
+        assert index.entries <= limit
+        assert index.entries == before[0] + added - (index.dropped - before[1])
+    assert index.entries == sum(index.held_by(worker) for worker in range(5))
+
+
+def test_what_was_routed_lately_is_dropped_last():
+    """Of a full share, blocks that prompts came for stay, though they are the oldest."""
+    index = KvIndex()
+    index.add(0, 100)
+    index.store(0, range(100), range(100))
+    index.touch(range(10))
+    index.store(0, range(100, 150), range(100, 150))
+    assert index.match(range(10)) == {0: 10}
+    assert index.match([10]) == {}
+    assert index.dropped == 50
+
+
 def test_dump_starts_another_index():
     """What one index tells of a worker makes another one answer alike."""
     index, other = KvIndex(), KvIndex()
@@ -88,7 +121,7 @@ def test_dump_starts_another_index():
     index.store(3, [11, 12], [1, 2])
     other.add(0, 10)
     dump = index.dump(3)
-    other.store(0, [held.engine_hash for held in dump], [held.block for held in dump])
+    other.restore(0, dump)
     assert other.match([1, 2, 3]) == {0: 2}
 
 
@@ -101,6 +134,16 @@ def test_hashes_chain(tokens, cut, size):
     rest = hash_blocks(tokens[cut:], size, first[-1] if first else seed_of(salt="s"))
     assert whole == (first + rest if cut <= len(tokens) else first)
     assert len(whole) == len(tokens) // size
+
+
+@given(st.lists(st.integers(0, 9), max_size=40), st.integers(0, 40), st.integers(1, 5))
+def test_media_stand_for_their_tokens(tokens, at, size):
+    """Another picture in the same place changes its block and all after it, and none before."""
+    plain, cat, dog = (hash_blocks(tokens, size, media=media) for media in (None, {at: "cat"}, {at: "dog"}))
+    block = at // size
+    assert plain[:block] == cat[:block] == dog[:block]
+    assert not {*plain[block:]} & {*cat[block:]}
+    assert not {*cat[block:]} & {*dog[block:]}
 
 
 def test_seeds_differ():

@@ -6,7 +6,7 @@ Hashes route, they never decide what an engine reuses: a collision costs a detou
 
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from xxhash import xxh3_64_intdigest
 
@@ -20,10 +20,14 @@ def seed_of(*, salt: str = "", lora: str = "") -> int:
     return xxh3_64_intdigest(f"{len(salt)}:{salt}{lora}".encode())
 
 
-def hash_blocks(token_ids: Sequence[int], block_tokens: int, seed: int = 0) -> list[int]:
+def hash_blocks(
+    token_ids: Sequence[int], block_tokens: int, seed: int = 0, *, media: Mapping[int, str] | None = None
+) -> list[int]:
     """Return the chained xxh3 hash of every full block.
 
-    `seed` is `seed_of(...)` for a prompt, or the hash of the parent for blocks in the middle of one.
+    `seed` is `seed_of(...)` for a prompt, or the hash of the parent for blocks in the middle of one. `media` names what
+    stands behind placeholder tokens (an image's digest, by the token it begins at): the block it begins in and all
+    after it are then others than those of another image in its place.
 
     Raises:
         OverflowError: a token id that is no unsigned 32-bit number.
@@ -33,9 +37,27 @@ def hash_blocks(token_ids: Sequence[int], block_tokens: int, seed: int = 0) -> l
         tokens.byteswap()
     raw = memoryview(tokens).cast("B")
     width = block_tokens * _TOKEN_BYTES
+    if media:
+        return _hash_with_media(raw, width, seed, media)
     hashes: list[int] = []
     block = seed
     for start in range(0, len(raw) - width + 1, width):
         block = xxh3_64_intdigest(raw[start : start + width], block)
         hashes.append(block)
+    return hashes
+
+
+def _hash_with_media(raw: memoryview, width: int, seed: int, media: Mapping[int, str]) -> list[int]:
+    """Fold what begins in a block into the seed of that block."""
+    begins: dict[int, str] = {}
+    for token in sorted(media):
+        block, at = divmod(token * _TOKEN_BYTES, width)
+        begins[block] = f"{begins.get(block, '')}{at}:{media[token]};"
+    hashes: list[int] = []
+    before = seed
+    for number, start in enumerate(range(0, len(raw) - width + 1, width)):
+        if number in begins:
+            before = xxh3_64_intdigest(begins[number].encode(), before)
+        before = xxh3_64_intdigest(raw[start : start + width], before)
+        hashes.append(before)
     return hashes

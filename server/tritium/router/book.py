@@ -10,6 +10,14 @@ which time the engine's own events have told of them. That keeps a burst with on
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+MEMORY = 25
+"""How many requests a worker `recent` looks back, roughly."""
+
+BUSY = 2
+"""Requests under way at each worker from which on history counts in full: who is idle need not be spared."""
+
+_MOST_WEIGHT = 1e12
+
 
 @dataclass(slots=True, eq=False)
 class WorkerLoad:
@@ -22,6 +30,12 @@ class WorkerLoad:
     prefill_blocks: int = 0
     decode_blocks: int = 0
     last_routed: int = 0
+    recent: float = 0.0
+    """Blocks of the prompts it was given lately; older ones count less and less. In units of `history_weight`."""
+    slowness: float = 1.0
+    """How many times as long as the others it takes for the same."""
+    suspect: bool = False
+    """It may be ill: chosen only where all are."""
 
 
 @dataclass(slots=True, eq=False)
@@ -32,6 +46,10 @@ class Lease:
     blocks: Sequence[int]
     prefill_blocks: int
     decode_blocks: int
+    compute_blocks: int = 0
+    """What its worker had to compute until its first token, what waited there before it included."""
+    began_s: float = 0.0
+    """When it was leased, by the caller's clock; 0 where that is not told."""
     prefilling: bool = True
     released: bool = False
 
@@ -42,19 +60,62 @@ class LoadBook:
 
     _expected: dict[int, list[Lease]] = field(default_factory=dict)
     """Leases still prefilling, by their first block."""
+    _loads: list[WorkerLoad] = field(default_factory=list)
     _clock: int = 0
+    _weight: float = 1.0
+    """What a block counts now in `recent`; it grows, which is cheaper than to let all that is old shrink."""
+    _active: int = 0
 
-    def lease(self, load: WorkerLoad, blocks: Sequence[int], *, prompt_blocks: int, overlap_blocks: int) -> Lease:
-        """Claim a worker for a prompt of `prompt_blocks`, of which it holds `overlap_blocks`; release it always."""
-        lease = Lease(load, blocks, max(0, prompt_blocks - overlap_blocks), prompt_blocks)
+    @property
+    def history_weight(self) -> float:
+        """Return what a block of `recent` counts: nothing while all are idle, one where each has `BUSY` under way."""
+        if not self._active:
+            return 0.0
+        return min(1.0, self._active / (BUSY * max(1, len(self._loads)))) / self._weight
+
+    def admit(self, load: WorkerLoad) -> None:
+        """Count a worker in, as one that was given what the others were: it is new, not neglected."""
+        if self._loads:
+            load.recent = sum(other.recent for other in self._loads) / len(self._loads)
+        self._loads.append(load)
+
+    def dismiss(self, load: WorkerLoad) -> None:
+        """Count a worker out."""
+        self._loads.remove(load)
+
+    def lease(
+        self,
+        load: WorkerLoad,
+        blocks: Sequence[int],
+        *,
+        prompt_blocks: int,
+        compute_blocks: int,
+        output_blocks: int = 0,
+    ) -> Lease:
+        """Claim a worker for a prompt, of which it has `compute_blocks` to compute; release it always.
+
+        `output_blocks` is what the sequence is expected to grow by; on average over its life, half of that is there.
+        """
+        lease = Lease(load, blocks, max(0, compute_blocks), prompt_blocks + output_blocks // 2)
+        lease.compute_blocks = load.prefill_blocks + lease.prefill_blocks
+        self._remember(load, prompt_blocks)
         self._clock += 1
         load.last_routed = self._clock
         load.active += 1
+        self._active += 1
         load.prefill_blocks += lease.prefill_blocks
         load.decode_blocks += lease.decode_blocks
         if blocks:
             self._expected.setdefault(blocks[0], []).append(lease)
         return lease
+
+    def _remember(self, load: WorkerLoad, blocks: int) -> None:
+        self._weight *= 1 + 1 / (MEMORY * max(1, len(self._loads)))
+        load.recent += self._weight * blocks
+        if self._weight > _MOST_WEIGHT:
+            for other in self._loads:
+                other.recent /= self._weight
+            self._weight = 1.0
 
     def prefilled(self, lease: Lease) -> None:
         """Give back the prefill share: the first token came. Harmless when repeated."""
@@ -75,6 +136,7 @@ class LoadBook:
         lease.released = True
         self.prefilled(lease)
         lease.load.active -= 1
+        self._active -= 1
         lease.load.decode_blocks -= lease.decode_blocks
 
     def expected(self, blocks: Sequence[int]) -> dict[int, int]:

@@ -1,26 +1,45 @@
 """The choice of a worker: what each would cost, and the words for it.
 
-    cost = uncached prompt + WAIT_SHARE * prefill before it + DECODE_SHARE * decoding beside it + crowding
+    cost = slowness * ( own      blocks to compute, and those to fetch from host or disk at a share
+                      + waiting  WAIT_SHARE * blocks others routed there still have to prefill
+                      + decoding DECODE_SHARE * blocks decoding there
+                      + history  HISTORY_SHARE * blocks it was given lately, while all are busy
+                      + crowding CROWD_SHARE * the prompt, for every sequence beyond its most )
 
 All in blocks. Work of our own making weighs most, for it delays everybody and pushes other prefixes out of the cache:
 a worker that holds a long prefix keeps its requests until it carries clearly more than the others, and a burst on
 one prefix still spills over. Equal costs go to the worker with fewest requests, then to the one not used for longest.
 """
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tritium.router.book import WorkerLoad
+from xxhash import xxh3_64_intdigest
 
-WAIT_SHARE = 0.5
+from tritium.router.book import WorkerLoad
+from tritium.router.tiers import Held
+
+HOST_SHARE = 0.2
+DISK_SHARE = 0.6
+"""What a block costs that is fetched from host memory or disk, in blocks to compute. Estimates, not measurements."""
+
+WAIT_SHARE = 0.1
 """What a block that others still have to prefill costs, in blocks to prefill ourselves."""
 
-DECODE_SHARE = 0.1
-"""What a block under decode costs. Both shares were chosen by the simulation in qa/unit/router; see docs/routing.md."""
+DECODE_SHARE = 0.05
+"""What a block under decode costs."""
+
+HISTORY_SHARE = 0.03
+"""What a block costs that the worker was given lately: so no worker stays home to more prefixes than the others.
+These three shares were chosen by the simulation in qa/unit/router; see docs/routing.md."""
 
 CROWD_SHARE = 0.5
 """What every sequence beyond a worker's maximum costs, as a share of the prompt: it would wait in the engine."""
+
+MOST_OF_MEAN = 1.25
+"""A session stays with its worker up to so many times the mean of requests under way, and goes to its second then."""
 
 
 class Mode(StrEnum):
@@ -30,6 +49,25 @@ class Mode(StrEnum):
     ROUND_ROBIN = "round_robin"
     RANDOM = "random"
     LEAST_LOADED = "least_loaded"
+    POWER_OF_TWO = "power_of_two"
+    SESSION = "session"
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a prompt would cost on a worker, part by part, in blocks to prefill."""
+
+    own: float
+    waiting: float
+    decoding: float
+    history: float
+    crowding: float
+    slowness: float
+
+    @property
+    def cost(self) -> float:
+        """Return the sum; lower wins."""
+        return (self.own + self.waiting + self.decoding + self.history + self.crowding) * self.slowness
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,67 +78,81 @@ class Candidate:
     overlap_blocks: int
     active: int
     cost: float
+    held: Held
+    price: Price
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """Where a prompt goes, and why.
 
-    `overlap_blocks` are those of the prompt's `prompt_blocks` that the worker holds, or is about to.
+    `overlap_blocks` are those of the prompt's `prompt_blocks` that the worker holds in any tier, or is about to;
+    `compute_blocks` what is left for it to do, fetching counted at its share.
     """
 
     worker: str
     overlap_blocks: int
     prompt_blocks: int
+    compute_blocks: int
     cost: float
     because: str
 
 
-def cost(load: WorkerLoad, *, prompt_blocks: int, overlap_blocks: int) -> float:
-    """Return what the prompt would cost on a worker, in blocks to prefill; lower wins."""
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What every worker is asked: how long the prompt is, and what each is spared of it.
+
+    `saved` are blocks that need not be computed, by the worker's number, less what fetching them costs.
+    """
+
+    prompt_blocks: int
+    saved: Mapping[int, float]
+    history_weight: float
+
+
+def credit(held: Held) -> float:
+    """Return how many blocks of computing are saved by what a worker holds."""
+    return held.device + (1 - HOST_SHARE) * held.host + (1 - DISK_SHARE) * held.disk
+
+
+def price(load: WorkerLoad, asked: Question) -> Price:
+    """Return what a prompt would cost on one worker, part by part."""
     crowd = load.active - load.max_sequences + 1
-    return (
-        max(0, prompt_blocks - overlap_blocks)
-        + WAIT_SHARE * load.prefill_blocks
-        + DECODE_SHARE * load.decode_blocks
-        + (CROWD_SHARE * prompt_blocks * crowd if crowd > 0 else 0.0)
+    return Price(
+        own=max(0, asked.prompt_blocks - asked.saved.get(load.number, 0)),
+        waiting=WAIT_SHARE * load.prefill_blocks,
+        decoding=DECODE_SHARE * load.decode_blocks,
+        history=HISTORY_SHARE * asked.history_weight * load.recent,
+        crowding=CROWD_SHARE * asked.prompt_blocks * crowd if crowd > 0 else 0.0,
+        slowness=load.slowness,
     )
 
 
-def candidates(loads: Sequence[WorkerLoad], overlaps: Mapping[int, int], prompt_blocks: int) -> list[Candidate]:
-    """Return what every worker would cost, cheapest first."""
-    found = [
-        Candidate(
-            load.name,
-            overlap := overlaps.get(load.number, 0),
-            load.active,
-            cost(load, prompt_blocks=prompt_blocks, overlap_blocks=overlap),
-        )
-        for load in loads
-    ]
-    return sorted(found, key=lambda candidate: candidate.cost)
-
-
-def cheapest(loads: Sequence[WorkerLoad], overlaps: Mapping[int, int], prompt_blocks: int) -> WorkerLoad:
+def cheapest(loads: Sequence[WorkerLoad], asked: Question) -> WorkerLoad:
     """Return the worker of least cost; ties go to fewest requests, then to the one not used for longest."""
     best = loads[0]
     best_rank: tuple[float, int, int] | None = None
     least = float("inf")
-    # The formula of `cost`, written out: this loop runs for every worker of every request.
+    blocks = asked.prompt_blocks
+    saved = asked.saved.get
+    pull = HISTORY_SHARE * asked.history_weight
+    # The formula of `price`, written out: this loop runs for every worker of every request.
     for load in loads:
-        price = (
-            prompt_blocks
-            - overlaps.get(load.number, 0)
+        cost = (
+            blocks
+            - saved(load.number, 0)
             + WAIT_SHARE * load.prefill_blocks
             + DECODE_SHARE * load.decode_blocks
+            + pull * load.recent
         )
         if load.active >= load.max_sequences:
-            price += CROWD_SHARE * prompt_blocks * (load.active - load.max_sequences + 1)
-        if price > least:
+            cost += CROWD_SHARE * blocks * (load.active - load.max_sequences + 1)
+        cost *= load.slowness
+        if cost > least:
             continue
-        rank = (price, load.active, load.last_routed)
+        rank = (cost, load.active, load.last_routed)
         if best_rank is None or rank < best_rank:
-            best, best_rank, least = load, rank, price
+            best, best_rank, least = load, rank, cost
     return best
 
 
@@ -112,3 +164,20 @@ def least_loaded(loads: Sequence[WorkerLoad]) -> WorkerLoad:
 def least_recent(loads: Sequence[WorkerLoad]) -> WorkerLoad:
     """Return the worker not used for longest."""
     return min(loads, key=lambda load: load.last_routed)
+
+
+def better_of_two(loads: Sequence[WorkerLoad], rng: random.Random) -> WorkerLoad:
+    """Return the less loaded of two drawn at random."""
+    return least_loaded(rng.sample(loads, min(2, len(loads))))
+
+
+def home_of(session: str, loads: Sequence[WorkerLoad]) -> WorkerLoad:
+    """Return the worker where a session lives.
+
+    Each session has an order of its own among the workers, which the coming and going of others does not change; the
+    first of them that carries no more than MOST_OF_MEAN of the mean takes it.
+    """
+    most = MOST_OF_MEAN * (sum(load.active for load in loads) + 1) / len(loads)
+    name = session.encode()
+    order = sorted(loads, key=lambda load: xxh3_64_intdigest(load.name.encode(), xxh3_64_intdigest(name)))
+    return next(load for load in order if load.active < max(1, most))

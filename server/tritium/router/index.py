@@ -1,44 +1,61 @@
-"""Which worker holds which block: one dict from block hash to a bitmask of workers.
+"""Which worker holds which block of one tier: one dict from block hash to a bitmask of workers.
 
     engine's event -> (engine's own hash -> our hash, per worker) -> mask of the block
     match(prompt)  -> walk its blocks while some worker holds them all -> blocks held, per worker
 
 An engine's hashes are opaque: only where they map to matters, and two engines may use one hash for two things.
-Every worker's share is bounded by its capacity, so that lost removals cannot grow the index.
+A worker's share is bounded by its capacity and all shares together by `limit`: what is over is dropped, first what was
+neither stored nor routed lately. So lost removals cannot grow the index, nor can a fleet too large for it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+MOST_BLOCKS = 16_000_000
+"""What an index holds at most, a block once for each worker that has it: about 2.4 GiB when all differ."""
 
-@dataclass(frozen=True, slots=True)
-class HeldBlock:
-    """One block of a worker, as `dump` tells it."""
-
-    engine_hash: int
-    block: int
+_AT_ONCE = 64
+"""Dropping goes by so large a part of what is allowed: the front of a dict is dear to visit often."""
 
 
 class KvIndex:
     """The blocks of all workers. Workers are numbered by the caller with small integers, their bits."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MOST_BLOCKS) -> None:
+        self._limit = limit
+        self._entries = 0
         self._masks: dict[int, int] = {}
         self._workers: dict[int, dict[int, int]] = {}
         self._capacity: dict[int, int] = {}
         self._bits: dict[int, int] = {}
         self._again: dict[tuple[int, int], int] = {}
         """(worker, block) -> how many more engine hashes name it, for engines that store a block twice."""
-        self.orphans = 0
-        """Stored blocks dropped because the block before them is unknown here."""
+        self._young: set[int] = set()
+        self._old: set[int] = set()
+        """Blocks routed to lately, in two generations: when the young one is full it becomes the old one."""
+        self.dropped = 0
+        """Blocks dropped because a worker's share or the whole index was full."""
 
     def __len__(self) -> int:
         """Return the number of distinct blocks."""
         return len(self._masks)
 
+    @property
+    def entries(self) -> int:
+        """Return how many blocks all workers hold together."""
+        return self._entries
+
+    @property
+    def masks(self) -> Mapping[int, int]:
+        """Return the bits of a block's holders, by block."""
+        return self._masks
+
     def held_by(self, worker: int) -> int:
         """Return how many blocks a worker holds, by its engine's count."""
         return len(self._workers[worker])
+
+    def capacity_of(self, worker: int) -> int:
+        """Return how many blocks a worker can hold."""
+        return self._capacity[worker]
 
     def add(self, worker: int, capacity_blocks: int) -> None:
         """Begin to follow a worker that can hold at most `capacity_blocks`."""
@@ -46,13 +63,14 @@ class KvIndex:
         self._capacity[worker] = max(1, capacity_blocks)
         self._bits[worker] = 1 << worker
 
-    def parent(self, worker: int, engine_hash: int) -> int | None:
+    def block_of(self, worker: int, engine_hash: int) -> int | None:
         """Return our hash of a block of the worker, or None where it is not known."""
         return self._workers[worker].get(engine_hash)
 
-    def store(self, worker: int, engine_hashes: Sequence[int], blocks: Sequence[int]) -> None:
+    def store(self, worker: int, engine_hashes: Iterable[int], blocks: Iterable[int]) -> None:
         """Note that `blocks`, named so by the worker's engine, entered its cache."""
         held = self._workers[worker]
+        before = len(held)
         masks = self._masks
         bit = self._bits[worker]
         last = with_us = 0
@@ -62,6 +80,7 @@ class KvIndex:
                 continue
             if known is not None:
                 self.remove(worker, (engine_hash,))
+                before -= 1
             mask = masks.get(block)
             if mask is None:
                 masks[block] = bit
@@ -73,13 +92,19 @@ class KvIndex:
                     last, with_us = mask, mask | bit
                 masks[block] = with_us
             held[engine_hash] = block
-        # A worker cannot hold more than its capacity: what is over was removed and we were not told, oldest first.
-        while len(held) > self._capacity[worker]:
-            self.remove(worker, (next(iter(held)),))
+        self._entries += len(held) - before
+        # A worker cannot hold more than its capacity: what is over was removed and we were not told.
+        if len(held) > self._capacity[worker]:
+            self._drop(worker, len(held) - self._capacity[worker], self._capacity[worker] // _AT_ONCE)
+        while self._entries > self._limit:
+            largest = max(self._workers, key=self.held_by)
+            share = self._limit // len(self._workers)
+            self._drop(largest, min(self._entries - self._limit, self.held_by(largest)), share // _AT_ONCE)
 
     def remove(self, worker: int, engine_hashes: Iterable[int]) -> None:
         """Note that blocks left the worker's cache; unknown ones are ignored."""
         held = self._workers[worker]
+        before = len(held)
         masks = self._masks
         bit = self._bits[worker]
         last = without_us = 0
@@ -98,6 +123,7 @@ class KvIndex:
             if mask is not last:
                 last, without_us = mask, mask & ~bit
             masks[block] = without_us
+        self._entries += len(held) - before
 
     def clear(self, worker: int) -> None:
         """Note that the worker dropped its whole cache."""
@@ -110,31 +136,66 @@ class KvIndex:
         del self._capacity[worker]
         del self._bits[worker]
 
-    def dump(self, worker: int) -> list[HeldBlock]:
-        """Return everything known of one worker, for another router to start from."""
-        return [HeldBlock(engine_hash, block) for engine_hash, block in self._workers[worker].items()]
+    def dump(self, worker: int) -> dict[int, int]:
+        """Return everything known of one worker: our hashes by its engine's."""
+        return dict(self._workers[worker])
 
-    def match(self, blocks: Sequence[int]) -> Mapping[int, int]:
+    def restore(self, worker: int, held: Mapping[int, int]) -> None:
+        """Make `held` all that is known of one worker; what was known already stays where it is."""
+        known = self._workers[worker]
+        self.remove(worker, [engine_hash for engine_hash in known if engine_hash not in held])
+        self.store(worker, held.keys(), held.values())
+
+    def touch(self, blocks: Iterable[int]) -> None:
+        """Note that a prompt of these blocks was routed: they are dropped later than others."""
+        self._young.update(blocks)
+        if len(self._young) > self._limit // 32:
+            self._young, self._old = set(), self._young
+
+    def match(self, blocks: Sequence[int]) -> dict[int, int]:
         """Return, for every worker that holds a beginning of `blocks`, how many of them it holds without a gap."""
-        overlaps: dict[int, int] = {}
-        masks = map(self._masks.get, blocks)
-        holders = next(masks, None) or 0
-        depth = 1
-        for mask in masks:
-            if mask != holders:
-                still = holders & mask if mask else 0
-                if still != holders:
-                    _spread(overlaps, holders ^ still, depth)
-                    holders = still
-                    if not still:
-                        break
-            depth += 1
-        _spread(overlaps, holders, depth)
-        return overlaps
+        return depths(map(self._masks.get, blocks))
+
+    def _drop(self, worker: int, over: int, at_least: int) -> None:
+        """Drop a worker's oldest blocks, but give those routed to lately a second life."""
+        held = self._workers[worker]
+        count = min(len(held), max(over, at_least, 1))
+        spared: dict[int, int] = {}
+        victims: list[int] = []
+        for engine_hash, block in held.items():
+            if (block in self._young or block in self._old) and len(spared) < len(held) - count:
+                spared[engine_hash] = block
+                continue
+            victims.append(engine_hash)
+            if len(victims) == count:
+                break
+        for engine_hash, block in spared.items():
+            del held[engine_hash]
+            held[engine_hash] = block
+        self.remove(worker, victims)
+        self.dropped += len(victims)
 
 
-def _spread(overlaps: dict[int, int], workers: int, depth: int) -> None:
+def depths(masks: Iterator[int | None]) -> dict[int, int]:
+    """Return how far every worker's bit goes on, from the first of `masks`."""
+    found: dict[int, int] = {}
+    holders = next(masks, None) or 0
+    depth = 1
+    for mask in masks:
+        if mask != holders:
+            still = holders & mask if mask else 0
+            if still != holders:
+                _spread(found, holders ^ still, depth)
+                holders = still
+                if not still:
+                    break
+        depth += 1
+    _spread(found, holders, depth)
+    return found
+
+
+def _spread(found: dict[int, int], workers: int, depth: int) -> None:
     while workers:
         lowest = workers & -workers
-        overlaps[lowest.bit_length() - 1] = depth
+        found[lowest.bit_length() - 1] = depth
         workers ^= lowest

@@ -3,18 +3,36 @@
     stored/removed/cleared -> index
     choose(prompt) -> Route -> lease(route) -> ... first token: prefilled(lease) ... end: release(lease)
 
-`choose` changes nothing and may be asked at any time; `lease` books what was chosen.
+`choose` changes nothing and may be asked at any time; `lease` books what was chosen. The clock is the caller's.
 """
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from tritium.core.errors import InvalidArgument, NotFound, Unavailable
+from tritium.router.assumed import AssumedBlocks
 from tritium.router.blocks import hash_blocks, seed_of
 from tritium.router.book import Lease, LoadBook, WorkerLoad
-from tritium.router.choice import Candidate, Mode, Route, candidates, cheapest, cost, least_loaded, least_recent
-from tritium.router.index import KvIndex
+from tritium.router.choice import (
+    Candidate,
+    Mode,
+    Question,
+    Route,
+    better_of_two,
+    cheapest,
+    credit,
+    home_of,
+    least_loaded,
+    least_recent,
+    price,
+)
+from tritium.router.dump import Dump
+from tritium.router.speed import Pace
+from tritium.router.tiers import Depths, Tier, TieredIndex
+
+_KEEP_OUTPUT = 0.98
+"""How much of the learnt length of answers stays when one more ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +43,31 @@ class Prompt:
     blocks: Sequence[int]
 
 
-@dataclass(slots=True)
 class Router:
-    """The workers of one role. `rng` serves the mode `random` alone."""
+    """The workers of one role. `rng` serves the modes that draw lots.
 
-    block_tokens: int
-    mode: Mode = Mode.KV
-    rng: random.Random = field(default_factory=random.Random)
-    index: KvIndex = field(default_factory=KvIndex)
-    book: LoadBook = field(default_factory=LoadBook)
-    _loads: dict[str, WorkerLoad] = field(default_factory=dict)
-    _free: list[int] = field(default_factory=list)
+    With `assumed_s`, a worker is taken to hold what was routed to it, for so long: for engines that tell no events.
+    """
+
+    def __init__(
+        self,
+        block_tokens: int,
+        mode: Mode = Mode.KV,
+        *,
+        rng: random.Random | None = None,
+        index: TieredIndex | None = None,
+        assumed_s: float = 0.0,
+    ) -> None:
+        self.block_tokens = block_tokens
+        self.mode = mode
+        self.index = index or TieredIndex()
+        self.book = LoadBook()
+        self.pace = Pace()
+        self._rng = rng or random.Random()  # noqa: S311  it draws lots, not keys
+        self._assumed = AssumedBlocks(self.index.device, assumed_s) if assumed_s else None
+        self._output_tokens = 0.0
+        self._loads: dict[str, WorkerLoad] = {}
+        self._free: list[int] = []
 
     @property
     def loads(self) -> Sequence[WorkerLoad]:
@@ -49,15 +81,27 @@ class Router:
     def add(self, worker: str, *, capacity_blocks: int, max_sequences: int) -> None:
         """Admit a worker with an empty cache."""
         number = self._free.pop() if self._free else len(self._loads)
-        self._loads[worker] = WorkerLoad(worker, number, max_sequences)
+        load = self._loads[worker] = WorkerLoad(worker, number, max_sequences)
+        self.book.admit(load)
         self.index.add(number, capacity_blocks)
+        if self._assumed is not None:
+            self._assumed.add(number)
 
     def remove(self, worker: str) -> None:
         """Forget a worker and what it held; leases on it may still be released."""
         load = self._loads.pop(worker, None)
         if load is not None:
+            self.book.dismiss(load)
+            self.pace.forget(worker)
             self.index.forget(load.number)
+            if self._assumed is not None:
+                self._assumed.forget(load.number)
             self._free.append(load.number)
+
+    def suspect(self, worker: str, *, ill: bool) -> None:
+        """Note that a worker may be ill, or is well again: while it may be, it is chosen only where all may."""
+        if load := self._loads.get(worker):
+            load.suspect = ill
 
     def stored(
         self,
@@ -68,50 +112,83 @@ class Router:
         *,
         salt: str = "",
         lora: str = "",
+        tier: Tier = Tier.DEVICE,
+        media: Mapping[int, str] | None = None,
     ) -> None:
-        """Note blocks that entered a worker's cache; `token_ids` cover them in order, after the block `parent`."""
+        """Note blocks that entered a worker's cache; `token_ids` cover them in order, after the block `parent`.
+
+        Without token ids the worker is taken to have copied blocks of these names from another tier.
+        """
         load = self._loads.get(worker)
         if load is None:
+            return
+        if not token_ids:
+            self.index.move(load.number, tier, engine_hashes)
             return
         if parent is None:
             before = seed_of(salt=salt, lora=lora)
         else:
-            known = self.index.parent(load.number, parent)
+            known = self.index.block_of(load.number, parent)
             if known is None:
                 self.index.orphans += len(engine_hashes)
                 return
             before = known
-        blocks = hash_blocks(token_ids, self.block_tokens, before)
+        blocks = hash_blocks(token_ids, self.block_tokens, before, media=media)
         if len(blocks) != len(engine_hashes):
             # Blocks of another size (a second cache group of a hybrid model) say nothing about this one.
             self.index.orphans += len(engine_hashes)
             return
-        self.index.store(load.number, engine_hashes, blocks)
+        self.index.tiers[tier].store(load.number, engine_hashes, blocks)
 
-    def removed(self, worker: str, engine_hashes: Sequence[int]) -> None:
-        """Note blocks that left a worker's cache."""
+    def removed(self, worker: str, engine_hashes: Sequence[int], *, tier: Tier = Tier.DEVICE) -> None:
+        """Note blocks that left a tier of a worker's cache."""
         if load := self._loads.get(worker):
-            self.index.remove(load.number, engine_hashes)
+            self.index.tiers[tier].remove(load.number, engine_hashes)
 
     def cleared(self, worker: str) -> None:
         """Note that a worker dropped its cache."""
         if load := self._loads.get(worker):
             self.index.clear(load.number)
 
-    def prompt(self, token_ids: Sequence[int], *, salt: str = "", lora: str = "") -> Prompt:
-        """Hash a prompt's blocks.
+    def dump(self, worker: str, last_event: int = 0) -> Dump:
+        """Return all that is known of a worker's cache.
+
+        Raises:
+            NotFound: there is no such worker.
+        """
+        number = self._known(worker).number
+        tiers = {tier: index.dump(number) for tier, index in self.index.tiers.items()}
+        return Dump(self.block_tokens, tiers, last_event)
+
+    def restore(self, worker: str, dump: Dump) -> None:
+        """Make a dump all that is known of a worker's cache.
+
+        Raises:
+            NotFound: there is no such worker.
+            InvalidArgument: the dump has blocks of another size.
+        """
+        number = self._known(worker).number
+        if dump.block_tokens != self.block_tokens:
+            raise InvalidArgument(f"the dump has blocks of {dump.block_tokens} tokens, here are {self.block_tokens}")
+        for tier, index in self.index.tiers.items():
+            index.restore(number, dump.tiers.get(tier, {}))
+
+    def prompt(
+        self, token_ids: Sequence[int], *, salt: str = "", lora: str = "", media: Mapping[int, str] | None = None
+    ) -> Prompt:
+        """Hash a prompt's blocks; `media` as in `hash_blocks`.
 
         Raises:
             InvalidArgument: these are no token ids.
         """
         try:
-            blocks = hash_blocks(token_ids, self.block_tokens, seed_of(salt=salt, lora=lora))
+            blocks = hash_blocks(token_ids, self.block_tokens, seed_of(salt=salt, lora=lora), media=media)
         except (OverflowError, TypeError):
             raise InvalidArgument("a prompt is a list of token ids, numbers from 0 to 4294967295") from None
         return Prompt(len(token_ids), blocks)
 
-    def choose(self, prompt: Prompt, *, pinned: str = "") -> Route:
-        """Choose the worker for a prompt.
+    def choose(self, prompt: Prompt, *, pinned: str = "", session: str = "") -> Route:
+        """Choose the worker for a prompt; `session` counts in the mode of that name, which is `kv` without one.
 
         Raises:
             NotFound: the pinned worker is not among them.
@@ -119,53 +196,114 @@ class Router:
         """
         if not self._loads:
             raise Unavailable("no worker is ready")
-        overlaps = self._overlaps(prompt)
-        loads = self.loads
-        blocks = self._prompt_blocks(prompt)
-        if pinned:
-            load = self._loads.get(pinned)
-            if load is None:
-                raise NotFound(f"the model has no worker '{pinned}'", hint=f"one of {', '.join(sorted(self._loads))}")
-            reason = "pinned"
-        else:
-            match self.mode:
-                case Mode.KV:
-                    load, reason = cheapest(loads, overlaps, blocks), ""
-                case Mode.ROUND_ROBIN:
-                    load, reason = least_recent(loads), "round robin"
-                case Mode.LEAST_LOADED:
-                    load, reason = least_loaded(loads), "least loaded"
-                case Mode.RANDOM:
-                    load, reason = self.rng.choice(loads), "random"
-        overlap = overlaps.get(load.number, 0)
-        because = f"overlap {overlap}/{blocks} blocks, {load.active} active"
+        depths = self._depths(prompt)
+        asked = self._question(prompt, depths)
+        load, reason = self._pick(asked, pinned, session)
+        held = depths.at(load.number)
+        overlap = held.blocks
+        because = f"overlap {overlap}/{asked.prompt_blocks} blocks"
+        if held.host or held.disk:
+            because += f" ({held.host} on host, {held.disk} on disk)"
+        because += f", {load.active} active"
+        if load.slowness != 1.0:
+            because += f", slowness {load.slowness:.2g}"
+        parts = price(load, asked)
         return Route(
             worker=load.name,
             overlap_blocks=overlap,
-            prompt_blocks=blocks,
-            cost=cost(load, prompt_blocks=blocks, overlap_blocks=overlap),
+            prompt_blocks=asked.prompt_blocks,
+            compute_blocks=round(parts.own),
+            cost=parts.cost,
             because=f"{reason}; {because}" if reason else because,
         )
 
     def candidates(self, prompt: Prompt) -> list[Candidate]:
         """Return what the prompt would cost on every worker, cheapest first."""
-        return candidates(self.loads, self._overlaps(prompt), self._prompt_blocks(prompt))
+        depths = self._depths(prompt)
+        asked = self._question(prompt, depths)
+        found = []
+        for load in self._loads.values():
+            held, parts = depths.at(load.number), price(load, asked)
+            found.append(Candidate(load.name, held.blocks, load.active, parts.cost, held, parts))
+        return sorted(found, key=lambda candidate: candidate.cost)
 
-    def lease(self, route: Route, prompt: Prompt) -> Lease:
-        """Book a chosen route; the lease must be released whatever happens."""
-        return self.book.lease(
+    def lease(self, route: Route, prompt: Prompt, *, max_tokens: int = 0, now_s: float = 0.0) -> Lease:
+        """Book a chosen route; the lease must be released whatever happens.
+
+        The answer is expected to be as long as others were lately, but not longer than `max_tokens`; 0: no telling.
+        """
+        self.index.touch(prompt.blocks[: route.overlap_blocks])
+        lease = self.book.lease(
             self._loads[route.worker],
             prompt.blocks,
             prompt_blocks=route.prompt_blocks,
-            overlap_blocks=route.overlap_blocks,
+            compute_blocks=route.compute_blocks,
+            output_blocks=int(min(max_tokens, self._output_tokens)) // self.block_tokens,
         )
+        lease.began_s = now_s
+        return lease
 
-    def _prompt_blocks(self, prompt: Prompt) -> int:
-        return -(-prompt.tokens // self.block_tokens)
+    def prefilled(self, lease: Lease, *, now_s: float = 0.0) -> None:
+        """Note the first token: its worker has the prompt's blocks, and took so long. Harmless when repeated."""
+        if not lease.prefilling:
+            return
+        self.book.prefilled(lease)
+        load = lease.load
+        if self._loads.get(load.name) is not load:
+            return
+        if now_s and lease.began_s:
+            round_over = self.pace.learn(load.name, lease.compute_blocks, now_s - lease.began_s)
+            for judged in self._loads.values() if round_over else (load,):
+                judged.slowness = self.pace.slowness(judged.name)
+        if self._assumed is not None:
+            self._assumed.expire(now_s)
+            self._assumed.note(load.number, lease.blocks, now_s)
 
-    def _overlaps(self, prompt: Prompt) -> dict[int, int]:
-        overlaps = dict(self.index.match(prompt.blocks))
+    def release(self, lease: Lease, *, output_tokens: int = 0) -> None:
+        """Give a lease back; `output_tokens` is how long the answer became, where it came to its end."""
+        self.book.release(lease)
+        if output_tokens:
+            before = self._output_tokens or output_tokens
+            self._output_tokens = _KEEP_OUTPUT * before + (1 - _KEEP_OUTPUT) * output_tokens
+
+    def _pick(self, asked: Question, pinned: str, session: str) -> tuple[WorkerLoad, str]:
+        """Return the worker and what beside its cost made it so."""
+        if pinned:
+            load = self._loads.get(pinned)
+            if load is None:
+                raise NotFound(f"the model has no worker '{pinned}'", hint=f"one of {', '.join(sorted(self._loads))}")
+            return load, "pinned"
+        loads = [load for load in self._loads.values() if not load.suspect] or list(self._loads.values())
+        match self.mode:
+            case Mode.SESSION if session:
+                return home_of(session, loads), "session"
+            case Mode.KV | Mode.SESSION:
+                return cheapest(loads, asked), ""
+            case Mode.ROUND_ROBIN:
+                return least_recent(loads), "round robin"
+            case Mode.LEAST_LOADED:
+                return least_loaded(loads), "least loaded"
+            case Mode.POWER_OF_TWO:
+                return better_of_two(loads, self._rng), "power of two"
+            case Mode.RANDOM:
+                return self._rng.choice(loads), "random"
+
+    def _known(self, worker: str) -> WorkerLoad:
+        load = self._loads.get(worker)
+        if load is None:
+            raise NotFound(f"there is no worker '{worker}'", hint=f"one of {', '.join(sorted(self._loads))}")
+        return load
+
+    def _question(self, prompt: Prompt, depths: Depths) -> Question:
+        blocks = -(-prompt.tokens // self.block_tokens)
+        saved: Mapping[int, float] = depths.device
+        if depths.host or depths.disk:
+            saved = {number: credit(depths.at(number)) for number in depths.device | depths.host | depths.disk}
+        return Question(blocks, saved, self.book.history_weight)
+
+    def _depths(self, prompt: Prompt) -> Depths:
+        depths = self.index.match(prompt.blocks)
         for number, depth in self.book.expected(prompt.blocks).items():
-            if depth > overlaps.get(number, 0):
-                overlaps[number] = depth
-        return overlaps
+            if depth > depths.device.get(number, 0):
+                depths.device[number] = depth
+        return depths

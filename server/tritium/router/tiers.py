@@ -1,0 +1,147 @@
+"""Which worker holds which block, and how far from its processor: an index a tier.
+
+    prompt:   1 2 3 4 5 6 7 8        a worker holds 1-3 on the device, 4-5 on the host, 6 on disk
+    depths:   device 3, host 5, disk 6
+
+An engine reuses what it holds without a gap, fetching what lies lower. So a tier's depth counts what this tier and
+those above it hold together; a block below a gap counts nowhere.
+"""
+
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial, reduce
+from itertools import repeat
+
+from tritium.router.index import MOST_BLOCKS, KvIndex, depths
+
+
+class Tier(StrEnum):
+    """Where a block lies."""
+
+    DEVICE = "device"
+    HOST = "host"
+    DISK = "disk"
+
+
+@dataclass(frozen=True, slots=True)
+class Depths:
+    """How many leading blocks of a prompt each worker holds, by its number, with each tier added.
+
+    A worker stands in `host` and `disk` only where it goes deeper with them.
+    """
+
+    device: dict[int, int] = field(default_factory=dict)
+    host: dict[int, int] = field(default_factory=dict)
+    disk: dict[int, int] = field(default_factory=dict)
+
+    def at(self, worker: int) -> "Held":
+        """Return what one worker holds."""
+        device = self.device.get(worker, 0)
+        host = max(device, self.host.get(worker, 0))
+        return Held(device, host - device, max(host, self.disk.get(worker, 0)) - host)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How many leading blocks of a prompt a worker holds, by tier."""
+
+    device: int = 0
+    host: int = 0
+    disk: int = 0
+
+    @property
+    def blocks(self) -> int:
+        """Return how many blocks need not be computed."""
+        return self.device + self.host + self.disk
+
+
+class TieredIndex:
+    """The blocks of all workers in all tiers, by the rules of `KvIndex`."""
+
+    def __init__(self, limit: int = MOST_BLOCKS) -> None:
+        self.device = KvIndex(limit)
+        self.host = KvIndex(limit)
+        self.disk = KvIndex(limit)
+        self._limit = limit
+        self.orphans = 0
+        """Stored blocks dropped because what comes before them is unknown here."""
+
+    def __len__(self) -> int:
+        """Return the number of distinct blocks, counted in each tier they lie in."""
+        return len(self.device) + len(self.host) + len(self.disk)
+
+    @property
+    def dropped(self) -> int:
+        """Return how many blocks were dropped because a worker's share or a tier was full."""
+        return self.device.dropped + self.host.dropped + self.disk.dropped
+
+    @property
+    def tiers(self) -> Mapping[Tier, KvIndex]:
+        """Return the index of every tier, the fastest first."""
+        return {Tier.DEVICE: self.device, Tier.HOST: self.host, Tier.DISK: self.disk}
+
+    def held_by(self, worker: int) -> int:
+        """Return how many blocks a worker holds on its device."""
+        return self.device.held_by(worker)
+
+    def add(self, worker: int, capacity_blocks: int) -> None:
+        """Begin to follow a worker; the sizes of its lower tiers are not known, only `limit` bounds them."""
+        self.device.add(worker, capacity_blocks)
+        self.host.add(worker, self._limit)
+        self.disk.add(worker, self._limit)
+
+    def block_of(self, worker: int, engine_hash: int) -> int | None:
+        """Return our hash of a block of the worker, in whichever tier it lies."""
+        block = self.device.block_of(worker, engine_hash)
+        if block is None and (self.host or self.disk):
+            block = self.host.block_of(worker, engine_hash)
+            if block is None:
+                block = self.disk.block_of(worker, engine_hash)
+        return block
+
+    def move(self, worker: int, tier: Tier, engine_hashes: Sequence[int]) -> None:
+        """Note blocks in a tier whose tokens were not told, because the worker held them elsewhere before."""
+        known = {name: block for name in engine_hashes if (block := self.block_of(worker, name)) is not None}
+        self.orphans += len(engine_hashes) - len(known)
+        self.tiers[tier].store(worker, known.keys(), known.values())
+
+    def clear(self, worker: int) -> None:
+        """Note that the worker dropped all it held."""
+        for index in self.tiers.values():
+            index.clear(worker)
+
+    def forget(self, worker: int) -> None:
+        """Stop following the worker; its number may be used again."""
+        for index in self.tiers.values():
+            index.forget(worker)
+
+    def touch(self, blocks: Sequence[int]) -> None:
+        """Note that a prompt of these blocks was routed: they are dropped later than others."""
+        self.device.touch(blocks)
+        if self.host:
+            self.host.touch(blocks)
+        if self.disk:
+            self.disk.touch(blocks)
+
+    def match(self, blocks: Sequence[int]) -> Depths:
+        """Return how much of a prompt every worker holds, tier by tier."""
+        device = self.device.match(blocks)
+        if not self.host and not self.disk:
+            return Depths(device)
+        host = disk = depths(self._held_in(blocks, self.device, self.host)) if self.host else device
+        if self.disk:
+            disk = depths(self._held_in(blocks, self.device, self.host, self.disk))
+        return Depths(device, _deeper(host, device), _deeper(disk, host))
+
+    def _held_in(self, blocks: Sequence[int], *tiers: KvIndex) -> Iterator[int]:
+        """Return, block by block, who holds it in one of these tiers; C code all the way."""
+        masks = [map(tier.masks.get, blocks, repeat(0)) for tier in tiers]
+        return reduce(partial(map, operator.or_), masks)
+
+
+def _deeper(lower: dict[int, int], upper: dict[int, int]) -> dict[int, int]:
+    if lower is upper:
+        return {}
+    return {worker: depth for worker, depth in lower.items() if depth > upper.get(worker, 0)}
