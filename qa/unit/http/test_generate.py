@@ -25,6 +25,23 @@ async def test_one_response_is_one_object(client):
     )
 
 
+async def test_a_model_that_has_to_be_loaded_first(client, house, monkeypatch):
+    """Its inputs are known once it is awake, of generate and of a raw body."""
+
+    class Asleep:
+        name, version, answers_once, config = "add_sub", "1", True, None
+
+        async def awake(self):
+            await asyncio.sleep(0)
+            return awake
+
+    awake = house.model("add_sub")
+    monkeypatch.setitem(house.loaded, "add_sub", {"1": Asleep()})
+    assert (await generate(client, "add_sub", INPUT0=[1, 2, 3, 4], INPUT1=[1, 1, 1, 1])).json()["OUTPUT0"][0] == 2.0
+    raw = await client.post("/v2/models/add_sub/infer", content=b"", headers={"Inference-Header-Content-Length": "0"})
+    assert "'add_sub'" in raw.json()["error"]
+
+
 async def test_any_model_can_generate(client):
     """Tensors of numbers are arrays."""
     answer = await generate(client, "add_sub", INPUT0=[1, 2, 3, 4], INPUT1=[1, 1, 1, 1])

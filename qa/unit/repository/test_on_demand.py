@@ -219,3 +219,29 @@ async def test_a_client_that_left_while_its_model_was_loaded_is_answered(house, 
     house.loader.hold.set()
     with pytest.raises(Cancelled):
         await asyncio.wait_for(reply.future, 5)
+
+
+async def test_a_model_can_be_waited_for(house, open_registry):
+    """Whoever needs its whole configuration gets the loaded model, or why there is none."""
+    house.write("a")
+    registry = open_registry(Room())
+    await registry.start()
+    asleep = registry.model("a")
+    house.loader.hold.clear()
+    left, stayed = (asyncio.create_task(asleep.awake()) for _ in range(2))
+    await asyncio.sleep(0)
+    left.cancel()
+    house.loader.hold.set()
+    awake = await asyncio.wait_for(stayed, 5)
+    assert not isinstance(awake, SleepingModel)
+    assert await awake.awake() is awake
+    assert registry.model("a") is awake
+
+
+async def test_whoever_waits_for_a_model_hears_why_there_is_none(house, open_registry):
+    """The error of the load, as for requests."""
+    house.write("a", content="broken")
+    registry = open_registry(Room())
+    await registry.start()
+    with pytest.raises(InvalidArgument, match="the model is broken"):
+        await asyncio.wait_for(registry.model("a").awake(), 5)

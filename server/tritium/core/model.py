@@ -63,6 +63,14 @@ class Model(ABC):
         """Return how many ensembles a request of this model may be in at a time, this one included."""
         return 0
 
+    async def awake(self) -> "Model":
+        """Return the model with its whole configuration: itself, or what a model on demand is once it is loaded.
+
+        Raises:
+            InferenceError: it cannot be loaded.
+        """
+        return self
+
     @abstractmethod
     def submit(self, request: InferRequest, reply: Reply) -> None:
         """Check the request, queue it, and answer it through `reply`."""

@@ -65,7 +65,8 @@ async def _submit(request: Request, front: Front, target: Target) -> tuple[Infer
     Raises:
         InferenceError, Refusal: it cannot be read, or the model does not take it.
     """
-    model = front.server.catalog.model(target.name, target.version)
+    # What is an input and what a parameter is told by the configuration, which only a loaded model has whole.
+    model = await front.server.catalog.model(target.name, target.version).awake()
     if request.header(b"content-encoding") not in (b"", b"identity"):
         raise InvalidArgument("Unsupported content-encoding, only 'identity' is supported.")
     if len(request.body) > LARGE_BYTES:

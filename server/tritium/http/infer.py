@@ -39,6 +39,8 @@ async def infer(request: Request, front: Front, target: Target) -> Response:
         encoding = request.header(b"content-encoding")
         body = await compression.unpack(request.body, encoding, front.input_bytes) if encoding else request.body
         json_size = front.marking.json_size(request, len(body))
+        if not json_size:
+            model = await model.awake()
         if json_size <= LARGE_BYTES:
             call = decode(front, model, body, json_size)
         else:

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -40,6 +41,9 @@ ON_DEMAND_HELP: Mapping[str, str] = {
     "tritium_on_demand_asleep_models": "Models that are there and not loaded",
 }
 
+Then = Callable[[Model | InferenceError], None]
+"""What a request does once its model is loaded, or could not be."""
+
 log = structlog.get_logger("tritium")
 
 
@@ -54,7 +58,7 @@ class Room:
 class SleepingModel(Model):
     """Stands for a model that is not loaded; its configuration is that of its file, before its backend completes it."""
 
-    def __init__(self, candidate: Candidate, version: str, wake: Callable[[InferRequest, Reply], None]) -> None:
+    def __init__(self, candidate: Candidate, version: str, wake: Callable[[str, Then], None]) -> None:
         self.name = candidate.name
         self.version = version
         self.config: ModelConfig = from_proto(candidate.config)
@@ -66,9 +70,33 @@ class SleepingModel(Model):
         """Return True: a request that is submitted now will run, once the model is loaded."""
         return True
 
+    async def awake(self) -> Model:
+        """Have the model loaded, and return it."""
+        loaded: asyncio.Future[Model] = asyncio.get_running_loop().create_future()
+
+        def tell(found: Model | InferenceError) -> None:
+            if loaded.done():
+                return
+            if isinstance(found, Model):
+                loaded.set_result(found)
+            else:
+                loaded.set_exception(found)
+
+        self._wake(self.version, tell)
+        return await loaded
+
     def submit(self, request: InferRequest, reply: Reply) -> None:
         """Have the model loaded, and the request run on it."""
-        self._wake(request, reply)
+
+        def run(found: Model | InferenceError) -> None:
+            if request.cancelled:
+                found = Cancelled(GONE)
+            if isinstance(found, Model):
+                found.submit(request, reply)
+            else:
+                reply.send(found, final=True)
+
+        self._wake(self.version, run)
 
     async def close(self) -> None:
         """Do nothing: there is nothing to free."""
@@ -94,7 +122,8 @@ class OnDemandRegistry(Registry):
         self._known: dict[str, Candidate] = {}
         self._used: dict[str, None] = {}
         """Loaded models, the one that was asked for longest ago first."""
-        self._waiting: dict[str, deque[tuple[InferRequest, Reply]]] = {}
+        self._waiting: dict[str, deque[tuple[str, Then]]] = {}
+        """Who waits for a model's load, each for a version."""
         self._making_room = asyncio.Lock()
         self._loads = self._evictions = 0
 
@@ -119,7 +148,7 @@ class OnDemandRegistry(Registry):
             candidate = self._known.get(name)
             if candidate is None or self._shelf.versions(name) or (version and version not in candidate.versions):
                 raise
-            return SleepingModel(candidate, version, self._wake)
+            return SleepingModel(candidate, version, partial(self._wake, name))
         self._used.pop(found.name, None)
         self._used[found.name] = None
         return found
@@ -136,21 +165,20 @@ class OnDemandRegistry(Registry):
         yield "tritium_on_demand_waiting_requests", {}, sum(map(len, self._waiting.values()))
         yield "tritium_on_demand_asleep_models", {}, sum(not self._shelf.versions(name) for name in self._known)
 
-    def _wake(self, request: InferRequest, reply: Reply) -> None:
+    def _wake(self, name: str, version: str, then: Then) -> None:
         """Put a request behind the load of its model."""
-        name = request.model_name
         waiting = self._waiting.get(name)
         if waiting is None:
             waiting = self._waiting[name] = deque()
             self._begin(self._load_for(name))
         if len(waiting) >= MOST_WAITING:
             message = f"{MOST_WAITING} requests wait already for model '{name}' to be loaded"
-            reply.send(Overloaded(message, hint="try again when it is ready"), final=True)
+            then(Overloaded(message, hint="try again when it is ready"))
             return
-        waiting.append((request, reply))
+        waiting.append((version, then))
 
     async def _load_for(self, name: str) -> None:
-        """Load a model, and hand it the requests that have come meanwhile."""
+        """Load a model, and let the requests go on that have come meanwhile."""
         failure: InferenceError | None = None
         try:
             await self._make_room(name)
@@ -163,20 +191,15 @@ class OnDemandRegistry(Registry):
             failure = Unavailable(messages.STOPPING)
             raise
         finally:
-            for request, reply in self._waiting.pop(name):
-                gone = Cancelled(GONE) if request.cancelled else None
-                self._hand_over(request, reply, gone or failure)
+            for version, then in self._waiting.pop(name):
+                then(failure or self._loaded(name, version))
         await self._make_room(name)
 
-    def _hand_over(self, request: InferRequest, reply: Reply, failure: InferenceError | None) -> None:
+    def _loaded(self, name: str, version: str) -> Model | InferenceError:
         try:
-            if failure is not None:
-                raise failure
-            model = self._shelf.model(request.model_name, request.model_version)
+            return self._shelf.model(name, version)
         except InferenceError as error:
-            reply.send(error.with_traceback(None), final=True)
-        else:
-            model.submit(request, reply)
+            return error.with_traceback(None)
 
     async def _make_room(self, name: str) -> None:
         """Unload what was asked for longest ago until this model fits, or until only it is left."""
