@@ -166,7 +166,9 @@ class Desk:
     def do_done(self, *words):
         requests, options = self.options(words)
         for request in requests:
-            self.router.release(self.leases[request], output_tokens=int(options.get("tokens", 0)))
+            self.router.release(self.leases[request])
+            if "tokens" in options:
+                self.router.answered(int(options["tokens"]))
 
     def do_load(self):
         return [

@@ -21,13 +21,15 @@ from tritium.core.errors import InferenceError
 class GenerationRequest:
     """One sequence to generate: a prompt in token ids, and SamplingParams fields by vLLM's names.
 
-    `worker` pins the request to a worker by name; `cache_salt` keeps its blocks apart from those of other tenants.
+    `worker` pins the request to a worker by name; `session` names what it belongs to, for routers in the mode of that
+    name; `cache_salt` keeps its blocks apart from those of other tenants.
     """
 
     token_ids: list[int]
     sampling: dict[str, Any]
     request_id: str = ""
     worker: str = ""
+    session: str = ""
     cache_salt: str = ""
     lora: str = ""
     priority: int = 0

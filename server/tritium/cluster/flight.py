@@ -8,6 +8,7 @@
 Whatever happens, the leases are given back once, and the sink hears an end once.
 """
 
+import sys
 from enum import StrEnum
 from typing import Any
 
@@ -79,6 +80,11 @@ class Flight:
     def prompt_tokens(self) -> list[int]:
         """Return what a worker must be given: the prompt, and what was generated before."""
         return self.request.token_ids + self.tokens if self.tokens else self.request.token_ids
+
+    def most_tokens(self) -> int:
+        """Return how many tokens are left to generate at most."""
+        most = self.request.sampling.get("max_tokens")
+        return most - len(self.tokens) if isinstance(most, int) else sys.maxsize
 
     def sampling(self) -> dict[str, Any]:
         """Return the sampling fields for what is left to generate."""

@@ -139,7 +139,7 @@ class Flights:
                 return
             began_s = time.monotonic()
             prompt = flight.prompt = router.prompt(flight.prompt_tokens(), salt=request.cache_salt, lora=request.lora)
-            route = router.choose(prompt, pinned=request.worker)
+            route = router.choose(prompt, pinned=request.worker, session=request.session)
         except InferenceError as error:
             self._fail(flight, error)
             return
@@ -148,7 +148,7 @@ class Flights:
         self.counters.prompt_blocks += route.prompt_blocks
         self.counters.overlap_blocks += route.overlap_blocks
         flight.worker = route.worker
-        flight.lease = router.lease(route, prompt)
+        flight.lease = router.lease(route, prompt, max_tokens=flight.most_tokens(), now_s=began_s)
         report = flight.report = RouteReport(
             route.worker, route.because, route.overlap_blocks, route.prompt_blocks, route.cost
         )
@@ -194,7 +194,7 @@ class Flights:
         route = router.choose(flight.prompt)
         flight.stage = Stage.PREFILLING
         flight.prefill_worker = flight.report.prefill_worker = route.worker
-        flight.prefill_lease = router.lease(route, flight.prompt)
+        flight.prefill_lease = router.lease(route, flight.prompt, now_s=time.monotonic())
         flight.report.because += f"; prefilled by {route.worker} ({route.because}): {decision.because}"
         self.counters.remote_prefills += 1
         flight.prefill_id = next(self._ids)
@@ -210,6 +210,8 @@ class Flights:
         if failed(delta) or delta.transfer is None:
             self._prefill_failed(flight, delta.error or "it returned no transfer")
             return
+        if flight.prefill_lease is not None:
+            self._pool.prefilling.prefilled(flight.prefill_lease, now_s=time.monotonic())
         self._end_prefill(flight)
         self._submit(flight, delta.transfer)
 
@@ -259,7 +261,7 @@ class Flights:
         """Pass one delta on to the sink."""
         assert flight.lease is not None
         if flight.lease.prefilling:
-            self._pool.generating.book.prefilled(flight.lease)
+            self._pool.generating.prefilled(flight.lease, now_s=time.monotonic())
         if failed(delta):
             self._failed(flight, delta)
             return
@@ -270,6 +272,7 @@ class Flights:
         if delta.finish is not None:
             flight.watch.ended(len(flight.tokens))
             self.counters.output_tokens += len(flight.tokens)
+            self._pool.generating.answered(len(flight.tokens))
             self.counters.cached_tokens += flight.cached_tokens or 0
             self._over(flight)
         try:

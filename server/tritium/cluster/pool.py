@@ -26,6 +26,10 @@ from tritium.cluster.spec import FleetSpec
 from tritium.cluster.supervisor import SupervisedWorker
 from tritium.router.disaggregation import PrefillDecision, decide_prefill
 from tritium.router.router import Router
+from tritium.router.tiers import Tier
+
+_TIERS = {tier.value: tier for tier in Tier}
+"""Blocks that lie elsewhere ("other") are nobody's."""
 
 
 class WorkerPool:
@@ -134,7 +138,9 @@ class WorkerPool:
         self._info = self._info or info
         router = self.routers.get(worker.role)
         if router is None:
-            router = self.routers[worker.role] = Router(info.block_tokens, self.spec.router)
+            router = self.routers[worker.role] = Router(
+                info.block_tokens, self.spec.router, assumed_s=self.spec.assumed_s
+            )
         router.add(worker.name, capacity_blocks=info.total_blocks, max_sequences=info.max_sequences)
         self._on_ready(worker)
 
@@ -156,9 +162,17 @@ class WorkerPool:
 
 def _apply(router: Router, worker: str, event: KvEvent) -> None:
     match event:
-        case BlocksStored(tier="device"):
-            router.stored(worker, event.hashes, event.parent, event.token_ids, salt=event.salt, lora=event.lora)
-        case BlocksRemoved(tier="device"):
-            router.removed(worker, event.hashes)
+        case BlocksStored(tier=tier) if tier in _TIERS:
+            router.stored(
+                worker,
+                event.hashes,
+                event.parent,
+                event.token_ids,
+                salt=event.salt,
+                lora=event.lora,
+                tier=_TIERS[tier],
+            )
+        case BlocksRemoved(tier=tier) if tier in _TIERS:
+            router.removed(worker, event.hashes, tier=_TIERS[tier])
         case CacheCleared():
             router.cleared(worker)

@@ -24,6 +24,8 @@ class FleetSpec:
     prefill: int = 0
     decode: int = 0
     router: Mode = Mode.KV
+    assumed_s: float = 0.0
+    """How long a worker is taken to hold what it was given, for engines that tell nothing of their cache; 0: not."""
     local_prefill_tokens: int = 0
     """Prompts with at most so many uncached tokens are prefilled by the decode worker."""
     max_requests: int = 4096

@@ -259,12 +259,14 @@ class Router:
             self._assumed.expire(now_s)
             self._assumed.note(load.number, lease.blocks, now_s)
 
-    def release(self, lease: Lease, *, output_tokens: int = 0) -> None:
-        """Give a lease back; `output_tokens` is how long the answer became, where it came to its end."""
+    def release(self, lease: Lease) -> None:
+        """Give a lease back. Harmless when repeated."""
         self.book.release(lease)
-        if output_tokens:
-            before = self._output_tokens or output_tokens
-            self._output_tokens = _KEEP_OUTPUT * before + (1 - _KEEP_OUTPUT) * output_tokens
+
+    def answered(self, output_tokens: int) -> None:
+        """Learn how long an answer became that came to its end."""
+        before = self._output_tokens or output_tokens
+        self._output_tokens = _KEEP_OUTPUT * before + (1 - _KEEP_OUTPUT) * output_tokens
 
     def _pick(self, asked: Question, pinned: str, session: str) -> tuple[WorkerLoad, str]:
         """Return the worker and what beside its cost made it so."""
