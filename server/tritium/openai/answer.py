@@ -211,6 +211,7 @@ class Answer(ABC, Generic[C]):
                     sampling=order.sampling.for_choice(i, max_tokens),
                     request_id=self.visit.id,
                     worker=self.visit.worker,
+                    session=self.visit.session,
                     cache_salt=order.cache_salt,
                     lora=order.served.lora,
                     priority=order.priority,

@@ -183,4 +183,5 @@ def _visit(request: Request) -> Visit:
         named=bool(given),
         explain=request.header(b"x-tritium-explain") == b"1",
         worker=request.header(b"x-tritium-worker").decode("latin-1"),
+        session=request.header(b"x-tritium-session").decode("latin-1"),
     )

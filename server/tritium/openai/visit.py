@@ -26,6 +26,8 @@ class Visit:
     explain: bool = False
     worker: str = ""
     """The worker that the client wants its generations on."""
+    session: str = ""
+    """What the request belongs to, where the router is to keep that together."""
     lenient: bool = False
     """Whether fields that nobody knows are passed over."""
     argument: str = ""
