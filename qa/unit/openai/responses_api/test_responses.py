@@ -67,18 +67,27 @@ async def test_kept(door):
     responses = door.client.responses
     made = await responses.create(model="story", input=[{"role": "user", "content": t} for t in ("one", "two")])
     assert await responses.retrieve(made.id) == made
-    latest = [item.content async for item in responses.input_items.list(made.id)]
+    latest = [item.content[0].text async for item in responses.input_items.list(made.id)]
     assert latest == ["two", "one"]
     page = await responses.input_items.list(made.id, order="asc", limit=1)
-    assert ([i.content for i in page.data], page.has_more) == (["one"], True)
+    assert ([i.content[0].text for i in page.data], page.has_more) == (["one"], True)
     rest = await responses.input_items.list(made.id, order="asc", after=page.data[0].id)
-    assert [i.content for i in rest.data] == ["two"]
+    assert [i.content[0].text for i in rest.data] == ["two"]
     await responses.delete(made.id)
     with pytest.raises(openai.NotFoundError):
         await responses.retrieve(made.id)
     unkept = await responses.create(model="story", input="x", store=False)
     with pytest.raises(openai.NotFoundError):
         await responses.retrieve(unkept.id)
+
+
+async def test_listed_messages_have_parts(door):
+    """Texts are parts of their messages, as OpenAI lists them: of what the model said, output; of the rest, input."""
+    turns = [{"role": role, "content": "x"} for role in ("user", "assistant", "system")]
+    made = await door.client.responses.create(model="story", input=turns)
+    items = [item async for item in door.client.responses.input_items.list(made.id, order="asc")]
+    kinds = [(item.role, item.content[0].type) for item in items]
+    assert kinds == [("user", "input_text"), ("assistant", "output_text"), ("system", "input_text")]
 
 
 async def test_reference_to_an_item(door):

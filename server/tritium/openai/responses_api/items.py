@@ -126,6 +126,15 @@ def read_items(given: str | list[dict[str, Any]]) -> list[InputItem]:
     return [_item(fields, f"input[{i}]") for i, fields in enumerate(given)]
 
 
+def listed(item: Item) -> Item:
+    """Return an item as OpenAI lists it: the text of a message is a part, however it was sent."""
+    if not isinstance(item, MessageItem) or not isinstance(item.content, str):
+        return item
+    assistant = item.role == "assistant"
+    part = OutputText(item.content) if assistant else InputText(item.content)
+    return MessageItem(item.role, [part], item.id, item.status or "completed")
+
+
 def _item(fields: dict[str, Any], where: str) -> InputItem:
     # OpenAI lets the type of a message be left out.
     if "type" not in fields and "role" in fields:

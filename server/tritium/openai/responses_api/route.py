@@ -15,7 +15,7 @@ from tritium.llm.models import LanguageModels
 from tritium.openai.errors import NothingKept
 from tritium.openai.options import OpenAIOptions
 from tritium.openai.responses_api.background import Background, DetachedRequest
-from tritium.openai.responses_api.items import Item, read_items
+from tritium.openai.responses_api.items import Item, listed, read_items
 from tritium.openai.responses_api.opening import check, name_items, open_response
 from tritium.openai.responses_api.schema import Deleted, ItemList, ResponsesRequest
 from tritium.openai.responses_api.store import Kept, ResponseStore
@@ -102,7 +102,7 @@ class Responses:
         limit = _asked(visit, "limit", str(_PAGE))
         if not limit.isascii() or not limit.isdecimal() or not 1 <= int(limit[:5]) <= _LONGEST_PAGE:
             raise FieldRefused("limit", f"limit must be an integer from 1 to {_LONGEST_PAGE}, got {limit!r}")
-        page = items[: int(limit)]
+        page = [listed(item) for item in items[: int(limit)]]
         first, last = (page[0].id, page[-1].id) if page else (None, None)
         return json_response(visit, ItemList(page, len(page) < len(items), first, last))
 
