@@ -68,9 +68,9 @@ tests() {
 clients() { # other people's clients of the OpenAI API: their versions of shared packages are not ours
   [ -e "$(stamp clients)" ] && return
   [ -x .clients/bin/python ] || "$python" -m venv .clients
-  say "installing LangChain, LiteLLM and aiperf into .clients, to test with"
+  say "installing LangChain, LiteLLM, aiperf and schemathesis into .clients, to test with"
   .clients/bin/python -m pip --disable-pip-version-check install --quiet \
-    langchain-openai==1.7.3 litellm==1.106.2 aiperf==0.13.0
+    langchain-openai==1.7.3 litellm==1.106.2 aiperf==0.13.0 schemathesis==4.32.5
   touch "$(stamp clients)"
 }
 
