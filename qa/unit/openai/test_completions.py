@@ -1,6 +1,10 @@
+import threading
+
 import pytest
 
 from tritium.llm.model import ModelDefaults
+from tritium.openai import whole
+from tritium.openai.logprobs import completion_logprobs
 
 
 async def _texts(door, stream, **request):
@@ -73,6 +77,26 @@ async def test_logprobs(door, stream):
     for token in logprobs.tokens[:-1]:
         offsets.append(offsets[-1] + len(token))
     assert logprobs.text_offset == offsets
+
+
+async def test_scores_of_many_tokens_are_written_in_a_thread(door, monkeypatch):
+    """An answer with the scores of hundreds of tokens does not hold up the event loop, and is the same."""
+    threads = []
+
+    def noted(*arguments, **rest):
+        threads.append(threading.get_ident())
+        return completion_logprobs(*arguments, **rest)
+
+    monkeypatch.setattr(whole, "completion_logprobs", noted)
+    door.say(reply=" a model repository is a folder" * 10)
+    short, long = [
+        (await door.client.completions.create(model="story", prompt="x", n=n, logprobs=2, max_tokens=200)).choices
+        for n in (1, 30)
+    ]
+    assert threads[0] == threading.get_ident()
+    assert len(threads) == 31
+    assert threading.get_ident() not in threads[1:]
+    assert [c.logprobs for c in long] == [short[0].logprobs] * 30
 
 
 async def test_defaults_of_the_model_hold_where_the_request_is_silent(open_door):

@@ -88,6 +88,25 @@ async def test_unknown_model(door):
     assert "`gpt-9` does not exist" in caught.value.body["message"]
 
 
+async def test_long_names_are_not_given_back_whole(door):
+    """What a client sent is quoted to it in part, where it is of megabytes."""
+    for body in ({"model": "x" * 1_000_000}, {"model": "story", "y" * 1_000_000: 1}):
+        answer = await door.http.post("/v1/completions", json={"prompt": "a", **body})
+        assert answer.status_code in (400, 404)
+        assert len(answer.content) < 10_000
+
+
+async def test_heavy_sampling_of_many_completions(door):
+    """Sampling fields of a megabyte go with one completion, but not with a hundred of them."""
+    body = {"model": "story", "prompt": "a", "max_tokens": 1, "bad_words": ["word" * 10] * 30_000}
+    answer = await door.http.post("/v1/completions", json={**body, "n": 100})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "n")
+    assert "100 completions with 12" in answer.json()["error"]["message"]
+    answer = await door.http.post("/v1/completions", json={**body, "prompt": ["a"] * 100})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "prompt")
+    assert (await door.http.post("/v1/completions", json=body)).status_code == 200
+
+
 async def test_context_exceeded_by_the_prompt(door):
     """A prompt beyond the context is 400 context_length_exceeded and names both numbers."""
     long = [{"role": "user", "content": "hello " * 300}]

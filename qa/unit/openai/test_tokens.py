@@ -34,6 +34,7 @@ async def test_conversation(door):
         ("/tokenize", {}, "prompt"),
         ("/tokenize", {"prompt": "x", "messages": []}, "prompt"),
         ("/tokenize", {"prompt": 5}, "prompt"),
+        ("/tokenize", {"prompt": "a" * 4_200_000}, "prompt"),
         ("/tokenize", {"prompt": "x", "colour": 1}, "colour"),
         ("/tokenize", {"prompt": "x", "model": "nobody"}, "model"),
         ("/detokenize", {}, "tokens"),

@@ -32,6 +32,9 @@ TOKENIZER_HELP = {
 _SHORT_CHARACTERS = 8_192
 """Up to here a prompt is encoded on the event loop (about 2 ms); a longer one in a thread, where it holds no lock."""
 
+_BATCH_CHARACTERS = 1 << 20
+"""How much of a request's pairs is encoded at a time."""
+
 _WINDOW_TOKENS = 6
 """How much of the prompt a window detokenizer sees before the first new token."""
 
@@ -133,9 +136,14 @@ class Tokenizer:
     async def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[int], int]]:
         """Return the token ids of each pair of texts, and where its second one begins (0 where nothing marks it)."""
         if sum(len(one) + len(other) for one, other in pairs) <= _SHORT_CHARACTERS:
-            encoded = self._backend.encode_batch(list(pairs), add_special_tokens=True)
-        else:
-            encoded = await asyncio.to_thread(self._backend.encode_batch, list(pairs), add_special_tokens=True)
+            return self._encode_pairs(pairs)
+        found = []
+        for some in _in_batches(pairs):
+            found += await asyncio.to_thread(self._encode_pairs, some)
+        return found
+
+    def _encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[int], int]]:
+        encoded = self._backend.encode_batch(list(pairs), add_special_tokens=True)
         return [(list(e.ids), e.type_ids.index(1) if 1 in e.type_ids else 0) for e in encoded]
 
     def encode_now(self, text: str, *, add_special: bool) -> list[int]:
@@ -197,6 +205,20 @@ class Tokenizer:
         if self.table is not None:
             return self.table.pieces[token_id] if 0 <= token_id < len(self.table.pieces) else b""
         return str(self._backend.decode([token_id], skip_special_tokens=False)).encode()
+
+
+def _in_batches(pairs: Sequence[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    """Yield the pairs some at a time: what the library makes of a text takes a hundred times its memory."""
+    batch: list[tuple[str, str]] = []
+    characters = 0
+    for pair in pairs:
+        batch.append(pair)
+        characters += len(pair[0]) + len(pair[1])
+        if characters >= _BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from tritium.llm.text import CompletionText
 from tritium.openai.order import TOOL_CALLS, Order, Prompt
 from tritium.openai.responses import PromptTokensDetails, Usage
 from tritium.openai.visit import Visit
+from tritium.openai.weight import check_weight
 from tritium.wire.http import Response
 
 _NONE_SHOWN: frozenset[int] = frozenset()
@@ -111,6 +112,7 @@ class Answer(ABC, Generic[C]):
         self.visit = visit
         self.order = order
         self.model = order.served.model
+        check_weight(order, len(visit.request.body))
         context_tokens = self.model.fleet.info.context_tokens
         most = self.model.defaults.most_tokens or context_tokens
         self._max_tokens = [

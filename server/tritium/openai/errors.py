@@ -19,6 +19,9 @@ from tritium.core.errors import AlreadyExists, InferenceError, InvalidArgument, 
 from tritium.llm.errors import ContextExceeded, FieldRefused
 from tritium.wire.http import Headers, Response
 
+_MOST_CHARACTERS = 4_096
+"""How much of a message is sent."""
+
 
 class Unauthorized(InvalidArgument):
     """The API key is missing or wrong."""
@@ -93,10 +96,10 @@ def status_of(error: InferenceError) -> int:
 
 def error_object(error: InferenceError) -> ErrorObject:
     """Return the error as OpenAI clients read it."""
-    message = f"{error.message} ({error.hint})" if error.hint else error.message
+    message = _shown(f"{error.message} ({error.hint})" if error.hint else error.message)
     match error:
         case FieldRefused():
-            body = ErrorBody(message, "invalid_request_error", error.field or None, error.code)
+            body = ErrorBody(message, "invalid_request_error", _shown(error.field) or None, error.code)
         case ContextExceeded():
             body = ErrorBody(message, "invalid_request_error", error.field, "context_length_exceeded")
         case Unauthorized():
@@ -118,6 +121,11 @@ def error_object(error: InferenceError) -> ErrorObject:
         case _:
             body = ErrorBody(message, "server_error")
     return ErrorObject(body)
+
+
+def _shown(text: str) -> str:
+    """Return a text as an answer may have it: what a client sent, and is quoted to it, can be of any length."""
+    return text if len(text) <= _MOST_CHARACTERS else text[:_MOST_CHARACTERS] + "..."
 
 
 def headers_of(error: InferenceError) -> list[tuple[bytes, bytes]]:

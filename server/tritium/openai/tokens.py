@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from tritium.llm.errors import FieldRefused
+from tritium.llm.model import LanguageModel
 from tritium.llm.models import LanguageModels, Served
 from tritium.llm.tokenizer import Tokenizer
 from tritium.openai.chat import chat_order
@@ -57,6 +58,10 @@ class Detokenized(msgspec.Struct):
 _TOKENIZE = Reader(TokenizeRequest)
 _DETOKENIZE = Reader(DetokenizeRequest)
 
+_MOST_CHARACTERS = 4 << 20
+_CHARACTERS_A_TOKEN = 16
+"""Hardly any text has longer tokens on the average."""
+
 
 async def tokenize(visit: Visit, models: LanguageModels, options: OpenAIOptions) -> Response:
     """POST /tokenize."""
@@ -66,6 +71,7 @@ async def tokenize(visit: Visit, models: LanguageModels, options: OpenAIOptions)
     served = only_model(models, call.model)
     tokenizer = served.model.tokenizer
     if call.prompt is not None:
+        check_length(call.prompt, served.model, "prompt")
         token_ids = await tokenizer.encode(call.prompt, add_special=call.add_special_tokens is not False)
     else:
         token_ids = await _conversation(call, served, models, options.media)
@@ -104,6 +110,17 @@ def only_model(models: LanguageModels, name: str) -> Served:
     if len(served) != 1:
         raise FieldRefused("model", f"Missing required parameter: 'model': there are {len(served)} models")
     return served[0]
+
+
+def check_length(text: str, model: LanguageModel, field: str) -> None:
+    """Refuse a text far beyond any context: tokenizing takes a hundred times its memory.
+
+    Raises:
+        FieldRefused: naming the field that holds it.
+    """
+    most = max(_MOST_CHARACTERS, _CHARACTERS_A_TOKEN * model.fleet.info.context_tokens)
+    if len(text) > most:
+        raise FieldRefused(field, f"{field} has {len(text)} characters, of which up to {most} are tokenized")
 
 
 def check_tokens(token_ids: list[int], tokenizer: Tokenizer, field: str) -> None:

@@ -1,5 +1,6 @@
 """An answer that is sent whole, once every completion is over."""
 
+import asyncio
 from collections.abc import Sequence
 
 import msgspec
@@ -25,6 +26,9 @@ from tritium.openai.responses import (
 )
 from tritium.openai.visit import Visit
 from tritium.wire.http import Response
+
+_SHORT_PLACES = 512
+"""Up to so many scored tokens an answer is written on the event loop (a few ms); a longer one in a thread."""
 
 
 class WholeChoice(Choice):
@@ -91,9 +95,24 @@ class WholeAnswer(Answer[WholeChoice]):
 
     def finished(self, choice: WholeChoice) -> None:
         """Answer once the last choice is over."""
-        if self.ended(choice):
-            body = msgspec.json.encode(self._chat_completion() if self._chat else self._completion())
-            self.begun(Response(200, self.visit.answer_headers(b"application/json", self.route), [body]))
+        if not self.ended(choice):
+            return
+        if sum(len(choice.logprobs) + len(choice.prompt_scores or ()) for choice in self.choices) <= _SHORT_PLACES:
+            self._send(self._body())
+        else:
+            asyncio.get_running_loop().run_in_executor(None, self._body).add_done_callback(self._written)
+
+    def _body(self) -> bytes:
+        return msgspec.json.encode(self._chat_completion() if self._chat else self._completion())
+
+    def _written(self, body: asyncio.Future[bytes]) -> None:
+        if (error := body.exception()) is None:
+            self._send(body.result())
+        elif not self._outcome.done():
+            self._outcome.set_exception(error)
+
+    def _send(self, body: bytes) -> None:
+        self.begun(Response(200, self.visit.answer_headers(b"application/json", self.route), [body]))
 
     def refuse(self, error: InferenceError) -> None:
         """Do nothing: a whole answer fails before it begins."""

@@ -104,6 +104,7 @@ async def test_pooling(door):
         ("/v1/embeddings", {"input": "x", "dimensions": 0}, "dimensions"),
         ("/v1/embeddings", {"input": "x", "encoding_format": "hex"}, "encoding_format"),
         ("/v1/embeddings", {"input": "x", "truncate_prompt_tokens": 9999}, "truncate_prompt_tokens"),
+        ("/v1/embeddings", {"input": ["x", "a" * 4_200_000], "truncate_prompt_tokens": 4}, "input[1]"),
         ("/pooling", {"input": "x", "task": "dream"}, "task"),
         ("/pooling", {"input": "x", "dimensions": -1}, "dimensions"),
     ],

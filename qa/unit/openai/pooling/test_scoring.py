@@ -81,6 +81,8 @@ async def test_long_documents(open_door):
         ("/rerank", {"query": "x", "documents": [{"title": "x"}]}, "documents[0]"),
         ("/rerank", {"query": "x", "documents": ["x"], "top_n": -1}, "top_n"),
         ("/rerank", {"documents": ["x"]}, "query"),
+        ("/rerank", {"query": "x" * 1_000_000, "documents": ["x"] * 70, "truncate_prompt_tokens": 4}, "input"),
+        ("/score", {"text_1": "x", "text_2": "a" * 4_200_000}, "input"),
     ],
 )
 async def test_refused(open_door, path, body, param):

@@ -16,10 +16,10 @@ from tritium.backends.engine import Pooled
 from tritium.cluster.fleet import PoolRequest
 from tritium.core.errors import Cancelled, InferenceError, InvalidArgument
 from tritium.llm.errors import ContextExceeded, FieldRefused
+from tritium.llm.model import LanguageModel
 from tritium.llm.models import Served
-from tritium.llm.tokenizer import Tokenizer
 from tritium.openai.pooling.schema import PoolingRequest, PoolUsage, Texts
-from tritium.openai.tokens import check_tokens
+from tritium.openai.tokens import check_length, check_tokens
 from tritium.openai.visit import Visit
 
 Array = npt.NDArray[np.float32]
@@ -136,13 +136,13 @@ def _cancel(work: asyncio.Future[list[Pooled]]) -> None:
     work.cancel()
 
 
-async def prompts_of(texts: Texts, tokenizer: Tokenizer, *, add_special: bool) -> list[PoolPrompt]:
+async def prompts_of(texts: Texts, model: LanguageModel, *, add_special: bool) -> list[PoolPrompt]:
     """Return the prompts of `input`: a text, token ids, or a list of either.
 
     Raises:
         FieldRefused: it is neither, or a token is not in the vocabulary.
     """
-    return [PoolPrompt(await _encode(one, i, tokenizer, add_special)) for i, one in enumerate(_told_apart(texts))]
+    return [PoolPrompt(await _encode(one, i, model, add_special)) for i, one in enumerate(_told_apart(texts))]
 
 
 def require(served: Served, *tasks: str) -> str:
@@ -171,8 +171,10 @@ def counted(count: int, field: str) -> None:
         raise FieldRefused(field, f"{field} takes from 1 to {MAX_PROMPTS} entries, got {count}")
 
 
-async def _encode(text: str | list[int], place: int, tokenizer: Tokenizer, add_special: bool) -> list[int]:  # noqa: FBT001  private, and named where it is called from
+async def _encode(text: str | list[int], place: int, model: LanguageModel, add_special: bool) -> list[int]:  # noqa: FBT001  private, and named where it is called from
+    tokenizer = model.tokenizer
     if isinstance(text, str):
+        check_length(text, model, f"input[{place}]")
         token_ids = await tokenizer.encode(text, add_special=add_special)
     else:
         token_ids = text

@@ -41,7 +41,7 @@ async def embeddings(visit: Visit, models: LanguageModels, _options: OpenAIOptio
     task = require(served, "embed")
     _check_dimensions(call)
     special = call.add_special_tokens is not False
-    prompts = await prompts_of(call.input, served.model.tokenizer, add_special=special)
+    prompts = await prompts_of(call.input, served.model, add_special=special)
     batch = Batch(visit, served, call)
     arrays = await batch.pool(prompts, task, call.dimensions)
     data = [Embedding(i, _vector(array, call.encoding_format)) for i, array in enumerate(arrays)]
@@ -59,7 +59,7 @@ async def pooling(visit: Visit, models: LanguageModels, _options: OpenAIOptions)
     task = require(served, *((call.task,) if call.task else _TASKS))
     _check_dimensions(call)
     special = call.add_special_tokens is not False
-    prompts = await prompts_of(call.input, served.model.tokenizer, add_special=special)
+    prompts = await prompts_of(call.input, served.model, add_special=special)
     batch = Batch(visit, served, call)
     arrays = await batch.pool(prompts, task, call.dimensions)
     data = [PooledData(i, _numbers(array, call.encoding_format)) for i, array in enumerate(arrays)]
@@ -74,7 +74,7 @@ async def classify(visit: Visit, models: LanguageModels, _options: OpenAIOptions
     served.model.admit()
     task = require(served, "classify")
     special = call.add_special_tokens is not False
-    prompts = await prompts_of(call.input, served.model.tokenizer, add_special=special)
+    prompts = await prompts_of(call.input, served.model, add_special=special)
     batch = Batch(visit, served, call)
     labels = served.model.defaults.labels
     data = []

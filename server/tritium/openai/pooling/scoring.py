@@ -7,8 +7,8 @@ compared here: whole texts by their cosine, tokens by late interaction.
 from collections.abc import Sequence
 
 from tritium.llm.errors import FieldRefused
+from tritium.llm.model import LanguageModel
 from tritium.llm.models import LanguageModels, Served
-from tritium.llm.tokenizer import Tokenizer
 from tritium.openai.options import OpenAIOptions
 from tritium.openai.pooling.batch import (
     Batch,
@@ -31,11 +31,15 @@ from tritium.openai.pooling.schema import (
 )
 from tritium.openai.schema import Reader
 from tritium.openai.status import json_response
+from tritium.openai.tokens import check_length
 from tritium.openai.visit import Visit
 from tritium.wire.http import Response
 
 _SCORE = Reader(ScoreRequest)
 _RERANK = Reader(RerankRequest)
+
+_MOST_CHARACTERS = 64 << 20
+"""Of all pairs together; a text that goes with many others counts with each."""
 
 _COMPARED: dict[str, Compare] = {"embed": cosine, "token_embed": late_interaction}
 _SIDES = (("text_1", "text_2"), ("queries", "documents"), ("data_1", "data_2"))
@@ -64,7 +68,7 @@ async def rerank(visit: Visit, models: LanguageModels, _options: OpenAIOptions) 
     if call.top_n is not None and call.top_n < 0:
         raise FieldRefused("top_n", f"top_n must be at least 0, got {call.top_n}")
     texts = [_text(document, i) for i, document in enumerate(call.documents)]
-    read = await _shortened(texts, call.max_tokens_per_doc, served.model.tokenizer)
+    read = await _shortened(texts, call.max_tokens_per_doc, served.model)
     batch = Batch(visit, served, call)
     scores = await _scores(batch, served, [call.query], read)
     # Equal ones stay in the request's order.
@@ -77,13 +81,20 @@ async def rerank(visit: Visit, models: LanguageModels, _options: OpenAIOptions) 
 async def _scores(batch: Batch, served: Served, first: Sequence[str], second: Sequence[str]) -> list[float]:
     """Return a score a pair; a single first text goes with each of the second ones."""
     task = require(served, "score", "embed", "token_embed")
-    tokenizer = served.model.tokenizer
+    model = served.model
+    for text in (*first, *second):
+        check_length(text, model, "input")
     if task == "score":
         pairs = [(first[i if len(first) > 1 else 0], text) for i, text in enumerate(second)]
-        prompts = [PoolPrompt(*encoded) for encoded in await tokenizer.encode_pairs(pairs)]
+        characters = sum(len(one) + len(other) for one, other in pairs)
+        if characters > _MOST_CHARACTERS:
+            raise FieldRefused(
+                "input", f"the pairs have {characters} characters, more than the {_MOST_CHARACTERS} taken"
+            )
+        prompts = [PoolPrompt(*encoded) for encoded in await model.tokenizer.encode_pairs(pairs)]
         return [float(array.ravel()[0]) for array in await batch.pool(prompts, task)]
     compare = _COMPARED[task]
-    prompts = await prompts_of([*first, *second], tokenizer, add_special=True)
+    prompts = await prompts_of([*first, *second], model, add_special=True)
     arrays = await batch.pool(prompts, task)
     ones, others = arrays[: len(first)], arrays[len(first) :]
     return [compare(ones[i if len(ones) > 1 else 0], other) for i, other in enumerate(others)]
@@ -117,14 +128,15 @@ def _text(document: object, place: int) -> str:
     return text
 
 
-async def _shortened(texts: Sequence[str], most: int | None, tokenizer: Tokenizer) -> list[str]:
+async def _shortened(texts: Sequence[str], most: int | None, model: LanguageModel) -> list[str]:
     """Return the texts cut to so many tokens each."""
     if not most:
         return list(texts)
     if most < 0:
         raise FieldRefused("max_tokens_per_doc", f"max_tokens_per_doc must be at least 0, got {most}")
-    cut = []
-    for text in texts:
+    cut, tokenizer = [], model.tokenizer
+    for i, text in enumerate(texts):
+        check_length(text, model, f"documents[{i}]")
         token_ids = await tokenizer.encode(text, add_special=False)
         cut.append(text if len(token_ids) <= most else tokenizer.decode(token_ids[:most]))
     return cut
