@@ -22,6 +22,9 @@ GENERATE = "generate"
 POOLING = ("embed", "classify", "score", "token_embed")
 """What engines do: generate tokens, or pool a prompt into numbers."""
 
+LORA_MODULES = "lora_modules"
+"""The argument by which an engine is told of adapters: from each one's name to its folder."""
+
 
 class Role(StrEnum):
     """What a worker of a fleet does."""

@@ -106,6 +106,4 @@ class Streams:
 
 
 def _words(error: Exception) -> str:
-    if isinstance(error, InferenceError) and error.hint:
-        return f"{error.message} ({error.hint})"
-    return str(error) or type(error).__name__
+    return error.told if isinstance(error, InferenceError) else str(error) or type(error).__name__

@@ -13,7 +13,7 @@ from tritium.backends.tensorrtllm.sequences import (
     REFUSED,
     SAME,
     TRANSFER,
-    OutputReader,
+    ResultReader,
     biases,
     guided_fields,
     sampling_fields,
@@ -82,7 +82,7 @@ def output(tokens: list[int], reason: str | None = None, **more: Any) -> Any:
 
 def test_outputs_become_deltas() -> None:
     """New tokens each, the cache's share first, the stop token only where the client named it."""
-    reader = OutputReader(Generate(1, [5], {"stop_token_ids": [9]}))
+    reader = ResultReader(Generate(1, [5], {"stop_token_ids": [9]}))
     assert (first := reader.read(output([7]))).token_ids == [7]
     assert (first.cached_tokens, first.finish) == (4, None)
     last = reader.read(output([9], "stop", stop_reason=9))
@@ -97,7 +97,7 @@ def test_log_probabilities() -> None:
     """By token with ranks, or numbers alone; the prompt's first token has none."""
     entry = SimpleNamespace
     place = {7: entry(logprob=-1.0, rank=2), 3: entry(logprob=-0.5, rank=1)}
-    reader = OutputReader(Generate(1, [5, 7], {"logprobs": 1, "prompt_logprobs": 1}))
+    reader = ResultReader(Generate(1, [5, 7], {"logprobs": 1, "prompt_logprobs": 1}))
     delta = reader.read(output([7], logprobs_diff=[place], prompt_logprobs=[place]))
     row = [TokenLogprob(7, -1.0, 2), TokenLogprob(3, -0.5, 1)]
     assert (delta.logprobs, delta.prompt_logprobs) == ([row], [None, row])

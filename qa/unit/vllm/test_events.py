@@ -7,7 +7,8 @@ import pytest
 import zmq
 
 from tritium.backends.engine import BlocksRemoved, BlocksStored, CacheCleared
-from tritium.backends.vllm.events import EventReader, translate
+from tritium.backends.event_reader import EventReader
+from tritium.backends.vllm.events import translate
 
 
 def stored(**fields):
@@ -68,7 +69,7 @@ def test_other_tiers_and_groups():
 
 async def test_reads_from_a_publisher_and_notices_gaps():
     """Events arrive in order; after a gap the cache is taken as unknown."""
-    reader = EventReader()
+    reader = EventReader(translate)
     seen, more = [], asyncio.Event()
 
     def take(events):

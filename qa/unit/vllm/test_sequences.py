@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from tritium.backends.engine import Generate, Media, Role, TokenLogprob
-from tritium.backends.vllm.load import EngineLoad
+from tritium.backends.vllm.load import VllmLoad
 from tritium.backends.vllm.sequences import delta_of, forbid_words, sampling_params
 from tritium.core.errors import InvalidArgument
 
@@ -137,7 +137,7 @@ def test_prompt_of_media():
 
 def test_load():
     """Scheduler statistics add up, what NIXL moved among them; an engine without news changes nothing."""
-    load = EngineLoad().follow(None)
+    load = VllmLoad().follow(None)
     load.total_blocks = 100
     scheduler = SimpleNamespace(
         num_running_reqs=2,

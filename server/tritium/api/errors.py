@@ -59,4 +59,4 @@ _KINDS: tuple[tuple[type[errors.InferenceError], type[TritonError]], ...] = (
 def exception_of(error: errors.InferenceError) -> TritonError:
     """Return the exception for an error of the server; a hint goes with the text."""
     kind = next((theirs for ours, theirs in _KINDS if isinstance(error, ours)), UnknownError)
-    return kind(f"{error.message} ({error.hint})" if error.hint else error.message)
+    return kind(error.told)

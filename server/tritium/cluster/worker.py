@@ -277,7 +277,7 @@ def _engine(name: str) -> Callable[[EngineSource], LanguageEngine]:
 
 def _words(error: Exception) -> str:
     if isinstance(error, InferenceError):
-        return f"{error.message} ({error.hint})" if error.hint else error.message
+        return error.told
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 

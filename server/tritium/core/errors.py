@@ -35,6 +35,11 @@ class InferenceError(Exception):
         self.message = message
         self.hint = hint
 
+    @property
+    def told(self) -> str:
+        """Return the message with the hint behind it, for where both have to be one text."""
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
 
 class InvalidArgument(InferenceError):
     """The request is at fault."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tritium.backends.contract import ModelSource
+from tritium.backends.engine import LORA_MODULES
 from tritium.cluster.fleet import Fleet
 from tritium.compat.config.finding import Finding
 from tritium.compat.config.model import ModelConfig
@@ -32,9 +33,6 @@ from tritium.llm.reading.configured import named_parsers, take_formats
 from tritium.llm.settings import LanguageSettings, engine_arguments
 from tritium.llm.sources import ModelSources, is_cloud
 from tritium.llm.tokenizer import Tokenizer
-
-_LORA_MODULES = "lora_modules"
-"""The argument by which engines are told the folder of each adapter."""
 
 
 class StartFleet(Protocol):
@@ -89,7 +87,7 @@ class LanguageLoader:
         formats = take_formats(named, arguments, parts.tokenizer.templates.source, engine)
         await asyncio.to_thread(prepare, formats, parts.tokenizer)
         if files.loras:
-            arguments[_LORA_MODULES] = dict(files.loras)
+            arguments[LORA_MODULES] = dict(files.loras)
         fleet = await self._start_fleet(
             self._settings.fleet_of(source.config),
             name=source.config.name,

@@ -87,8 +87,7 @@ class EmbeddedEngine:
         try:
             self._inbox.put(self._sequence(request))
         except InferenceError as refused:
-            message = f"{refused.message} ({refused.hint})" if refused.hint else refused.message
-            failed = Delta(request.id, [], finish=FinishReason.ERROR, error=message, invalid=True)
+            failed = Delta(request.id, [], finish=FinishReason.ERROR, error=refused.told, invalid=True)
             self._loop.call_soon(self._tell, Step([failed]), [])
 
     def abort(self, id: int) -> None:  # noqa: A002  # the contract's name

@@ -16,6 +16,7 @@ from typing import Any
 
 from tritium.backends.engine import (
     GENERATE,
+    LORA_MODULES,
     POOLING,
     Delta,
     EngineInfo,
@@ -71,7 +72,7 @@ class MockerEngine:
         self._loop = asyncio.get_running_loop()
         self._sinks = sinks
         self._speaker = Speaker(settings, self._source.folder)
-        self._loras = set(self._source.arguments.get("lora_modules") or ())
+        self._loras = set(self._source.arguments.get(LORA_MODULES) or ())
         self._faults = [fault for fault in settings.mocker.faults if fault.concerns(self._source.worker)]
         blocks = BlockManager(
             settings.blocks,
@@ -100,10 +101,9 @@ class MockerEngine:
         try:
             generation = self._speaker.begin(request, self._loras)
         except InferenceError as refused:
-            message = f"{refused.message} ({refused.hint})" if refused.hint else refused.message
             # KV that cannot be taken is no fault of the client's: the prompt is computed here then.
             invalid = isinstance(refused, InvalidArgument | Unsupported)
-            self._refused.append(Delta(request.id, [], finish=FinishReason.ERROR, error=message, invalid=invalid))
+            self._refused.append(Delta(request.id, [], finish=FinishReason.ERROR, error=refused.told, invalid=invalid))
         else:
             self._live[request.id] = generation
             self._scheduler.add(generation.sequence)

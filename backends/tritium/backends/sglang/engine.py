@@ -10,7 +10,6 @@ import asyncio
 import dataclasses
 import importlib.util
 import secrets
-import socket
 import threading
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -29,17 +28,17 @@ from tritium.backends.engine import (
     Role,
     Step,
 )
+from tritium.backends.event_reader import EventReader
+from tritium.backends.loopback import LOOPBACK, free_port
 from tritium.backends.sglang.events import translate
 from tritium.backends.sglang.sequences import TRANSFER, ChunkReader, generate_arguments
 from tritium.backends.sglang.settings import SglangSettings, settings_for
 from tritium.backends.streams import EngineLoad, Streams
-from tritium.backends.vllm.events import EventReader
 from tritium.core.errors import InferenceError, InvalidArgument, Unavailable
 
 _log = structlog.get_logger("tritium.sglang")
 
 LOAD_EVERY_S = 1.0
-LOOPBACK = "127.0.0.1"
 
 
 class SglangEngine:
@@ -158,7 +157,7 @@ class SglangEngine:
             self._source,
             known=_names(server_args.ServerArgs),
             events_endpoint=self._events.endpoint,
-            bootstrap_port=_free_port() if self._source.role is Role.PREFILL else 0,
+            bootstrap_port=free_port() if self._source.role is Role.PREFILL else 0,
         )
         engine = self._engine = sglang.Engine(**settings.arguments)
         self._adapters = set(settings.loras)
@@ -273,10 +272,3 @@ def _names(arguments: Any) -> Sequence[str]:
     """Return the names of SGLang's arguments: a msgspec struct today, a dataclass before."""
     fields: Sequence[str] | None = getattr(arguments, "__struct_fields__", None)
     return fields if fields is not None else [field.name for field in dataclasses.fields(arguments)]
-
-
-def _free_port() -> int:
-    """Return a TCP port of the loopback interface that is free now; SGLang takes a number, not a socket."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])

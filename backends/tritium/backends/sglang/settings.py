@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from tritium.backends.engine import EngineSource, Role
+from tritium.backends.engine import LORA_MODULES, EngineSource, Role
 from tritium.core.errors import InvalidArgument
 
 FROM_VLLM = {
@@ -41,9 +41,6 @@ MEANINGLESS = {
     "swap_space": "SGLang has hierarchical caches instead",
 }
 """vLLM's arguments that have no counterpart and change no answer, with what to say of each."""
-
-LORA_MODULES = "lora_modules"
-"""Our own argument: a mapping from the name of a LoRA adapter to its folder."""
 
 _MODES = {Role.AGGREGATED: "null", Role.PREFILL: "prefill", Role.DECODE: "decode"}
 

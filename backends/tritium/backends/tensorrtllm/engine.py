@@ -23,7 +23,7 @@ from tritium.backends.engine import (
 )
 from tritium.backends.streams import EngineLoad, Streams
 from tritium.backends.tensorrtllm.events import EventBook
-from tritium.backends.tensorrtllm.sequences import OutputReader, biases, guided_fields, sampling_fields
+from tritium.backends.tensorrtllm.sequences import ResultReader, biases, guided_fields, sampling_fields
 from tritium.backends.tensorrtllm.settings import settings_for
 from tritium.core.errors import InferenceError, InvalidArgument, Unavailable
 
@@ -168,7 +168,7 @@ class TensorRtLlmEngine:
             arguments["disaggregated_params"] = part
         result = self._llm.generate_async(**arguments)
         self._begun.set()
-        reader = OutputReader(request)
+        reader = ResultReader(request)
         finished = False
         try:
             async for output in result:

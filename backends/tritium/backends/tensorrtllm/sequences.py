@@ -123,7 +123,7 @@ def transfer_of(parameters: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-class OutputReader:
+class ResultReader:
     """Reads the outputs of one sequence; TensorRT-LLM gives the same object every time, with more in it."""
 
     def __init__(self, request: Generate) -> None:

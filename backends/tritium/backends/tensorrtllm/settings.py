@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from tritium.backends.engine import EngineSource, Role
+from tritium.backends.engine import LORA_MODULES, EngineSource, Role
 from tritium.core.errors import InvalidArgument
 
 FROM_VLLM = {
@@ -38,9 +38,6 @@ MEANINGLESS = {
     "swap_space": "TensorRT-LLM takes kv_cache_config.host_cache_size, in bytes",
 }
 """vLLM's arguments that have no counterpart and change no answer, with what to say of each."""
-
-LORA_MODULES = "lora_modules"
-"""Our own argument: a mapping from the name of a LoRA adapter to its folder."""
 
 TRITON_CONFIG = "triton_config"
 """The part of model.yaml that is Triton's and not TensorRT-LLM's."""

@@ -11,7 +11,6 @@ vLLM hands out all outputs of one engine step together, so that what one turn of
 import asyncio
 import dataclasses
 import os
-import socket
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,9 +28,11 @@ from tritium.backends.engine import (
     Role,
     Step,
 )
+from tritium.backends.event_reader import EventReader
+from tritium.backends.loopback import free_port
 from tritium.backends.vllm.adapters import VllmAdapters
-from tritium.backends.vllm.events import EventReader
-from tritium.backends.vllm.load import EngineLoad
+from tritium.backends.vllm.events import translate
+from tritium.backends.vllm.load import VllmLoad
 from tritium.backends.vllm.media import modalities_of, multi_modal_data
 from tritium.backends.vllm.metrics import own_metrics
 from tritium.backends.vllm.plugin import WORKER_VARIABLE
@@ -54,8 +55,8 @@ class VllmEngine:
 
     def __init__(self, source: EngineSource) -> None:
         self._source = source
-        self._load = EngineLoad()
-        self._events = EventReader()
+        self._load = VllmLoad()
+        self._events = EventReader(translate)
         self._llm: AsyncLLM | None = None
         self._sinks: EngineSinks | None = None
         self._adapters: VllmAdapters | None = None
@@ -172,7 +173,7 @@ class VllmEngine:
                 memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
             ),
             events_endpoint=self._events.endpoint,
-            side_channel_port=_free_port() if self._source.role is not Role.AGGREGATED else 0,
+            side_channel_port=free_port() if self._source.role is not Role.AGGREGATED else 0,
             environment=os.environ,
         )
 
@@ -298,10 +299,3 @@ async def _prompt(request: Generate) -> Any:
     if request.cache_salt:
         prompt["cache_salt"] = request.cache_salt
     return prompt
-
-
-def _free_port() -> int:
-    """Return a TCP port of the loopback interface that is free now; vLLM takes a number, not a socket."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

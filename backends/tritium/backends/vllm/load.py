@@ -14,7 +14,7 @@ COUNTERS = (
 )
 
 
-class EngineLoad:
+class VllmLoad:
     """The latest scheduler statistics, gathered through vLLM's stat logger interface."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class EngineLoad:
         """Return how many blocks hold sequences that run."""
         return round(self.cache_usage * self.total_blocks)
 
-    def follow(self, _config: Any, _index: int = 0) -> "EngineLoad":
+    def follow(self, _config: Any, _index: int = 0) -> "VllmLoad":
         """Serve vLLM as the factory of a stat logger."""
         return self
 

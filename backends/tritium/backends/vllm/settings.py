@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-from tritium.backends.engine import EngineSource, Role
+from tritium.backends.engine import LORA_MODULES, EngineSource, Role
 from tritium.backends.vllm.plugin import TRANSFER_VARIABLE
 from tritium.core.errors import InvalidArgument
 
@@ -69,9 +69,6 @@ REPLACED = {
     "qlora_adapter_name_or_path": "an adapter in multi_lora.json",
 }
 """Arguments that older model.json files carry and that would change results if dropped, with what says it now."""
-
-LORA_MODULES = "lora_modules"
-"""Our own argument: a mapping from the name of a LoRA adapter to its folder."""
 
 
 @dataclass(frozen=True, slots=True)
