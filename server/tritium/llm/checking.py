@@ -21,8 +21,9 @@ from tritium.llm.model_files import WEIGHTS, BrokenFile, ModelFiles, ReadFiles, 
 from tritium.llm.reading.choose import formats_of
 from tritium.llm.reading.configured import REASONING_PARSER, TOOL_PARSER, named_parsers
 from tritium.llm.settings import LanguageSettings
-from tritium.llm.sources import is_cloud, offline
+from tritium.llm.sources import offline
 from tritium.llm.template_files import read_templates
+from tritium.repository.cloud.address import is_cloud
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 """What can be the name of a hub repository: `gpt2`, `openai/whisper-large-v3`."""

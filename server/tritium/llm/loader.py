@@ -31,8 +31,9 @@ from tritium.llm.model_files import (
 from tritium.llm.reading.choose import prepare
 from tritium.llm.reading.configured import named_parsers, take_formats
 from tritium.llm.settings import LanguageSettings, engine_arguments
-from tritium.llm.sources import ModelSources, is_cloud
+from tritium.llm.sources import ModelSources
 from tritium.llm.tokenizer import Tokenizer
+from tritium.repository.cloud.address import is_cloud
 
 
 class StartFleet(Protocol):

@@ -20,8 +20,6 @@ from tritium.repository.cloud.repository import CloudRepository
 _WANTED = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "additional_chat_templates/*")
 """What the front needs of a hub repository: everything but the weights."""
 
-__all__ = ["ModelSources", "is_cloud"]
-
 
 class ModelSources:
     """Finds and fetches the files of models. Everything here blocks: call it from threads."""
@@ -42,7 +40,9 @@ class ModelSources:
         parent, _, name = address.rstrip("/").rpartition("/")
         if parent.endswith("/") or not name:
             raise InvalidArgument(f"{address} names no folder of a model", hint="write s3://BUCKET/PATH/TO/MODEL")
-        store = self._stores.setdefault(parent, CloudRepository(parent, self._cache))
+        store = self._stores.get(parent)
+        if store is None:
+            store = self._stores[parent] = CloudRepository(parent, self._cache)
         try:
             return store.folder(name)
         except CloudError as error:

@@ -9,7 +9,7 @@ from tritium.llm.models import LanguageModels, OfferedAsText
 from tritium.openai.chunks import completion_chunks
 from tritium.openai.infill import infill
 from tritium.openai.options import OpenAIOptions
-from tritium.openai.order import Order, Prompt
+from tritium.openai.order import MOST_COMPLETIONS, Order, Prompt
 from tritium.openai.plan import completion_details, completion_sampling
 from tritium.openai.schema import CompletionRequest, Reader
 from tritium.openai.stream import StreamAnswer
@@ -20,8 +20,6 @@ from tritium.openai.whole import WholeAnswer
 from tritium.wire.http import Response
 
 READER = Reader(CompletionRequest)
-
-_MAX_CHOICES = 1_024
 
 
 async def completions(visit: Visit, models: LanguageModels, options: OpenAIOptions) -> Response | None:
@@ -50,11 +48,9 @@ async def completion_order(call: CompletionRequest, models: LanguageModels) -> O
     served.model.admit()
     sampling = completion_sampling(call, served.model)
     asked = _prompts(call.prompt)
-    if len(asked) * sampling.n > _MAX_CHOICES:
-        raise FieldRefused(
-            "prompt",
-            f"{len(asked)} prompts with n {sampling.n} are more than the {_MAX_CHOICES} completions a request may have",
-        )
+    if len(asked) * sampling.n > MOST_COMPLETIONS:
+        words = f"{len(asked)} prompts with n {sampling.n} are more than the {MOST_COMPLETIONS} completions"
+        raise FieldRefused("prompt", f"{words} a request may have")
     prompts = [await _encode(prompt, call, served.model) for prompt in asked]
     return Order(
         served,

@@ -96,7 +96,7 @@ def status_of(error: InferenceError) -> int:
 
 def error_object(error: InferenceError) -> ErrorObject:
     """Return the error as OpenAI clients read it."""
-    message = _shown(f"{error.message} ({error.hint})" if error.hint else error.message)
+    message = _shown(error.told)
     match error:
         case FieldRefused():
             body = ErrorBody(message, "invalid_request_error", _shown(error.field) or None, error.code)

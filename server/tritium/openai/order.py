@@ -9,6 +9,9 @@ from tritium.llm.reading.reading import Reading
 from tritium.llm.sampling import Sampling
 from tritium.openai.details import NO_DETAILS, Details
 
+MOST_COMPLETIONS = 1_024
+"""How many completions one request may have, of all its prompts together."""
+
 TOOL_CALLS = "tool_calls"
 """The finish reason of a completion that ended by itself and holds calls."""
 

@@ -23,6 +23,7 @@ from tritium.llm.text_models.offered import OfferedModel, TextPiece
 from tritium.openai.chunks import DONE, Chunks, chat_chunks, completion_chunks, error_event
 from tritium.openai.errors import error_object
 from tritium.openai.options import OpenAIOptions
+from tritium.openai.order import MOST_COMPLETIONS
 from tritium.openai.outlet import Outlet
 from tritium.openai.responses import (
     ChatChoice,
@@ -42,7 +43,6 @@ log = structlog.get_logger("tritium")
 
 T = TypeVar("T")
 
-_MOST_PROMPTS = 1_024
 _WITHOUT_EFFECT = frozenset(
     {
         "model",
@@ -73,8 +73,8 @@ async def text_completion(
     prompts = [prompt for prompt in asked if isinstance(prompt, str)]
     if len(prompts) != len(asked) or not prompts:
         raise FieldRefused("prompt", f"the model `{model.name}` takes text: prompt must be a string, or a list of them")
-    if len(prompts) > _MOST_PROMPTS:
-        raise FieldRefused("prompt", f"prompt holds {len(prompts)} texts, more than {_MOST_PROMPTS}")
+    if len(prompts) > MOST_COMPLETIONS:
+        raise FieldRefused("prompt", f"prompt holds {len(prompts)} texts, more than {MOST_COMPLETIONS}")
     answer_id, created = f"cmpl-{visit.id}", int(time.time())
     answer = _TextAnswer(visit, model, list(prompts), given, echo=bool(call.echo))
     if call.stream:

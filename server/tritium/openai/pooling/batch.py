@@ -17,7 +17,7 @@ from tritium.cluster.fleet import PoolRequest
 from tritium.core.errors import Cancelled, InferenceError, InvalidArgument
 from tritium.llm.errors import ContextExceeded, FieldRefused
 from tritium.llm.model import LanguageModel
-from tritium.llm.models import Served
+from tritium.llm.models import LanguageModels, Served
 from tritium.openai.pooling.schema import PoolingRequest, PoolUsage, Texts
 from tritium.openai.tokens import check_length, check_tokens
 from tritium.openai.visit import Visit
@@ -134,6 +134,18 @@ class Batch:
 
 def _cancel(work: asyncio.Future[list[Pooled]]) -> None:
     work.cancel()
+
+
+def served_for(visit: Visit, call: PoolingRequest, models: LanguageModels) -> Served:
+    """Take the id that a request may have in its body, and return the model that it names.
+
+    Raises:
+        InferenceError: there is no such model, or it takes no requests now.
+    """
+    visit.take_id(call.request_id)
+    served = models.find(call.model)
+    served.model.admit()
+    return served
 
 
 async def prompts_of(texts: Texts, model: LanguageModel, *, add_special: bool) -> list[PoolPrompt]:

@@ -7,7 +7,7 @@ import numpy as np
 from tritium.llm.errors import FieldRefused
 from tritium.llm.models import LanguageModels
 from tritium.openai.options import OpenAIOptions
-from tritium.openai.pooling.batch import Array, Batch, prompts_of, require
+from tritium.openai.pooling.batch import Array, Batch, prompts_of, require, served_for
 from tritium.openai.pooling.schema import (
     Classification,
     Classifications,
@@ -35,9 +35,7 @@ _TASKS = ("embed", "classify", "token_embed", "score")
 async def embeddings(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
     """POST /v1/embeddings."""
     call = visit.read(_EMBED)
-    visit.take_id(call.request_id)
-    served = models.find(call.model)
-    served.model.admit()
+    served = served_for(visit, call, models)
     task = require(served, "embed")
     _check_dimensions(call)
     special = call.add_special_tokens is not False
@@ -51,9 +49,7 @@ async def embeddings(visit: Visit, models: LanguageModels, _options: OpenAIOptio
 async def pooling(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
     """POST /pooling."""
     call = visit.read(_POOL)
-    visit.take_id(call.request_id)
-    served = models.find(call.model)
-    served.model.admit()
+    served = served_for(visit, call, models)
     if call.task is not None and call.task not in _TASKS:
         raise FieldRefused("task", f"task is one of {', '.join(_TASKS)}, not {call.task!r}")
     task = require(served, *((call.task,) if call.task else _TASKS))
@@ -69,9 +65,7 @@ async def pooling(visit: Visit, models: LanguageModels, _options: OpenAIOptions)
 async def classify(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
     """POST /classify."""
     call = visit.read(_CLASSIFY)
-    visit.take_id(call.request_id)
-    served = models.find(call.model)
-    served.model.admit()
+    served = served_for(visit, call, models)
     task = require(served, "classify")
     special = call.add_special_tokens is not False
     prompts = await prompts_of(call.input, served.model, add_special=special)

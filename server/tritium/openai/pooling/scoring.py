@@ -19,6 +19,7 @@ from tritium.openai.pooling.batch import (
     late_interaction,
     prompts_of,
     require,
+    served_for,
 )
 from tritium.openai.pooling.schema import (
     Ranked,
@@ -48,9 +49,7 @@ _SIDES = (("text_1", "text_2"), ("queries", "documents"), ("data_1", "data_2"))
 async def score(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
     """POST /score: pairs one by one, or one text with each of several."""
     call = visit.read(_SCORE)
-    visit.take_id(call.request_id)
-    served = models.find(call.model)
-    served.model.admit()
+    served = served_for(visit, call, models)
     first, second = _pairs(call)
     batch = Batch(visit, served, call)
     scores = await _scores(batch, served, first, second)
@@ -61,9 +60,7 @@ async def score(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -
 async def rerank(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
     """POST /rerank: documents in the order of how well they answer the query."""
     call = visit.read(_RERANK)
-    visit.take_id(call.request_id)
-    served = models.find(call.model)
-    served.model.admit()
+    served = served_for(visit, call, models)
     counted(len(call.documents), "documents")
     if call.top_n is not None and call.top_n < 0:
         raise FieldRefused("top_n", f"top_n must be at least 0, got {call.top_n}")
