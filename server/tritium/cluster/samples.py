@@ -31,8 +31,8 @@ FLEET_HELP: Mapping[str, str] = {
     "tritium_worker_ready": "1 while a worker takes requests, else 0",
     "tritium_worker_restarts_total": "How often a worker was started again",
     "tritium_engine_info": "1, labelled with a worker's engine and its version",
-    "tritium_engine_running": "Sequences in an engine's batch (vllm)",
-    "tritium_engine_waiting": "Sequences that wait for an engine's batch (vllm)",
+    "tritium_engine_running": "Sequences in an engine's batch",
+    "tritium_engine_waiting": "Sequences that wait for an engine's batch",
     "tritium_engine_steps_total": "Engine steps (embedded, mocker)",
     "tritium_engine_prompt_tokens_total": "Prompt tokens an engine was given",
     "tritium_engine_cached_prompt_tokens_total": "Prompt tokens found in an engine's prefix cache",
@@ -44,11 +44,11 @@ FLEET_HELP: Mapping[str, str] = {
     "tritium_kv_received_blocks_total": "Blocks of KV received from other workers",
     "tritium_kv_pulls_total": "Transfers of KV begun",
     "tritium_kv_pull_failures_total": "Transfers of KV that failed; the prompt was computed instead",
-    "tritium_kv_pull_seconds_total": "Time transfers of KV took (vllm)",
+    "tritium_kv_pull_seconds_total": "Time transfers of KV took (vllm, mocker)",
     "tritium_kv_exports_total": "Prompts whose KV was kept for another worker (embedded)",
     "tritium_kv_exports_expired_total": "Prompts kept for another worker that none came for (embedded)",
     "tritium_kv_exports_held": "Prompts whose KV is kept for another worker now (embedded)",
-    "tritium_kv_events_lost_total": "KV events of the engine that did not reach the router (vllm)",
+    "tritium_kv_events_lost_total": "KV events of the engine that did not reach the router (vllm, sglang, tensorrtllm)",
 }
 
 
