@@ -2,7 +2,9 @@ import pytest
 
 from tritium.compat.config.model import from_proto
 from tritium.compat.protobufs import model_config_pb2
+from tritium.core.catalog import IndexEntry
 from tritium.core.errors import NotFound, StillLoading, Unavailable
+from tritium.core.model import State
 from tritium.llm.facade.alias import alias_of
 from tritium.llm.model import LanguageModel, ModelDefaults
 from tritium.llm.models import CatalogModels
@@ -33,6 +35,10 @@ class SmallCatalog:
     def models(self):
         return [model for model in self._models.values() if model is not None]
 
+    def index(self, *, ready_only=False):
+        failed = IndexEntry("failed", "1", State.UNAVAILABLE, "model.json is missing")
+        return [failed, IndexEntry("gone", "1", State.UNAVAILABLE, "unloaded")]
+
     async def load(self, name, parameters):
         self.asked.append(("load", name, parameters.config))
 
@@ -62,10 +68,12 @@ async def test_models_and_adapters_are_found_by_name(catalog):
         ("nobody", NotFound, "`nobody` does not exist"),
         ("add_sub", NotFound, "`add_sub` is not a language model"),
         ("broken", Unavailable, "not ready"),
+        ("failed", NotFound, "`failed` could not be loaded"),
+        ("gone", NotFound, "`gone` does not exist"),
     ],
 )
 async def test_names_that_cannot_be_used(catalog, name, kind, words):
-    """An unknown name, a tensor model and a model that is not ready are told apart."""
+    """Unknown names, tensor models, and models that are not ready, failed to load or were unloaded differ."""
     with pytest.raises(kind, match=words):
         CatalogModels(catalog).find(name)
 

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from tritium.compat.config import messages
 from tritium.core.catalog import Catalog, LoadParameters
 from tritium.core.errors import InferenceError, NotFound, StillLoading, Unavailable
+from tritium.core.model import State
 from tritium.llm.facade.alias import Alias
 from tritium.llm.model import LanguageModel
 from tritium.llm.text_models.book import TextModels
@@ -99,7 +101,7 @@ class CatalogModels:
                 # What has not been read yet may be that of an alias, an adapter, or a model further on.
                 raise Unavailable("The server is still loading its models.", hint="try again in a while") from None
             if served is None:
-                raise unknown_model(name) from None
+                raise self._missing(name) from None
             return served
         if not isinstance(model, LanguageModel | Alias):
             if (offered := self._text_models.of(model)) is not None:
@@ -139,6 +141,12 @@ class CatalogModels:
     async def unload(self, name: str) -> None:
         """Unload a model."""
         await self._catalog.unload(name)
+
+    def _missing(self, name: str) -> NotFound:
+        """Return the error for a name of no model that is loaded."""
+        failed = (one for one in self._catalog.index() if one.name == name and one.state is State.UNAVAILABLE)
+        reason = next((one.reason for one in failed if one.reason and one.reason != messages.UNLOADED), "")
+        return NotFound(f"The model `{name}` could not be loaded.", hint=reason) if reason else unknown_model(name)
 
     def _adapter(self, name: str) -> Served | None:
         return next((served for served in self.all() if served.lora and served.name == name), None)
