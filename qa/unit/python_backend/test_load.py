@@ -1,6 +1,7 @@
 """Loading a model: its arguments, what can be wrong with it, and how it is told."""
 
 import asyncio
+import dataclasses
 import io
 import json
 import os
@@ -14,6 +15,7 @@ import pytest
 
 from tritium.backends.contract import BackendHost, InstancePlace
 from tritium.backends.python.backend import PythonBackend
+from tritium.backends.python.interpreter import interpreter_of
 from tritium.core.errors import InferenceError, InvalidArgument, ModelFailed
 
 INTERPRETER = Path(sys.executable).resolve()
@@ -234,6 +236,7 @@ import asyncio, os, signal
 from pathlib import Path
 from tritium.backends.contract import BackendHost, InstancePlace, ModelSource
 from tritium.backends.python.backend import PythonBackend
+from tritium.backends.python.interpreter import interpreter_of
 from tritium.compat.config.model import from_proto
 from tritium.compat.config.parse import parse_text
 async def main():
@@ -334,6 +337,19 @@ async def test_environments(write_model, tools, tmp_path):
         (source.folder / "env.tar.gz").write_bytes(b"")
         with pytest.raises(InvalidArgument, match=said):
             await PythonBackend().open(source, place, BackendHost())
+
+
+@pytest.mark.parametrize("path", ["env", "$$TRITON_MODEL_DIRECTORY/env"])
+async def test_an_environment_in_a_repository_that_is_given_by_a_relative_path(
+    path, write_model, tools, tmp_path, monkeypatch
+):
+    """Its place is the same as by the whole path."""
+    source = write_model(tools.identity, tools.any_fp32 + with_environment(path))
+    (source.folder / "env" / "bin").mkdir(parents=True)
+    (source.folder / "env" / "bin" / "python").symlink_to(INTERPRETER)
+    monkeypatch.chdir(tmp_path)
+    source = dataclasses.replace(source, folder=source.folder.relative_to(tmp_path))
+    assert await interpreter_of(source) == f"{tmp_path}/{source.folder}/env/bin/python"
 
 
 @pytest.mark.parametrize("entry", ["../../outside", "/tmp/tritium-outside"])  # where it must not land

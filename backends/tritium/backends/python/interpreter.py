@@ -32,9 +32,8 @@ async def interpreter_of(source: ModelSource) -> str:
     wanted = source.config.parameter(ENVIRONMENT_PARAMETER)
     if not wanted:
         return sys.executable
-    path = Path(wanted.replace(MODEL_DIRECTORY, str(source.folder)))
-    if not path.is_absolute():
-        path = source.folder / path
+    folder = source.folder.absolute()
+    path = folder / wanted.replace(MODEL_DIRECTORY, str(folder))
     said = f"{ENVIRONMENT_PARAMETER} '{wanted}' of model '{source.config.name}'"
     if not path.exists():
         raise InvalidArgument(f"{said} does not exist: {path}")
