@@ -1,12 +1,15 @@
 """Opening and closing ports, for all three protocols alike."""
 
 import asyncio
+import gc
 import socket
 
 import pytest
 
 from tritium.wire.errors import ListenError
 from tritium.wire.grpc import Methods
+from tritium.wire.h1.connection import HttpConnection
+from tritium.wire.h2.connection import GrpcConnection
 from tritium.wire.http import Response
 from tritium.wire.listener import listen_grpc, listen_grpcio, listen_http
 
@@ -90,3 +93,38 @@ async def test_closing_twice_is_harmless(protocol):
     listener = await start(protocol)
     await listener.close(0)
     await listener.close(0)
+
+
+GREETINGS = {
+    "http": b"GET / HTTP/1.1\r\nhost: a\r\n\r\n",
+    "grpc": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0",
+}
+
+
+@pytest.fixture
+def without_collector():
+    """Python's collector finds circles late: of objects that were alive for long, after millions of new ones."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize("greets", [False, True])
+@pytest.mark.parametrize(("protocol", "kind"), [("http", HttpConnection), ("grpc", GrpcConnection)])
+async def test_nothing_is_left_of_a_connection(without_collector, protocol, kind, greets):
+    """Memory of idle clients that leave is free at once: it does not wait for the garbage collector."""
+    listener = await start(protocol)
+    clients = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(20)]
+    if greets:
+        for reader, writer in clients:
+            writer.write(GREETINGS[protocol])
+            await asyncio.wait_for(reader.read(1), 10)
+    for _, writer in clients:
+        writer.close()
+    async with asyncio.timeout(10):
+        while len(listener._roster):  # noqa: ASYNC110  # the loop itself brings it about, in a few turns
+            await asyncio.sleep(0.001)
+    del writer
+    await listener.close(0)
+    assert [found for found in gc.get_objects() if isinstance(found, kind)] == []

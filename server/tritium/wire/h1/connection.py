@@ -68,6 +68,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._waiting.clear()
         self._client_left()
         self.gate.open()
+        self._reader.leave()
 
     def eof_received(self) -> bool:
         """Finish the answer under way for a client that closed its sending side, then close.

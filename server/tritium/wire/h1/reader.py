@@ -108,6 +108,11 @@ class RequestReader:
         self.on_message_begin()
         self.reading = Reading.IDLE
 
+    def leave(self) -> None:
+        """Let go of the connection, which is lost, and of the parser: in a circle, all three would stay for long."""
+        self.last = True
+        del self._sink, self._parser
+
     @property
     def body_bytes(self) -> int:
         """Count what has come of the body under way."""

@@ -60,6 +60,10 @@ class Outbox:
         self.pending_bytes = 0
         self.waiting: dict[int, Outlet] = {}
 
+    def leave(self) -> None:
+        """Let go of the connection, which is lost and has dropped its outlets."""
+        del self._on_ended
+
     def open(self, stream_id: int) -> Outlet:
         """Begin to send on a stream."""
         return Outlet(stream_id, self.initial_window)

@@ -81,6 +81,10 @@ class FrameReader:
         self.data_limit = data_limit
         self.frame_limit = frame_limit
 
+    def leave(self) -> None:
+        """Let go of the connection, which is lost."""
+        del self._sink
+
     @property
     def greeted(self) -> bool:
         """Tell whether the client's preface is in."""
