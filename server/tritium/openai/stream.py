@@ -3,16 +3,15 @@
 The fast path is a token that is whole characters, of a completion that nobody inspects: one lookup of its escaped
 bytes between two constants. Everything else (split characters, stop strings, scores, ends) takes the slow path.
 
-A client that reads slowly makes the events wait here, in one piece; beyond `stall_bytes` its generation is cancelled.
+A client that reads slowly makes the events wait (`openai.outlet`), and what is under way leaves the fast path.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 
 import msgspec
 
 from tritium.backends.engine import Delta, FinishReason, TokenLogprob
-from tritium.core.errors import InferenceError, Overloaded
+from tritium.core.errors import InferenceError
 from tritium.llm.detokenize import escape
 from tritium.llm.reading.piece import Content, OutputReader, Reasoning
 from tritium.openai.answer import Answer, Choice, engine_failure
@@ -21,12 +20,11 @@ from tritium.openai.details import EventDetails
 from tritium.openai.errors import error_object
 from tritium.openai.logprobs import chat_logprobs, completion_logprobs
 from tritium.openai.order import Order, Prompt
+from tritium.openai.outlet import Outlet
 from tritium.openai.visit import Visit
-from tritium.wire.http import Stream
 
 _EVENTS_A_BREATH = 64
-_BYTES_A_BREATH = 16_384
-"""How much is written, on the fast path and the slow one, before the client's pace is looked at."""
+"""How many events the fast path writes before the client's pace is looked at."""
 
 
 class StreamChoice(Choice):
@@ -71,7 +69,7 @@ class StreamChoice(Choice):
                 text = self.text
                 text.tokens += 1
                 if not text.tokens % _EVENTS_A_BREATH:
-                    self._answer.breathe()
+                    self._answer.outlet.breathe()
                 return
         self._turn(delta)
 
@@ -114,10 +112,10 @@ class StreamChoice(Choice):
             answer.send(events)
         else:
             answer.send(events, last=answer.ended(self))
-        stream = answer.stream
-        if stream is not None:
-            self._write = stream.write
-            self._fast = self._plain and answer.direct and not self.over and not text.holding
+        outlet = answer.outlet
+        if outlet.stream is not None:
+            self._write = outlet.stream.write
+            self._fast = self._plain and outlet.flowing and not self.over and not text.holding
             if self.reader is not None:
                 self._fast = self._fast and self._pass_by(self.reader)
 
@@ -187,19 +185,12 @@ class StreamChoice(Choice):
 
 
 class StreamAnswer(Answer[StreamChoice]):
-    """The choices of one stream; `direct` while events go straight to the client."""
+    """The choices of one stream."""
 
     def __init__(self, visit: Visit, order: Order, chunks: Chunks, *, with_usage: bool, stall_bytes: int) -> None:
         self.chunks = chunks
-        self.stream: Stream | None = None
-        self.direct = True
+        self.outlet = Outlet(visit.request, stall_bytes, self.fail, self._slow_down)
         self._with_usage = with_usage
-        self._stall_bytes = stall_bytes
-        self._held: list[bytes] = []
-        self._held_bytes = 0
-        self._unchecked_bytes = 0
-        self._last = False
-        self._drain: asyncio.Task[None] | None = None
         super().__init__(visit, order)
 
     def choice(self, prompt: Prompt, index: int) -> StreamChoice:
@@ -208,58 +199,21 @@ class StreamAnswer(Answer[StreamChoice]):
 
     def send(self, events: bytes, *, last: bool = False) -> None:
         """Send events, the first of them after the stream's head, and the last before its end."""
-        if self.stream is None:
-            headers = self.visit.answer_headers(b"text/event-stream; charset=utf-8", self.route)
-            self.stream = self.visit.request.stream(200, [*headers, (b"cache-control", b"no-cache")])
+        if not self.outlet.open:
+            self.outlet.begin(self.visit.answer_headers(b"text/event-stream; charset=utf-8", self.route))
             events = b"".join([choice.opening() for choice in self.choices]) + events
             self.begun(None)
         if last:
             events += (self.chunks.usage(self.usage()) if self._with_usage else b"") + DONE
-            self._last = True
-        if self.direct:
-            self._out(self.stream, events)
-        elif events:
-            self._hold(events)
-
-    def breathe(self) -> None:
-        """Hold what comes next until the client has taken enough of what was written."""
-        if self._drain is None and self.stream is not None:
-            self.direct = False
-            self._unchecked_bytes = 0
-            for choice in self.choices:
-                choice.slow_down()
-            self._drain = asyncio.get_running_loop().create_task(self._until_taken(self.stream))
+        self.outlet.send(events, last=last)
 
     def refuse(self, error: InferenceError) -> None:
         """End the stream with an error event in place of [DONE]."""
-        if self.stream is not None:
-            self._held.clear()
-            self.stream.end(error_event(error_object(error)))
+        self.outlet.end(error_event(error_object(error)))
 
-    async def _until_taken(self, stream: Stream) -> None:
-        await stream.drain()
-        self._drain = None
-        self.direct = True
-        held, self._held, self._held_bytes = b"".join(self._held), [], 0
-        if held:
-            self._out(stream, held)
-
-    def _out(self, stream: Stream, events: bytes) -> None:
-        if self._last:
-            stream.end(events)
-        elif events:
-            stream.write(events)
-            self._unchecked_bytes += len(events)
-            if self._unchecked_bytes >= _BYTES_A_BREATH:
-                self.breathe()
-
-    def _hold(self, events: bytes) -> None:
-        self._held.append(events)
-        self._held_bytes += len(events)
-        if self._held_bytes > self._stall_bytes:
-            self.fail(
-                Overloaded(f"the client reads too slowly: {self._held_bytes} bytes wait for it", hint="read faster")
-            )
+    def _slow_down(self) -> None:
+        for choice in self.choices:
+            choice.slow_down()
 
 
 def _nowhere(_event: bytes) -> None:
