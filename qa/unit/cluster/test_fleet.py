@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from tritium.core.errors import (
+    Internal,
     InvalidArgument,
     ModelFailed,
     NotFound,
@@ -180,16 +181,17 @@ async def test_answer_that_is_too_large_harms_no_other(fleet_of, request_for, co
 
 
 async def test_sink_that_raises_harms_no_other(fleet_of, request_for, collector):
-    """A sink's own exception costs neither the worker nor the other streams."""
+    """A sink's own exception costs neither the worker nor the other streams, and the sink is told of its end."""
 
     class Raising(collector):
         def on_delta(self, delta):
             raise RuntimeError("a sink's fault")
 
     async with fleet_of(step_s=0.01) as fleet:
-        fleet.generate(request_for(PROMPT), Raising())
+        fleet.generate(request_for(PROMPT), bad := Raising())
         fleet.generate(request_for(PROMPT), good := collector())
         assert len((await good.end()).tokens) == 8
+        assert type((await bad.end()).error) is Internal
 
 
 @pytest.mark.parametrize(

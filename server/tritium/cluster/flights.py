@@ -20,7 +20,15 @@ from tritium.cluster.fleet import RouteReport
 from tritium.cluster.flight import Flight, Stage, failed, prefill_sampling
 from tritium.cluster.frames import Abort, Submit
 from tritium.cluster.pool import WorkerPool
-from tritium.core.errors import InferenceError, InvalidArgument, ModelFailed, Overloaded, Unavailable, WorkerLost
+from tritium.core.errors import (
+    InferenceError,
+    Internal,
+    InvalidArgument,
+    ModelFailed,
+    Overloaded,
+    Unavailable,
+    WorkerLost,
+)
 from tritium.router.disaggregation import PrefillDecision
 
 log = structlog.get_logger(__name__)
@@ -278,9 +286,11 @@ class Flights:
         try:
             flight.sink.on_delta(delta)
         except Exception:
-            # One sink's fault must not cost the others their tokens; its own sequence is of no use any more.
+            # One sink's fault must not cost the others their tokens; its own sequence is of no use any more. It is told
+            # so, for behind it somebody waits.
             log.exception("sink_failed", model=self._model, request=flight.request.request_id)
             self.cancel(flight)
+            self._fail(flight, Internal("the server failed; its log has the reason"))
 
     # Ends, and what is given back at each.
 
