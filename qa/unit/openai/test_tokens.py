@@ -1,4 +1,9 @@
+import threading
+
 import pytest
+
+from tritium.openai import tokens
+from tritium.openai.tokens import check_tokens
 
 
 async def _post(door, path, **body):
@@ -16,6 +21,24 @@ async def test_text_there_and_back(door):
     bare = await _post(door, "/tokenize", prompt=text, add_special_tokens=False)
     assert bare["tokens"] == ids[1:]
     assert "token_strs" not in bare
+
+
+async def test_many_tokens_become_text_in_a_thread(door, monkeypatch):
+    """What takes long is done aside, and gives the same text and the same refusal."""
+    threads = []
+
+    def noted(*arguments):
+        threads.append(threading.get_ident())
+        return check_tokens(*arguments)
+
+    monkeypatch.setattr(tokens, "check_tokens", noted)
+    ids = door.fleet.tokenizer.encode_now("a model ", add_special=False)
+    few = await _post(door, "/detokenize", tokens=ids)
+    many = await _post(door, "/detokenize", tokens=ids * 10_000)
+    assert many["prompt"] == few["prompt"] * 10_000
+    assert (await _post(door, "/detokenize", tokens=[*ids * 10_000, -1]))["error"]["param"] == "tokens"
+    assert threads[0] == threading.get_ident()
+    assert threading.get_ident() not in threads[1:]
 
 
 async def test_conversation(door):

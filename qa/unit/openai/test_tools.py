@@ -206,6 +206,7 @@ def tool(**function):
         ({"tools": [WEATHER, tool(description="x")]}, "tools[1].function.name", "Missing"),
         ({"tools": [tool(name="no spaces")]}, "tools[0].function.name", "pattern"),
         ({"tools": [tool(name="f", parameters={"type": "string"})]}, "tools[0].function.parameters", "'f'"),
+        ({"tools": [tool(name=f"f{i}") for i in range(5000)]}, "tools", "4096"),
         ({"tools": [tool(name="f", parameters=[])]}, "tools[0].function.parameters", "object"),
         ({"tools": [WEATHER, WEATHER]}, "tools", "twice"),
         ({"tool_choice": "required"}, "tool_choice", "only allowed when 'tools'"),

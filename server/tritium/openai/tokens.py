@@ -1,5 +1,6 @@
 """POST /tokenize and /detokenize, in the shapes of vLLM's server: text or a conversation to token ids, and back."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -62,6 +63,9 @@ _MOST_CHARACTERS = 4 << 20
 _CHARACTERS_A_TOKEN = 16
 """Hardly any text has longer tokens on the average."""
 
+_SHORT_TOKENS = 8_192
+"""Up to so many tokens are turned into text on the event loop (a few ms); more in a thread."""
+
 
 async def tokenize(visit: Visit, models: LanguageModels, options: OpenAIOptions) -> Response:
     """POST /tokenize."""
@@ -92,9 +96,15 @@ async def detokenize(visit: Visit, models: LanguageModels, _options: OpenAIOptio
     """POST /detokenize."""
     call = visit.read(_DETOKENIZE)
     tokenizer = only_model(models, call.model).model.tokenizer
-    check_tokens(call.tokens, tokenizer, "tokens")
+    if len(call.tokens) <= _SHORT_TOKENS:
+        return json_response(visit, _text_of(call.tokens, tokenizer))
+    return json_response(visit, await asyncio.to_thread(_text_of, call.tokens, tokenizer))
+
+
+def _text_of(token_ids: list[int], tokenizer: Tokenizer) -> Detokenized:
+    check_tokens(token_ids, tokenizer, "tokens")
     text = tokenizer.detokenizer([], skip_special=False)
-    return json_response(visit, Detokenized(text.push(call.tokens) + text.flush()))
+    return Detokenized(text.push(token_ids) + text.flush())
 
 
 def only_model(models: LanguageModels, name: str) -> Served:

@@ -15,6 +15,7 @@ from tritium.openai.schema import ChatRequest
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _CHOICES = ("none", "auto", "required")
 ANY_TOOL = "*"
+_MOST_TOOLS = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,8 @@ def tool_plan(call: ChatRequest) -> ToolPlan:
     choice = _legacy_choice(call.function_call) if legacy else call.tool_choice
     where = "functions" if legacy else "tools"
     shown = list(given or ())
+    if len(shown) > _MOST_TOOLS:
+        raise FieldRefused(where, f"'{where}' holds up to {_MOST_TOOLS} tools, got {len(shown)}", code="invalid_value")
     tools = {}
     for i, each in enumerate(shown):
         tool = _tool(each, f"{where}[{i}]", legacy=legacy)

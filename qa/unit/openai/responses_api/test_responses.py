@@ -284,6 +284,7 @@ async def test_responses_belong_to_their_key(open_door):
     [
         ({}, "input"),
         ({"input": "x", "colour": 1}, "colour"),
+        ({"input": [{"role": "user", "content": "x"}] * 20_000}, "input"),
         ({"input": "x", "max_output_tokens": 0}, "max_output_tokens"),
         ({"input": "x", "tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"input": "x", "tool_choice": {"type": "mcp"}}, "tool_choice"),

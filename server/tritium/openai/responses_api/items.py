@@ -7,6 +7,8 @@ import msgspec
 from tritium.llm.errors import FieldRefused
 from tritium.openai.responses import ChatLogprob
 
+_MOST_ITEMS = 16_384
+
 
 class InputText(msgspec.Struct, tag="input_text"):
     """Text that the user sent."""
@@ -123,6 +125,8 @@ def read_items(given: str | list[dict[str, Any]]) -> list[InputItem]:
     """
     if isinstance(given, str):
         return [MessageItem("user", given)]
+    if len(given) > _MOST_ITEMS:
+        raise FieldRefused("input", f"input holds up to {_MOST_ITEMS} items, got {len(given)}", code="invalid_value")
     return [_item(fields, f"input[{i}]") for i, fields in enumerate(given)]
 
 
