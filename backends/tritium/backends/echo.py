@@ -5,7 +5,7 @@ submit -> at every beat one token of every sequence -> on_step
 
 import asyncio
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -34,8 +34,9 @@ class EchoArguments(msgspec.Struct, frozen=True):
 
 
 class _Heeded(msgspec.Struct, frozen=True):
-    """The sampling fields that change something."""
+    """The sampling fields that change something, and the one that would promise what an echo cannot hold."""
 
+    structured_outputs: dict[str, Any] | None = None
     max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     ignore_eos: bool = False
 
@@ -84,6 +85,7 @@ class EchoEngine:
             block_tokens=BLOCK_TOKENS,
             total_blocks=0,
             max_sequences=SEQUENCES,
+            structured=False,
         )
 
     def submit(self, request: Generate) -> None:
@@ -100,6 +102,8 @@ class EchoEngine:
         count, context = len(request.token_ids), self._arguments.max_model_len
         if not 0 < count < context:
             raise InvalidArgument(f"the prompt has {count} tokens and the context of this model is {context}")
+        if heeded.structured_outputs is not None:
+            raise InvalidArgument("the echo engine holds its answers to no form: they are the prompt")
         if request.lora or request.transfer or request.media:
             raise InvalidArgument("the echo engine takes token ids alone: no adapters, no media, no KV of others")
         room = min(heeded.max_tokens or context, context - count)

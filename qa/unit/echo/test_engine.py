@@ -62,6 +62,7 @@ async def test_bad_requests_fail_alone() -> None:
             ([5] * 4, {}, "4 tokens and the context of this model is 4"),
             ([5], {"max_tokens": 0}, "max_tokens"),
             ([5], {"request_lora": "a"}, "no adapters"),
+            ([5], {"structured_outputs": {"json_object": True}}, "to no form"),
         ):
             refused = (await driver.generate(tokens, **sampling)).last
             assert refused.invalid

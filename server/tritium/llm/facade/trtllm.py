@@ -3,7 +3,7 @@
 Source: NVIDIA/TensorRT-LLM, triton_backend/all_models/inflight_batcher_llm and cpp/tensorrt_llm/batch_manager.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -14,7 +14,10 @@ from tritium.core.errors import InvalidArgument, Unsupported
 from tritium.core.request import InferRequest
 from tritium.llm.errors import FieldRefused
 from tritium.llm.facade.inputs import text_from
+from tritium.llm.facade.outputs import TensorRow
+from tritium.llm.facade.outputs import completed as outputs_completed
 from tritium.llm.facade.surface import Target
+from tritium.llm.facade.trtllm_tensors import MAX_BATCH_SIZE
 from tritium.llm.sampling import MAX_COMPLETIONS, Sampling, split
 
 _GUIDES: Final[Mapping[str, str]] = {
@@ -58,7 +61,7 @@ _REFUSED: Final[Mapping[str, tuple[str, str]]] = {
 class Rows:
     """The inputs of a request by prompt: row N of each belongs to prompt N."""
 
-    def __init__(self, request: InferRequest, batches: bool) -> None:  # noqa: FBT001  the configuration's
+    def __init__(self, request: InferRequest, *, batches: bool) -> None:
         self._tensors = {tensor.name: tensor for tensor in request.inputs}
         self._arrays: dict[str, np.ndarray[Any, Any]] = {}
         self.count = request.inputs[0].shape[0] if batches and request.inputs else 1
@@ -100,6 +103,21 @@ class Rows:
         """Return the strings of an input that say anything: clients send an empty one for none."""
         part = self.row(name, row)
         return [text_from(raw, name) for raw in part if raw] if part is not None else []
+
+
+def completed(
+    config: ModelConfig, inputs: Sequence[TensorRow], outputs: Sequence[TensorRow], required: frozenset[str]
+) -> ModelConfig:
+    """Add the tensors that a configuration leaves out; one without any inputs is decoupled and takes batches."""
+    bare = not config.proto.input
+    return outputs_completed(
+        config,
+        inputs,
+        outputs,
+        required=required,
+        max_batch_size=MAX_BATCH_SIZE if bare else None,
+        decoupled=True if bare else None,
+    )
 
 
 def refuse_unserved(rows: Rows) -> None:

@@ -16,9 +16,9 @@ from tritium.llm.facade import outputs
 from tritium.llm.facade.inputs import images_from
 from tritium.llm.facade.run import Completion, Run
 from tritium.llm.facade.surface import Ask, Call, Generate, Target
-from tritium.llm.facade.trtllm import Rows, excluded, lora_of, refuse_unserved, sampling_of
+from tritium.llm.facade.trtllm import Rows, completed, excluded, lora_of, refuse_unserved, sampling_of
 from tritium.llm.facade.trtllm_extras import Extras
-from tritium.llm.facade.trtllm_tensors import MAX_BATCH_SIZE, TEXT_INPUTS, TEXT_OUTPUTS
+from tritium.llm.facade.trtllm_tensors import TEXT_INPUTS, TEXT_OUTPUTS
 from tritium.llm.sampling import Sampling
 from tritium.llm.text import CompletionText
 from tritium.llm.tokenizer import Tokenizer
@@ -31,15 +31,7 @@ class TrtllmTextSurface:
 
     def complete(self, config: ModelConfig) -> ModelConfig:
         """Add what a configuration leaves out; one without any inputs is decoupled and takes batches."""
-        bare = not config.proto.input
-        return outputs.completed(
-            config,
-            TEXT_INPUTS,
-            TEXT_OUTPUTS,
-            required=_REQUIRED,
-            max_batch_size=MAX_BATCH_SIZE if bare else None,
-            decoupled=True if bare else None,
-        )
+        return completed(config, TEXT_INPUTS, TEXT_OUTPUTS, _REQUIRED)
 
     def read(self, request: InferRequest, config: ModelConfig, target: Target) -> Call:
         """Read a request of one prompt or a batch of them.
@@ -47,7 +39,7 @@ class TrtllmTextSurface:
         Raises:
             InferenceError: a value makes no sense, or asks for what is not served.
         """
-        rows = Rows(request, config.batches)
+        rows = Rows(request, batches=config.batches)
         refuse_unserved(rows)
         asks = [_ask(rows, row, target) for row in range(rows.count)]
         streams = [bool(rows.scalar("stream", row)) for row in range(rows.count)]

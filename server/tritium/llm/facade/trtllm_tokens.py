@@ -20,9 +20,9 @@ from tritium.core.tensor import Tensor
 from tritium.llm.facade import outputs
 from tritium.llm.facade.run import Completion, Run
 from tritium.llm.facade.surface import Ask, Call, Generate, Stop, Target
-from tritium.llm.facade.trtllm import Rows, excluded, lora_of, refuse_unserved, sampling_of
+from tritium.llm.facade.trtllm import Rows, completed, excluded, lora_of, refuse_unserved, sampling_of
 from tritium.llm.facade.trtllm_extras import Extras
-from tritium.llm.facade.trtllm_tensors import MAX_BATCH_SIZE, TOKEN_INPUTS, TOKEN_OUTPUTS
+from tritium.llm.facade.trtllm_tensors import TOKEN_INPUTS, TOKEN_OUTPUTS
 from tritium.llm.sampling import Sampling
 from tritium.llm.tokenizer import Tokenizer
 
@@ -35,15 +35,7 @@ class TrtllmTokensSurface:
 
     def complete(self, config: ModelConfig) -> ModelConfig:
         """Add what a configuration leaves out; one without any inputs is decoupled and takes batches."""
-        bare = not config.proto.input
-        return outputs.completed(
-            config,
-            TOKEN_INPUTS,
-            TOKEN_OUTPUTS,
-            required=_REQUIRED,
-            max_batch_size=MAX_BATCH_SIZE if bare else None,
-            decoupled=True if bare else None,
-        )
+        return completed(config, TOKEN_INPUTS, TOKEN_OUTPUTS, _REQUIRED)
 
     def read(self, request: InferRequest, config: ModelConfig, target: Target) -> Call:
         """Read a request of one prompt or a batch of them, or one that stops others.
@@ -51,7 +43,7 @@ class TrtllmTokensSurface:
         Raises:
             InferenceError: a value makes no sense, or asks for what is not served.
         """
-        rows = Rows(request, config.batches)
+        rows = Rows(request, batches=config.batches)
         if rows.row("stop", 0) is not None and rows.scalar("stop", 0):
             return Stop()
         refuse_unserved(rows)
