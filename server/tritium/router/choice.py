@@ -31,7 +31,7 @@ WAIT_SHARE = 0.1
 DECODE_SHARE = 0.05
 """What a block under decode costs."""
 
-HISTORY_SHARE = 0.03
+HISTORY_SHARE = 0.05
 """What a block costs that the worker was given lately: so no worker stays home to more prefixes than the others.
 These three shares were chosen by the simulation in qa/unit/router; see docs/routing.md."""
 

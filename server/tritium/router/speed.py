@@ -15,7 +15,7 @@ KEEP = 0.98
 ENOUGH = 8
 """First tokens of a worker before it is judged."""
 
-NOISE = 0.3
+NOISE = 0.5
 """A worker that takes up to so much more, or as much less, counts as one like the others."""
 
 MOST = 8.0
