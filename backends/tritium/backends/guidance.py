@@ -9,7 +9,8 @@ import msgspec
 
 from tritium.core.errors import InvalidArgument
 
-KINDS = ("json", "json_object", "regex", "choice", "grammar", "structural_tag")
+KINDS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
+"""The kinds of constraint, of which a request has one."""
 _SWITCHES = frozenset({"disable_any_whitespace", "disable_additional_properties", "disable_fallback"})
 """Wishes on how an engine compiles its grammar; they are vLLM's alone, and off where they are not set."""
 

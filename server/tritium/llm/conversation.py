@@ -5,8 +5,8 @@ the arguments of earlier tool calls, which OpenAI writes as JSON in a string, be
 left out.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import msgspec
 
@@ -19,7 +19,9 @@ _TEXT = {"text": "text", "input_text": "text", "output_text": "text", "refusal":
 _REASONING = ("reasoning", "reasoning_content")
 """Two names for the same: vLLM's of today, and that of DeepSeek and most templates."""
 
-MEDIA = {
+MediaKind = Literal["image", "audio", "video"]
+
+MEDIA: Mapping[str, MediaKind] = {
     "image_url": "image",
     "input_image": "image",
     "audio_url": "audio",
@@ -107,9 +109,10 @@ def _part(part: Any, where: str, take_media: TakeMedia) -> dict[str, Any]:
             raise FieldRefused(f"{where}.{field}", f"{where}.{field} must be a string")
         return part if kind == "text" else {"type": "text", "text": part[field]}
     take_media(part if isinstance(part, dict) else {}, where)
-    if kind not in MEDIA:
+    media = MEDIA.get(str(kind))
+    if media is None:
         raise FieldRefused(where, f"{where} is of type {kind!r}, which is no part of a message")
-    return {"type": MEDIA[kind]}
+    return {"type": media}
 
 
 def _tool_calls(calls: Any, where: str) -> list[dict[str, Any]]:

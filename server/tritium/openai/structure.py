@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from tritium.backends.engine import EngineInfo
+from tritium.backends.guidance import KINDS
 from tritium.llm.errors import FieldRefused
 from tritium.openai.schema import ResponseFormat, SamplingRequest
 
-_KINDS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
 _MANNERS = (
     "disable_any_whitespace",
     "disable_additional_properties",
@@ -84,19 +84,19 @@ def _of_format(form: ResponseFormat) -> dict[str, Any]:
 
 
 def _of_structured(given: dict[str, Any]) -> dict[str, Any]:
-    known = _KINDS + _MANNERS
+    known = KINDS + _MANNERS
     for name in given:
         if name not in known:
             near = get_close_matches(name, known, n=1)
             raise FieldRefused(
                 f"structured_outputs.{name}",
                 f"structured_outputs has no '{name}'",
-                hint=f"did you mean {near[0]}?" if near else f"there are {', '.join(_KINDS)}",
+                hint=f"did you mean {near[0]}?" if near else f"there are {', '.join(KINDS)}",
             )
-    chosen = [name for name in _KINDS if given.get(name) not in (None, False)]
+    chosen = [name for name in KINDS if given.get(name) not in (None, False)]
     if len(chosen) != 1:
         said = " and ".join(chosen) if chosen else "none"
-        raise FieldRefused("structured_outputs", f"structured_outputs takes one of {', '.join(_KINDS)}, got {said}")
+        raise FieldRefused("structured_outputs", f"structured_outputs takes one of {', '.join(KINDS)}, got {said}")
     return {name: value for name, value in given.items() if value is not None}
 
 

@@ -8,23 +8,14 @@ import asyncio
 import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from tritium.backends.engine import Media
+from tritium.llm.conversation import MEDIA, MediaKind
 from tritium.llm.errors import FieldRefused
 from tritium.openai.media.fetch import FetchRefused, fetch
 from tritium.openai.media.policy import MediaPolicy
-
-Kind = Literal["image", "audio", "video"]
-
-_KINDS: dict[str, Kind] = {
-    "image_url": "image",
-    "input_image": "image",
-    "audio_url": "audio",
-    "input_audio": "audio",
-    "video_url": "video",
-}
 
 _LARGE = 1 << 20
 """Above this, base64 is decoded in a thread."""
@@ -36,7 +27,7 @@ _AT_A_TIME = 4
 class _Found:
     """One piece: what it is, where it is, and which field says so."""
 
-    kind: Kind
+    kind: MediaKind
     url: str
     where: str
 
@@ -58,7 +49,7 @@ class MediaOf:
         Raises:
             FieldRefused: the model takes none of its kind, or it is written wrongly.
         """
-        kind = _KINDS.get(str(part.get("type")))
+        kind = MEDIA.get(str(part.get("type")))
         if kind is None:
             raise FieldRefused(where, f"{where} is of type {part.get('type')!r}, which is no part of a message here")
         if kind not in self._modalities:
