@@ -65,6 +65,7 @@ class _Familiar:
 class RequestReader:
     """The receiving half of a connection."""
 
+    __deletable__ = ("_parser", "_sink")  # for mypyc
     __slots__ = (
         "_body_bytes",
         "_chunks",

@@ -39,6 +39,7 @@ _INITIAL_HEAD = pack_head(len(INITIAL), _HEADERS, END_HEADERS, 0)[:5]
 class Outbox:
     """The sending side of one connection; `on_ended` is told of each outlet whose last frame has left."""
 
+    __deletable__ = ("_on_ended",)  # for mypyc
     __slots__ = (
         "_batch",
         "_on_ended",

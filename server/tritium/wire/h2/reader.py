@@ -50,6 +50,7 @@ class FrameSink(Protocol):
 class FrameReader:
     """The receiving half of a connection."""
 
+    __deletable__ = ("_sink",)  # for mypyc
     __slots__ = (
         "_data_held",
         "_data_last",
