@@ -259,8 +259,10 @@ async def test_bounds(fleet_of, request_for, collector):
 
 
 async def test_close_lets_streams_finish(fleet_of, request_for, collector):
-    """Closing refuses new requests and lets those under way end."""
+    """Closing refuses new requests and lets those under way end, also where the fleet has been idle before."""
     async with fleet_of(step_s=0.01) as fleet:
+        fleet.generate(request_for(PROMPT), earlier := collector())
+        await earlier.end()
         fleet.generate(request_for(PROMPT, max_tokens=30), sink := collector())
         await sink.grown(1)
         closing = asyncio.create_task(fleet.close())

@@ -103,6 +103,7 @@ class Flights:
             self._fail(flight, self._unloading())
         if not self._flights:
             return
+        self._empty.clear()
         try:
             await asyncio.wait_for(self._empty.wait(), within_s)
         except TimeoutError:
