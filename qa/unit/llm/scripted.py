@@ -13,6 +13,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from tritium.backends.engine import Delta, EngineInfo, Pooled, TokenLogprob
 from tritium.cluster.fleet import GenerationRequest, PoolRequest, RouteReport
+from tritium.cluster.spec import parse_mode
 from tritium.compat.config.model import from_proto
 from tritium.compat.protobufs import model_config_pb2
 from tritium.core.errors import InferenceError
@@ -229,6 +230,10 @@ class ScriptedFleet:
         self.explained.append((cache_salt, lora))
         blocks = len(token_ids) // 16
         return RouteReport("worker_0", f"overlap 0/{blocks} blocks, 0 active", 0, blocks, 1.5)
+
+    def route_by(self, mode: str) -> str:
+        self.router = parse_mode(mode).value
+        return self.router
 
     async def pool(self, request: PoolRequest) -> Pooled:
         """Say how often each token comes (embed), where (token_embed), or how many there are (classify, score)."""

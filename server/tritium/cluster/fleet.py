@@ -169,6 +169,14 @@ class Fleet(Protocol):
         """
         ...
 
+    def route_by(self, mode: str) -> str:
+        """Choose workers by another mode from now on; return its name.
+
+        Raises:
+            InvalidArgument: there is no such mode.
+        """
+        ...
+
     def explain(self, token_ids: list[int], *, cache_salt: str = "", lora: str = "") -> RouteReport:
         """Tell where a prompt would go now and why, without sending it.
 

@@ -16,7 +16,7 @@ from tritium.cluster.flights import Flights
 from tritium.cluster.pool import WorkerPool
 from tritium.cluster.poolings import Poolings
 from tritium.cluster.samples import Sample, fleet_samples, own_samples
-from tritium.cluster.spec import FleetSpec
+from tritium.cluster.spec import FleetSpec, parse_mode
 from tritium.cluster.supervisor import SupervisedWorker, WorkerState
 from tritium.cluster.timings import Timings
 
@@ -109,6 +109,12 @@ class LocalFleet:
     async def unload_lora(self, name: str) -> None:
         """Forget an adapter that was loaded at run time."""
         await self.adapters.unload(name)
+
+    def route_by(self, mode: str) -> str:
+        """Choose workers by another mode from now on; return its name."""
+        chosen = parse_mode(mode)
+        self.workers.route_by(chosen)
+        return chosen.value
 
     def explain(self, token_ids: list[int], *, cache_salt: str = "", lora: str = "") -> RouteReport:
         """Tell where a prompt would go now and why, without sending it."""

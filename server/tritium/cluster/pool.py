@@ -24,6 +24,7 @@ from tritium.backends.engine import (
 from tritium.cluster.frames import VERSION, Events, Load, ToWorker
 from tritium.cluster.spec import FleetSpec
 from tritium.cluster.supervisor import SupervisedWorker
+from tritium.router.choice import Mode
 from tritium.router.disaggregation import PrefillDecision, decide_prefill
 from tritium.router.router import Router
 from tritium.router.tiers import Tier
@@ -53,6 +54,7 @@ class WorkerPool:
         self.routers: dict[Role, Router] = {}
         self.loras: dict[str, str] = {}
         """The adapters that every run of a worker has: path by the name that the engines know."""
+        self._mode = spec.router
         self._info: EngineInfo | None = None
         self._on_step = on_step
         self._on_pooled = on_pooled
@@ -79,6 +81,12 @@ class WorkerPool:
     def prefilling(self) -> Router:
         """Return the router of the workers that only prefill."""
         return self.routers[Role.PREFILL]
+
+    def route_by(self, mode: Mode) -> None:
+        """Have all routers choose by another mode from now on."""
+        self._mode = mode
+        for router in self.routers.values():
+            router.mode = mode
 
     def coming_back(self, worker: str) -> bool:
         """Tell whether this is one of ours that is not ready now."""
@@ -138,9 +146,7 @@ class WorkerPool:
         self._info = self._info or info
         router = self.routers.get(worker.role)
         if router is None:
-            router = self.routers[worker.role] = Router(
-                info.block_tokens, self.spec.router, assumed_s=self.spec.assumed_s
-            )
+            router = self.routers[worker.role] = Router(info.block_tokens, self._mode, assumed_s=self.spec.assumed_s)
         router.add(worker.name, capacity_blocks=info.total_blocks, max_sequences=info.max_sequences)
         self._on_ready(worker)
 

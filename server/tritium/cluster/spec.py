@@ -65,7 +65,7 @@ def parse_fleet(text: str) -> FleetSpec:
             raise InvalidArgument(
                 f"fleet: {key} {'is given twice' if sign else 'has no value'}", hint=f"write {key}=..."
             )
-        values[key] = _mode(value) if key == "router" else _number(key, value, whole=known[key] is int)
+        values[key] = parse_mode(value) if key == "router" else _number(key, value, whole=known[key] is int)
     disaggregated = "prefill" in values or "decode" in values
     if disaggregated:
         if "workers" in values:
@@ -84,7 +84,12 @@ def parse_fleet(text: str) -> FleetSpec:
     return FleetSpec(**values)  # type: ignore[arg-type]  # the loop above has checked names and types
 
 
-def _mode(value: str) -> Mode:
+def parse_mode(value: str) -> Mode:
+    """Read the name of a router's mode.
+
+    Raises:
+        InvalidArgument: there is none of that name.
+    """
     try:
         return Mode(value.replace("-", "_"))
     except ValueError:

@@ -28,6 +28,7 @@ from tritium.openai.pooling.scoring import rerank, score
 from tritium.openai.responses import ChatCompletion, Completion, ModelCard, ModelList
 from tritium.openai.responses_api.route import Responses
 from tritium.openai.responses_api.schema import Deleted, ItemList, ResponseObject, ResponsesRequest
+from tritium.openai.router_mode import RouterMode, set_router_mode
 from tritium.openai.schema import ChatRequest, CompletionRequest
 from tritium.openai.status import Health, Liveness, MetricsPage, Version, health, live, metrics_route, show_version
 from tritium.openai.tokens import Detokenized, DetokenizeRequest, TokenizeRequest, Tokens, detokenize, tokenize
@@ -118,6 +119,15 @@ def endpoints(options: OpenAIOptions, metrics: MetricsPage) -> Sequence[Endpoint
             "Tell where a request would go, and why",
             Explanation,
             (ChatRequest, CompletionRequest),
+        ),
+        Endpoint(
+            "POST",
+            "/router/mode",
+            set_router_mode,
+            "Choose workers by another mode",
+            RouterMode,
+            RouterMode,
+            admin=True,
         ),
         Endpoint("GET", "/health", health, "Tell whether every model can take requests", Health, open=True),
         Endpoint("GET", "/health/ready", health, "Tell whether every model can take requests", Health, open=True),
