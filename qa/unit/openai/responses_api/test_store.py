@@ -1,7 +1,9 @@
+import time
+
 import pytest
 
 from tritium.openai.errors import NothingKept
-from tritium.openai.responses_api.items import MessageItem, OutputText
+from tritium.openai.responses_api.items import ItemReference, MessageItem, OutputText
 from tritium.openai.responses_api.schema import ResponseObject
 from tritium.openai.responses_api.store import Kept, ResponseStore
 
@@ -53,6 +55,26 @@ def test_long_conversation_is_bounded():
         assert store.size_bytes <= 10_000
     with pytest.raises(NothingKept):
         store.get("r29", b"")
+
+
+def test_references():
+    """A reference stands for the latest item of its id, among one's own; many cost one look through all."""
+    store = ResponseStore(2_000, 1 << 24)
+    for n in range(1_000):
+        store.put(_kept(f"r{n}"))
+    store.put(_kept("theirs", owner=b"other"))
+    again = _kept("r1000")
+    again.input[0].id = "in_r0"
+    store.put(again)
+    new = MessageItem("user", "now", "new")
+    found = store.resolve([ItemReference("msg_r1"), new, ItemReference("in_r0")], b"")
+    assert [item.id for item in found] == ["msg_r1", "new", "in_r0"]
+    assert found[2] is again.input[0]
+    began_s = time.perf_counter()
+    assert len(store.resolve([ItemReference("msg_r1")] * 20_000, b"")) == 20_000
+    assert time.perf_counter() - began_s < 1
+    with pytest.raises(NothingKept, match="msg_theirs"):
+        store.resolve([ItemReference("msg_theirs")], b"")
 
 
 def test_put_again_replaces():

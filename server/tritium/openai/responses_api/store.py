@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import msgspec
@@ -89,15 +90,20 @@ class ResponseStore:
         Raises:
             NothingKept: nothing of that id is kept.
         """
-        return [self._item(item.id, owner) if isinstance(item, ItemReference) else item for item in items]
+        wanted = {item.id for item in items if isinstance(item, ItemReference)}
+        known = self._items(wanted, owner) if wanted else {}
+        if missing := wanted - known.keys():
+            raise NothingKept(f"Item with id '{min(missing)}' not found.", hint="send the item itself")
+        return [known[item.id] if isinstance(item, ItemReference) else item for item in items]
 
-    def _item(self, item_id: str, owner: str) -> Item:
-        for kept in reversed(self._kept.values()):
-            if kept.owner == owner:
-                for item in (*kept.response.output, *kept.input):
-                    if item.id == item_id:
-                        return item
-        raise NothingKept(f"Item with id '{item_id}' not found.", hint="send the item itself")
+    def _items(self, wanted: AbstractSet[str], owner: str) -> dict[str, Item]:
+        """Return the items of these ids; where an id stands in several responses, the latest one's."""
+        known: dict[str, Item] = {}
+        for kept in self._kept.values():
+            for item in (*kept.input, *kept.response.output) if kept.owner == owner else ():
+                if item.id is not None and item.id in wanted:
+                    known[item.id] = item
+        return known
 
     def _drop(self, response_id: str) -> None:
         if self._kept.pop(response_id, None) is not None:
