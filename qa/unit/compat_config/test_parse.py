@@ -197,6 +197,17 @@ def test_windows_and_editors(tmp_path):
     assert render(parse_file(tmp_path / "none", "f").problems) == "f  cannot be read: No such file or directory"
 
 
+def test_a_symbolic_link_that_became_text(tmp_path):
+    """Checked out where links are switched off, or downloaded as an archive, it holds the path that it led to."""
+    file = tmp_path / "config.pbtxt"
+    file.write_text("../../streaming/decoder/config.pbtxt")
+    assert render(parse_file(file, "f").problems) == (
+        "f:1:1  the whole file is ../../streaming/decoder/config.pbtxt: a symbolic link that became a file of text\n"
+        "    1 | ../../streaming/decoder/config.pbtxt\n"
+        "      | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ put the file there that it names"
+    )
+
+
 def test_deep_nesting_is_a_problem_not_a_crash():
     """A file of a hundred thousand open brackets is refused."""
     found = parse_text("optimization " + "{ graph " * 100_000, "f").problems

@@ -3,6 +3,7 @@
 bytes -> text -> tokens -> syntax (tree) -> bind (message, places)
 """
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from tritium.compat.config.problem import Problem, problem_of
 from tritium.compat.config.syntax import Reader
 from tritium.compat.config.tokens import Source
 from tritium.compat.protobufs import model_config_pb2
+
+_PATH = re.compile(r"\.{1,2}/[^\s\"'{}<>\[\]]+")
+"""What a whole file holds that git checked out as text where it should have made a symbolic link."""
 
 
 @dataclass(slots=True)
@@ -45,10 +49,15 @@ def parse_file(file: Path, shown: str = "") -> Parsed:
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return _unreadable(path, "is UTF-16 text", "save it as UTF-8")
     try:
-        return parse_text(raw.decode(), path)
+        text = raw.decode()
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         return _unreadable(path, f"is not UTF-8 text: byte 0x{raw[error.start]:02x} in line {line}", "save it as UTF-8")
+    parsed = parse_text(text, path)
+    if _PATH.fullmatch(where := text.strip()):
+        message = f"the whole file is {where}: a symbolic link that became a file of text"
+        parsed.problems = [Problem(path, 1, 1, len(where), message, "put the file there that it names", where)]
+    return parsed
 
 
 def _unreadable(path: str, message: str, hint: str = "") -> Parsed:
