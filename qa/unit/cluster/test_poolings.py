@@ -1,6 +1,8 @@
 """Prompts that a fleet pools, on real worker processes."""
 
 import asyncio
+import os
+import signal
 import struct
 
 import pytest
@@ -63,6 +65,16 @@ async def test_lost_worker(fleet_of):
             await fleet.pool(asked(parameters={"exit": True}))
         await fleet.events.until("worker_ready", 6)
         assert numbers(await fleet.pool(asked())) == (6, 3)
+
+
+async def test_pinned_to_a_worker_that_starts_again(fleet_of):
+    """A prompt for a certain worker waits until that one is back, whoever else is there."""
+    async with fleet_of("workers=2", tasks=TASKS) as fleet:
+        worker = fleet.workers.by_name["worker_1"]
+        os.kill(worker.pid, signal.SIGKILL)
+        await fleet.events.until("worker_lost", 1)
+        assert numbers(await fleet.pool(asked(worker="worker_1"))) == (6, 3)
+        assert worker.restarts == 1
 
 
 async def test_cancelled(fleet_of):

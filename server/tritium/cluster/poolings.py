@@ -101,7 +101,7 @@ class Poolings:
 
     async def _once(self, request: PoolRequest) -> Pooled:
         """Send the prompt to a worker and wait for the numbers."""
-        await self._worker_there()
+        await self._worker_there(request.worker)
         router = self._pool.generating
         prompt = router.prompt(request.token_ids, lora=request.lora)
         route = router.choose(prompt, pinned=request.worker)
@@ -131,13 +131,13 @@ class Poolings:
         except UNSENDABLE as error:
             raise InvalidArgument(f"the request cannot be sent to a worker: {error}") from None
 
-    async def _worker_there(self) -> None:
-        """Wait, within the fleet's bound, until a worker is ready."""
+    async def _worker_there(self, pinned: str) -> None:
+        """Wait, within the fleet's bound, until a worker is ready, and the one that the request is pinned to."""
         hold_s = self._pool.spec.hold_s
         self._waiting += 1
         try:
             async with asyncio.timeout(hold_s):
-                while not self._closing and not len(self._pool.generating):
+                while not self._closing and (not len(self._pool.generating) or self._pool.coming_back(pinned)):
                     await self._changed.wait()
         except TimeoutError:
             raise Unavailable(
