@@ -22,7 +22,9 @@ def test_the_folder_of_one_model_is_no_repository(tmp_path, layout):
     assert find_places([tmp_path / "models"]).problems == []
 
 
-@pytest.mark.parametrize(("given", "meant"), [("modles", "models"), ("mdels", "models"), ("data", ""), ("docks-of-data", "")])
+@pytest.mark.parametrize(
+    ("given", "meant"), [("modles", "models"), ("mdels", "models"), ("data", ""), ("docks-of-data", "")]
+)
 def test_only_a_folder_of_nearly_the_same_name_was_meant(tmp_path, given, meant):
     """Letters that are swapped or missing; not any folder that happens to be there."""
     for name in ("models", "dates", "docs"):
