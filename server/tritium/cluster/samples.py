@@ -24,6 +24,7 @@ FLEET_HELP: Mapping[str, str] = {
     "tritium_router_overlap_blocks_total": "Blocks of routed prompts that the chosen worker already held",
     "tritium_router_index_blocks": "Blocks the router knows of",
     "tritium_router_orphan_blocks_total": "Stored blocks whose parent the router did not know",
+    "tritium_router_dropped_blocks_total": "Blocks the router let go because its index or a worker's share was full",
     "tritium_router_worker_active": "Generations routed to a worker and not finished",
     "tritium_router_worker_prefill_blocks": "Prompt blocks routed to a worker and not yet computed",
     "tritium_router_worker_decode_blocks": "Blocks of the sequences a worker is decoding",
@@ -74,6 +75,7 @@ def fleet_samples(name: str, flights: Flights, pool: WorkerPool) -> list[Sample]
         labels = model | {"role": role.value}
         samples.append(("tritium_router_index_blocks", labels, len(router.index)))
         samples.append(("tritium_router_orphan_blocks_total", labels, router.index.orphans))
+        samples.append(("tritium_router_dropped_blocks_total", labels, router.index.dropped))
         for load in router.loads:
             routed = labels | {"worker": load.name}
             samples.append(("tritium_router_worker_active", routed, load.active))

@@ -19,7 +19,7 @@ from enum import StrEnum
 from xxhash import xxh3_64_intdigest
 
 from tritium.router.book import WorkerLoad
-from tritium.router.tiers import Held
+from tritium.router.tiers import Depths, Held
 
 HOST_SHARE = 0.2
 DISK_SHARE = 0.6
@@ -110,9 +110,19 @@ class Question:
     history_weight: float
 
 
-def credit(held: Held) -> float:
-    """Return how many blocks of computing are saved by what a worker holds."""
-    return held.device + (1 - HOST_SHARE) * held.host + (1 - DISK_SHARE) * held.disk
+def savings(depths: Depths) -> Mapping[int, float]:
+    """Return how many blocks of computing each worker is spared by what it holds, less what fetching them costs."""
+    if not depths.host and not depths.disk:
+        return depths.device
+    device, host = depths.device, depths.host
+    saved: dict[int, float] = dict(device)
+    for worker, depth in host.items():
+        above = device.get(worker, 0)
+        saved[worker] = above + (1 - HOST_SHARE) * (depth - above)
+    for worker, depth in depths.disk.items():
+        above = host.get(worker) or device.get(worker, 0)
+        saved[worker] = saved.get(worker, 0) + (1 - DISK_SHARE) * (depth - above)
+    return saved
 
 
 def price(load: WorkerLoad, asked: Question) -> Price:

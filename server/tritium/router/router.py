@@ -21,11 +21,11 @@ from tritium.router.choice import (
     Route,
     better_of_two,
     cheapest,
-    credit,
     home_of,
     least_loaded,
     least_recent,
     price,
+    savings,
 )
 from tritium.router.dump import Dump
 from tritium.router.speed import Pace
@@ -298,10 +298,7 @@ class Router:
 
     def _question(self, prompt: Prompt, depths: Depths) -> Question:
         blocks = -(-prompt.tokens // self.block_tokens)
-        saved: Mapping[int, float] = depths.device
-        if depths.host or depths.disk:
-            saved = {number: credit(depths.at(number)) for number in depths.device | depths.host | depths.disk}
-        return Question(blocks, saved, self.book.history_weight)
+        return Question(blocks, savings(depths), self.book.history_weight)
 
     def _depths(self, prompt: Prompt) -> Depths:
         depths = self.index.match(prompt.blocks)
