@@ -96,6 +96,20 @@ async def test_survives_a_restart(shop, tmp_path):
     assert told == [("poet", str(tmp_path), False)], "loaded before the first request may come"
 
 
+async def test_name_that_was_unloaded_begins_anew(shop, tmp_path):
+    """An adapter that is unloaded and loaded again may have other weights: engines know it by another key."""
+    http, fleet = shop
+    body = {"lora_name": "poet", "lora_path": str(tmp_path)}
+    keys = []
+    for _ in range(3):
+        assert (await http.post("/v1/load_lora_adapter", json=body)).status_code == 200
+        keys.append(fleet.adapters.key("poet"))
+        assert (await http.post("/v1/unload_lora_adapter", json={"lora_name": "poet"})).status_code == 200
+    assert keys[0] == "poet"
+    assert len(set(keys)) == 3
+    assert list(fleet.workers.loras) == []
+
+
 async def test_loading_anew_needs_to_be_asked_for(shop, tmp_path):
     """A name that is taken is refused; in place, its blocks are not mistaken for those of before."""
     http, fleet = shop

@@ -3,8 +3,8 @@
     load(name, path) -> every ready worker -> known: workers that start again load it too
     unload(name)     -> forgotten by all
 
-The engines know an adapter by a key that stands for one path for good: a name that is loaded again gets another key,
-so that no engine and no router takes blocks computed with the old weights for the new ones.
+The engines know an adapter by a key that stands for one path for good: a name that is loaded again, also after it was
+unloaded, gets another key, so that no engine and no router takes blocks computed with the old weights for the new ones.
 """
 
 import asyncio
@@ -20,6 +20,8 @@ class Adapters:
     def __init__(self, pool: WorkerPool) -> None:
         self._pool = pool
         self._keys: dict[str, str] = {}
+        self._used: set[str] = set()
+        """Names that were keys themselves once."""
         self._numbers = itertools.count(2)
         self._turn = asyncio.Lock()
 
@@ -36,10 +38,11 @@ class Adapters:
         """
         self._check()
         async with self._turn:
-            key = f"{name}@{next(self._numbers)}" if name in self._keys else name
+            key = f"{name}@{next(self._numbers)}" if name in self._used else name
             ready = [worker for worker in self._pool.by_name.values() if worker.ready]
             if not ready:
                 raise Unavailable(f"no worker is ready to load the adapter '{name}'", hint="try again in a while")
+            self._used.add(name)
             # Listed first, so that a worker that gets ready meanwhile has it as well.
             self._pool.loras[key] = path
             told = await asyncio.gather(*(worker.load_lora(key, path) for worker in ready), return_exceptions=True)
