@@ -95,7 +95,7 @@ async def test_another_file_name(serve, tools):
 async def test_ending_while_loading(write_model):
     """A process that ends while it loads says how it ended."""
     leave = "import os\nclass TritonPythonModel:\n    def initialize(self, args): {}\n"
-    assert "exited with status 1" in (await load_failure(write_model(leave.format("raise SystemExit(3)")))).message
+    assert "exited with status 3" in (await load_failure(write_model(leave.format("raise SystemExit(3)")))).message
     assert "exited with status 7" in (await load_failure(write_model(leave.format("os._exit(7)")))).message
     assert "was ended by SIGABRT" in (await load_failure(write_model(leave.format("os.abort()")))).message
 
