@@ -1,4 +1,4 @@
-"""The media of a conversation: found in its messages' parts in their order, decoded or fetched all at once.
+"""The media of a conversation: found in its messages' parts in their order, decoded or fetched.
 
 {"type": "image_url", "image_url": {"url": "data:image/png;base64,..."}}    input_image: the URL itself
 {"type": "input_audio", "input_audio": {"data": "...", "format": "wav"}}    audio_url, video_url: as image_url
@@ -25,7 +25,7 @@ _AT_A_TIME = 4
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """One piece: what it is, where it is, and which field says so."""
+    """One file: what it is, where it is, and which field says so."""
 
     kind: MediaKind
     url: str
