@@ -2,10 +2,14 @@
 
 import asyncio
 import os
+import re
+import threading
 
 import numpy as np
 import pytest
+import structlog
 
+from tritium.backends.python.local import worker
 from tritium.core.errors import InvalidArgument, ModelFailed
 
 MODES = ("in_process", "inline")
@@ -196,3 +200,42 @@ async def test_an_interpreter_of_its_own_is_refused(serve, tools):
     environment = 'parameters: { key: "EXECUTION_ENV_PATH" value: { string_value: "env" } }'
     with pytest.raises(InvalidArgument, match="asks for EXECUTION_MODE 'inline' and for an interpreter of its own"):
         await serve(tools.identity, config("inline", environment))
+
+
+async def test_a_model_that_holds_up_the_server_is_told_in_the_log(serve, tools, monkeypatch, tmp_path):
+    """An inline model that does not go on stops everybody: the log says which it is and where, once."""
+    monkeypatch.setattr(worker, "LOOK_S", 0.02)
+    freed = tmp_path / "freed"
+    served = await serve(
+        f"""
+        import os
+        import triton_python_backend_utils as pb_utils
+        class TritonPythonModel:
+            def execute(self, requests):
+                while not os.path.exists({str(freed)!r}):
+                    pass
+                tensors = [pb_utils.Tensor("OUTPUT0", requests[0].inputs()[0].as_numpy())]
+                return [pb_utils.InferenceResponse(tensors)]
+        """,
+        config("inline"),
+    )
+    told = threading.Event()
+
+    def note(_logger, _method, event):
+        told.set()
+        events.append(event)
+        raise structlog.DropEvent
+
+    def free():
+        told.wait(tools.patience_s)
+        freed.touch()
+
+    events: list[dict[str, str]] = []
+    structlog.configure(processors=[note])
+    try:
+        threading.Thread(target=free).start()
+        assert (await served.ask([3.0])).tolist() == [3.0]
+    finally:
+        structlog.reset_defaults()
+    assert [(event["event"], event["instance"]) for event in events] == [("model_holds_up_the_server", "m_0_0")]
+    assert re.search(r"/m/1/model.py\([56]\): execute$", events[0]["at"])

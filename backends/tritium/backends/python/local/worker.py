@@ -10,11 +10,15 @@ ended from outside, so `kill` leaves one that does not return to itself, and hea
 
 import asyncio
 import os
+import sys
 import threading
+import traceback
 from collections import deque
 from collections.abc import Iterable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import ModuleType
+
+import structlog
 
 from tritium.backends.python import frames
 from tritium.backends.python.local.modules import forget_model, import_model
@@ -30,6 +34,10 @@ from tritium.core.tensor import Tensor
 
 FINALIZE_GRACE_S = 60.0
 """How long an unload waits for the model's finalize, whose thread could not be ended."""
+LOOK_S = 5.0
+"""An inline execution that takes longer holds up everybody: the log says so after once to twice this time."""
+
+log = structlog.get_logger("tritium.python")
 
 
 class LocalWorker:
@@ -46,6 +54,7 @@ class LocalWorker:
         self._on_lost = on_lost
         self._inline = inline
         self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
         self._first: asyncio.Future[frames.Up] = self._loop.create_future()
         self._pump = LocalPump(self._take)
         self._link = Link(self._pump, LocalCodec())
@@ -154,13 +163,40 @@ class LocalWorker:
         """Do the tasks of the thread."""
         going = True
         try:
-            while going and (task := self._tasks.get()) is not None:
+            while going and (task := self._next_task()) is not None:
                 going = self._host.serve(task)
                 del task
                 self._pump.flush()
         except (SystemExit, KeyboardInterrupt) as error:
             if not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._on_exit, error)
+
+    def _next_task(self) -> frames.Task | None:
+        """Wait for a task; an inline model's thread, which has few, looks meanwhile whether the model goes on."""
+        if not self._inline:
+            return self._tasks.get()
+        seen = told = 0
+        while True:
+            try:
+                return self._tasks.get(timeout=LOOK_S)
+            except Empty:
+                begun = self.begun if self._executing else 0
+                if begun and begun == seen != told:
+                    told = begun
+                    self._tell_of_standstill()
+                seen = begun
+
+    def _tell_of_standstill(self) -> None:
+        """Say where the model is: nobody can end it, and the server answers nobody meanwhile."""
+        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001  # the documented way to another thread
+        stack = traceback.extract_stack(frame) if frame is not None else []
+        own = [call for call in stack if call.filename.startswith(tuple(self._paths))]
+        log.error(
+            "model_holds_up_the_server",
+            instance=self.name,
+            reason=f"an inline execution has not ended within {LOOK_S:g} s",
+            at="".join(f"{call.filename}({call.lineno}): {call.name}" for call in (own or stack)[-1:]),
+        )
 
     def _take(self, message: frames.Up) -> None:
         if self._ended:
