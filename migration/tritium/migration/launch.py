@@ -94,7 +94,7 @@ def _image_findings(lines: list[str], path: Path) -> Iterator[Finding]:
                 advice = "a client image: it stays"
                 yield Finding("L10", Severity.INFO, path, number, column, f"client image {word}", advice)
             elif ":" in word and "nvcr.io" in word:
-                advice = "build Tritium's Dockerfile and name that image here; ports, probes and mounts stay"
+                advice = "build Tritium's Dockerfile and name that image here; command, ports, probes and mounts stay"
                 yield Finding("L01", Severity.CHANGE, path, number, column, f"image {word}", advice)
 
 
