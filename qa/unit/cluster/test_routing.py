@@ -2,6 +2,8 @@
 
 import pytest
 
+from tritium.cluster.local import start_fleet
+from tritium.cluster.spec import parse_fleet
 from tritium.core.errors import InvalidArgument
 
 PROMPT = list(range(1, 14))
@@ -59,3 +61,30 @@ async def test_assumed_blocks(fleet_of, request_for, collector):
         again = await went(fleet, request_for(PROMPT), collector)
         assert fleet.explain(PROMPT).worker == again
         assert fleet.explain(PROMPT).overlap_blocks == len(PROMPT) // router.block_tokens
+
+
+async def test_blocks_on_the_host_count(tmp_path, request_for, collector):
+    """A prompt pushed out to host memory is found there, told as such, and not computed again."""
+    fleet = await start_fleet(
+        parse_fleet("workers=1"),
+        name="m",
+        engine="mocker",
+        folder=tmp_path,
+        arguments={
+            "max_model_len": 640,
+            "num_gpu_blocks_override": 40,
+            "mocker": {"host_blocks": 400, "vocabulary": 1000},
+        },
+    )
+    try:
+        first = list(range(20, 340))
+        await went(fleet, request_for(first), collector)
+        for start in (400, 600):
+            await went(fleet, request_for([start] * 320), collector)
+        assert "on host" in fleet.explain(first).because
+        sink = collector()
+        fleet.generate(request_for(first), sink)
+        await sink.end()
+        assert sink.cached_tokens >= 300
+    finally:
+        await fleet.close()
