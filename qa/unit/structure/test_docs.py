@@ -35,6 +35,13 @@ def test_links_lead_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_every_page_is_found_from_the_first() -> None:
+    """docs/README.md links to each page of documentation, decisions included."""
+    first = (ROOT / "docs" / "README.md").read_text()
+    pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
+    assert {page for page in pages if f"({page})" not in first} == {"README.md"}
+
+
 def test_the_readme_is_short() -> None:
     """README.md is an entrance of at most 150 lines."""
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
