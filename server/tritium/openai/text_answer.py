@@ -150,7 +150,8 @@ class _TextAnswer:
         self._requests: list[InferRequest] = []
         self._tasks: list[asyncio.Task[Any]] = []
         self._failure: InferenceError | None = None
-        self._said: list[str] = []
+        self._said: list[list[str]] = []
+        """The pieces of each answer so far."""
         self._begun: set[int] = set()
         visit.request.on_disconnect(self.cancel)
         if visit.deadline is not None:
@@ -218,7 +219,7 @@ class _TextAnswer:
         return [task.result() for task in tasks]
 
     def _begin(self, *, stream: bool) -> list[AsyncIterator[TextPiece]]:
-        self._said = [""] * len(self._prompts)
+        self._said = [[] for _ in self._prompts]
         self._requests = [
             self._model.request(prompt, self._given, stream=stream, request_id=self._visit.id)
             for prompt in self._prompts
@@ -232,9 +233,9 @@ class _TextAnswer:
     async def _collect(self, index: int, pieces: AsyncIterator[TextPiece]) -> tuple[str, str]:
         finish = "stop"
         async for piece in pieces:
-            self._said[index] += piece.text
+            self._said[index].append(piece.text)
             finish = piece.finish or finish
-        return self._before(index) + self._said[index], finish
+        return self._before(index) + "".join(self._said[index]), finish
 
     async def _tell(self, index: int, pieces: AsyncIterator[TextPiece], chunks: Chunks, outlet: Outlet) -> None:
         before = self._before(index)
@@ -250,7 +251,7 @@ class _TextAnswer:
                 events += chunks.before(index) + escape(text) + chunks.after
             if piece.finish:
                 events += chunks.last(index, piece.finish, None)
-            self._said[index] += piece.text
+            self._said[index].append(piece.text)
             outlet.send(events)
 
     async def usage(self) -> Usage | None:
@@ -259,7 +260,8 @@ class _TextAnswer:
         None where no tokenizer can tell, or where the model takes conversations as they are.
         """
         texts = [prompt for prompt in self._prompts if isinstance(prompt, str)]
-        asked, answered = await self._model.count(texts), await self._model.count(self._said)
+        said = ["".join(pieces) for pieces in self._said]
+        asked, answered = await self._model.count(texts), await self._model.count(said)
         if asked is None or answered is None or len(texts) < len(self._prompts):
             return None
         self._visit.spend(asked, answered)
