@@ -67,3 +67,12 @@ def test_character_cut_off_by_the_length_is_marked(tokenizer):
     ids = tokenizer.encode_now("ok 𓂀", add_special=False)[:-1]
     text, _ = _feed(tokenizer, Sampling(), [[i] for i in ids])
     assert text == tokenizer.decode(ids) == "ok �"
+
+
+def test_a_few_steps_are_timed(tokenizer):
+    """The first step of a completion is timed and one in 64 after it; the stage is told beside the others."""
+    before = sum(tokenizer.decode_s.counts)
+    _feed(tokenizer, Sampling(), [[70]] * 130)
+    assert sum(tokenizer.decode_s.counts) - before == 3
+    stages = {sample.labels["stage"] for sample in tokenizer.stage_metrics("m")}
+    assert stages == {"render", "tokenize", "detokenize"}

@@ -5,6 +5,8 @@
 A token that ended the completion (an end token, or one of stop_token_ids) is counted but not shown.
 """
 
+import time
+
 from tritium.backends.engine import Delta, FinishReason
 from tritium.llm.detokenize import Detokenizer
 from tritium.llm.sampling import Sampling
@@ -12,10 +14,23 @@ from tritium.llm.stop import StopMatcher
 from tritium.llm.tokenizer import Tokenizer
 
 
+_TIMED_EVERY = 64
+"""A completion's first text is timed, and then one in so many: timing each would cost what it measures."""
+
+
 class CompletionText:
     """Follows one completion; `finish` is set once it is over."""
 
-    __slots__ = ("_detokenizer", "_include_stop", "_matcher", "_min_tokens", "finish", "stop_reason", "tokens")
+    __slots__ = (
+        "_detokenizer",
+        "_include_stop",
+        "_matcher",
+        "_min_tokens",
+        "_times_s",
+        "finish",
+        "stop_reason",
+        "tokens",
+    )
 
     def __init__(
         self, tokenizer: Tokenizer, sampling: Sampling, prompt: list[int], shown: frozenset[int] = frozenset()
@@ -25,6 +40,7 @@ class CompletionText:
         self._matcher = StopMatcher(sampling.stop, include=sampling.include_stop) if sampling.stop else None
         self._include_stop = sampling.include_stop
         self._min_tokens = sampling.min_tokens
+        self._times_s = tokenizer.decode_s
         self.tokens = 0
         """How many tokens came, the one that ended it included."""
         self.finish: str | None = None
@@ -41,6 +57,14 @@ class CompletionText:
 
         When a stop string ends the completion, `finish` is set though the engine still runs: cancel it there.
         """
+        if self.tokens % _TIMED_EVERY:
+            return self._take(delta)
+        began_s = time.monotonic()
+        text = self._take(delta)
+        self._times_s.observe(time.monotonic() - began_s)
+        return text
+
+    def _take(self, delta: Delta) -> str:
         if self.finish is not None:
             return ""
         token_ids = delta.token_ids

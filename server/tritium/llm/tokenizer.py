@@ -35,6 +35,8 @@ _SHORT_CHARACTERS = 8_192
 _BATCH_CHARACTERS = 1 << 20
 """How much of a request's pairs is encoded at a time."""
 
+_DECODE_S = (1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 1e-3, 1e-2)
+
 _WINDOW_TOKENS = 6
 """How much of the prompt a window detokenizer sees before the first new token."""
 
@@ -52,7 +54,7 @@ class Tokenizer:
         # A stored truncation or padding is a training setting; a prompt is served whole or refused.
         backend.no_truncation()
         backend.no_padding()
-        self.render_s, self.encode_s = Histogram(SHORT_S), Histogram(SHORT_S)
+        self.render_s, self.encode_s, self.decode_s = Histogram(SHORT_S), Histogram(SHORT_S), Histogram(_DECODE_S)
         self.templates = templates or ChatTemplates({"default": template} if template is not None else {})
         self.table: TokenTable | None = token_table(backend)
         self._special: dict[str, int] | None = None
@@ -85,9 +87,10 @@ class Tokenizer:
         return self._segmenter.reuse if self._segmenter is not None else _NO_REUSE
 
     def stage_metrics(self, model: str) -> Iterator[OwnSample]:
-        """Return how long rendering conversations and tokenizing prompts took."""
+        """Return how long rendering conversations, tokenizing prompts and turning tokens into text took."""
         yield from stage_samples(model, "render", self.render_s)
         yield from stage_samples(model, "tokenize", self.encode_s)
+        yield from stage_samples(model, "detokenize", self.decode_s)
 
     def metrics(self, model: str) -> Iterator[tuple[str, dict[str, str], float]]:
         """Return how much tokenizing was spared, and what memory that takes."""
