@@ -13,7 +13,6 @@ from tritium.llm.sampling import Sampling
 from tritium.llm.stop import StopMatcher
 from tritium.llm.tokenizer import Tokenizer
 
-
 _TIMED_EVERY = 64
 """A completion's first text is timed, and then one in so many: timing each would cost what it measures."""
 
