@@ -24,6 +24,15 @@ class TritonPythonModel:
 """
 
 
+DYING = """import os
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        os.abort()
+"""
+
+
 @pytest.fixture(scope="module")
 def compiled() -> str:
     """Build it, or find it built; the folder that goes first on PYTHONPATH."""
@@ -37,7 +46,7 @@ def compiled() -> str:
 def test_the_compiled_modules_are_what_runs(compiled: str) -> None:
     """Every module on the list is there as an extension, and a server loads them."""
     extensions = {path.name.split(".")[0] for path in Path(compiled).rglob("*.so")}
-    assert {"connection", "tensor_model", "grpc_request", "instance"} <= extensions
+    assert {"connection", "tensor_model", "grpc_request", "process_worker"} <= extensions
     product = Product([str(ROOT / "model_repository"), "--engine=embedded"], {"PYTHONPATH": compiled})
     try:
         maps = Path(f"/proc/{product.process.pid}/maps").read_text()
@@ -70,6 +79,32 @@ def test_large_tensors_use_their_memory_again(compiled: str, tmp_path: Path) -> 
             for _ in range(64):
                 assert client.infer("identity", [tensor]).as_numpy("OUT").nbytes == data.nbytes
         assert _shared_bytes(product.process.pid) < 32 << 20
+        assert product.stop() == 0, product.output
+    finally:
+        product.kill()
+
+
+@pytest.mark.timeout(900)
+def test_model_unloaded_while_it_is_restarted(compiled: str, tmp_path: Path) -> None:
+    """Cancelling the restart of a process that died harms nobody: compiled, it once ended the server."""
+    (tmp_path / "dying" / "1").mkdir(parents=True)
+    (tmp_path / "dying" / "1" / "model.py").write_text(DYING)
+    (tmp_path / "dying" / "config.pbtxt").write_text(
+        'backend: "python" input { name: "IN" data_type: TYPE_FP32 dims: 1 } '
+        'output { name: "OUT" data_type: TYPE_FP32 dims: 1 }'
+    )
+    explicit = [str(tmp_path), "--no-openai", "--control-mode=explicit", "--load-model=dying"]
+    product = Product(explicit, {"PYTHONPATH": compiled})
+    try:
+        tensor = tritonclient.http.InferInput("IN", [1], "FP32").set_data_from_numpy(np.ones(1, np.float32))
+        with tritonclient.http.InferenceServerClient(product.url("HTTP")) as client:
+            for said in ("SIGABRT", "no healthy instance"):
+                with pytest.raises(tritonclient.http.InferenceServerException, match=said):
+                    client.infer("dying", [tensor])
+            client.unload_model("dying")
+            assert client.is_server_live()
+            client.load_model("dying")
+            assert client.is_model_ready("dying")
         assert product.stop() == 0, product.output
     finally:
         product.kill()
