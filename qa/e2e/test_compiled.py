@@ -46,7 +46,7 @@ def compiled() -> str:
 def test_the_compiled_modules_are_what_runs(compiled: str) -> None:
     """Every module on the list is there as an extension, and a server loads them."""
     extensions = {path.name.split(".")[0] for path in Path(compiled).rglob("*.so")}
-    assert {"connection", "tensor_model", "grpc_request", "process_worker"} <= extensions
+    assert {"connection", "tensor_model", "grpc_request", "instance"} <= extensions
     product = Product([str(ROOT / "model_repository"), "--engine=embedded"], {"PYTHONPATH": compiled})
     try:
         maps = Path(f"/proc/{product.process.pid}/maps").read_text()

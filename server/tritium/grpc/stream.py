@@ -32,15 +32,23 @@ async def model_stream_infer(messages: AsyncIterator[bytes | memoryview], call: 
     stream = InferStream(call, front)
     call.on_cancel(stream.cancel)
     answering = asyncio.ensure_future(_answer(messages, stream, call))
+    fault: BaseException | None = None
     try:
         await asyncio.wait((answering, stream.failed), return_when=asyncio.FIRST_COMPLETED)
-        if stream.failed.done():
-            raise stream.failed.result()
-        await answering
-    finally:
-        answering.cancel()
-        stream.cancel()
-        await asyncio.gather(answering, return_exceptions=True)
+        if not stream.failed.done():
+            await answering
+    except BaseException as error:  # noqa: BLE001  # raised again below
+        fault = error  # nothing is awaited in here: docs/decisions/005
+    if fault is None and stream.failed.done():
+        fault = stream.failed.result()
+    answering.cancel()
+    stream.cancel()
+    await asyncio.gather(answering, return_exceptions=True)
+    if fault is not None:
+        try:
+            raise fault
+        finally:
+            fault = None  # its traceback holds this frame
 
 
 async def _answer(messages: AsyncIterator[bytes | memoryview], stream: "InferStream", call: Call) -> None:

@@ -116,30 +116,41 @@ class PythonInstance:
 
     async def close(self) -> None:
         """Finish what runs, let the model finalize, and end the process."""
+        fault: BaseException | None = None
         try:
-            while self._running or self._waiting or self._awaited:
-                self._idle.clear()
-                await self._idle.wait()
-            await self._leave_cancelled()
-            if self._worker is not None:
-                await self._worker.finalize()
-        finally:
-            if self._restarting is not None:
-                self._restarting.cancel()
-                await asyncio.gather(self._restarting, return_exceptions=True)
-                self._restarting = None
-            worker, self._worker = self._worker, None
-            if worker is not None:
-                await worker.kill()
-            left, self._open = self._open, {}
-            for job in left.values():
-                answer(
-                    job, Cancelled("the model was unloaded before it ended a request that was cancelled"), final=True
-                )
-            if self._asking is not None:
-                self._asking.cancel()
-            self._watchdog.rest()
-            self._starter.forget()
+            await self._finish()
+        except BaseException as error:  # noqa: BLE001  # raised again below
+            fault = error  # nothing is awaited in here: docs/decisions/005
+        await self._end()
+        if fault is not None:
+            try:
+                raise fault
+            finally:
+                fault = None  # its traceback holds this frame
+
+    async def _finish(self) -> None:
+        while self._running or self._waiting or self._awaited:
+            self._idle.clear()
+            await self._idle.wait()
+        await self._leave_cancelled()
+        if self._worker is not None:
+            await self._worker.finalize()
+
+    async def _end(self) -> None:
+        if self._restarting is not None:
+            self._restarting.cancel()
+            await asyncio.gather(self._restarting, return_exceptions=True)
+            self._restarting = None
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            await worker.kill()
+        left, self._open = self._open, {}
+        for job in left.values():
+            answer(job, Cancelled("the model was unloaded before it ended a request that was cancelled"), final=True)
+        if self._asking is not None:
+            self._asking.cancel()
+        self._watchdog.rest()
+        self._starter.forget()
 
     @property
     def oldest(self) -> int:

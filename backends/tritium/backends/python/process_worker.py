@@ -111,13 +111,19 @@ class ProcessWorker:
         Raises:
             InferenceError: it cannot be loaded, in Triton's words where the model raised; the process is ended.
         """
+        fault: BaseException | None = None
         try:
             await self._answer(timeouts.start_s, "started")
             self._channel.post(message)
             loaded = await self._answer(timeouts.initialize_s, "initialized its model")
-        except BaseException:
+        except BaseException as error:  # noqa: BLE001  # raised again below
+            fault = error  # nothing is awaited in here: docs/decisions/005
+        if fault is not None:
             await self.kill()
-            raise
+            try:
+                raise fault
+            finally:
+                fault = None  # its traceback holds this frame
         assert isinstance(loaded, frames.Loaded)
         if loaded.error:
             await self.kill()
@@ -179,14 +185,21 @@ class ProcessWorker:
             return
         self._first = self._loop.create_future()
         self._channel.post(frames.Finalize())
+        fault: BaseException | None = None
         try:
             await self._answer(None, "finalized")
             async with asyncio.timeout(FINALIZE_GRACE_S):
                 await self.ended.wait()
         except (ModelFailed, TimeoutError):
             pass
-        finally:
-            await self.kill()
+        except BaseException as error:  # noqa: BLE001  # raised again below
+            fault = error  # nothing is awaited in here: docs/decisions/005
+        await self.kill()
+        if fault is not None:
+            try:
+                raise fault
+            finally:
+                fault = None  # its traceback holds this frame
 
     async def kill(self) -> None:
         """End the process now."""
