@@ -12,6 +12,7 @@ import tritonclient.http
 from qa.e2e.product import ROOT, Product
 
 ALIKE = ["qa/golden/test_http.py", "qa/golden/test_grpc.py", "qa/unit/wire", "qa/wire/transport"]
+ALIKE += ["qa/unit/python_backend/test_load.py"]
 LEFT_OUT = "--ignore=qa/unit/wire/test_h2_flow.py"  # its fakes are subclasses, which compiled classes do not take
 
 IDENTITY = """import triton_python_backend_utils as pb_utils
@@ -112,7 +113,7 @@ def test_model_unloaded_while_it_is_restarted(compiled: str, tmp_path: Path) -> 
 
 @pytest.mark.timeout(900)
 def test_recorded_cases_are_answered_alike(compiled: str) -> None:
-    """The golden cases of both protocols, and the tests of the transports, pass on the compiled modules."""
+    """The golden cases, the tests of the transports and those of loading python models pass on the compiled modules."""
     line = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", LEFT_OUT, *ALIKE]
     done = subprocess.run(
         line, cwd=ROOT, env={**os.environ, "PYTHONPATH": compiled}, capture_output=True, text=True, check=False

@@ -5,6 +5,8 @@ here from where the server has them, and nothing else of the server becomes impo
 """
 
 import ctypes
+import importlib.machinery
+import importlib.util
 import os
 import signal
 import socket
@@ -13,6 +15,7 @@ import sys
 import types
 
 PR_SET_PDEATHSIG = 1
+COMPILED = "tritium__mypyc"
 
 
 def main() -> None:
@@ -35,6 +38,7 @@ def main() -> None:
     tritium.__path__ = portions
     sys.modules["tritium"] = tritium
     try:
+        share_compiled(portions)
         from tritium.backends.python.process.service import Service  # noqa: PLC0415  # importable only from here on
     except ImportError as error:
         text = (
@@ -44,6 +48,27 @@ def main() -> None:
         sock.sendall(struct.pack("<I", len(text) + 1) + b"!" + text)
         sys.exit(1)
     Service(sock, inbound, outbound).run()
+
+
+def share_compiled(portions: list[str]) -> None:
+    """Import what compiled modules of Tritium have in common, for an interpreter that has not Tritium on its path.
+
+    mypyc puts it into one extension beside the package; one for another version of Python is not looked at, and then
+    neither are the compiled modules.
+
+    Raises:
+        ImportError: this interpreter cannot load it.
+    """
+    if importlib.util.find_spec(COMPILED) is not None:
+        return
+    for portion in portions:
+        for suffix in importlib.machinery.EXTENSION_SUFFIXES:
+            path = os.path.join(os.path.dirname(portion), COMPILED + suffix)  # noqa: PTH118, PTH120  # as above
+            spec = importlib.util.spec_from_file_location(COMPILED, path)
+            if spec is not None and spec.loader is not None and os.path.exists(path):  # noqa: PTH110  # as above
+                sys.modules[COMPILED] = importlib.util.module_from_spec(spec)
+                spec.loader.exec_module(sys.modules[COMPILED])
+                return
 
 
 if __name__ == "__main__":
