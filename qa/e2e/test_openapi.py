@@ -1,8 +1,10 @@
 """The document at /openapi.json holds: schemathesis asks every route as it says, and reads the answers by it."""
 
+import json
 import os
 import shutil
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,4 +61,7 @@ def test_every_route_keeps_to_its_document(url: str, tmp_path: Path) -> None:
         timeout=280,
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
-    assert "Tested: 31" in done.stdout
+    with urllib.request.urlopen(f"{url}/openapi.json") as answer:
+        paths = json.load(answer)["paths"]
+    routes = sum(len(methods) for path, methods in paths.items() if not path.endswith(("/load", "/unload")))
+    assert f"Tested: {routes}" in done.stdout

@@ -151,7 +151,9 @@ def main() -> None:
             samples: dict[str, list[Sample]] = {server.label: [] for server in servers}
             for run in range(arguments.runs):
                 for server in servers:
-                    samples[server.label].append(uvloop.run(measure(server, case, random.Random(run))))
+                    samples[server.label].append(
+                        uvloop.run(measure(server, case, random.Random(f"{case.name}, run {run}")))
+                    )
             for server in servers:
                 print(row(case, server, samples[server.label]), flush=True)
 
