@@ -39,7 +39,6 @@ _INITIAL_HEAD = pack_head(len(INITIAL), _HEADERS, END_HEADERS, 0)[:5]
 class Outbox:
     """The sending side of one connection; `on_ended` is told of each outlet whose last frame has left."""
 
-    __deletable__ = ("_on_ended",)  # for mypyc
     __slots__ = (
         "_batch",
         "_on_ended",
@@ -60,10 +59,6 @@ class Outbox:
         self.frame_bytes = DEFAULT_FRAME_BYTES
         self.pending_bytes = 0
         self.waiting: dict[int, Outlet] = {}
-
-    def leave(self) -> None:
-        """Let go of the connection, which is lost and has dropped its outlets."""
-        del self._on_ended
 
     def open(self, stream_id: int) -> Outlet:
         """Begin to send on a stream."""

@@ -50,7 +50,6 @@ class FrameSink(Protocol):
 class FrameReader:
     """The receiving half of a connection."""
 
-    __deletable__ = ("_sink",)  # for mypyc
     __slots__ = (
         "_data_held",
         "_data_last",
@@ -81,10 +80,6 @@ class FrameReader:
         self._direct: memoryview | None = None
         self.data_limit = data_limit
         self.frame_limit = frame_limit
-
-    def leave(self) -> None:
-        """Let go of the connection, which is lost."""
-        del self._sink
 
     @property
     def greeted(self) -> bool:
