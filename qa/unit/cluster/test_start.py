@@ -11,6 +11,7 @@ import pytest
 from tritium.backends.engine import Role
 from tritium.cluster.frames import VERSION, Load
 from tritium.cluster.local import start_fleet
+from tritium.cluster.member import Reports
 from tritium.cluster.spec import FleetSpec
 from tritium.cluster.supervisor import SupervisedWorker
 from tritium.core.errors import ModelFailed, WorkerLost
@@ -49,9 +50,7 @@ async def test_worker_of_another_version():
     """A worker that speaks other frames refuses to load, and says so."""
     worker = SupervisedWorker(
         Load(VERSION + 1, "mocker", "/nowhere", {}, Role.AGGREGATED, "worker_0"),
-        on_ready=lambda _: None,
-        on_lost=lambda *_: None,
-        on_frame=lambda *_: None,
+        Reports(lambda _: None, lambda *_: None, lambda *_: None),
         loras={},
     )
     with pytest.raises(ModelFailed, match=f"speaks frames of version {VERSION}, its server of version {VERSION + 1}"):

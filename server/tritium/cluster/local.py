@@ -13,11 +13,11 @@ from tritium.cluster.adapters import Adapters
 from tritium.cluster.fleet import CandidateReport, GenerationRequest, OwnSample, PoolRequest, RouteReport, TokenSink
 from tritium.cluster.flight import Flight
 from tritium.cluster.flights import Flights
+from tritium.cluster.member import PoolWorker, WorkerState
 from tritium.cluster.pool import WorkerPool
 from tritium.cluster.poolings import Poolings
 from tritium.cluster.samples import Sample, fleet_samples, own_samples
 from tritium.cluster.spec import FleetSpec, parse_mode
-from tritium.cluster.supervisor import SupervisedWorker, WorkerState
 from tritium.cluster.timings import Timings
 
 
@@ -157,12 +157,12 @@ class LocalFleet:
     def _pooled(self, pooled: Pooled) -> None:
         self.poolings.take(pooled)
 
-    def _ready(self, worker: SupervisedWorker) -> None:
+    def _ready(self, worker: PoolWorker) -> None:
         self._on_event(FleetEvent("worker_ready", worker.name))
         self.flights.worker_ready()
         self.poolings.worker_ready()
 
-    def _lost(self, worker: SupervisedWorker, reason: str) -> None:
+    def _lost(self, worker: PoolWorker, reason: str) -> None:
         kind = "worker_stopped" if worker.state is WorkerState.DRAINING else "worker_lost"
         self._on_event(FleetEvent(kind, worker.name, reason))
         self.flights.worker_lost(worker.name)

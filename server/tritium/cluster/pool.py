@@ -1,9 +1,10 @@
 """The workers of a fleet with the routers that follow them, one router a role.
 
-    worker ready -> joins its role's router -> events of its cache -> index
-    worker lost  -> leaves the router, its blocks with it           -> comes back empty
+    add -> worker ready    -> joins its role's router -> events of its cache -> index
+           worker draining -> leaves the router, finishes what it has
+           worker lost     -> leaves the router, its blocks with it          -> comes back empty, or: discard
 
-The pool knows nothing of requests; `cluster.flights` does.
+Workers join and leave while the pool runs. It knows nothing of requests; `cluster.flights` does.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from tritium.backends.engine import (
     Step,
 )
 from tritium.cluster.frames import VERSION, Events, Load, ToWorker
+from tritium.cluster.member import PoolWorker, Reports, WorkerState
 from tritium.cluster.spec import FleetSpec
 from tritium.cluster.supervisor import SupervisedWorker
 from tritium.router.choice import Mode
@@ -46,24 +48,28 @@ class WorkerPool:
         *,
         on_step: Callable[[Step], None],
         on_pooled: Callable[[Pooled], None],
-        on_ready: Callable[[SupervisedWorker], None],
-        on_lost: Callable[[SupervisedWorker, str], None],
+        on_ready: Callable[[PoolWorker], None],
+        on_lost: Callable[[PoolWorker, str], None],
+        info: EngineInfo | None = None,
     ) -> None:
+        """Make a pool without workers; `info` is what their engine says of itself, if known before one is ready."""
         self.spec = spec
-        self.by_name: dict[str, SupervisedWorker] = {}
+        self.by_name: dict[str, PoolWorker] = {}
         self.routers: dict[Role, Router] = {}
         self.loras: dict[str, str] = {}
         """The adapters that every run of a worker has: path by the name that the engines know."""
         self._mode = spec.router
-        self._info: EngineInfo | None = None
+        self._info = info
         self._on_step = on_step
         self._on_pooled = on_pooled
         self._on_ready = on_ready
         self._on_lost = on_lost
+        self.reports = Reports(self._join, self._leave, self._take, self._drain)
+        """What every worker of the pool reports to."""
 
     @property
     def info(self) -> EngineInfo:
-        """Return what the engine says of itself; known once the pool has started."""
+        """Return what the engine says of itself; known once a worker was ready."""
         assert self._info is not None
         return self._info
 
@@ -75,12 +81,12 @@ class WorkerPool:
     @property
     def generating(self) -> Router:
         """Return the router of the workers that stream tokens."""
-        return self.routers[Role.DECODE if self.spec.prefill else Role.AGGREGATED]
+        return self._router(Role.DECODE if self.spec.prefill else Role.AGGREGATED)
 
     @property
     def prefilling(self) -> Router:
         """Return the router of the workers that only prefill."""
-        return self.routers[Role.PREFILL]
+        return self._router(Role.PREFILL)
 
     def route_by(self, mode: Mode) -> None:
         """Have all routers choose by another mode from now on."""
@@ -89,8 +95,8 @@ class WorkerPool:
             router.mode = mode
 
     def coming_back(self, worker: str) -> bool:
-        """Tell whether this is one of ours that is not ready now."""
-        return worker in self.by_name and not self.by_name[worker].ready
+        """Tell whether this is one of ours that is not ready now, and will be."""
+        return worker in self.by_name and self.by_name[worker].state in (WorkerState.STARTING, WorkerState.WAITING)
 
     def decide_prefill(self, prompt_tokens: int, overlap_blocks: int) -> PrefillDecision | None:
         """Decide where to prefill a prompt of which the generating worker holds some; None in aggregated fleets."""
@@ -104,25 +110,32 @@ class WorkerPool:
             prefill_workers=len(self.prefilling),
         )
 
+    def add(self, worker: PoolWorker) -> None:
+        """Take a worker in; it is given requests from when it is ready."""
+        self.by_name[worker.name] = worker
+
+    def discard(self, worker: PoolWorker) -> None:
+        """Forget a worker that is gone for good."""
+        if self.by_name.get(worker.name) is worker:
+            del self.by_name[worker.name]
+
     async def start(self, engine: str, folder: Path, arguments: Mapping[str, Any]) -> None:
-        """Start every worker; when one cannot start, none stays.
+        """Start every worker of the setting as a child process; when one cannot start, none stays.
 
         Raises:
             InferenceError: in the words of the first worker that failed.
         """
         total = sum(self.spec.roles.values())
+        children: list[SupervisedWorker] = []
         for role, count in self.spec.roles.items():
             for index in range(count):
                 name = f"{'worker' if role is Role.AGGREGATED else role}_{index}"
-                self.by_name[name] = SupervisedWorker(
-                    Load(VERSION, engine, str(folder), dict(arguments), role, name, len(self.by_name), total),
-                    on_ready=self._join,
-                    on_lost=self._leave,
-                    on_frame=self._take,
-                    loras=self.loras,
-                    silent_s=self.spec.silent_s,
+                load = Load(VERSION, engine, str(folder), dict(arguments), role, name, len(children), total)
+                children.append(
+                    SupervisedWorker(load, self.reports, loras=self.loras, silent_s=self.spec.silent_s),
                 )
-        starting = [asyncio.create_task(worker.start()) for worker in self.by_name.values()]
+                self.add(children[-1])
+        starting = [asyncio.create_task(worker.start()) for worker in children]
         try:
             await asyncio.gather(*starting)
         except BaseException:
@@ -133,28 +146,36 @@ class WorkerPool:
             raise
 
     async def stop(self) -> None:
-        """End every worker."""
-        await asyncio.gather(*(worker.stop(0) for worker in self.by_name.values()))
+        """Be done with every worker."""
+        await asyncio.gather(*(worker.stop(0) for worker in list(self.by_name.values())))
 
     def send(self, worker: str, *frames: ToWorker) -> None:
-        """Send frames to a worker by name."""
-        self.by_name[worker].send(*frames)
+        """Send frames to a worker by name; they are dropped when it is gone."""
+        if (member := self.by_name.get(worker)) is not None:
+            member.send(*frames)
 
-    def _join(self, worker: SupervisedWorker) -> None:
+    def _join(self, worker: PoolWorker) -> None:
         info = worker.info
         assert info is not None
         self._info = self._info or info
-        router = self.routers.get(worker.role)
-        if router is None:
-            router = self.routers[worker.role] = Router(info.block_tokens, self._mode, assumed_s=self.spec.assumed_s)
-        router.add(worker.name, capacity_blocks=info.total_blocks, max_sequences=info.max_sequences)
+        self._router(worker.role).add(worker.name, capacity_blocks=info.total_blocks, max_sequences=info.max_sequences)
         self._on_ready(worker)
 
-    def _leave(self, worker: SupervisedWorker, reason: str) -> None:
+    def _router(self, role: Role) -> Router:
+        router = self.routers.get(role)
+        if router is None:
+            block_tokens = self.info.block_tokens
+            router = self.routers[role] = Router(block_tokens, self._mode, assumed_s=self.spec.assumed_s)
+        return router
+
+    def _drain(self, worker: PoolWorker) -> None:
+        self.routers[worker.role].remove(worker.name)
+
+    def _leave(self, worker: PoolWorker, reason: str) -> None:
         self.routers[worker.role].remove(worker.name)
         self._on_lost(worker, reason)
 
-    def _take(self, worker: SupervisedWorker, frame: Step | Pooled | Events) -> None:
+    def _take(self, worker: PoolWorker, frame: Step | Pooled | Events) -> None:
         if isinstance(frame, Step):
             self._on_step(frame)
             return

@@ -14,8 +14,7 @@ The way back to READY always leads through a fresh process.
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Mapping
-from enum import StrEnum
+from collections.abc import Mapping
 
 import msgspec
 import structlog
@@ -36,6 +35,7 @@ from tritium.cluster.frames import (
     ToWorker,
     UnloadLora,
 )
+from tritium.cluster.member import Reports, WorkerState
 from tritium.cluster.process import WorkerProcess
 from tritium.cluster.pulse import Pulse
 from tritium.core.errors import InvalidArgument, ModelFailed, WorkerLost
@@ -53,30 +53,17 @@ _NO_METRICS = msgspec.Raw(msgspec.msgpack.encode([]))
 log = structlog.get_logger(__name__)
 
 
-class WorkerState(StrEnum):
-    """Where a worker stands."""
-
-    STARTING = "starting"
-    READY = "ready"
-    WAITING = "waiting"
-    DRAINING = "draining"
-    STOPPED = "stopped"
-
-
 class SupervisedWorker:
-    """A worker that is started again whenever it dies.
+    """A PoolWorker (see `cluster.member`) that is started again whenever it dies.
 
-    Contract: `on_ready` and `on_lost` alternate; between them `on_frame` gives the worker's steps and events. Each
-    run has the adapters in `loras` (path by name), as they are when it gets ready.
+    Each run has the adapters in `loras` (path by name), as they are when it gets ready.
     """
 
     def __init__(
         self,
         load: Load,
+        reports: Reports,
         *,
-        on_ready: Callable[["SupervisedWorker"], None],
-        on_lost: Callable[["SupervisedWorker", str], None],
-        on_frame: Callable[["SupervisedWorker", Step | Pooled | Events], None],
         loras: Mapping[str, str],
         silent_s: float = 0.0,
     ) -> None:
@@ -89,9 +76,7 @@ class SupervisedWorker:
         self.restarts = 0
         self.gauges: dict[str, float] = {}
         self._own_metrics = _NO_METRICS
-        self._on_ready = on_ready
-        self._on_lost = on_lost
-        self._on_frame = on_frame
+        self._reports = reports
         self._process: WorkerProcess | None = None
         self._loaded: asyncio.Future[EngineInfo] | None = None
         self._lost: asyncio.Event = asyncio.Event()
@@ -203,7 +188,7 @@ class SupervisedWorker:
         for note in self.info.notes:
             log.warning("worker_note", worker=self.name, note=note)
         self._pulse.start()
-        self._on_ready(self)
+        self._reports.on_ready(self)
 
     async def _load_loras(self) -> None:
         """Bring a fresh run to the adapters of the fleet, those included that come while this goes on."""
@@ -243,7 +228,7 @@ class SupervisedWorker:
         self._pulse.heard()
         match frame:
             case Step() | Pooled() | Events():
-                self._on_frame(self, frame)
+                self._reports.on_frame(self, frame)
             case Gauges(values):
                 self.gauges = values
             case OwnMetrics(families):
@@ -285,5 +270,5 @@ class SupervisedWorker:
         if self.state is WorkerState.READY:
             log.error("worker_lost", worker=self.name, reason=reason)
             self.state = WorkerState.WAITING
-        self._on_lost(self, reason)
+        self._reports.on_lost(self, reason)
         self._lost.set()
