@@ -7,7 +7,7 @@ A worker that finds more in its cache computes less a request; the line takes th
 a slow one. Small differences are noise and count as none.
 """
 
-from dataclasses import dataclass
+from tritium.router.line import Line
 
 KEEP = 0.98
 """How much of what was learnt stays when a first token comes; about the last fifty count."""
@@ -28,35 +28,12 @@ FADE = 0.8
 """How much of what is known of a worker stays after a round."""
 
 
-@dataclass(slots=True)
-class _Sums:
-    count: float = 0.0
-    blocks: float = 0.0
-    seconds: float = 0.0
-    blocks_squared: float = 0.0
-    product: float = 0.0
-
-    def add(self, blocks: float, seconds: float) -> None:
-        self.count += 1
-        self.blocks += blocks
-        self.seconds += seconds
-        self.blocks_squared += blocks * blocks
-        self.product += blocks * seconds
-
-    def fade(self, keep: float) -> None:
-        self.count *= keep
-        self.blocks *= keep
-        self.seconds *= keep
-        self.blocks_squared *= keep
-        self.product *= keep
-
-
 class Pace:
     """What all workers took for their prompts lately, and each of them."""
 
     def __init__(self) -> None:
-        self._all = _Sums()
-        self._each: dict[str, _Sums] = {}
+        self._all = Line()
+        self._each: dict[str, Line] = {}
         self._learnt = 0
 
     def forget(self, worker: str) -> None:
@@ -68,7 +45,7 @@ class Pace:
 
         Return whether a round is over, so that every worker's slowness is to be asked again.
         """
-        own = self._each.setdefault(worker, _Sums())
+        own = self._each.setdefault(worker, Line())
         for sums, keep in ((own, KEEP), (self._all, 1 - (1 - KEEP) / len(self._each))):
             sums.fade(keep)
             sums.add(blocks, seconds)
@@ -85,20 +62,13 @@ class Pace:
         own = self._each.get(worker)
         if own is None or own.count < ENOUGH or len(self._each) < 2:
             return 1.0
-        base_s, block_s = self._line()
-        expected_s = base_s * own.count + block_s * own.blocks
+        line = self._all.fit()
+        expected_s = line.base_s * own.count + line.slope_s * own.amounts
         if expected_s <= 0:
             return 1.0
         ratio = min(MOST, max(1 / MOST, own.seconds / expected_s))
         return 1.0 if 1 / (1 + NOISE) <= ratio <= 1 + NOISE else ratio
 
-    def _line(self) -> tuple[float, float]:
-        """Return seconds a prompt and seconds a block; a line that falls or begins below nothing is no line."""
-        sums = self._all
-        spread = sums.count * sums.blocks_squared - sums.blocks * sums.blocks
-        if spread > 0:
-            block_s = (sums.count * sums.product - sums.blocks * sums.seconds) / spread
-            base_s = (sums.seconds - block_s * sums.blocks) / sums.count
-            if block_s >= 0 and base_s >= 0:
-                return base_s, block_s
-        return sums.seconds / sums.count, 0.0
+    def expected_s(self, blocks: float) -> float | None:
+        """Return how long a worker takes to a first token with so many blocks to compute; None where little is known."""
+        return self._all.fit().at(blocks) if self._all.count >= ENOUGH else None
