@@ -177,8 +177,18 @@ async def test_json_object(client: openai.AsyncOpenAI) -> None:
         assert isinstance(json.loads(text), dict)
 
 
-async def test_bad_schema_is_the_requests_fault(client: openai.AsyncOpenAI) -> None:
-    """What the engine cannot make a grammar of is a 400 with its reason."""
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("guided_regex", "(unclosed"),
+        ("guided_grammar", "nonsense"),
+        ("guided_json", "{"),
+        ("structured_outputs", {"structural_tag": "{}"}),
+        ("response_format", {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonesuch"}}}),
+    ],
+)
+async def test_bad_form_is_the_requests_fault(client: openai.AsyncOpenAI, field: str, value: Any) -> None:
+    """What the engine cannot make a grammar of is a 400 with its reason, and the name of the field."""
     with pytest.raises(openai.BadRequestError) as refused:
-        await client.chat.completions.create(**ASK, extra_body={"guided_regex": "(unclosed"})
-    assert refused.value.type == "invalid_request_error"
+        await client.chat.completions.create(**ASK, extra_body={field: value})
+    assert (refused.value.type, refused.value.param) == ("invalid_request_error", field)

@@ -79,6 +79,9 @@ class EngineInfo(msgspec.Struct, frozen=True):
     """Adapters can be loaded and unloaded while it runs: the engine has `load_lora` and `unload_lora`."""
     structured: bool = True
     """A sequence can be held to a schema, an expression or a grammar: the sampling field `structured_outputs`."""
+    resumes: tuple[str, ...] = ()
+    """Sampling fields that look back at the output, of which the engine takes up the state of a sequence that another
+    worker began (Generate.resumed_tokens): of "presence_penalty", "seed", "structured_outputs" and the like."""
 
 
 class Media(msgspec.Struct, array_like=True):
@@ -107,6 +110,9 @@ class Generate(msgspec.Struct, array_like=True):
     """Blocks are shared only among sequences of the same salt."""
     media: list[Media] | None = None
     """In the order of their placeholders in the prompt; only kinds among the engine's modalities."""
+    resumed_tokens: int = 0
+    """So many at the end of `token_ids` are no prompt: another worker generated them before it was lost. Counts in
+    `sampling`, such as `max_tokens`, are of what is left."""
 
 
 class Pool(msgspec.Struct, array_like=True):
@@ -169,6 +175,8 @@ class Delta(msgspec.Struct, array_like=True):
     the likeliest; None for the first token, which nothing comes before."""
     prompt_tokens: int | None = None
     """In the first delta, where it is not what was submitted: media became tokens."""
+    field: str = ""
+    """With `invalid`: the sampling field that the engine refuses, where it is one."""
 
 
 class Step(msgspec.Struct, array_like=True, tag="step"):

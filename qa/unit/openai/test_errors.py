@@ -5,7 +5,7 @@ import httpx
 import openai
 import pytest
 
-from tritium.core.errors import Overloaded, Unavailable
+from tritium.core.errors import Overloaded, SamplingRefused, Unavailable
 from tritium.openai.options import OpenAIOptions
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -155,6 +155,30 @@ async def test_model_without_workers(door):
     assert response.headers["retry-after"] == "1"
     health = await door.http.get("/health")
     assert (health.status_code, health.json()["not_ready"]) == (503, ["story"])
+
+
+FORM = {"json_schema": {"name": "x", "schema": {"type": "nonesuch"}}, "type": "json_schema"}
+TOOLS = [{"type": "function", "function": {"name": "f"}}]
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"response_format": FORM}, "response_format"),
+        ({"guided_regex": "("}, "guided_regex"),
+        ({"structured_outputs": {"grammar": "("}}, "structured_outputs"),
+        ({"tools": TOOLS, "tool_choice": "required"}, "tools"),
+        ({"functions": [{"name": "f"}], "function_call": {"name": "f"}}, "functions"),
+    ],
+)
+async def test_form_that_the_engine_refuses(door, body, param):
+    """What the engine cannot hold an answer to is 400 and names the field by which the client sent it."""
+    door.say(fail_at=0, failure=SamplingRefused("structured_outputs", "cannot be compiled"))
+    response = await door.http.post("/v1/chat/completions", json={**CHAT, **body})
+    assert (response.status_code, response.json()["error"]) == (
+        400,
+        {"message": "cannot be compiled", "type": "invalid_request_error", "param": param, "code": None},
+    )
 
 
 async def test_full_queue(door):

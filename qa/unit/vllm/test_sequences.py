@@ -106,6 +106,20 @@ def test_deltas():
     assert "internal error" in delta_of(Generate(9, [1], {}), output(finish_reason="error"), first=False).error
 
 
+@pytest.mark.parametrize(
+    ("sampling", "first", "field"),
+    [
+        ({"structured_outputs": {"regex": "x"}}, True, "structured_outputs"),
+        ({}, True, ""),
+        ({"structured_outputs": {"regex": "x"}}, False, ""),
+    ],
+)
+def test_form_that_cannot_be_compiled(sampling, first, field):
+    """A request that vLLM fails before its first token, with a form, is at fault itself; any other is not."""
+    delta = delta_of(Generate(9, [1], sampling), output(finish_reason="error"), first=first)
+    assert (delta.finish, delta.invalid, delta.field) == ("error", bool(field), field)
+
+
 def test_logprobs():
     """The sampled token comes first, then the likeliest by rank."""
     entry = SimpleNamespace

@@ -26,6 +26,7 @@ from tritium.core.errors import (
     InvalidArgument,
     ModelFailed,
     Overloaded,
+    SamplingRefused,
     Unavailable,
     WorkerLost,
 )
@@ -299,7 +300,7 @@ class Flights:
         """Fail a flight in its engine's words, unless only its KV did not arrive."""
         words = delta.error or "the engine failed without a reason"
         if delta.invalid:
-            self._fail(flight, InvalidArgument(words))
+            self._fail(flight, SamplingRefused(delta.field, words) if delta.field else InvalidArgument(words))
         elif flight.transferred and not flight.tokens:
             self._takers.pop(flight.id, None)
             self._prefill_here(flight, f"its KV did not arrive ({words})")

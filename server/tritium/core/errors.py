@@ -2,6 +2,7 @@
 
     InferenceError                 HTTP  gRPC
     |-- InvalidArgument            400   INVALID_ARGUMENT
+    |   `-- SamplingRefused        400   INVALID_ARGUMENT (by an engine, which names the field)
     |-- NotFound                   404   NOT_FOUND
     |   `-- StillLoading           404   NOT_FOUND      (it will be there; the OpenAI port answers 503)
     |-- AlreadyExists              400   ALREADY_EXISTS
@@ -46,6 +47,14 @@ class InvalidArgument(InferenceError):
 
     http_status = 400
     grpc_code = 3
+
+
+class SamplingRefused(InvalidArgument):
+    """An engine does not take one field of how a sequence is sampled; `field` is its SamplingParams name."""
+
+    def __init__(self, field: str, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.field = field
 
 
 class NotFound(InferenceError):

@@ -85,6 +85,8 @@ class Sampling:
     max_tokens: int | None = None
     min_tokens: int = 0
     logprobs: int | None = None
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """What the client calls a field, where that is not its SamplingParams name."""
 
     def for_choice(self, index: int, max_tokens: int) -> dict[str, Any]:
         """Return what the engine is asked for the completion of that index; each has a seed of its own."""
@@ -118,6 +120,7 @@ def split(fields: Mapping[str, Any], names: Mapping[str, str] | None = None) -> 
         max_tokens=given.get("max_tokens"),
         min_tokens=given.get("min_tokens", 0),
         logprobs=given.get("logprobs"),
+        names=names,
     )
     if sampling.max_tokens is not None and sampling.min_tokens > sampling.max_tokens:
         raise FieldRefused(

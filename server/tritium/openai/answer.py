@@ -16,7 +16,8 @@ from typing import Generic, TypeVar
 
 from tritium.backends.engine import Delta, FinishReason, TokenLogprob
 from tritium.cluster.fleet import Generation, GenerationRequest, RouteReport
-from tritium.core.errors import Cancelled, InferenceError, ModelFailed
+from tritium.core.errors import Cancelled, InferenceError, ModelFailed, SamplingRefused
+from tritium.llm.errors import FieldRefused
 from tritium.llm.reading.piece import Piece, ToolCall
 from tritium.llm.sampling import budget
 from tritium.llm.text import CompletionText
@@ -179,6 +180,8 @@ class Answer(ABC, Generic[C]):
         self._left = 0
         for choice in self.choices:
             choice.stop()
+        if isinstance(error, SamplingRefused):
+            error = FieldRefused(self.order.sampling.names.get(error.field, error.field), error.message, error.hint)
         self._over(error)
         if self._outcome.done():
             self.refuse(error)

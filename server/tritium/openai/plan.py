@@ -45,10 +45,11 @@ def chat_sampling(call: ChatRequest, model: LanguageModel, schema: dict[str, Any
     Raises:
         FieldRefused: a field is out of range, or asks for what is not served.
     """
-    fields = _fields(call, model)
+    fields, names = _fields(call, model)
     if schema is not None:
         check_engine("tool_choice", model.fleet.info)
         fields["structured_outputs"] = {"json": schema}
+        names["structured_outputs"] = "tools" if call.tools is not None else "functions"
     longest = "max_tokens" if call.max_completion_tokens is None else "max_completion_tokens"
     if getattr(call, longest) is not None:
         fields["max_tokens"] = getattr(call, longest)
@@ -57,7 +58,7 @@ def chat_sampling(call: ChatRequest, model: LanguageModel, schema: dict[str, Any
     if call.logprobs:
         fields["logprobs"] = call.top_logprobs or 0
         _check_logprobs("top_logprobs", fields["logprobs"])
-    return split(fields, {"max_tokens": longest, "logprobs": "top_logprobs"})
+    return split(fields, {**names, "max_tokens": longest, "logprobs": "top_logprobs"})
 
 
 def completion_sampling(call: CompletionRequest, model: LanguageModel) -> Sampling:
@@ -66,7 +67,7 @@ def completion_sampling(call: CompletionRequest, model: LanguageModel) -> Sampli
     Raises:
         FieldRefused: a field is out of range, or asks for what is not served.
     """
-    fields = _fields(call, model)
+    fields, names = _fields(call, model)
     fields["max_tokens"] = (
         call.max_tokens if call.max_tokens is not None else fields.get("max_tokens", _COMPLETION_TOKENS)
     )
@@ -79,10 +80,10 @@ def completion_sampling(call: CompletionRequest, model: LanguageModel) -> Sampli
         fields["max_tokens"], fields["min_tokens"] = 1, 0
     best = best_of(call)
     if not best:
-        return split(fields)
+        return split(fields, names)
     # What is chosen by its score has to be scored, whether or not the client wants to see scores.
     fields |= {"n": call.best_of, "logprobs": call.logprobs or 0}
-    return replace(split(fields, {"n": "best_of"}), logprobs=call.logprobs)
+    return replace(split(fields, {**names, "n": "best_of"}), logprobs=call.logprobs)
 
 
 def only_prompt(call: CompletionRequest) -> bool:
@@ -123,7 +124,8 @@ def completion_details(call: CompletionRequest) -> Details:
     return replace(details_of(call), echo_scores=echo_scores, completion=not only_prompt(call), best=best_of(call))
 
 
-def _fields(call: SamplingRequest, model: LanguageModel) -> dict[str, Any]:
+def _fields(call: SamplingRequest, model: LanguageModel) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the SamplingParams fields of a call, and what the call names those that it names otherwise."""
     if call.stream_options is not None and not call.stream:
         raise FieldRefused("stream_options", "stream_options is only allowed when stream is true")
     if call.temperature is not None and call.temperature > _MAX_TEMPERATURE:
@@ -143,9 +145,10 @@ def _fields(call: SamplingRequest, model: LanguageModel) -> dict[str, Any]:
     if call.vllm_xargs:
         fields["extra_args"] = call.vllm_xargs
     structure = structure_of(call, model.fleet.info)
-    if structure is not None:
-        fields["structured_outputs"] = structure
-    return fields
+    if structure is None:
+        return fields, {}
+    fields["structured_outputs"] = structure.constraint
+    return fields, {"structured_outputs": structure.field}
 
 
 def _check_logprobs(field: str, count: int) -> None:

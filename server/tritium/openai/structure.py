@@ -3,6 +3,7 @@
 response_format (OpenAI), structured_outputs (vLLM), guided_json and its like (vLLM before 0.12)  --> one constraint
 """
 
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -29,6 +30,14 @@ _GUIDED = {
 """The names of these fields before vLLM gathered them in structured_outputs."""
 
 
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What an answer is held to, and the field of the request that says so."""
+
+    field: str
+    constraint: dict[str, Any]
+
+
 def check_engine(field: str, info: EngineInfo) -> None:
     """Refuse a field that holds an answer to a form where the engine does no such thing."""
     if not info.structured:
@@ -39,7 +48,7 @@ def check_engine(field: str, info: EngineInfo) -> None:
         )
 
 
-def structure_of(call: SamplingRequest, info: EngineInfo) -> dict[str, Any] | None:
+def structure_of(call: SamplingRequest, info: EngineInfo) -> Structure | None:
     """Return the constraint on an answer; None where there is none.
 
     Raises:
@@ -61,7 +70,7 @@ def structure_of(call: SamplingRequest, info: EngineInfo) -> dict[str, Any] | No
             constraint["whitespace_pattern"] = call.guided_whitespace_pattern
         _check(field, constraint)
         check_engine(field, info)
-        return constraint
+        return Structure(field, constraint)
     return None
 
 

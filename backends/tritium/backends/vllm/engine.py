@@ -11,6 +11,7 @@ vLLM hands out all outputs of one engine step together, so that what one turn of
 import asyncio
 import dataclasses
 import os
+import traceback
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ from tritium.backends.vllm.plugin import WORKER_VARIABLE
 from tritium.backends.vllm.pooling import pooled_of, pooling_params, tasks_of
 from tritium.backends.vllm.sequences import delta_of, forbid_words, sampling_params
 from tritium.backends.vllm.settings import Machine, VllmSettings, settings_for, visible_gpus
-from tritium.core.errors import InvalidArgument, Unavailable
+from tritium.core.errors import InvalidArgument, SamplingRefused, Unavailable
 
 if TYPE_CHECKING:
     from vllm import RequestOutput
@@ -227,7 +228,9 @@ class VllmEngine:
         assert self._llm is not None
         if not self._llm.errored:  # else the worker ends, and its fleet goes on elsewhere
             fault = _fault(error)
-            self._put(Delta(request.id, [], FinishReason.ERROR, error=fault.words, invalid=fault.invalid))
+            self._put(
+                Delta(request.id, [], FinishReason.ERROR, error=fault.words, invalid=fault.invalid, field=fault.field)
+            )
 
     async def _pool(self, request: Pool) -> None:
         """Have vLLM pool one prompt."""
@@ -275,15 +278,26 @@ class _Fault:
 
     words: str
     invalid: bool
+    field: str = ""
+    """The sampling field to blame, where it is known."""
+
+
+_FORM_CHECK = "_validate_structured_outputs"
+"""vLLM's function that reads a form (vllm/sampling_params.py): its errors, of four backends, have nothing in common."""
 
 
 def _fault(error: Exception) -> _Fault:
-    from vllm.exceptions import VLLMClientError  # noqa: PLC0415
+    from vllm.exceptions import VLLMClientError, VLLMValidationError  # noqa: PLC0415
 
     if not str(error) and isinstance(error.__cause__, Exception):
         error = error.__cause__  # EngineGenerateError, which says nothing itself
+    if isinstance(error, SamplingRefused):
+        return _Fault(error.told, invalid=True, field=error.field)
+    if any(frame.name == _FORM_CHECK for frame in traceback.extract_tb(error.__traceback__)):
+        return _Fault(str(error), invalid=True, field="structured_outputs")
     if isinstance(error, (InvalidArgument, VLLMClientError, ValueError)):
-        return _Fault(str(error), invalid=True)
+        field = error.parameter if isinstance(error, VLLMValidationError) else ""
+        return _Fault(str(error), invalid=True, field=field or "")
     return _Fault(f"vLLM: {str(error) or type(error).__name__}", invalid=False)
 
 

@@ -4,7 +4,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from tritium.backends.engine import Delta, FinishReason, Generate, Role, TokenLogprob
-from tritium.core.errors import InvalidArgument
+from tritium.core.errors import InvalidArgument, SamplingRefused
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -44,9 +44,12 @@ def sampling_params(request: Generate, role: Role) -> "SamplingParams":
     transfer = request.transfer or (PREFILL_TRANSFER if role is Role.PREFILL else None)
     if transfer is not None:
         fields["extra_args"] = {**(fields.get("extra_args") or {}), "kv_transfer_params": transfer}
-    try:
-        if isinstance(fields.get("structured_outputs"), dict):
+    if isinstance(fields.get("structured_outputs"), dict):
+        try:
             fields["structured_outputs"] = StructuredOutputsParams(**fields["structured_outputs"])
+        except (TypeError, ValueError, VLLMClientError) as error:
+            raise SamplingRefused("structured_outputs", str(error)) from error
+    try:
         if fields.get("logit_bias"):
             fields["logit_bias"] = {int(token): bias for token, bias in fields["logit_bias"].items()}
         return SamplingParams(**fields, detokenize=False, output_kind=RequestOutputKind.DELTA)
@@ -101,6 +104,10 @@ def delta_of(request: Generate, output: "RequestOutput", *, first: bool) -> Delt
     delta.finish = finish if finish in _REASONS else FinishReason.STOP
     if finish == FinishReason.ERROR:
         delta.error = "vLLM reports an internal error of this request; its log says more"
+        if first and request.sampling.get("structured_outputs") is not None and not (request.transfer or request.media):
+            # A form is compiled beside the scheduler; one that fails there ends its request before the first token.
+            delta.error = "vLLM could not compile what the answer is to be held to; its log says more"
+            delta.invalid, delta.field = True, "structured_outputs"
     if isinstance(completion.stop_reason, int):
         delta.stop_token = completion.stop_reason
     delta.transfer = output.kv_transfer_params
