@@ -6,14 +6,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tritium.backends.engine import BlocksRemoved, BlocksStored, CacheCleared
-from tritium.backends.mocker.blocks import Block, BlockManager, Match, extend_chain
+from tritium.backends.mocker.blocks import BlockManager, Match
+from tritium.backends.mocker.content import TokenContent
+from tritium.backends.mocker.journal import Block, EventJournal
 
 SIZE = 2
 
 
 def chain_of(tokens: list[int], salt: str = "") -> list[Block]:
     chain: list[Block] = []
-    extend_chain(chain, tokens, SIZE, lora="", salt=salt)
+    TokenContent(tokens, salt=salt).extend(chain, len(tokens), SIZE)
     return chain
 
 
@@ -83,7 +85,8 @@ class Managers(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.real = BlockManager(8, SIZE, host_blocks=3)
+        self.journal = EventJournal(SIZE)
+        self.real = BlockManager(8, SIZE, self.journal, host_blocks=3)
         self.naive = Naive(8, 3)
         self.told: dict[str, set[int]] = {"device": set(), "host": set()}
 
@@ -140,7 +143,7 @@ class Managers(RuleBasedStateMachine):
 
     @invariant()
     def what_is_told_is_true(self) -> None:
-        for event in self.real.take_events():
+        for event in self.journal.take():
             match event:
                 case BlocksStored():
                     assert not self.told[event.tier] & set(event.hashes), "stored twice"
@@ -158,24 +161,26 @@ TestManagers = Managers.TestCase
 
 def test_events_carry_what_a_router_needs() -> None:
     """Blocks stored in one go make one event, with the parent before them, their tokens, adapter and salt."""
-    manager = BlockManager(4, SIZE)
+    journal = EventJournal(SIZE)
+    manager = BlockManager(4, SIZE, journal)
     chain = chain_of([1, 2, 3, 4, 5, 6], salt="s")
     manager.reserve(3)
     for block in chain:
         manager.seal(block)
     hashes = [block.hash for block in chain]
-    assert manager.take_events() == [BlocksStored(hashes, None, [1, 2, 3, 4, 5, 6], SIZE, "device", "", "s")]
+    assert journal.take() == [BlocksStored(hashes, None, [1, 2, 3, 4, 5, 6], SIZE, "device", "", "s")]
     manager.release(chain, 0)
     manager.reserve(3)
-    assert manager.take_events() == [BlocksRemoved(hashes[:0:-1])]
+    assert journal.take() == [BlocksRemoved(hashes[:0:-1])]
     manager.clear()
-    assert manager.take_events() == [CacheCleared()]
+    assert journal.take() == [CacheCleared()]
     assert manager.match(chain) == Match(0, 0)
 
 
 def test_the_least_recently_used_goes_first() -> None:
     """A prefix that was used again outlives one that was not; its own tail goes before its head."""
-    manager = BlockManager(4, SIZE)
+    journal = EventJournal(SIZE)
+    manager = BlockManager(4, SIZE, journal)
     old, new = chain_of([1, 1, 1, 1]), chain_of([2, 2, 2, 2])
     for chain in (old, new):
         manager.reserve(2)
@@ -190,7 +195,8 @@ def test_the_least_recently_used_goes_first() -> None:
 
 def test_what_left_the_device_comes_back_from_the_host() -> None:
     """An evicted block is told of on the host, found there, and told of on the device again when it is leased."""
-    manager = BlockManager(2, SIZE, host_blocks=2)
+    journal = EventJournal(SIZE)
+    manager = BlockManager(2, SIZE, journal, host_blocks=2)
     chain = chain_of([1, 2, 3, 4])
     manager.reserve(2)
     for block in chain:
@@ -198,10 +204,10 @@ def test_what_left_the_device_comes_back_from_the_host() -> None:
     manager.release(chain, 0)
     manager.reserve(2)
     assert manager.match(chain) == Match(0, 2)
-    assert {event.tier for event in manager.take_events() if isinstance(event, BlocksStored)} == {"device", "host"}
+    assert {event.tier for event in journal.take() if isinstance(event, BlocksStored)} == {"device", "host"}
     manager.release([], 2)
     manager.lease(chain, manager.match(chain))
-    tiers = [(type(event), event.tier) for event in manager.take_events() if not isinstance(event, CacheCleared)]
+    tiers = [(type(event), event.tier) for event in journal.take() if not isinstance(event, CacheCleared)]
     assert tiers == [
         (BlocksRemoved, "host"),
         (BlocksStored, "device"),
@@ -212,7 +218,8 @@ def test_what_left_the_device_comes_back_from_the_host() -> None:
 
 def test_a_block_that_leaves_the_device_again_is_the_last_to_leave_the_host() -> None:
     """A block computed again while the host still had it is not told twice, and counts as new there."""
-    manager = BlockManager(2, SIZE, host_blocks=2)
+    journal = EventJournal(SIZE)
+    manager = BlockManager(2, SIZE, journal, host_blocks=2)
 
     def keep(*tokens: int) -> list[Block]:
         chain = chain_of(list(tokens))

@@ -4,16 +4,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tritium.backends.mocker.blocks import BlockManager
+from tritium.backends.mocker.content import TokenContent
+from tritium.backends.mocker.journal import EventJournal
 from tritium.backends.mocker.scheduler import Limits, Plan, Scheduler, Sequence
 
 
 def scheduler(blocks: int = 100, size: int = 4, *, watermark: int = 0, **limits: int | bool) -> Scheduler:
     given_limits = {"sequences": 8, "step_tokens": 16} | limits
-    return Scheduler(BlockManager(blocks, size), Limits(**given_limits, watermark_blocks=watermark))  # type: ignore[arg-type]  # by name
+    return Scheduler(BlockManager(blocks, size, EventJournal(size)), Limits(**given_limits, watermark_blocks=watermark))  # type: ignore[arg-type]  # by name
 
 
 def sequence(number: int, tokens: int, priority: int = 0, *, remote: bool = False) -> Sequence:
-    return Sequence(number, [number * 1000 + at for at in range(tokens)], tokens, priority, remote=remote)
+    return from_tokens(number, [number * 1000 + at for at in range(tokens)], priority, remote=remote)
+
+
+def from_tokens(number: int, tokens: list[int], priority: int = 0, *, remote: bool = False) -> Sequence:
+    return Sequence(number, TokenContent(tokens), len(tokens), len(tokens), priority, remote=remote)
 
 
 def run(machine: Scheduler, plan: Plan) -> list[int]:
@@ -21,7 +27,9 @@ def run(machine: Scheduler, plan: Plan) -> list[int]:
     machine.decoded(plan.decodes)
     moved = plan.decodes + [chunk.sequence for chunk in plan.chunks if machine.computed(chunk)]
     for each in moved:
-        each.tokens.append(7)
+        assert isinstance(each.content, TokenContent)
+        each.content.tokens.append(7)
+        each.length += 1
     return [each.id for each in moved]
 
 
@@ -117,7 +125,7 @@ def test_every_sequence_ends(sequences: list[tuple[int, int, int]], blocks: int,
     left = {}
     for number, (prompt, output, priority) in enumerate(sequences):
         # Some share their prefixes: three kinds of tokens for all.
-        machine.add(Sequence(number, [number % 3 * 1000 + at for at in range(prompt)], prompt, priority))
+        machine.add(from_tokens(number, [number % 3 * 1000 + at for at in range(prompt)], priority))
         left[number] = output
     for _ in range(2000):
         plan = machine.plan()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tritium.backends.mocker.hardware import GPUS, MODELS, Machine
-from tritium.backends.mocker.timing import Polynomial, Span, StepLoad, read_profile
+from tritium.backends.mocker.timing import Polynomial, Profile, Span, StepLoad, Timing, read_profile
 from tritium.core.errors import InvalidArgument
 
 
@@ -109,3 +109,17 @@ def test_no_profile_at_all_is_refused(tmp_path: Path) -> None:
     for name in ("none.npz", "text.npz"):
         with pytest.raises(InvalidArgument, match=f"{name} is no profile"):
             read_profile(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "timing",
+    [
+        Machine("h100", "8b", 1, "fp8").timing(),
+        Profile(*map(np.array, ([1.0], [1.0], [100.0, 5000.0], [10.0, 900.0], [[2.0, 3.0], [6.0, 11.0]]))),
+    ],
+    ids=["polynomial", "profile"],
+)
+def test_steps_in_a_row_take_as_long_as_one_by_one(timing: Timing) -> None:
+    """Decoding many steps at once is a shorter way to the same time."""
+    one_by_one = sum(timing.step_ms(StepLoad((), 7, 700 + 7 * at)) for at in range(50))
+    assert timing.steps_ms(StepLoad((), 7, 700), 50) == pytest.approx(one_by_one)

@@ -8,27 +8,11 @@ Since no memory stands behind them, blocks have no numbers: private ones (not fu
 by the chained hash of their tokens, and two sequences that fill the same block share it from then on.
 """
 
-from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import xxhash
-
-from tritium.backends.engine import BlocksRemoved, BlocksStored, CacheCleared, KvEvent
-
-DEVICE = "device"
-HOST = "host"
-
-
-class Block(NamedTuple):
-    """A full block: the hash that names it and all before it, and what a KV event says of it."""
-
-    hash: int
-    parent: int | None
-    tokens: "array[int]"
-    lora: str
-    salt: str
+from tritium.backends.mocker.journal import DEVICE, HOST, Block, Journal
 
 
 class Match(NamedTuple):
@@ -43,21 +27,15 @@ class Match(NamedTuple):
         return self.device + self.host
 
 
-def extend_chain(chain: list[Block], tokens: Sequence[int], block_tokens: int, *, lora: str, salt: str) -> None:
-    """Append to `chain` those full blocks of `tokens` that it does not have yet."""
-    for start in range(len(chain) * block_tokens, len(tokens) - block_tokens + 1, block_tokens):
-        content = array("I", tokens[start : start + block_tokens])
-        parent = chain[-1].hash if chain else None
-        seed = f"{lora}\0{salt}".encode() if parent is None else parent.to_bytes(8, "little")
-        chain.append(Block(xxhash.xxh3_64_intdigest(seed + content.tobytes()), parent, content, lora, salt))
-
-
 class BlockManager:
-    """The blocks of one engine: `blocks` on the device, `host_blocks` below them. Events gather in order."""
+    """The blocks of one engine: `blocks` on the device, `host_blocks` below them. What happens goes to the journal."""
 
-    def __init__(self, blocks: int, block_tokens: int, *, host_blocks: int = 0, share_prefixes: bool = True) -> None:
+    def __init__(
+        self, blocks: int, block_tokens: int, journal: Journal, *, host_blocks: int = 0, share_prefixes: bool = True
+    ) -> None:
         self.blocks = blocks
         self.block_tokens = block_tokens
+        self._journal = journal
         self._host_blocks = host_blocks
         self._share = share_prefixes
         self._private = 0
@@ -65,7 +43,6 @@ class BlockManager:
         # In the order of eviction, the next one first.
         self._kept: OrderedDict[int, Block] = OrderedDict()
         self._host: OrderedDict[int, Block] = OrderedDict()
-        self._events: list[KvEvent] = []
 
     @property
     def used(self) -> int:
@@ -110,10 +87,10 @@ class BlockManager:
         for block in chain[match.device : match.blocks]:
             # Making room for the one before may have pushed this one out of the host's memory: its copy is under way.
             if self._host.pop(block.hash, None) is not None:
-                self._tell_removed(block, HOST)
+                self._journal.removed(block, HOST)
             self._users[block.hash] = 1
             self._make_room()
-            self._tell_stored(block, DEVICE)
+            self._journal.stored(block, DEVICE)
 
     def reserve(self, count: int) -> None:
         """Give a sequence `count` private blocks, evicting what is only kept. The caller has asked `free` first."""
@@ -128,7 +105,7 @@ class BlockManager:
         users = self._users.get(block.hash, 0)
         self._users[block.hash] = users + 1
         if not users and self._kept.pop(block.hash, None) is None:
-            self._tell_stored(block, DEVICE)
+            self._journal.stored(block, DEVICE)
         return True
 
     def release(self, named: Sequence[Block], private: int) -> None:
@@ -146,17 +123,12 @@ class BlockManager:
         """Forget everything that nobody uses."""
         self._kept.clear()
         self._host.clear()
-        self._events.append(CacheCleared())
-
-    def take_events(self) -> list[KvEvent]:
-        """Return the events since the last call."""
-        events, self._events = self._events, []
-        return events
+        self._journal.cleared()
 
     def _make_room(self) -> None:
         while self.used + len(self._kept) > self.blocks:
             _, block = self._kept.popitem(last=False)
-            self._tell_removed(block, DEVICE)
+            self._journal.removed(block, DEVICE)
             if self._host_blocks:
                 self._offload(block)
 
@@ -166,28 +138,6 @@ class BlockManager:
             self._host.move_to_end(block.hash)
             return
         if len(self._host) == self._host_blocks:
-            self._tell_removed(self._host.popitem(last=False)[1], HOST)
+            self._journal.removed(self._host.popitem(last=False)[1], HOST)
         self._host[block.hash] = block
-        self._tell_stored(block, HOST)
-
-    def _tell_stored(self, block: Block, tier: str) -> None:
-        last = self._events[-1] if self._events else None
-        if (
-            isinstance(last, BlocksStored)
-            and last.hashes[-1] == block.parent
-            and (last.tier, last.lora, last.salt) == (tier, block.lora, block.salt)
-        ):
-            last.hashes.append(block.hash)
-            last.token_ids.extend(block.tokens)
-            return
-        tokens = block.tokens.tolist()
-        self._events.append(
-            BlocksStored([block.hash], block.parent, tokens, self.block_tokens, tier, block.lora, block.salt)
-        )
-
-    def _tell_removed(self, block: Block, tier: str) -> None:
-        last = self._events[-1] if self._events else None
-        if isinstance(last, BlocksRemoved) and last.tier == tier:
-            last.hashes.append(block.hash)
-        else:
-            self._events.append(BlocksRemoved([block.hash], tier))
+        self._journal.stored(block, HOST)

@@ -28,16 +28,14 @@ from tritium.backends.engine import (
     Role,
     Step,
 )
-from tritium.backends.mocker.blocks import BlockManager
+from tritium.backends.mocker.durations import Durations
 from tritium.backends.mocker.faults import Fault
+from tritium.backends.mocker.journal import EventJournal
 from tritium.backends.mocker.pooling import pooled
-from tritium.backends.mocker.scheduler import Admission, Plan, Scheduler, Sequence
-from tritium.backends.mocker.settings import read_settings
+from tritium.backends.mocker.scheduler import Plan, Scheduler, Sequence
+from tritium.backends.mocker.settings import block_manager, read_settings
 from tritium.backends.mocker.speaker import Generation, Speaker
-from tritium.backends.mocker.timing import Span, StepLoad
 from tritium.core.errors import InferenceError, InvalidArgument, Unsupported
-
-_GIB = 1 << 30
 
 _FOR_EVER_S = float(1 << 30)
 
@@ -74,13 +72,9 @@ class MockerEngine:
         self._speaker = Speaker(settings, self._source.folder)
         self._loras = set(self._source.arguments.get(LORA_MODULES) or ())
         self._faults = [fault for fault in settings.mocker.faults if fault.concerns(self._source.worker)]
-        blocks = BlockManager(
-            settings.blocks,
-            settings.block_tokens,
-            host_blocks=settings.mocker.host_blocks,
-            share_prefixes=settings.share_prefixes,
-        )
-        self._scheduler = Scheduler(blocks, settings.limits)
+        self._durations = Durations(settings)
+        self._journal = EventJournal(settings.block_tokens)
+        self._scheduler = Scheduler(block_manager(settings, self._journal), settings.limits)
         await asyncio.sleep(settings.mocker.load_s)
         return EngineInfo(
             engine="mocker",
@@ -178,28 +172,12 @@ class MockerEngine:
         self._timer = self._loop.call_at(self._clock, self._finish)
 
     def _duration_s(self, plan: Plan) -> float:
-        settings = self._settings
-        took_ms = 0.0
-        if settings.timing is not None and plan:
-            took_ms = settings.timing.step_ms(
-                StepLoad(
-                    [Span(chunk.start, chunk.tokens) for chunk in plan.chunks],
-                    len(plan.decodes),
-                    sum(len(sequence.tokens) for sequence in plan.decodes),
-                )
-            )
-            took_ms += sum(map(self._onboarding_ms, plan.admitted))
-        took_ms /= settings.mocker.speedup
+        took_s = self._durations.step_s(plan)
         if self._slow is not None:
             if self._loop.time() < self._slow_until:
-                return max(took_ms * self._slow.factor, self._slow.least_ms) / 1e3
+                return max(took_s * self._slow.factor, self._slow.least_ms / 1e3)
             self._slow = None
-        return took_ms / 1e3
-
-    def _onboarding_ms(self, admission: Admission) -> float:
-        """Return how long blocks take from the host's memory to the device."""
-        size = admission.match.host * self._settings.block_tokens * self._settings.kv_bytes
-        return size / (self._settings.mocker.host_gib_s * _GIB) * 1e3
+        return took_s
 
     def _finish(self) -> None:
         """End the step: every sequence that it completed gets a token."""
@@ -217,7 +195,7 @@ class MockerEngine:
         ]
         deltas += map(self._extend, decoded)
         self._counts["tritium_engine_output_tokens_total"] += sum(len(delta.token_ids) for delta in deltas)
-        if events := scheduler.blocks.take_events():
+        if events := self._journal.take():
             self._sinks.on_events(events)
         if deltas:
             self._sinks.on_step(Step(deltas, scheduler.running, len(scheduler.waiting), scheduler.blocks.used))
@@ -261,15 +239,12 @@ class MockerEngine:
 
     def _fetch(self, sequence: Sequence, found_blocks: int) -> None:
         """Wait as long as the part of the prompt's KV that is not here would be on its way."""
-        mocker, settings = self._settings.mocker, self._settings
-        tokens = sequence.prompt_tokens - found_blocks * settings.block_tokens
-        size = tokens * settings.kv_bytes
-        took_s = 0.0
-        if settings.timing is not None:
-            took_s = (size / (mocker.transfer_gib_s * _GIB) + mocker.transfer_latency_ms / 1e3) / mocker.speedup
+        block_tokens = self._settings.block_tokens
+        tokens = sequence.prompt_tokens - found_blocks * block_tokens
+        took_s = self._durations.transfer_s(tokens)
         self._counts["tritium_kv_pulls_total"] += 1
-        self._counts["tritium_kv_received_bytes_total"] += size
-        self._counts["tritium_kv_received_blocks_total"] += -(-tokens // settings.block_tokens)
+        self._counts["tritium_kv_received_bytes_total"] += self._durations.transfer_bytes(tokens)
+        self._counts["tritium_kv_received_blocks_total"] += -(-tokens // block_tokens)
         self._counts["tritium_kv_pull_seconds_total"] += took_s
         self._arrivals[sequence.id] = self._loop.call_later(took_s, self._arrive, sequence)
 

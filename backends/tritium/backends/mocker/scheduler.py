@@ -12,19 +12,23 @@ its way from another worker: it holds its blocks and takes part in no step.
 import bisect
 from dataclasses import dataclass, field
 
-from tritium.backends.mocker.blocks import Block, BlockManager, Match, extend_chain
+from tritium.backends.mocker.blocks import BlockManager, Match
+from tritium.backends.mocker.content import Content
+from tritium.backends.mocker.journal import Block
 
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """One generation: `tokens` are prompt and output; the first `computed` of them have KV in its blocks."""
+    """One generation of `length` tokens, prompt and output; the first `computed` of them have KV in its blocks.
+
+    Who gives it tokens makes it longer.
+    """
 
     id: int
-    tokens: list[int]
+    content: Content
+    length: int
     prompt_tokens: int
     priority: int = 0
-    lora: str = ""
-    salt: str = ""
     remote: bool = False
     """The KV of its prompt is computed already, on another worker."""
     arrival: int = 0
@@ -54,7 +58,7 @@ class Chunk:
     @property
     def completes(self) -> bool:
         """Tell whether the sequence gets its next token by this."""
-        return self.start + self.tokens == len(self.sequence.tokens)
+        return self.start + self.tokens == self.sequence.length
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,7 @@ class Scheduler:
     def arrived(self, sequence: Sequence) -> None:
         """Book that the KV of a prompt has come; the step that follows computes its last token again, for the next."""
         self.arriving.remove(sequence)
-        sequence.computed = len(sequence.tokens) - 1
+        sequence.computed = sequence.length - 1
         self._seal(sequence)
         bisect.insort(self.prefilling, sequence, key=_place)
 
@@ -132,13 +136,13 @@ class Scheduler:
         """Choose the work of the next step, admitting and preempting."""
         for sequence in tuple(self.decoding):
             # One without blocks was preempted by an earlier one a moment ago.
-            if len(sequence.tokens) > sequence.capacity > 0:
+            if sequence.length > sequence.capacity > 0:
                 self._grow(sequence)
         budget = self._limits.step_tokens - len(self.decoding)
         admitted = self._admit()
         chunks: list[Chunk] = []
         for sequence in self.prefilling:
-            missing = len(sequence.tokens) - sequence.computed
+            missing = sequence.length - sequence.computed
             if budget < 1 or (missing > budget and not self._limits.chunked and chunks):
                 break
             count = min(missing, budget) if self._limits.chunked else missing
@@ -157,10 +161,14 @@ class Scheduler:
         bisect.insort(self.decoding, sequence, key=_place)
         return True
 
-    def decoded(self, sequences: list[Sequence]) -> None:
-        """Book that the KV of the last token of decoding sequences is there; the next one is not appended yet."""
+    def stride(self) -> int:
+        """Return how many steps in a row can do what a plan says that only decodes: until one needs a new block."""
+        return min([sequence.capacity - sequence.length for sequence in self.decoding]) + 1
+
+    def decoded(self, sequences: list[Sequence], steps: int = 1) -> None:
+        """Book that decoding sequences have computed so many tokens; the last one they give is not appended yet."""
         for sequence in sequences:
-            sequence.computed += 1
+            sequence.computed += steps
             if sequence.computed == sequence.capacity:
                 self._seal(sequence)
 
@@ -170,7 +178,7 @@ class Scheduler:
         while self.waiting and self.running < self._limits.sequences:
             sequence = self.waiting[0]
             match = self._find(sequence)
-            new = self._blocks_for(len(sequence.tokens)) - match.blocks
+            new = self._blocks_for(sequence.length) - match.blocks
             reserve = self._limits.watermark_blocks if self.running else 0
             if not self.blocks.can_fit(sequence.chain, match, new + reserve):
                 break
@@ -180,7 +188,7 @@ class Scheduler:
             sequence.capacity = (match.blocks + new) * self.blocks.block_tokens
             sequence.computed = match.blocks * self.blocks.block_tokens
             if sequence.cached_tokens is None:
-                sequence.cached_tokens = len(sequence.tokens) - 1 if sequence.remote else sequence.computed
+                sequence.cached_tokens = sequence.length - 1 if sequence.remote else sequence.computed
             del self.waiting[0]
             bisect.insort(self.arriving if sequence.remote else self.prefilling, sequence, key=_place)
             sequence.remote = False  # after a preemption there is nothing left to fetch
@@ -189,8 +197,8 @@ class Scheduler:
 
     def _find(self, sequence: Sequence) -> Match:
         """Find what is held of a sequence; at least one token is computed, for it gives the next."""
-        extend_chain(sequence.chain, sequence.tokens, self.blocks.block_tokens, lora=sequence.lora, salt=sequence.salt)
-        return self.blocks.match(sequence.chain[: (len(sequence.tokens) - 1) // self.blocks.block_tokens])
+        sequence.content.extend(sequence.chain, sequence.length, self.blocks.block_tokens)
+        return self.blocks.match(sequence.chain[: (sequence.length - 1) // self.blocks.block_tokens])
 
     def _grow(self, sequence: Sequence) -> None:
         """Give a decoding sequence the block for its next token, preempting the last in order, at last itself."""
@@ -212,7 +220,7 @@ class Scheduler:
         full = sequence.computed // self.blocks.block_tokens
         if full <= sequence.sealed:
             return
-        extend_chain(sequence.chain, sequence.tokens, self.blocks.block_tokens, lora=sequence.lora, salt=sequence.salt)
+        sequence.content.extend(sequence.chain, sequence.length, self.blocks.block_tokens)
         for block in sequence.chain[sequence.sealed : full]:
             if not self.blocks.seal(block):
                 return

@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from tritium.backends.mocker.blocks import BlockManager
 from tritium.backends.mocker.faults import Fault
 from tritium.backends.mocker.hardware import MODELS, Machine, Precision
+from tritium.backends.mocker.journal import Journal
 from tritium.backends.mocker.scheduler import Limits
 from tritium.backends.mocker.timing import Polynomial, Timing, read_profile
 from tritium.core.errors import InvalidArgument
@@ -123,6 +125,17 @@ def read_settings(given: Mapping[str, Any], folder: Path) -> Settings:
         kv_bytes=kv_bytes,
         seed=arguments.seed or 0,
         mocker=mocker,
+    )
+
+
+def block_manager(settings: Settings, journal: Journal) -> BlockManager:
+    """Return the empty KV cache of an engine with these settings."""
+    return BlockManager(
+        settings.blocks,
+        settings.block_tokens,
+        journal,
+        host_blocks=settings.mocker.host_blocks,
+        share_prefixes=settings.share_prefixes,
     )
 
 

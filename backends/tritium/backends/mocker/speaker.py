@@ -11,6 +11,7 @@ import msgspec
 
 from tritium.backends.engine import Delta, FinishReason, Generate, TokenLogprob
 from tritium.backends.mocker.answers import NextToken, echo, read_vocabulary, words
+from tritium.backends.mocker.content import TokenContent
 from tritium.backends.mocker.sampling import Sampling, made_up, read_sampling
 from tritium.backends.mocker.scheduler import Sequence
 from tritium.backends.mocker.settings import Settings
@@ -19,9 +20,10 @@ from tritium.core.errors import InferenceError, InvalidArgument
 
 @dataclass(slots=True, eq=False)
 class Generation:
-    """What a sequence is asked for, beside the scheduler's view of it."""
+    """What a sequence is asked for, beside the scheduler's view of it; `tokens` are prompt and output."""
 
     sequence: Sequence
+    tokens: list[int]
     sampling: Sampling
     last_length: int
     """How many tokens, prompt and output, it has at the most."""
@@ -65,17 +67,18 @@ class Speaker:
             raise InferenceError("the prompt was computed by another kind of engine: a mocker cannot take its KV")
         sampling = read_sampling(request.sampling)
         answers = self._answers(sampling.seed)
+        own = list(tokens)
         sequence = Sequence(
             request.id,
-            list(tokens),
+            TokenContent(own, lora=request.lora, salt=request.cache_salt),
+            len(tokens),
             len(tokens),
             request.priority,
-            request.lora,
-            request.cache_salt,
             remote=request.transfer is not None,
         )
         return Generation(
             sequence,
+            own,
             sampling,
             min(context, len(tokens) + (sampling.max_tokens or context)),
             len(tokens) + sampling.min_tokens,
@@ -87,8 +90,8 @@ class Speaker:
     def extend(self, generation: Generation) -> Delta:
         """Give a generation its next token; the first delta says what became of the prompt."""
         sequence = generation.sequence
-        tokens = sequence.tokens
-        length = len(tokens)
+        tokens = generation.tokens
+        length = sequence.length
         token = generation.follow(tokens, sequence.prompt_tokens)
         if token is None and length < generation.least_length:
             token = generation.endless(tokens, sequence.prompt_tokens)
@@ -107,6 +110,7 @@ class Speaker:
         elif length + 1 == generation.last_length:
             delta.finish = FinishReason.LENGTH
         tokens += delta.token_ids
+        sequence.length += len(delta.token_ids)
         if (wanted := generation.sampling.logprobs) is not None:
             delta.logprobs = [self._made_up(each, wanted) for each in delta.token_ids]
         return delta

@@ -36,6 +36,13 @@ class Timing(Protocol):
         """Return how long the step takes."""
         ...
 
+    def steps_ms(self, load: StepLoad, steps: int) -> float:
+        """Return how long so many steps in a row take, the first of them `load`, which has no prompts.
+
+        In each the sequences are a token longer than in the one before.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Polynomial:
@@ -60,6 +67,12 @@ class Polynomial:
                 end = start + tokens
                 total += self.prompt_token_ms * tokens + self.prompt_square_ms * (end * end - start * start)
         return total
+
+    def steps_ms(self, load: StepLoad, steps: int) -> float:
+        """Return how long so many steps in a row take that only decode: a sum of equal differences."""
+        grown = load.batch * (steps - 1) / 2
+        each = self.base_ms + self.sequence_ms * load.batch + self.context_token_ms * (load.context_tokens + grown)
+        return each * steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +99,11 @@ class Profile:
             rows = [_along(length, self.decode_context_tokens, row) for row in self.decode_itl_ms]
             total += _along(load.context_tokens, self.decode_kv_tokens, np.array(rows))
         return total
+
+    def steps_ms(self, load: StepLoad, steps: int) -> float:
+        """Return how long so many steps in a row take that only decode, one by one."""
+        lengths = range(load.context_tokens, load.context_tokens + steps * load.batch, max(1, load.batch))
+        return sum(self.step_ms(StepLoad((), load.batch, tokens)) for tokens in lengths)
 
 
 # As a profiler of a planner writes them, Dynamo's among others.
