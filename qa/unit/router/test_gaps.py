@@ -13,10 +13,10 @@ def apply(state: set, event) -> None:
     (state.add if kind == "store" else state.discard)(block)
 
 
-@given(EVENTS, st.data(), st.integers(1, 10))
-def test_ends_with_the_truth(events, data, most_kept):
+@given(EVENTS, st.data(), st.integers(1, 10), st.booleans())
+def test_ends_with_the_truth(events, data, most_kept, late):
     """Whatever is lost, told twice, or answered by a dump too old: after a dump that helps, all is as it is there."""
-    line, truth, known, states = EventLine(most_kept=most_kept), set(), set(), []
+    line, truth, known, states = EventLine(late=late, most_kept=most_kept), set(), set(), []
     for number, event in enumerate(events):
         apply(truth, event)
         states.append(set(truth))
@@ -57,3 +57,25 @@ def test_what_is_kept_is_bounded():
         line.hear(number, number)
     assert line.heal(1) is None
     assert line.heal(2) == [3, 4]
+
+
+def test_a_late_line_waits_for_its_dump():
+    """One that begins in the midst is behind until it has a dump, and counts nothing as lost."""
+    line = EventLine(1, late=True)
+    assert line.behind
+    assert [line.hear(number, number).ask for number in (7, 8)] == [False, False]
+    assert (line.lost, line.heal(5), line.heal(6)) == (0, None, [7, 8])
+    assert not line.behind
+    fresh = EventLine(1, late=True)
+    assert (fresh.heal(0), fresh.behind, fresh.hear(1, "").ask) == ([], False, False)
+
+
+def test_what_was_told_last_and_lost_is_missed():
+    """Where no event follows a lost one, the number that the worker says it is at tells of the loss."""
+    line = EventLine(1)
+    line.hear(1, "")
+    assert [line.expect(number) for number in (1, 3, 3)] == [False, True, False]
+    assert line.behind
+    assert line.lost == 2
+    assert line.hear(2, "").apply is False
+    assert line.heal(3) == []

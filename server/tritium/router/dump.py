@@ -1,10 +1,10 @@
 """A worker's blocks as bytes: what one router tells another that starts, or that has missed events.
 
     magic "TKVD" | version u16 | tiers u16 | block_tokens u32 | last_event u64
-    a tier: number u8 | count u32 | engine hashes u64 * count | our hashes u64 * count
+    a tier: number u8 | named u8 | count u32 | our hashes u64 * count | where named: engine hashes u64 * count
     xxh3 of all that u64
 
-All little-endian; a block takes 16 bytes.
+All little-endian; a block takes 8 bytes, or 16 where its engine's own hash is told beside ours.
 """
 
 import struct
@@ -22,7 +22,7 @@ VERSION = 1
 
 _MAGIC = b"TKVD"
 _HEAD = struct.Struct("<4sHHIQ")
-_TIER = struct.Struct("<BI")
+_TIER = struct.Struct("<BBI")
 _SUM = struct.Struct("<Q")
 _TIERS = (Tier.DEVICE, Tier.HOST, Tier.DISK)
 _HASH_BYTES = 8
@@ -44,7 +44,10 @@ def encode(dump: Dump) -> bytes:
     """Write a dump."""
     parts = [_HEAD.pack(_MAGIC, VERSION, len(dump.tiers), dump.block_tokens, dump.last_event)]
     for tier, held in dump.tiers.items():
-        parts += [_TIER.pack(_TIERS.index(tier), len(held)), _words(held.keys()), _words(held.values())]
+        named = any(name != block for name, block in held.items())
+        parts += [_TIER.pack(_TIERS.index(tier), named, len(held)), _words(held.values())]
+        if named:
+            parts.append(_words(held.keys()))
     body = b"".join(parts)
     return body + _SUM.pack(xxh3_64_intdigest(body))
 
@@ -66,11 +69,14 @@ def decode(data: bytes) -> Dump:
     found: dict[Tier, dict[int, int]] = {}
     at = _HEAD.size
     for _ in range(tiers):
-        number, count = _TIER.unpack_from(body, at)
-        at += _TIER.size
-        middle, end = at + count * _HASH_BYTES, at + 2 * count * _HASH_BYTES
-        found[_TIERS[number]] = dict(zip(_numbers(body[at:middle]), _numbers(body[middle:end]), strict=True))
-        at = end
+        number, named, count = _TIER.unpack_from(body, at)
+        begin = at + _TIER.size
+        at = begin + count * _HASH_BYTES
+        names = blocks = _numbers(body[begin:at])
+        if named:
+            names = _numbers(body[at : at + count * _HASH_BYTES])
+            at += count * _HASH_BYTES
+        found[_TIERS[number]] = dict(zip(names, blocks, strict=True))
     return Dump(block_tokens, found, last_event)
 
 

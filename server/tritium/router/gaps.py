@@ -27,10 +27,14 @@ class Heard:
 
 
 class EventLine(Generic[E]):
-    """The numbered events of one worker, as they come in."""
+    """The numbered events of one worker, as they come in: from the first on, or in the midst of them (`late`).
 
-    def __init__(self, first: int = 0, *, most_kept: int = MOST_KEPT) -> None:
+    A line that begins late is behind from the start, since what came before is in a dump alone.
+    """
+
+    def __init__(self, first: int = 0, *, late: bool = False, most_kept: int = MOST_KEPT) -> None:
         self._next = first
+        self._late = late
         self._missing = -1
         """The last number that never came; -1 when none is missing."""
         self._kept: deque[tuple[int, E]] = deque()
@@ -43,22 +47,32 @@ class EventLine(Generic[E]):
     @property
     def behind(self) -> bool:
         """Tell whether a dump is waited for."""
-        return self._missing >= 0
+        return self._late or self._missing >= 0
 
     def hear(self, number: int, event: E) -> Heard:
         """Take the next event in; one that was heard before is not to be applied again."""
         if number < self._next:
             return Heard(apply=False)
-        gap = number - self._next
-        if gap:
+        gap = 0 if self._late else number - self._next
+        if gap or self._late:
             self.lost += gap
             self._missing = number - 1
+            self._late = False
         self._next = number + 1
         if self.behind:
             self._kept.append((number, event))
             if len(self._kept) > self._most_kept:
                 self._missing = max(self._missing, self._kept.popleft()[0])
         return Heard(apply=True, ask=gap > 0)
+
+    def expect(self, number: int) -> bool:
+        """Note that events up to `number` were told; return whether that is news of a loss, and a dump to be asked."""
+        if self._late or number < self._next:
+            return False
+        self.lost += number + 1 - self._next
+        self._missing = number
+        self._next = number + 1
+        return True
 
     def heal(self, last_event: int) -> list[E] | None:
         """Return the events to apply after a dump that ends with `last_event`; None where it is too old to help."""
@@ -67,6 +81,7 @@ class EventLine(Generic[E]):
         after = [event for number, event in self._kept if number > last_event]
         self._next = max(self._next, last_event + 1)
         self._missing = -1
+        self._late = False
         self._kept.clear()
         self.healed += 1
         return after

@@ -9,6 +9,7 @@ neither stored nor routed lately. So lost removals cannot grow the index, nor ca
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 MOST_BLOCKS = 16_000_000
 """What an index holds at most, a block once for each worker that has it: about 2.4 GiB when all differ."""
@@ -62,6 +63,10 @@ class KvIndex:
         self._workers[worker] = {}
         self._capacity[worker] = max(1, capacity_blocks)
         self._bits[worker] = 1 << worker
+
+    def oldest(self, worker: int, count: int) -> list[int]:
+        """Return the engine's hashes of so many blocks of the worker, those first that came first."""
+        return list(islice(self._workers[worker], count))
 
     def block_of(self, worker: int, engine_hash: int) -> int | None:
         """Return our hash of a block of the worker, or None where it is not known."""

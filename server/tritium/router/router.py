@@ -125,20 +125,22 @@ class Router:
         if not token_ids:
             self.index.move(load.number, tier, engine_hashes)
             return
-        if parent is None:
-            before = seed_of(salt=salt, lora=lora)
-        else:
-            known = self.index.block_of(load.number, parent)
-            if known is None:
-                self.index.orphans += len(engine_hashes)
-                return
-            before = known
-        blocks = hash_blocks(token_ids, self.block_tokens, before, media=media)
-        if len(blocks) != len(engine_hashes):
-            # Blocks of another size (a second cache group of a hybrid model) say nothing about this one.
-            self.index.orphans += len(engine_hashes)
-            return
-        self.index.tiers[tier].store(load.number, engine_hashes, blocks)
+        blocks = self.index.name(
+            load.number,
+            engine_hashes,
+            parent,
+            token_ids,
+            self.block_tokens,
+            seed=seed_of(salt=salt, lora=lora),
+            media=media,
+        )
+        if blocks:
+            self.index.tiers[tier].store(load.number, engine_hashes, blocks)
+
+    def entered(self, worker: str, blocks: Sequence[int], *, tier: Tier = Tier.DEVICE) -> None:
+        """Note blocks that entered a tier of a worker's cache, by our hashes; `removed` takes these too."""
+        if load := self._loads.get(worker):
+            self.index.tiers[tier].store(load.number, blocks, blocks)
 
     def removed(self, worker: str, engine_hashes: Sequence[int], *, tier: Tier = Tier.DEVICE) -> None:
         """Note blocks that left a tier of a worker's cache."""

@@ -14,6 +14,7 @@ from enum import StrEnum
 from functools import partial, reduce
 from itertools import repeat
 
+from tritium.router.blocks import hash_blocks
 from tritium.router.index import MOST_BLOCKS, KvIndex, depths
 
 
@@ -100,6 +101,30 @@ class TieredIndex:
             if block is None:
                 block = self.disk.block_of(worker, engine_hash)
         return block
+
+    def name(
+        self,
+        worker: int,
+        engine_hashes: Sequence[int],
+        parent: int | None,
+        token_ids: Sequence[int],
+        block_tokens: int,
+        *,
+        seed: int = 0,
+        media: Mapping[int, str] | None = None,
+    ) -> list[int]:
+        """Return our hashes of blocks that a worker stored after `parent`; none, and orphans, where they have none.
+
+        That is so where what comes before them is not known here, and with blocks of another size (a second cache
+        group of a hybrid model), which say nothing about these.
+        """
+        before = seed if parent is None else self.block_of(worker, parent)
+        if before is not None:
+            blocks = hash_blocks(token_ids, block_tokens, before, media=media)
+            if len(blocks) == len(engine_hashes):
+                return blocks
+        self.orphans += len(engine_hashes)
+        return []
 
     def move(self, worker: int, tier: Tier, engine_hashes: Sequence[int]) -> None:
         """Note blocks in a tier whose tokens were not told, because the worker held them elsewhere before."""
