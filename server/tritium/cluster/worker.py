@@ -20,55 +20,13 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
-from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
-from typing import cast
+from collections.abc import Coroutine
 
-import msgspec
 import uvloop
 
-from tritium.backends.engine import (
-    AdaptableEngine,
-    Delta,
-    EngineInfo,
-    EngineSinks,
-    EngineSource,
-    FinishReason,
-    Generate,
-    KvEvent,
-    LanguageEngine,
-    MeteredEngine,
-    Pool,
-    Pooled,
-    PoolingEngine,
-    Step,
-)
-from tritium.cluster.channel import UNSENDABLE, Channel
-from tritium.cluster.frames import (
-    VERSION,
-    Abort,
-    Drain,
-    Events,
-    Failed,
-    Gauges,
-    Load,
-    LoadLora,
-    LoraDone,
-    OwnMetrics,
-    Ping,
-    Pong,
-    Ready,
-    Submit,
-    SubmitPool,
-    ToWorker,
-    UnloadLora,
-)
-from tritium.core.errors import InferenceError, InvalidArgument, NotFound
-
-GAUGES_EVERY_S = 1.0
-OWN_METRICS_EVERY_S = 5.0
-"""How often an engine that works is asked for the metrics it keeps itself, which are many."""
+from tritium.cluster.channel import Channel
+from tritium.cluster.frames import Drain, Failed, Load, ToWorker
+from tritium.cluster.runner import EngineRunner, Peer, end_at_once, words_of
 
 ORPHAN_GRACE_S = 10.0
 """How long a worker may take to end by itself once its server is gone."""
@@ -78,168 +36,36 @@ class Worker:
     """The engine and its side of the connection."""
 
     def __init__(self, scratch: str) -> None:
-        self.scratch = scratch
+        # The server sweeps away what a dead engine left.
+        self.runner = EngineRunner(scratch, end_at_once)
         self.channel: Channel[ToWorker] = Channel(ToWorker, self._take, lambda _: self.ended.set())
         self.ended = asyncio.Event()
         self.exit_status = 0
-        self._engine: LanguageEngine | None = None
-        self._active: set[int] = set()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._gauges: dict[str, float] = {}
-        self._gauges_due: asyncio.TimerHandle | None = None
-        self._own_metrics_sent_s = 0.0
+        self._server = Peer(self.channel.send)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _take(self, frame: ToWorker) -> None:
         match frame:
-            case Submit(request):
-                self._submit(request)
-            case SubmitPool(request):
-                self._pool(request)
-            case Abort(id):
-                assert self._engine is not None
-                self._engine.abort(id)
-                self._over(id)
-            case Ping():
-                self.channel.send(Pong())
-            case LoadLora() | UnloadLora():
-                self._spawn(self._adapt(frame))
             case Load():
                 self._spawn(self._load(frame))
             case Drain(grace_s):
                 self._spawn(self._drain(grace_s))
-
-    def _submit(self, request: Generate) -> None:
-        """Hand a generation to the engine; one that the engine chokes on fails alone."""
-        assert self._engine is not None
-        self._active.add(request.id)
-        self._idle.clear()
-        try:
-            self._engine.submit(request)
-        except Exception as error:  # noqa: BLE001  an engine may raise anything; the other requests here go on
-            self._step(Step([Delta(request.id, [], finish=FinishReason.ERROR, error=_words(error))]))
-
-    def _pool(self, request: Pool) -> None:
-        """Hand a prompt to the engine to pool; one that the engine chokes on fails alone."""
-        self._active.add(request.id)
-        self._idle.clear()
-        try:
-            # The fleet asks only for what the engine's info offers; so with adapters below.
-            cast("PoolingEngine", self._engine).pool(request)
-        except Exception as error:  # noqa: BLE001  as above
-            self._pooled(Pooled(request.id, error=_words(error)))
+            case _:
+                self.runner.take(self._server, frame)
 
     async def _load(self, load: Load) -> None:
         try:
-            info = await self._open(load)
+            await self.runner.open(load)
         except Exception as error:  # noqa: BLE001  an engine may raise anything; its words go to the operator
             self.exit_status = 1
-            self.channel.send(Failed(_words(error)))
+            self.channel.send(Failed(words_of(error)))
             self.channel.close()
             self.ended.set()
             return
-        self.channel.send(Ready(info))
-        self._send_gauges()
-
-    async def _open(self, load: Load) -> EngineInfo:
-        if load.version != VERSION:
-            raise InferenceError(f"the worker speaks frames of version {VERSION}, its server of version {load.version}")
-        opened: LanguageEngine = _engine(load.engine)(
-            EngineSource(
-                Path(load.folder), load.arguments, load.role, load.worker, load.index, load.workers, self.scratch
-            )
-        )
-        self._engine = opened
-        return await opened.start(EngineSinks(self._step, self._events, self._died, self._pooled))
-
-    async def _adapt(self, frame: LoadLora | UnloadLora) -> None:
-        engine = cast("AdaptableEngine", self._engine)
-        done = LoraDone(frame.id)
-        try:
-            if isinstance(frame, LoadLora):
-                await engine.load_lora(frame.name, frame.path)
-            else:
-                await engine.unload_lora(frame.name)
-        except Exception as error:  # noqa: BLE001  an engine may raise anything; its words go to the operator
-            done = LoraDone(frame.id, _words(error), isinstance(error, InvalidArgument))
-        self.channel.send(done)
-
-    def _step(self, step: Step) -> None:
-        try:
-            self.channel.send(step)
-        except UNSENDABLE:
-            for delta in step.deltas:
-                self._send_alone(delta)
-        for delta in step.deltas:
-            if delta.finish is not None:
-                self._over(delta.id)
-        self._look_at_gauges()
-
-    def _send_alone(self, delta: Delta) -> None:
-        """Send what one sequence gained; where it cannot be sent, that sequence ends, and no other."""
-        try:
-            self.channel.send(Step([delta]))
-        except UNSENDABLE as error:
-            assert self._engine is not None
-            self._engine.abort(delta.id)
-            words = f"what the engine made of the request cannot be sent: {error}"
-            self.channel.send(Step([Delta(delta.id, [], FinishReason.ERROR, error=words, invalid=True)]))
-            self._over(delta.id)
-
-    def _pooled(self, pooled: Pooled) -> None:
-        try:
-            self.channel.send(pooled)
-        except UNSENDABLE as error:
-            words = f"what the engine made of the prompt cannot be sent: {error}"
-            self.channel.send(Pooled(pooled.id, error=words, invalid=True))
-        self._over(pooled.id)
-        self._look_at_gauges()
-
-    def _look_at_gauges(self) -> None:
-        if self._gauges_due is None:
-            self._gauges_due = asyncio.get_running_loop().call_later(GAUGES_EVERY_S, self._send_gauges)
-
-    def _events(self, events: list[KvEvent]) -> None:
-        self.channel.send(Events(events))
-
-    def _died(self, reason: str) -> None:
-        """End at once, so that what ran here goes on elsewhere; the server sweeps away what the engine left."""
-        sys.stderr.write(f"{reason}\n")
-        sys.stderr.flush()
-        os._exit(1)
-
-    def _send_gauges(self) -> None:
-        """Send the counters when they changed, and look again in a while for as long as they do."""
-        self._gauges_due = None
-        assert self._engine is not None
-        values = self._engine.metrics()
-        changed = values != self._gauges
-        # What came last is told once the engine rests; until then now and then.
-        if not changed or time.monotonic() - self._own_metrics_sent_s > OWN_METRICS_EVERY_S:
-            self._send_own_metrics()
-        if not changed:
-            return
-        self._gauges = dict(values)
-        self.channel.send(Gauges(self._gauges))
-        self._gauges_due = asyncio.get_running_loop().call_later(GAUGES_EVERY_S, self._send_gauges)
-
-    def _send_own_metrics(self) -> None:
-        if isinstance(self._engine, MeteredEngine):
-            self._own_metrics_sent_s = time.monotonic()
-            self.channel.send(OwnMetrics(msgspec.Raw(msgspec.msgpack.encode(self._engine.own_metrics()))))
-
-    def _over(self, id: int) -> None:  # noqa: A002  the engine contract's name
-        self._active.discard(id)
-        if not self._active:
-            self._idle.set()
+        self.runner.join(self._server)
 
     async def _drain(self, grace_s: float) -> None:
-        try:
-            if self._active:
-                await asyncio.wait_for(self._idle.wait(), grace_s)
-        except TimeoutError:
-            sys.stderr.write(f"drain: {len(self._active)} sequences cut after {grace_s:g} s\n")
+        await self.runner.drain(grace_s)
         self.ended.set()
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
@@ -249,36 +75,10 @@ class Worker:
 
     async def stop(self) -> None:
         """Free the engine and say goodbye."""
-        if self._gauges_due is not None:
-            self._gauges_due.cancel()
         for task in tuple(self._tasks):
             task.cancel()
-        if self._engine is not None:
-            await self._engine.stop()
+        await self.runner.stop()
         self.channel.close()
-
-
-def _engine(name: str) -> Callable[[EngineSource], LanguageEngine]:
-    """Find an engine by its entry point, or by "package.module:Class".
-
-    Raises:
-        NotFound: no such engine is installed.
-    """
-    engines = entry_points(group="tritium.engines")
-    if name in engines.names:
-        point = engines[name]
-    elif ":" in name:
-        point = EntryPoint(name, name, "tritium.engines")
-    else:
-        raise NotFound(f"no engine '{name}' is installed", hint=f"there are {', '.join(sorted(engines.names))}")
-    engine: Callable[[EngineSource], LanguageEngine] = point.load()
-    return engine
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, InferenceError):
-        return error.told
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _end_with_peer(connection: socket.socket, scratch: str) -> None:

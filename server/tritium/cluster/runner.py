@@ -1,0 +1,329 @@
+"""An engine at work in this process, and the peers it works for: the server of a worker process, or several fronts.
+
+    open -> join(peer) -> take(peer, frame) ... -> leave(peer): what it had asked for is aborted
+                       `- Steps, Pooled to whom they belong; Events, Gauges, OwnMetrics to all
+    drain -> stop
+
+Every peer counts its requests by itself; the engine knows them by numbers that are given here.
+"""
+
+import asyncio
+import itertools
+import os
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from tritium.backends.engine import (
+    AdaptableEngine,
+    Delta,
+    EngineInfo,
+    EngineSinks,
+    EngineSource,
+    FinishReason,
+    Generate,
+    KvEvent,
+    LanguageEngine,
+    MeteredEngine,
+    Pool,
+    Pooled,
+    PoolingEngine,
+    Step,
+)
+from tritium.cluster.channel import UNSENDABLE
+from tritium.cluster.frames import (
+    VERSION,
+    Abort,
+    Events,
+    FromWorker,
+    Gauges,
+    Load,
+    LoadLora,
+    LoraDone,
+    OwnMetrics,
+    Ping,
+    Pong,
+    Ready,
+    Submit,
+    SubmitPool,
+    UnloadLora,
+)
+from tritium.core.errors import InferenceError, InvalidArgument, NotFound
+
+GAUGES_EVERY_S = 1.0
+OWN_METRICS_EVERY_S = 5.0
+"""How often an engine that works is asked for the metrics it keeps itself, which are many."""
+
+Asked = Submit | SubmitPool | Abort | LoadLora | UnloadLora | Ping
+"""The frames that a peer has the engine do something by."""
+
+
+class Peer:
+    """One for whom the engine works; `send` raises as `Channel.send` does."""
+
+    __slots__ = ("numbers", "send")
+
+    def __init__(self, send: Callable[[FromWorker], None]) -> None:
+        self.send = send
+        self.numbers: dict[int, int] = {}
+        """The engine's number of each request under way, by the peer's own."""
+
+
+class EngineRunner:
+    """The engine and what it has to do. `on_death` is told why it cannot go on; the process has to end then."""
+
+    def __init__(self, scratch: str, on_death: Callable[[str], None]) -> None:
+        self.scratch = scratch
+        self.info: EngineInfo | None = None
+        self._on_death = on_death
+        self._engine: LanguageEngine | None = None
+        self._peers: set[Peer] = set()
+        self._owners: dict[int, tuple[Peer, int]] = {}
+        self._numbers = itertools.count(1)
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._gauges: dict[str, float] = {}
+        self._gauges_due: asyncio.TimerHandle | None = None
+        self._own_metrics_sent_s = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def active(self) -> int:
+        """Return how many requests are under way."""
+        return len(self._owners)
+
+    async def open(self, load: Load) -> EngineInfo:
+        """Load the engine; called once.
+
+        Raises:
+            Exception: an engine may raise anything; `words_of` has what the operator is told.
+        """
+        if load.version != VERSION:
+            raise InferenceError(f"the worker speaks frames of version {VERSION}, its server of version {load.version}")
+        opened: LanguageEngine = _engine(load.engine)(
+            EngineSource(
+                Path(load.folder), load.arguments, load.role, load.worker, load.index, load.workers, self.scratch
+            )
+        )
+        self._engine = opened
+        self.info = await opened.start(EngineSinks(self._step, self._events, self._on_death, self._pooled))
+        return self.info
+
+    def join(self, peer: Peer) -> None:
+        """Work for a peer from now on, which is told that the engine is ready."""
+        assert self.info is not None
+        self._peers.add(peer)
+        peer.send(Ready(self.info))
+        self._gauges.clear()
+        self._send_gauges()
+
+    def leave(self, peer: Peer) -> None:
+        """Drop what a peer has asked for, and forget it. Harmless when repeated."""
+        self._peers.discard(peer)
+        for own in list(peer.numbers):
+            self._abort(peer, own)
+
+    def take(self, peer: Peer, frame: Asked) -> None:
+        """Do what a peer asks for."""
+        match frame:
+            case Submit(request):
+                self._submit(peer, request)
+            case SubmitPool(request):
+                self._pool(peer, request)
+            case Abort(id):
+                self._abort(peer, id)
+            case Ping():
+                peer.send(Pong())
+            case LoadLora() | UnloadLora():
+                self._spawn(self._adapt(peer, frame))
+
+    async def drain(self, grace_s: float) -> None:
+        """Wait until nothing is under way, for so long at most."""
+        try:
+            async with asyncio.timeout(grace_s):
+                while self._owners:
+                    await self._idle.wait()
+        except TimeoutError:
+            sys.stderr.write(f"drain: {len(self._owners)} sequences cut after {grace_s:g} s\n")
+
+    async def stop(self) -> None:
+        """Free the engine."""
+        if self._gauges_due is not None:
+            self._gauges_due.cancel()
+        for task in tuple(self._tasks):
+            task.cancel()
+        if self._engine is not None:
+            await self._engine.stop()
+
+    # What peers ask for.
+
+    def _submit(self, peer: Peer, request: Generate) -> None:
+        """Hand a generation to the engine; one that the engine chokes on fails alone."""
+        assert self._engine is not None
+        request.id = self._begin(peer, request.id)
+        try:
+            self._engine.submit(request)
+        except Exception as error:  # noqa: BLE001  an engine may raise anything; the other requests here go on
+            self._step(Step([Delta(request.id, [], finish=FinishReason.ERROR, error=words_of(error))]))
+
+    def _pool(self, peer: Peer, request: Pool) -> None:
+        """Hand a prompt to the engine to pool; one that the engine chokes on fails alone."""
+        request.id = self._begin(peer, request.id)
+        try:
+            # The fleet asks only for what the engine's info offers; so with adapters below.
+            cast("PoolingEngine", self._engine).pool(request)
+        except Exception as error:  # noqa: BLE001  as above
+            self._pooled(Pooled(request.id, error=words_of(error)))
+
+    def _abort(self, peer: Peer, own: int) -> None:
+        assert self._engine is not None
+        number = peer.numbers.get(own)
+        if number is not None:
+            self._engine.abort(number)
+            self._over(number)
+
+    async def _adapt(self, peer: Peer, frame: LoadLora | UnloadLora) -> None:
+        engine = cast("AdaptableEngine", self._engine)
+        done = LoraDone(frame.id)
+        try:
+            if isinstance(frame, LoadLora):
+                await engine.load_lora(frame.name, frame.path)
+            else:
+                await engine.unload_lora(frame.name)
+        except Exception as error:  # noqa: BLE001  an engine may raise anything; its words go to the operator
+            done = LoraDone(frame.id, words_of(error), isinstance(error, InvalidArgument))
+        peer.send(done)
+
+    def _begin(self, peer: Peer, own: int) -> int:
+        number = next(self._numbers)
+        self._owners[number] = (peer, own)
+        peer.numbers[own] = number
+        self._idle.clear()
+        return number
+
+    def _over(self, number: int) -> None:
+        if owner := self._owners.pop(number, None):
+            peer, own = owner
+            peer.numbers.pop(own, None)
+            if not self._owners:
+                self._idle.set()
+
+    # What the engine tells.
+
+    def _step(self, step: Step) -> None:
+        """Give every peer what its sequences gained."""
+        shares: dict[Peer, list[Delta]] = {}
+        for delta in step.deltas:
+            number = delta.id
+            owner = self._owners.get(number)
+            if owner is None:
+                continue
+            peer, delta.id = owner
+            shares.setdefault(peer, []).append(delta)
+            if delta.finish is not None:
+                self._over(number)
+        for peer, deltas in shares.items():
+            self._send_step(peer, Step(deltas, step.running, step.waiting, step.used_blocks))
+        self._look_at_gauges()
+
+    def _send_step(self, peer: Peer, step: Step) -> None:
+        try:
+            peer.send(step)
+        except UNSENDABLE:
+            for delta in step.deltas:
+                self._send_alone(peer, delta)
+
+    def _send_alone(self, peer: Peer, delta: Delta) -> None:
+        """Send what one sequence gained; where it cannot be sent, that sequence ends, and no other."""
+        try:
+            peer.send(Step([delta]))
+        except UNSENDABLE as error:
+            self._abort(peer, delta.id)
+            words = f"what the engine made of the request cannot be sent: {error}"
+            peer.send(Step([Delta(delta.id, [], FinishReason.ERROR, error=words, invalid=True)]))
+
+    def _pooled(self, pooled: Pooled) -> None:
+        owner = self._owners.get(pooled.id)
+        if owner is not None:
+            self._over(pooled.id)
+            peer, pooled.id = owner
+            try:
+                peer.send(pooled)
+            except UNSENDABLE as error:
+                words = f"what the engine made of the prompt cannot be sent: {error}"
+                peer.send(Pooled(pooled.id, error=words, invalid=True))
+        self._look_at_gauges()
+
+    def _events(self, events: list[KvEvent]) -> None:
+        self._tell_all(Events(events))
+
+    def _look_at_gauges(self) -> None:
+        if self._gauges_due is None:
+            self._gauges_due = asyncio.get_running_loop().call_later(GAUGES_EVERY_S, self._send_gauges)
+
+    def _send_gauges(self) -> None:
+        """Send the counters when they changed, and look again in a while for as long as they do."""
+        if self._gauges_due is not None:
+            self._gauges_due.cancel()
+        self._gauges_due = None
+        assert self._engine is not None
+        values = self._engine.metrics()
+        changed = values != self._gauges
+        # What came last is told once the engine rests; until then now and then.
+        if not changed or time.monotonic() - self._own_metrics_sent_s > OWN_METRICS_EVERY_S:
+            self._send_own_metrics()
+        if not changed:
+            return
+        self._gauges = dict(values)
+        self._tell_all(Gauges(self._gauges))
+        self._gauges_due = asyncio.get_running_loop().call_later(GAUGES_EVERY_S, self._send_gauges)
+
+    def _send_own_metrics(self) -> None:
+        if isinstance(self._engine, MeteredEngine):
+            self._own_metrics_sent_s = time.monotonic()
+            self._tell_all(OwnMetrics(msgspec.Raw(msgspec.msgpack.encode(self._engine.own_metrics()))))
+
+    def _tell_all(self, frame: Events | Gauges | OwnMetrics) -> None:
+        for peer in self._peers:
+            peer.send(frame)
+
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def words_of(error: Exception) -> str:
+    """Return what an operator or a client is told of what an engine raised."""
+    if isinstance(error, InferenceError):
+        return error.told
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def end_at_once(reason: str) -> None:
+    """End this process, so that what ran here goes on elsewhere."""
+    sys.stderr.write(f"{reason}\n")
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _engine(name: str) -> Callable[[EngineSource], LanguageEngine]:
+    """Find an engine by its entry point, or by "package.module:Class".
+
+    Raises:
+        NotFound: no such engine is installed.
+    """
+    engines = entry_points(group="tritium.engines")
+    if name in engines.names:
+        point = engines[name]
+    elif ":" in name:
+        point = EntryPoint(name, name, "tritium.engines")
+    else:
+        raise NotFound(f"no engine '{name}' is installed", hint=f"there are {', '.join(sorted(engines.names))}")
+    engine: Callable[[EngineSource], LanguageEngine] = point.load()
+    return engine
