@@ -5,7 +5,9 @@
                   <------------------ Ready | Failed
       Submit, SubmitPool, Abort ---->
                   <------------------ Step   the deltas of all sequences of one engine step
-                  <------------------ Pooled | Events | Gauges | OwnMetrics
+                  <------------------ Pooled | CacheChanged | Gauges | OwnMetrics
+      AskCache    ------------------>
+                  <------------------ CacheDump   all blocks, for who starts or has missed changes
       LoadLora, UnloadLora --------->
                   <------------------ LoraDone
       Ping        ------------------>
@@ -21,7 +23,7 @@ import msgspec
 
 from tritium.backends.engine import EngineInfo, Generate, KvEvent, Pool, Pooled, Role, Step
 
-VERSION = 2
+VERSION = 3
 """Counts changes of the frames that an older worker would misread."""
 
 MAX_FRAME_BYTES = 256 << 20
@@ -86,6 +88,10 @@ class Drain(msgspec.Struct, array_like=True, tag="drain"):
     grace_s: float
 
 
+class AskCache(msgspec.Struct, array_like=True, tag="ask_cache"):
+    """Ask for a CacheDump."""
+
+
 class Ready(msgspec.Struct, array_like=True, tag="ready"):
     """The model is loaded."""
 
@@ -98,6 +104,40 @@ class Failed(msgspec.Struct, array_like=True, tag="failed"):
     message: str
 
 
+class Entered(msgspec.Struct, array_like=True, tag="entered"):
+    """Blocks that entered a tier of the worker's cache, by the hashes of `router.blocks`."""
+
+    blocks: list[int]
+    tier: str = "device"
+
+
+class Left(msgspec.Struct, array_like=True, tag="left"):
+    """Blocks that left a tier."""
+
+    blocks: list[int]
+    tier: str = "device"
+
+
+class Emptied(msgspec.Struct, array_like=True, tag="emptied"):
+    """The whole cache was dropped."""
+
+
+Change = Entered | Left | Emptied
+
+
+class CacheChanged(msgspec.Struct, array_like=True, tag="cache_changed"):
+    """What changed in the worker's cache, in order. The first of a run is number 1; a missing number was lost."""
+
+    number: int
+    changes: list[Change]
+
+
+class CacheDump(msgspec.Struct, array_like=True, tag="cache_dump"):
+    """All that the worker's cache holds, as `router.dump` writes it."""
+
+    data: bytes
+
+
 class Events(msgspec.Struct, array_like=True, tag="events"):
     """What changed in the worker's KV cache, in order."""
 
@@ -105,9 +145,10 @@ class Events(msgspec.Struct, array_like=True, tag="events"):
 
 
 class Gauges(msgspec.Struct, array_like=True, tag="gauges"):
-    """The engine's counters, sent when they have changed."""
+    """The engine's counters, sent when they have changed, and the number of the last change of its cache."""
 
     values: dict[str, float]
+    last_change: int = 0
 
 
 class OwnMetrics(msgspec.Struct, array_like=True, tag="own_metrics"):
@@ -128,5 +169,5 @@ class Pong(msgspec.Struct, array_like=True, tag="pong"):
     """A sign of life."""
 
 
-ToWorker = Load | Submit | SubmitPool | Abort | LoadLora | UnloadLora | Ping | Drain
-FromWorker = Ready | Failed | Step | Pooled | Events | Gauges | OwnMetrics | LoraDone | Pong
+ToWorker = Load | Submit | SubmitPool | Abort | LoadLora | UnloadLora | Ping | AskCache | Drain
+FromWorker = Ready | Failed | Step | Pooled | Events | CacheChanged | CacheDump | Gauges | OwnMetrics | LoraDone | Pong
