@@ -1,4 +1,4 @@
-"""Print what routing costs: `python qa/unit/router/measure.py [--memory]`. The numbers in docs/routing.md are its.
+"""Print what routing costs: `python qa/unit/router/measure.py [--memory]`. The numbers in docs/router.md are its.
 
 Times are of the processor, so that what else the machine does matters little.
 """

@@ -93,13 +93,13 @@ def test_those_who_left_leave_nothing():
 def test_when_a_worker_has_room():
     """By sequences or by what waits to be computed; an idle worker takes a prompt of any length."""
     load = WorkerLoad("a", 0, max_sequences=4, active=3, prefill_blocks=50)
-    assert has_room(load, Bounds())
-    assert not has_room(load, Bounds(most_sequences=3))
-    assert not has_room(load, Bounds(most_prefill_blocks=50))
+    assert has_room(load)
+    assert not has_room(load, most_prefill_blocks=50)
     idle = WorkerLoad("b", 1, max_sequences=4)
-    assert has_room(idle, Bounds(most_prefill_blocks=1))
-    assert saturated([load], Bounds(most_sequences=3))
-    assert not saturated([load, idle], Bounds(most_sequences=3))
+    assert has_room(idle, most_prefill_blocks=1)
+    full = WorkerLoad("c", 2, max_sequences=3, active=3)
+    assert saturated([full])
+    assert not saturated([full, idle])
 
 
 STEPS = st.lists(

@@ -64,24 +64,29 @@ class LoadBook:
     _clock: int = 0
     _weight: float = 1.0
     """What a block counts now in `recent`; it grows, which is cheaper than to let all that is old shrink."""
-    _active: int = 0
+    active: int = 0
+    """Requests under way, on all workers."""
+    most_active: int = 0
+    """How many the workers take together, before each is full."""
 
     @property
     def history_weight(self) -> float:
         """Return what a block of `recent` counts: nothing while all are idle, one where each has `BUSY` under way."""
-        if not self._active:
+        if not self.active:
             return 0.0
-        return min(1.0, self._active / (BUSY * max(1, len(self._loads)))) / self._weight
+        return min(1.0, self.active / (BUSY * max(1, len(self._loads)))) / self._weight
 
     def admit(self, load: WorkerLoad) -> None:
         """Count a worker in, as one that was given what the others were: it is new, not neglected."""
         if self._loads:
             load.recent = sum(other.recent for other in self._loads) / len(self._loads)
         self._loads.append(load)
+        self.most_active += load.max_sequences
 
     def dismiss(self, load: WorkerLoad) -> None:
         """Count a worker out."""
         self._loads.remove(load)
+        self.most_active -= load.max_sequences
 
     def lease(
         self,
@@ -102,7 +107,7 @@ class LoadBook:
         self._clock += 1
         load.last_routed = self._clock
         load.active += 1
-        self._active += 1
+        self.active += 1
         load.prefill_blocks += lease.prefill_blocks
         load.decode_blocks += lease.decode_blocks
         if blocks:
@@ -136,7 +141,7 @@ class LoadBook:
         lease.released = True
         self.prefilled(lease)
         lease.load.active -= 1
-        self._active -= 1
+        self.active -= 1
         lease.load.decode_blocks -= lease.decode_blocks
 
     def expected(self, blocks: Sequence[int]) -> dict[int, int]:

@@ -33,7 +33,7 @@ DECODE_SHARE = 0.05
 
 HISTORY_SHARE = 0.05
 """What a block costs that the worker was given lately: so no worker stays home to more prefixes than the others.
-These three shares were chosen by the simulation in qa/unit/router; see docs/routing.md."""
+These three shares were chosen by the simulation in qa/unit/router; see docs/router.md."""
 
 CROWD_SHARE = 0.5
 """What every sequence beyond a worker's maximum costs, as a share of the prompt: it would wait in the engine."""

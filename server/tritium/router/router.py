@@ -7,10 +7,12 @@
 """
 
 import random
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tritium.core.errors import InvalidArgument, NotFound, Unavailable
+from tritium.router.admission import saturated
 from tritium.router.assumed import AssumedBlocks
 from tritium.router.blocks import hash_blocks, seed_of
 from tritium.router.book import Lease, LoadBook, WorkerLoad
@@ -47,6 +49,7 @@ class Router:
     """The workers of one role. `rng` serves the modes that draw lots.
 
     With `assumed_s`, a worker is taken to hold what was routed to it, for so long: for engines that tell no events.
+    A worker with `most_prefill_tokens` to compute is full; 0: only its sequences count.
     """
 
     def __init__(
@@ -57,8 +60,10 @@ class Router:
         rng: random.Random | None = None,
         index: TieredIndex | None = None,
         assumed_s: float = 0.0,
+        most_prefill_tokens: int = 0,
     ) -> None:
         self.block_tokens = block_tokens
+        self._most_prefill_blocks = -(-most_prefill_tokens // block_tokens)
         self.mode = mode
         self.index = index or TieredIndex()
         self.book = LoadBook()
@@ -78,10 +83,14 @@ class Router:
         """Return how many workers can be chosen."""
         return len(self._loads)
 
+    def load_of(self, worker: str) -> WorkerLoad:
+        """Return what a worker that can be chosen has to do."""
+        return self._loads[worker]
+
     def add(self, worker: str, *, capacity_blocks: int, max_sequences: int) -> None:
-        """Admit a worker with an empty cache."""
+        """Admit a worker with an empty cache; `max_sequences` 0: nobody knows how many it takes."""
         number = self._free.pop() if self._free else len(self._loads)
-        load = self._loads[worker] = WorkerLoad(worker, number, max_sequences)
+        load = self._loads[worker] = WorkerLoad(worker, number, max_sequences or sys.maxsize)
         self.book.admit(load)
         self.index.add(number, capacity_blocks)
         if self._assumed is not None:
@@ -228,6 +237,18 @@ class Router:
             held, parts = depths.at(load.number), price(load, asked)
             found.append(Candidate(load.name, held.blocks, load.active, parts.cost, held, parts))
         return sorted(found, key=lambda candidate: candidate.cost)
+
+    @property
+    def full(self) -> bool:
+        """Tell whether no worker may be given one more request."""
+        book = self.book
+        if book.active < book.most_active and not self._most_prefill_blocks:
+            return False
+        return saturated(self._loads.values(), self._most_prefill_blocks)
+
+    def expected_blocks(self, prompt_tokens: int, max_tokens: int) -> int:
+        """Return how many blocks a request comes to: its prompt, and an answer as `lease` expects it."""
+        return -(-(prompt_tokens + int(min(max_tokens, self._output_tokens))) // self.block_tokens)
 
     def lease(self, route: Route, prompt: Prompt, *, max_tokens: int = 0, now_s: float = 0.0) -> Lease:
         """Book a chosen route; the lease must be released whatever happens.
