@@ -22,7 +22,8 @@ class GenerationRequest:
     """One sequence to generate: a prompt in token ids, and SamplingParams fields by vLLM's names.
 
     `worker` pins the request to a worker by name; `session` names what it belongs to, for routers in the mode of that
-    name; `cache_salt` keeps its blocks apart from those of other tenants.
+    name; `cache_salt` keeps its blocks apart from those of other tenants. `tenant` is whom it is for: where requests
+    wait, tenants take turns.
     """
 
     token_ids: list[int]
@@ -33,6 +34,7 @@ class GenerationRequest:
     cache_salt: str = ""
     lora: str = ""
     priority: int = 0
+    tenant: str = ""
     media: Sequence[Media] = ()
     arrived_s: float = 0.0
     """When the client's request came, on the monotonic clock; 0 where that is not known."""
@@ -49,6 +51,7 @@ class PoolRequest:
     worker: str = ""
     lora: str = ""
     priority: int = 0
+    tenant: str = ""
     second_at: int = 0
 
 

@@ -1,6 +1,6 @@
 """All generations of a fleet, moved from stage to stage: what happens to a request from its prompt to its last token.
 
-    start -> dispatch -> [prefill elsewhere -> prefilled] -> submit -> deliver ... -> over
+    start -> dispatch -> [wait -> turn] -> route -> [prefill elsewhere -> prefilled] -> submit -> deliver ... -> over
 
 The stages are drawn in `cluster.flight`. Everything here is a plain call on the event loop: a token costs no task.
 """
@@ -20,6 +20,7 @@ from tritium.cluster.fleet import RouteReport
 from tritium.cluster.flight import Flight, Stage, failed, prefill_sampling
 from tritium.cluster.frames import Abort, Submit
 from tritium.cluster.pool import WorkerPool
+from tritium.cluster.waiting import Waiter, Waiting
 from tritium.core.errors import (
     InferenceError,
     Internal,
@@ -30,7 +31,9 @@ from tritium.core.errors import (
     Unavailable,
     WorkerLost,
 )
+from tritium.router.admission import Refusal
 from tritium.router.disaggregation import PrefillDecision
+from tritium.router.router import Router
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +68,8 @@ class Flights:
         self._model = model
         self._flights: set[Flight] = set()
         self._held: dict[Flight, asyncio.TimerHandle] = {}
+        self.waiting = Waiting(pool.spec.waiting, lambda: pool.generating)
+        self._waiters: dict[Flight, Waiter] = {}
         self._takers: dict[int, Callable[[Delta], None]] = {}
         self._ids = itertools.count(1)
         self._closing = False
@@ -87,6 +92,7 @@ class Flights:
             self._fail(flight, self._unloading())
         elif len(self._flights) > self._spec.max_requests:
             words = f"model '{self._model}' has {self._spec.max_requests} requests under way, the most it takes"
+            self.waiting.refused[Refusal.TOO_MANY] += 1
             self._fail(flight, Overloaded(words, hint="retry later, or raise max_requests in the fleet's setting"))
         else:
             self._dispatch(flight)
@@ -100,7 +106,7 @@ class Flights:
     async def close(self, within_s: float) -> None:
         """Refuse new ones and let those under way end; fail what is left after `within_s`."""
         self._closing = True
-        for flight in list(self._held):
+        for flight in (*self._held, *self._waiters):
             self._fail(flight, self._unloading())
         if not self._flights:
             return
@@ -126,6 +132,7 @@ class Flights:
         """Send on what was held."""
         for flight in list(self._held):
             self._dispatch(flight)
+        self.waiting.opened()
 
     def worker_lost(self, worker: str) -> None:
         """Go on elsewhere with what the worker was doing, or fail it."""
@@ -138,7 +145,7 @@ class Flights:
     # The way of a generation, in its order.
 
     def _dispatch(self, flight: Flight) -> None:
-        """Send a flight to a worker, hold it, or fail it."""
+        """Send a flight to a worker, hold it, let it wait, or fail it."""
         router = self._pool.generating
         request = flight.request
         try:
@@ -147,6 +154,46 @@ class Flights:
             if not len(router) or self._pool.coming_back(request.worker):
                 self._hold(flight)
                 return
+            if self.waiting.must_wait(router) and not flight.moves:
+                self._wait(flight, router)
+                return
+        except InferenceError as error:
+            self._fail(flight, error)
+            return
+        self._route(flight)
+
+    def _wait(self, flight: Flight, router: Router) -> None:
+        """Let a flight wait until a worker has room and its turn has come.
+
+        Raises:
+            RoomFull: too many wait already.
+        """
+        self._release(flight)
+        request = flight.request
+        waiter = Waiter(
+            request.tenant,
+            router.expected_blocks(len(request.token_ids), flight.most_tokens()),
+            request.priority,
+            go=lambda: self._turn(flight),
+            refuse=lambda error: self._fail(flight, error),
+        )
+        self.waiting.hold(waiter)
+        self._waiters[flight] = waiter
+        flight.stage = Stage.HELD
+
+    def _turn(self, flight: Flight) -> None:
+        """Send on a flight that has waited."""
+        flight.watch.waited(time.monotonic() - self._waiters.pop(flight).since_s)
+        if self._pool.coming_back(flight.request.worker):
+            self._hold(flight)
+        else:
+            self._route(flight)
+
+    def _route(self, flight: Flight) -> None:
+        """Send a flight to the worker that costs least."""
+        router = self._pool.generating
+        request = flight.request
+        try:
             began_s = time.monotonic()
             prompt = flight.prompt = router.prompt(flight.prompt_tokens(), salt=request.cache_salt, lora=request.lora)
             route = router.choose(prompt, pinned=request.worker, session=request.session)
@@ -272,6 +319,8 @@ class Flights:
         assert flight.lease is not None
         if flight.lease.prefilling:
             self._pool.generating.prefilled(flight.lease, now_s=time.monotonic())
+            if self.waiting.count:
+                self.waiting.opened()
         if failed(delta):
             self._failed(flight, delta)
             return
@@ -342,6 +391,7 @@ class Flights:
             flight.watch.released()
 
     def _held_too_long(self, flight: Flight) -> None:
+        self.waiting.refused[Refusal.NO_WORKER] += 1
         words = f"no worker of model '{self._model}' became ready within {self._spec.hold_s:g} s"
         self._fail(flight, Unavailable(words, hint="the server's log says why its workers do not start"))
 
@@ -366,6 +416,10 @@ class Flights:
         flight.stage = Stage.OVER
         self._flights.discard(flight)
         self._release(flight)
+        if self._waiters and (waiter := self._waiters.pop(flight, None)) is not None:
+            self.waiting.leave(waiter)
+        if self.waiting.count:
+            self.waiting.opened()
         if not self._flights:
             self._empty.set()
 

@@ -142,7 +142,11 @@ class LocalFleet:
 
     def own_metrics(self) -> list[OwnSample]:
         """Return what the workers' engines measure themselves."""
-        return [*self.timings.samples(self.name), *own_samples(self.name, self.workers)]
+        return [
+            *self.timings.samples(self.name),
+            *self.flights.waiting.samples(self.name),
+            *own_samples(self.name, self.workers),
+        ]
 
     async def close(self) -> None:
         """Finish what runs, then end every worker."""

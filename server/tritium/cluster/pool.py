@@ -158,14 +158,20 @@ class WorkerPool:
         info = worker.info
         assert info is not None
         self._info = self._info or info
-        self._router(worker.role).add(worker.name, capacity_blocks=info.total_blocks, max_sequences=info.max_sequences)
+        most = self.spec.worker_requests or info.max_sequences
+        self._router(worker.role).add(worker.name, capacity_blocks=info.total_blocks, max_sequences=most)
         self._on_ready(worker)
 
     def _router(self, role: Role) -> Router:
         router = self.routers.get(role)
         if router is None:
             block_tokens = self.info.block_tokens
-            router = self.routers[role] = Router(block_tokens, self._mode, assumed_s=self.spec.assumed_s)
+            router = self.routers[role] = Router(
+                block_tokens,
+                self._mode,
+                assumed_s=self.spec.assumed_s,
+                most_prefill_tokens=self.spec.worker_prefill_tokens,
+            )
         return router
 
     def _drain(self, worker: PoolWorker) -> None:

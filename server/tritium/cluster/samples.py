@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from tritium.cluster.fleet import OwnSample
 from tritium.cluster.flights import Flights
 from tritium.cluster.pool import WorkerPool
+from tritium.router.admission import Refusal
 
 Sample = tuple[str, dict[str, str], float]
 
@@ -17,6 +18,8 @@ FLEET_HELP: Mapping[str, str] = {
     "tritium_fleet_lost_requests_total": "Generations failed because their worker was lost",
     "tritium_fleet_remote_prefills_total": "Prompts computed by a prefill worker for a decode worker",
     "tritium_fleet_prefill_fallbacks_total": "Prompts computed where they decode because remote prefill failed",
+    "tritium_fleet_waiting_requests": "Requests that wait because every worker is full",
+    "tritium_fleet_refused_requests_total": "Requests refused because no worker could take them",
     "tritium_prompt_tokens_total": "Prompt tokens of generations that began",
     "tritium_cached_tokens_total": "Prompt tokens that no worker had to compute",
     "tritium_output_tokens_total": "Tokens of generations that ended",
@@ -70,6 +73,14 @@ def fleet_samples(name: str, flights: Flights, pool: WorkerPool) -> list[Sample]
         ("tritium_output_tokens_total", model, counters.output_tokens),
         ("tritium_router_prompt_blocks_total", model, counters.prompt_blocks),
         ("tritium_router_overlap_blocks_total", model, counters.overlap_blocks),
+    ]
+    samples += [
+        ("tritium_fleet_waiting_requests", model | {"tenant": tenant}, count)
+        for tenant, count in flights.waiting.tenants().items()
+    ]
+    samples += [
+        ("tritium_fleet_refused_requests_total", model | {"reason": reason.value}, flights.waiting.refused[reason])
+        for reason in Refusal
     ]
     for role, router in pool.routers.items():
         labels = model | {"role": role.value}

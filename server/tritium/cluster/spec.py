@@ -12,6 +12,7 @@ from difflib import get_close_matches
 
 from tritium.backends.engine import Role
 from tritium.core.errors import InvalidArgument
+from tritium.router.admission import Bounds
 from tritium.router.choice import Mode
 
 
@@ -32,10 +33,25 @@ class FleetSpec:
     """Requests under way or held; more are refused."""
     hold_s: float = 30.0
     """How long a request may wait for a worker to become ready."""
+    worker_requests: int = 0
+    """Requests a worker is given at once; 0: as many as its engine runs at once. Further ones wait in front."""
+    worker_prefill_tokens: int = 0
+    """Prompt tokens that may wait to be computed at a worker before it counts as full; 0: any number."""
+    max_waiting: int = 0
+    """Requests that may wait because every worker is full; 0: any number, within max_requests."""
+    max_waiting_tenant: int = 0
+    """How many of these may be of one tenant; 0: any number."""
+    wait_s: float = 600.0
+    """How long a request may wait because every worker is full; 0: for ever."""
     drain_s: float = 30.0
     """How long requests under way may take to finish when the fleet is closed."""
     silent_s: float = 20.0
     """How long a ready worker may give no sign of life before it is killed and started again; 0: for ever."""
+
+    @property
+    def waiting(self) -> Bounds:
+        """Return the bounds on what waits because every worker is full."""
+        return Bounds(self.max_waiting, self.max_waiting_tenant, self.wait_s)
 
     @property
     def roles(self) -> dict[Role, int]:

@@ -46,7 +46,7 @@ class Timings:
             ("tritium_held_seconds", "Time generations waited for a worker to be ready", self.held),
             ("tritium_overhead_seconds", "Time from arrival to a worker that was not spent waiting", self.overhead),
         ):
-            yield from _samples(family, help_text, labels, histogram)
+            yield from histogram_samples(family, help_text, labels, histogram)
         for stage, histogram in self.stages.items():
             yield from stage_samples(model, stage, histogram)
 
@@ -54,7 +54,7 @@ class Timings:
 def stage_samples(model: str, stage: str, histogram: Histogram) -> Iterator[OwnSample]:
     """Return one stage of generations as Prometheus has histograms."""
     labels = {"model": model, "stage": stage}
-    return _samples("tritium_stage_seconds", "Time in one stage of a generation", labels, histogram)
+    return histogram_samples("tritium_stage_seconds", "Time in one stage of a generation", labels, histogram)
 
 
 class Watch:
@@ -78,6 +78,10 @@ class Watch:
             self._held_s += waited_s
             self._held_since_s = 0.0
             self._timings.held.observe(waited_s)
+
+    def waited(self, waited_s: float) -> None:
+        """Note that it waited so long because every worker was full."""
+        self._held_s += waited_s
 
     def routed(self, since_s: float) -> None:
         """Note that a worker was chosen, which began at `since_s`."""
@@ -104,7 +108,10 @@ class Watch:
             self._timings.token_gap.observe((now_s - self._first_s) / (tokens - 1), tokens - 1)
 
 
-def _samples(family: str, help_text: str, labels: dict[str, str], histogram: Histogram) -> Iterator[OwnSample]:
+def histogram_samples(
+    family: str, help_text: str, labels: dict[str, str], histogram: Histogram
+) -> Iterator[OwnSample]:
+    """Return a distribution as Prometheus has histograms."""
     below = 0
     for bound, count in zip((*histogram.bounds, None), histogram.counts, strict=True):
         below += count

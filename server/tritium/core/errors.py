@@ -88,6 +88,8 @@ class Unavailable(InferenceError):
 
     http_status = 503
     grpc_code = 14
+    retry_s: int = 1
+    """In so many seconds it may well be otherwise; an error that knows better says so."""
 
 
 class Overloaded(Unavailable):

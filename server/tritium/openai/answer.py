@@ -220,6 +220,7 @@ class Answer(ABC, Generic[C]):
                     cache_salt=order.cache_salt,
                     lora=order.served.lora,
                     priority=order.priority,
+                    tenant=self.visit.tenant,
                     arrived_s=self.visit.arrived_s,
                     media=order.media,
                 )

@@ -132,7 +132,7 @@ def headers_of(error: InferenceError) -> list[tuple[bytes, bytes]]:
     """Return the headers that belong to an error: when to try again, which methods there are."""
     if isinstance(error, UnknownRoute) and error.allowed:
         return [(b"allow", error.allowed.encode())]
-    if isinstance(error, LimitReached):
+    if isinstance(error, Unavailable):
         return [(b"retry-after", b"%d" % error.retry_s)]
     return [(b"retry-after", b"1")] if status_of(error) in {429, 503} else []
 

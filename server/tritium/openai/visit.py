@@ -63,6 +63,13 @@ class Visit:
         self.id, self.named = request_id, True
 
     @property
+    def tenant(self) -> str:
+        """Return whom the request is for: the name of its API key, or where no key is asked what the client says."""
+        if self.account is not None:
+            return self.account.name
+        return self.request.header(b"x-tritium-tenant").decode("latin-1")[:_MAX_ID_CHARACTERS]
+
+    @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Return the headers that every answer carries."""
         return [(b"x-request-id", self.id.encode("latin-1", "replace")), *self.shared]
