@@ -12,7 +12,7 @@ from xxhash import xxh3_64_intdigest
 from tritium.core.errors import InferenceError
 from tritium.router.book import Lease
 from tritium.router.choice import Mode
-from tritium.router.disaggregation import decide_prefill
+from tritium.router.disaggregation import Decoder, Prefiller, Thresholds, settle, weigh
 from tritium.router.dump import decode, encode
 from tritium.router.router import Prompt, Router
 from tritium.router.tiers import Tier
@@ -178,15 +178,35 @@ class Desk:
         ]
 
     def do_prefill(self, *words):
-        _, options = self.options(words)
-        decision = decide_prefill(
-            prompt_tokens=int(options["prompt"]),
-            cached_tokens=int(options.get("cached", 0)),
-            block_tokens=int(options.get("block", 16)),
-            local_tokens=int(options.get("local", 0)),
-            prefill_workers=int(options.get("workers", 1)),
+        """Times are in milliseconds: `here` to compute it where it is decoded, `there` and `move` elsewhere."""
+        flags, options = self.options(words)
+
+        def seconds(name: str) -> float | None:
+            return float(options[name]) / 1e3 if name in options else None
+
+        thresholds = Thresholds(
+            int(options.get("local", 0)),
+            int(options.get("busy", 0)),
+            int(options.get("queue", 0)),
+            float(options.get("detour", 3)),
         )
-        return [f"{'remote' if decision.remote else 'local'}: {decision.because}"]
+        decoder = Decoder(
+            int(options.get("cached", 0)),
+            int(options.get("decoding", 0)),
+            seconds("here"),
+            "log probabilities of the prompt are asked for" if "logprobs" in flags else "",
+            computes="decode-only" not in flags,
+        )
+        prompt = int(options["prompt"])
+        decision = settle(
+            prompt, int(options.get("block", 16)), decoder, thresholds, prefill_workers=int(options.get("workers", 1))
+        ) or weigh(
+            prompt,
+            decoder,
+            Prefiller(int(options.get("waiting", 0)), seconds("there"), seconds("move")),
+            thresholds,
+        )
+        return [f"{'remote' if decision.remote else 'local'} ({decision.reason}): {decision.because}"]
 
 
 @pytest.fixture

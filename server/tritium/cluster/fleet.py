@@ -15,6 +15,7 @@ import msgspec
 
 from tritium.backends.engine import Delta, EngineInfo, Media, Pooled
 from tritium.core.errors import InferenceError
+from tritium.router.disaggregation import PrefillDecision
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,26 @@ class CandidateReport(msgspec.Struct, frozen=True):
     cost: float
 
 
+class PrefillReport(msgspec.Struct, frozen=True):
+    """Where a prompt would be computed ("remote" or "local") and why; the milliseconds as far as they are learnt."""
+
+    where: str
+    reason: str
+    local_ms: float | None = None
+    remote_ms: float | None = None
+
+    @staticmethod
+    def of(decision: PrefillDecision) -> "PrefillReport":
+        """Report a decision."""
+        local_s, remote_s = decision.local_s, decision.remote_s
+        return PrefillReport(
+            "remote" if decision.remote else "local",
+            decision.reason.value,
+            None if local_s is None else round(local_s * 1e3, 3),
+            None if remote_s is None else round(remote_s * 1e3, 3),
+        )
+
+
 @dataclass(slots=True)
 class RouteReport:
     """Why a generation went where it went; fit for a header, a log line and an explain endpoint."""
@@ -90,6 +111,8 @@ class RouteReport:
     prompt_blocks: int = 0
     cost: float = 0.0
     prefill_worker: str = ""
+    prefill: PrefillReport | None = None
+    """In explanations of disaggregated fleets."""
     candidates: list[CandidateReport] = field(default_factory=list)
 
 

@@ -39,8 +39,10 @@ class Flight:
 
     __slots__ = (
         "cached_tokens",
+        "handed_s",
         "id",
         "lease",
+        "moved_tokens",
         "moves",
         "prefill_id",
         "prefill_lease",
@@ -75,6 +77,9 @@ class Flight:
         """Prompt tokens nobody had to compute; what the client is told once."""
         self.transferred = False
         """The generating worker was handed KV from elsewhere."""
+        self.moved_tokens = 0
+        """Of so many tokens, and when, until its first token: what transfers cost is learnt from it."""
+        self.handed_s = 0.0
         self.moves = 0
 
     def prompt_tokens(self) -> list[int]:

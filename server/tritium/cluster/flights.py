@@ -20,6 +20,7 @@ from tritium.cluster.fleet import RouteReport
 from tritium.cluster.flight import Flight, Stage, failed, prefill_sampling
 from tritium.cluster.frames import Abort, Submit
 from tritium.cluster.pool import WorkerPool
+from tritium.cluster.prefill import stays_local
 from tritium.cluster.waiting import Waiter, Waiting
 from tritium.core.errors import (
     InferenceError,
@@ -32,6 +33,7 @@ from tritium.core.errors import (
     WorkerLost,
 )
 from tritium.router.admission import Refusal
+from tritium.router.choice import Route
 from tritium.router.disaggregation import PrefillDecision
 from tritium.router.router import Router
 
@@ -197,6 +199,7 @@ class Flights:
             began_s = time.monotonic()
             prompt = flight.prompt = router.prompt(flight.prompt_tokens(), salt=request.cache_salt, lora=request.lora)
             route = router.choose(prompt, pinned=request.worker, session=request.session)
+            plan = self._pool.plan_prefill(prompt, route, stays=stays_local(request))
         except InferenceError as error:
             self._fail(flight, error)
             return
@@ -209,13 +212,15 @@ class Flights:
         report = flight.report = RouteReport(
             route.worker, route.because, route.overlap_blocks, route.prompt_blocks, route.cost
         )
-        decision = self._pool.decide_prefill(prompt.tokens, route.overlap_blocks)
-        if decision is not None and decision.remote and "prompt_logprobs" not in request.sampling:
+        if plan is not None:
+            self._pool.prefill.count(plan)
+        if plan is not None and plan.route is not None and plan.decision.remote:
+            flight.moved_tokens = prompt.tokens - route.overlap_blocks * router.block_tokens
             router.book.prefilled(flight.lease)
-            self._prefill(flight, decision)
+            self._prefill(flight, plan.decision, plan.route)
         else:
-            if decision is not None:
-                report.because += f"; local prefill: {decision.because}"
+            if plan is not None:
+                report.because += f"; local prefill: {plan.decision.because}"
             self._submit(flight, None)
         log.debug("routed", model=self._model, request=request.request_id, worker=route.worker, because=report.because)
 
@@ -243,12 +248,11 @@ class Flights:
                 " of which at least one must be left to generate"
             )
 
-    def _prefill(self, flight: Flight, decision: PrefillDecision) -> None:
+    def _prefill(self, flight: Flight, decision: PrefillDecision, route: Route) -> None:
         """Have a prefill worker compute the prompt."""
         assert flight.prompt is not None
         assert flight.report is not None
         router = self._pool.prefilling
-        route = router.choose(flight.prompt)
         flight.stage = Stage.PREFILLING
         flight.prefill_worker = flight.report.prefill_worker = route.worker
         flight.prefill_lease = router.lease(route, flight.prompt, now_s=time.monotonic())
@@ -289,6 +293,7 @@ class Flights:
         """Hand the flight to the worker that generates."""
         flight.stage = Stage.GENERATING
         flight.transferred = transfer is not None
+        flight.handed_s = time.monotonic() if transfer is not None else 0.0
         flight.id = next(self._ids)
         self._takers[flight.id] = lambda delta: self._deliver(flight, delta)
         self._send(flight, flight.worker, flight.id, flight.sampling(), transfer)
@@ -324,6 +329,9 @@ class Flights:
         if failed(delta):
             self._failed(flight, delta)
             return
+        if flight.handed_s:
+            self._pool.prefill.transferred(flight.moved_tokens, time.monotonic() - flight.handed_s)
+            flight.handed_s = 0.0
         if not flight.tokens:
             flight.watch.first_token()
             self.counters.prompt_tokens += len(flight.request.token_ids)

@@ -10,7 +10,15 @@ from typing import Any
 
 from tritium.backends.engine import EngineInfo, Pooled, Step
 from tritium.cluster.adapters import Adapters
-from tritium.cluster.fleet import CandidateReport, GenerationRequest, OwnSample, PoolRequest, RouteReport, TokenSink
+from tritium.cluster.fleet import (
+    CandidateReport,
+    GenerationRequest,
+    OwnSample,
+    PoolRequest,
+    PrefillReport,
+    RouteReport,
+    TokenSink,
+)
 from tritium.cluster.flight import Flight
 from tritium.cluster.flights import Flights
 from tritium.cluster.member import PoolWorker, WorkerState
@@ -123,12 +131,13 @@ class LocalFleet:
         route = router.choose(prompt)
         report = RouteReport(route.worker, route.because, route.overlap_blocks, route.prompt_blocks, route.cost)
         pools = {"generate": router}
-        decision = self.workers.decide_prefill(prompt.tokens, route.overlap_blocks)
-        if decision is not None:
-            report.because += f"; {'remote' if decision.remote else 'local'} prefill: {decision.because}"
-            if decision.remote:
+        plan = self.workers.plan_prefill(prompt, route)
+        if plan is not None:
+            report.because += f"; {'remote' if plan.decision.remote else 'local'} prefill: {plan.decision.because}"
+            report.prefill = PrefillReport.of(plan.decision)
+            if plan.decision.remote and plan.route is not None:
                 pools["prefill"] = self.workers.prefilling
-                report.prefill_worker = self.workers.prefilling.choose(prompt).worker
+                report.prefill_worker = plan.route.worker
         report.candidates = [
             CandidateReport(candidate.worker, purpose, candidate.overlap_blocks, candidate.active, candidate.cost)
             for purpose, workers in pools.items()

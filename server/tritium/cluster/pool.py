@@ -24,11 +24,12 @@ from tritium.backends.engine import (
 )
 from tritium.cluster.frames import VERSION, Events, Load, ToWorker
 from tritium.cluster.member import PoolWorker, Reports, WorkerState
+from tritium.cluster.prefill import PrefillDesk, PrefillPlan
 from tritium.cluster.spec import FleetSpec
 from tritium.cluster.supervisor import SupervisedWorker
-from tritium.router.choice import Mode
-from tritium.router.disaggregation import PrefillDecision, decide_prefill
-from tritium.router.router import Router
+from tritium.router.choice import Mode, Route
+from tritium.router.disaggregation import Decoder
+from tritium.router.router import Prompt, Router
 from tritium.router.tiers import Tier
 
 _TIERS = {tier.value: tier for tier in Tier}
@@ -58,6 +59,7 @@ class WorkerPool:
         self.routers: dict[Role, Router] = {}
         self.loras: dict[str, str] = {}
         """The adapters that every run of a worker has: path by the name that the engines know."""
+        self.prefill = PrefillDesk(spec.thresholds)
         self._mode = spec.router
         self._info = info
         self._on_step = on_step
@@ -98,17 +100,15 @@ class WorkerPool:
         """Tell whether this is one of ours that is not ready now, and will be."""
         return worker in self.by_name and self.by_name[worker].state in (WorkerState.STARTING, WorkerState.WAITING)
 
-    def decide_prefill(self, prompt_tokens: int, overlap_blocks: int) -> PrefillDecision | None:
-        """Decide where to prefill a prompt of which the generating worker holds some; None in aggregated fleets."""
+    def plan_prefill(self, prompt: Prompt, route: Route, *, stays: str = "") -> PrefillPlan | None:
+        """Decide where a prompt is computed that goes to the worker of `route`; None in aggregated fleets.
+
+        `stays` says why that can only be there, "" where it may be elsewhere.
+        """
         if not self.spec.prefill:
             return None
-        return decide_prefill(
-            prompt_tokens=prompt_tokens,
-            cached_tokens=overlap_blocks * self.info.block_tokens,
-            block_tokens=self.info.block_tokens,
-            local_tokens=self.spec.local_prefill_tokens,
-            prefill_workers=len(self.prefilling),
-        )
+        decoder = Decoder(stays=stays)
+        return self.prefill.decide(prompt, route, self.generating, self.prefilling, decoder)
 
     def add(self, worker: PoolWorker) -> None:
         """Take a worker in; it is given requests from when it is ready."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from tritium.cluster.fleet import OwnSample
 from tritium.cluster.flights import Flights
 from tritium.cluster.pool import WorkerPool
+from tritium.cluster.prefill import PrefillDesk
 from tritium.router.admission import Refusal
 
 Sample = tuple[str, dict[str, str], float]
@@ -18,6 +19,10 @@ FLEET_HELP: Mapping[str, str] = {
     "tritium_fleet_lost_requests_total": "Generations failed because their worker was lost",
     "tritium_fleet_remote_prefills_total": "Prompts computed by a prefill worker for a decode worker",
     "tritium_fleet_prefill_fallbacks_total": "Prompts computed where they decode because remote prefill failed",
+    "tritium_prefill_decisions_total": "Where prompts of disaggregated fleets were to be computed, by reason",
+    "tritium_transfer_moved_tokens_total": "Prompt tokens whose KV moved to the worker that decodes",
+    "tritium_transfer_base_seconds": "What a transfer of KV is learnt to take before the first token moves",
+    "tritium_transfer_token_seconds": "What a transfer of KV is learnt to take for each token",
     "tritium_fleet_waiting_requests": "Requests that wait because every worker is full",
     "tritium_fleet_refused_requests_total": "Requests refused because no worker could take them",
     "tritium_prompt_tokens_total": "Prompt tokens of generations that began",
@@ -82,6 +87,7 @@ def fleet_samples(name: str, flights: Flights, pool: WorkerPool) -> list[Sample]
         ("tritium_fleet_refused_requests_total", model | {"reason": reason.value}, flights.waiting.refused[reason])
         for reason in Refusal
     ]
+    samples += prefill_samples(model, pool.prefill)
     for role, router in pool.routers.items():
         labels = model | {"role": role.value}
         samples.append(("tritium_router_index_blocks", labels, len(router.index)))
@@ -101,6 +107,20 @@ def fleet_samples(name: str, flights: Flights, pool: WorkerPool) -> list[Sample]
             of_engine = {"engine": worker.info.engine, "version": worker.info.version}
             samples.append(("tritium_engine_info", labels | of_engine, 1.0))
         samples.extend((gauge, labels, value) for gauge, value in worker.gauges.items())
+    return samples
+
+
+def prefill_samples(model: dict[str, str], desk: PrefillDesk) -> list[Sample]:
+    """Return what was decided of prompts and what their transfers cost; nothing in aggregated fleets."""
+    samples: list[Sample] = [
+        ("tritium_prefill_decisions_total", model | {"where": where, "reason": reason.value}, count)
+        for (where, reason), count in desk.decisions.items()
+    ]
+    if desk.moved_tokens:
+        samples.append(("tritium_transfer_moved_tokens_total", model, desk.moved_tokens))
+    if (transfer := desk.transfer) is not None:
+        samples.append(("tritium_transfer_base_seconds", model, transfer.base_s))
+        samples.append(("tritium_transfer_token_seconds", model, transfer.slope_s))
     return samples
 
 

@@ -14,6 +14,7 @@ from tritium.backends.engine import Role
 from tritium.core.errors import InvalidArgument
 from tritium.router.admission import Bounds
 from tritium.router.choice import Mode
+from tritium.router.disaggregation import Thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,13 @@ class FleetSpec:
     """How long a worker is taken to hold what it was given, for engines that tell nothing of their cache; 0: not."""
     local_prefill_tokens: int = 0
     """Prompts with at most so many uncached tokens are prefilled by the decode worker."""
+    busy_decode: int = 0
+    """From so many requests under way on, a decode worker is spared every longer prompt; 0: not for that alone."""
+    prefill_queue_tokens: int = 0
+    """With more tokens waiting at a prefill worker, the decode worker prefills; 0: however many."""
+    detour: float = 3.0
+    """How many times as long as local the way over a prefill worker may take, as far as that is learnt; 0: however
+    long."""
     max_requests: int = 4096
     """Requests under way or held; more are refused."""
     hold_s: float = 30.0
@@ -52,6 +60,11 @@ class FleetSpec:
     def waiting(self) -> Bounds:
         """Return the bounds on what waits because every worker is full."""
         return Bounds(self.max_waiting, self.max_waiting_tenant, self.wait_s)
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Return what moves the decision where a prompt is computed."""
+        return Thresholds(self.local_prefill_tokens, self.busy_decode, self.prefill_queue_tokens, self.detour)
 
     @property
     def roles(self) -> dict[Role, int]:

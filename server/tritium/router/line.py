@@ -1,6 +1,6 @@
 """A straight line through what was seen lately, by least squares: seconds against how much there was to do.
 
-    seconds = base + slope * amount        older points count less and less
+seconds = base + slope * amount        older points count less and less
 """
 
 from dataclasses import dataclass

@@ -70,5 +70,5 @@ class Pace:
         return 1.0 if 1 / (1 + NOISE) <= ratio <= 1 + NOISE else ratio
 
     def expected_s(self, blocks: float) -> float | None:
-        """Return how long a worker takes to a first token with so many blocks to compute; None where little is known."""
+        """Return how long a first token takes with so many blocks to compute; None where little is known."""
         return self._all.fit().at(blocks) if self._all.count >= ENOUGH else None

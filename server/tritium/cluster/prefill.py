@@ -1,0 +1,109 @@
+"""Where prompts are computed: what `router.disaggregation` is asked for a fleet, what transfers cost, what is counted.
+
+    decide(prompt, route) -> PrefillPlan -> count(plan) ... transferred(tokens, seconds)
+
+A transfer's time is what really passed between handing the KV's description to the worker that decodes and its first
+token: queue, transfer and one step.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from tritium.cluster.fleet import GenerationRequest
+from tritium.router.choice import Route
+from tritium.router.disaggregation import (
+    Decoder,
+    PrefillDecision,
+    Prefiller,
+    Reason,
+    Thresholds,
+    settle,
+    weigh,
+)
+from tritium.router.line import Fit, Line
+from tritium.router.router import Prompt, Router
+
+ENOUGH = 8
+"""Transfers before they are judged."""
+
+KEEP = 0.98
+"""How much of what was learnt of transfers stays when one more ends; about the last fifty count."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillPlan:
+    """A decision, and the prefill worker that was asked for it, if one was."""
+
+    decision: PrefillDecision
+    route: Route | None = None
+
+
+class PrefillDesk:
+    """Decides for one fleet, learns of its transfers, and counts what was decided."""
+
+    def __init__(self, thresholds: Thresholds) -> None:
+        self.thresholds = thresholds
+        self.decisions: Counter[tuple[str, Reason]] = Counter()
+        """How often "remote" or "local" was decided for which reason."""
+        self.moved_tokens = 0
+        """Tokens of the prompts whose KV was moved."""
+        self._transfers = Line()
+
+    @property
+    def transfer(self) -> Fit | None:
+        """Return what a transfer costs: seconds each, and seconds a token; None while too few are known."""
+        return self._transfers.fit() if self._transfers.count >= ENOUGH else None
+
+    def decide(
+        self, prompt: Prompt, route: Route, generating: Router, prefilling: Router, decoder: Decoder
+    ) -> PrefillPlan:
+        """Decide for a prompt that goes to the worker of `route`; `decoder` says what is known of that beforehand."""
+        block_tokens = generating.block_tokens
+        load = generating.load_of(route.worker)
+        cached_tokens = min(prompt.tokens, route.overlap_blocks * block_tokens)
+        known = Decoder(
+            cached_tokens,
+            load.active,
+            _expected_s(load.prefill_blocks + route.compute_blocks, generating, prefilling),
+            decoder.stays,
+            decoder.computes,
+        )
+        workers = len(prefilling)
+        settled = settle(prompt.tokens, block_tokens, known, self.thresholds, prefill_workers=workers)
+        if settled is not None and not (settled.remote and workers):
+            return PrefillPlan(settled)
+        there = prefilling.choose(prompt)
+        if settled is not None:
+            return PrefillPlan(settled, there)
+        waiting = prefilling.load_of(there.worker).prefill_blocks
+        transfer = self.transfer
+        prefiller = Prefiller(
+            waiting * block_tokens,
+            _expected_s(waiting + there.compute_blocks, prefilling),
+            transfer.at(prompt.tokens - cached_tokens) if transfer is not None else None,
+        )
+        return PrefillPlan(weigh(prompt.tokens, known, prefiller, self.thresholds), there)
+
+    def count(self, plan: PrefillPlan) -> None:
+        """Count a decision that is acted upon."""
+        self.decisions["remote" if plan.decision.remote else "local", plan.decision.reason] += 1
+
+    def transferred(self, tokens: int, seconds: float) -> None:
+        """Learn what a transfer of so many tokens' KV took."""
+        self.moved_tokens += tokens
+        self._transfers.fade(KEEP)
+        self._transfers.add(tokens, seconds)
+
+
+def stays_local(request: GenerationRequest) -> str:
+    """Tell why a request's prompt cannot be computed by another worker than the one that decodes; "" where it can."""
+    return "log probabilities of the prompt are asked for" if "prompt_logprobs" in request.sampling else ""
+
+
+def _expected_s(blocks: int, *routers: Router) -> float | None:
+    """Return how long so many blocks take by the first of the routers that knows.
+
+    Where decode workers have computed too little, prefill workers speak for them: it is the same model, mostly on the
+    same machines.
+    """
+    return next((known for router in routers if (known := router.pace.expected_s(blocks)) is not None), None)
