@@ -1,8 +1,10 @@
 """Requests that find every worker full: they wait their turn in front, within bounds, and nothing of them is left."""
 
+import asyncio
 import os
 import signal
 
+from tritium.cluster.fleet import PoolRequest
 from tritium.cluster.flight import Stage
 from tritium.cluster.waiting import MOST_TENANTS
 from tritium.core.errors import Overloaded, Unavailable
@@ -217,4 +219,47 @@ async def test_tenants_in_metrics_are_bounded(fleet_of, request_for, collector):
         for generation in (*others, first):
             generation.cancel()
         assert waiting(fleet) == {}
+        nothing_is_left(fleet)
+
+
+def asked(**rest) -> PoolRequest:
+    return PoolRequest([3, 4, 5], "embed", **rest)
+
+
+async def test_prompts_to_pool_wait_too(fleet_of):
+    """Prompts that are pooled take their turns as generations do: never more at once than the workers take."""
+    async with fleet_of("workers=2,worker_requests=1", tasks=["embed"]) as fleet:
+        book, most = fleet.workers.generating.book, []
+        for worker in fleet.workers.by_name.values():
+            process = worker._process
+            process.send = lambda *frames, send=process.send: (most.append(book.active), send(*frames))
+        answers = await asyncio.wait_for(asyncio.gather(*(fleet.pool(asked()) for _ in range(12))), 60)
+        assert len(answers) == 12
+        assert set(most) <= {1, 2}
+        assert waited(fleet) == 10
+        nothing_is_left(fleet)
+
+
+async def fallen_to(fleet, count) -> None:
+    """Let the event loop go round until so many wait, and not once more."""
+    for _ in range(100):
+        if fleet.flights.waiting.count == count:
+            return
+        await asyncio.sleep(0)
+    raise AssertionError
+
+
+async def test_a_pooling_that_is_cancelled_passes_its_turn_on(fleet_of):
+    """A call cancelled in the moment of its turn holds no place."""
+    async with fleet_of("workers=1,worker_requests=1", tasks=["embed"], slow_pool=True) as fleet:
+        first, second, third = (asyncio.create_task(fleet.pool(asked())) for _ in range(3))
+        await asyncio.sleep(0)  # the calls begin
+        assert fleet.flights.waiting.count == 2
+        first.cancel()
+        await fallen_to(fleet, 1)
+        second.cancel()
+        await asyncio.gather(first, second, return_exceptions=True)
+        await fallen_to(fleet, 0)
+        third.cancel()
+        await asyncio.gather(third, return_exceptions=True)
         nothing_is_left(fleet)

@@ -75,7 +75,7 @@ class LocalFleet:
         )
         self.flights = Flights(self.workers, name)
         self.timings = Timings()
-        self.poolings = Poolings(self.workers, name)
+        self.poolings = Poolings(self.workers, name, self.flights.waiting)
         self.adapters = Adapters(self.workers)
         self._on_event = on_event
 

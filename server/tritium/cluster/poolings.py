@@ -15,6 +15,7 @@ from tritium.cluster.fleet import PoolRequest
 from tritium.cluster.flight import MOST_MOVES
 from tritium.cluster.frames import Abort, SubmitPool
 from tritium.cluster.pool import WorkerPool
+from tritium.cluster.waiting import Waiting
 from tritium.core.errors import InferenceError, InvalidArgument, ModelFailed, Overloaded, Unavailable, WorkerLost
 from tritium.router.book import Lease
 
@@ -36,8 +37,9 @@ class Poolings:
     Contract: what workers answer, their readiness and their loss are reported to `take`, `worker_ready`, `worker_lost`.
     """
 
-    def __init__(self, pool: WorkerPool, model: str) -> None:
+    def __init__(self, pool: WorkerPool, model: str, room: Waiting) -> None:
         self.requests = 0
+        self._room = room
         self._pool = pool
         self._model = model
         self._under_way: dict[int, _Pooling] = {}
@@ -103,6 +105,11 @@ class Poolings:
         """Send the prompt to a worker and wait for the numbers."""
         await self._worker_there(request.worker)
         router = self._pool.generating
+        if self._room.must_wait(router):
+            work = router.expected_blocks(len(request.token_ids), 0)
+            await self._room.turn(request.tenant, work, request.priority)
+            if self._closing:
+                raise self._unloading()
         prompt = router.prompt(request.token_ids, lora=request.lora)
         route = router.choose(prompt, pinned=request.worker)
         pooling = _Pooling(asyncio.get_running_loop().create_future(), route.worker, router.lease(route, prompt))
@@ -113,6 +120,7 @@ class Poolings:
         finally:
             del self._under_way[pooling.id]
             router.book.release(pooling.lease)
+            self._room.opened()
             if pooling.answer.cancelled():
                 self._pool.send(pooling.worker, Abort(pooling.id))
 

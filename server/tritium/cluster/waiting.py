@@ -41,12 +41,14 @@ class Waiter(Ticket):
     since_s: float = 0.0
     go: Callable[[], None] = lambda: None
     refuse: Callable[[InferenceError], None] = lambda _: None
+    books_later: bool = False
+    """What `go` sends is booked when the event loop comes to it; nobody else may go before."""
 
 
 class Waiting:
     """The waiting room of one model.
 
-    Contract: `opened` is called whenever a worker may have got room. `go` books what it sends before it returns.
+    Contract: `opened` is called whenever a worker may have got room.
     """
 
     def __init__(self, bounds: Bounds, router: Callable[[], Router]) -> None:
@@ -87,6 +89,32 @@ class Waiting:
         if self._timer is None and math.isfinite(waiter.until_s):
             self._timer = asyncio.get_running_loop().call_later(waiter.until_s - now_s, self._expire)
 
+    async def turn(self, tenant: str, blocks: int, priority: int) -> None:
+        """Wait for a turn; the caller books what it sends before it awaits anything.
+
+        Raises:
+            RoomFull: too many wait already.
+            Unavailable: it took too long.
+        """
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def go() -> None:
+            if not turn.done():
+                turn.set_result(None)
+
+        def refuse(error: InferenceError) -> None:
+            if not turn.done():
+                turn.set_exception(error)
+
+        waiter = Waiter(tenant, blocks, priority, go=go, refuse=refuse, books_later=True)
+        self.hold(waiter)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            self.leave(waiter)
+            self.opened()
+            raise
+
     def leave(self, waiter: Waiter) -> None:
         """Let a request wait no more. Harmless when it does not."""
         self._room.cancel(waiter)
@@ -125,6 +153,9 @@ class Waiting:
             self._turned_s = now_s
             self.waited.observe(now_s - waiter.since_s)
             waiter.go()
+            if waiter.books_later:
+                self.opened()
+                return
 
     def _expire(self) -> None:
         self._timer = None

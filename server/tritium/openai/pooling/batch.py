@@ -108,6 +108,7 @@ class Batch:
             worker=self._visit.worker,
             lora=self._served.lora,
             priority=self._call.priority or 0,
+            tenant=self._visit.tenant,
             second_at=prompt.second_at,
         )
 
