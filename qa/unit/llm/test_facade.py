@@ -10,6 +10,7 @@ from tritium.compat.config.model import from_proto
 from tritium.compat.protobufs import model_config_pb2
 from tritium.core.errors import (
     Cancelled,
+    DeadlineExceeded,
     InferenceError,
     Internal,
     InvalidArgument,
@@ -304,6 +305,22 @@ async def test_cancelled_request(model, hold_at):
     await asyncio.wait_for(model.fleet.cancelled.wait(), 5)
     assert model.statistics.pending == 0
     assert model.statistics.failures == {"CANCELED": 1}
+
+
+async def test_request_that_takes_too_long(scripted):
+    """Past the server's limit a request in tensors fails, and its generation is cancelled; so does one that embeds."""
+    fleet = scripted.ScriptedFleet(scripted.chat_tokenizer(), scripted.Script(hold_at=2), tasks=("generate", "embed"))
+    config = VllmSurface().complete(from_proto(model_config_pb2.ModelConfig(name="story", backend="vllm")))
+    model = LanguageModel(config, "1", fleet, fleet.tokenizer, ModelDefaults(timeout_s=0.05))
+    [late] = await _answers(model, _request())
+    assert (type(late), late.http_status) == (DeadlineExceeded, 503)
+    assert "0.05 s that this server gives one" in late.message
+    await asyncio.wait_for(fleet.cancelled.wait(), 30)
+    fleet.cancelled.clear()
+    [late] = await _answers(model, _request(embedding_request='{"input": "hello"}'))
+    assert type(late) is DeadlineExceeded
+    await asyncio.wait_for(fleet.cancelled.wait(), 30)
+    assert model.statistics.pending == 0
 
 
 async def test_request_cancelled_before_it_began(model):

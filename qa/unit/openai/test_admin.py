@@ -34,6 +34,22 @@ async def test_document_is_complete(door):
     assert {"temperature", "top_k", "stream_options"} <= set(chat["properties"])
 
 
+async def test_document_has_the_bounds_of_fields(door):
+    """What a field takes stands in its schema, and is what the routes hold a request to: beyond it is 400."""
+    schemas = (await door.http.get("/openapi.json")).json()["components"]["schemas"]
+    fields = schemas["ChatRequest"]["properties"]
+    assert (fields["n"]["minimum"], fields["n"]["maximum"]) == (1, 128)
+    assert (fields["top_p"]["exclusiveMinimum"], fields["top_p"]["maximum"]) == (0, 1)
+    assert (fields["stop"]["minItems"], fields["stop"]["maxItems"]) == (1, 64)
+    assert fields["temperature"]["maximum"] == 2
+    chat = {"model": "story", "messages": [{"role": "user", "content": "x"}], "logprobs": True}
+    beyond = [(name, field["minimum"] - 1) for name, field in fields.items() if "minimum" in field]
+    beyond += [(name, field["maximum"] + 1) for name, field in fields.items() if "maximum" in field]
+    for name, value in beyond:
+        answer = await door.http.post("/v1/chat/completions", json={**chat, name: value})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, name), value
+
+
 @pytest.mark.parametrize("verb", ["load", "unload"])
 async def test_loading_on_demand(door, verb):
     """A model is loaded and unloaded by a route; an unknown one is OpenAI's 404."""

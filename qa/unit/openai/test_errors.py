@@ -6,7 +6,10 @@ import openai
 import pytest
 
 from tritium.core.errors import Overloaded, SamplingRefused, Unavailable
+from tritium.openai.errors import wire_refusal
 from tritium.openai.options import OpenAIOptions
+from tritium.wire.http import HttpLimits
+from tritium.wire.listener import listen_http
 
 HELLO = [{"role": "user", "content": "hello"}]
 CHAT = {"model": "story", "messages": HELLO}
@@ -69,6 +72,22 @@ async def test_field_at_fault_is_named(door, body, param, words):
     assert (error["param"], words in error["message"]) == (param, True), error
     assert set(error) == {"message", "type", "param", "code"}
     assert not door.fleet.requests
+
+
+async def test_body_that_is_too_large():
+    """What the wire refuses before there is a request has OpenAI's error object as well."""
+
+    async def never(_request):
+        raise AssertionError("a handler was asked")
+
+    limits = HttpLimits(body_bytes=10)
+    listener = await listen_http(never, host="127.0.0.1", port=0, limits=limits, refusal=wire_refusal)
+    async with httpx.AsyncClient(verify=False) as client:
+        refused = await client.post(f"http://127.0.0.1:{listener.port}/v1/chat/completions", json=CHAT)
+    await listener.close(1)
+    assert (refused.status_code, refused.headers["content-type"]) == (413, "application/json")
+    words = "the request body is larger than 10 bytes"
+    assert refused.json()["error"] == {"message": words, "type": "invalid_request_error", "param": None, "code": None}
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"\xff", b'{"model":"story","messages":' + b"[" * 5000])

@@ -23,6 +23,18 @@ async def test_not_ready_before_all_models_are_loaded(door):
     assert (await door.http.get("/health/live")).status_code == 200
 
 
+async def test_list_before_any_model_is_loaded(open_door, monkeypatch):
+    """An empty list while the server loads would be an answer: it is 503 until there is a model to list."""
+    async with open_door() as door:
+        door.models.starting = True
+        assert [one["id"] for one in (await door.http.get("/v1/models")).json()["data"]] == ["story"]
+        monkeypatch.setattr(door.models, "all", list)
+        waiting = await door.http.get("/v1/models")
+        assert (waiting.status_code, waiting.headers["retry-after"]) == (503, "1")
+        door.models.starting = False
+        assert (await door.http.get("/v1/models")).json()["data"] == []
+
+
 async def test_readiness_of_a_model(door):
     """A model is ready while it can take requests, also one whose name has slashes; an unknown one is a 404."""
     assert (await door.http.get("/v1/models/story/ready")).json() == {"id": "story", "ready": True}
@@ -95,6 +107,15 @@ async def test_pages_of_allowed_origins(open_door):
         other = await door.http.options("/v1/models", headers=asks | {"origin": "https://elsewhere.example"})
         assert not [name for name in other.headers if name.startswith("access-control")]
         assert other.headers["vary"] == "origin"
+
+
+async def test_pages_read_limits(open_door):
+    """A page may read the headers that say what is left of its limits, and when to try again."""
+    async with open_door(OpenAIOptions(cors_origins=("*",))) as door:
+        answer = await door.http.get("/v1/models", headers={"origin": "https://any.example"})
+        readable = answer.headers["access-control-expose-headers"].split(", ")
+        told = {"x-request-id", "retry-after", "x-ratelimit-remaining-requests", "x-ratelimit-reset-tokens"}
+        assert told <= {*readable}
 
 
 async def test_any_origin(open_door):

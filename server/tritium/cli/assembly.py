@@ -90,6 +90,7 @@ def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> A
         chat_templates=_chat_templates(options),
         trust_request_chat_template=options.trust_request_chat_template,
         cloud_cache=Path(options.cloud_cache) if options.cloud_cache else None,
+        timeout_s=options.openai_timeout_s,
     )
 
     facilities = facilities_of(options)

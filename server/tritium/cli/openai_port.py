@@ -9,6 +9,7 @@ from tritium.cli.observability import observed_http
 from tritium.cli.options import ServeOptions, SettingsError
 from tritium.core.errors import InvalidArgument
 from tritium.llm.models import LanguageModels
+from tritium.openai.errors import wire_refusal
 from tritium.openai.front import openai_handler
 from tritium.openai.keys.ring import KeyRing
 from tritium.openai.media.policy import MediaPolicy, is_entry
@@ -69,4 +70,5 @@ async def open_port(
         tls=port_rules.tls(
             "openai", options.openai_cert, options.openai_cert_key, options.openai_client_ca, key_name="cert_key"
         ),
+        refusal=wire_refusal,
     )

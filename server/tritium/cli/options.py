@@ -181,7 +181,9 @@ class ServeOptions:
     openai_port: int = _setting(9000, "Port of the OpenAI API.", group="protocols")
     openai_inflight: int = _setting(0, "Most OpenAI requests under way; more get 429 (0: any).", group="protocols")
     openai_timeout_s: float = _setting(
-        0.0, "How long an OpenAI request may take, to its last token (0: any time).", group="protocols"
+        0.0,
+        "How long a request of a language model may take, OpenAI's or KServe's, to its last token (0: any time).",
+        group="protocols",
     )
     openai_key: tuple[str, ...] = _setting(
         (), "API keys the OpenAI port accepts (none: no key asked).", group="protocols"

@@ -112,6 +112,7 @@ class LanguageLoader:
             files.loras,
             labels=class_labels(home),
             most_tokens=longest_answer(home, files.arguments),
+            timeout_s=self._settings.timeout_s,
         )
         tokenizer = Tokenizer.load(
             tokenizer_folder,

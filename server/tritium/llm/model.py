@@ -33,6 +33,8 @@ class ModelDefaults:
     """Names of the classes that a classifier tells apart, where config.json has them."""
     most_tokens: int | None = None
     """The most tokens of an answer, whatever a request asks for; None for as many as the context holds."""
+    timeout_s: float = 0.0
+    """How long a request in tensors may take, to its last token; 0 for any time."""
 
 
 class LanguageModel(Door):
@@ -61,6 +63,11 @@ class LanguageModel(Door):
     def target(self) -> "LanguageModel":
         """Return the model itself: this is its own name."""
         return self
+
+    @property
+    def timeout_s(self) -> float:
+        """Return how long a request in tensors may take; 0 for any time."""
+        return self.defaults.timeout_s
 
     @property
     def ready(self) -> bool:

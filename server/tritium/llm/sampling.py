@@ -31,7 +31,7 @@ _FRONT = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class _Range:
+class Range:
     """Which numbers a field takes; `open_low` leaves out the lower end itself."""
 
     low: float
@@ -40,6 +40,7 @@ class _Range:
     open_low: bool = False
 
     def holds(self, value: Any) -> bool:
+        """Tell whether the field takes a value."""
         kind = int if self.integer else (int, float)
         if isinstance(value, bool) or not isinstance(value, kind):
             return False
@@ -48,25 +49,25 @@ class _Range:
     def __str__(self) -> str:
         what = "an integer" if self.integer else "a number"
         above = "above" if self.open_low else "from"
-        return f"{what} {above} {self.low:g} to {self.high:g}" if self.high < _HUGE else f"{what} {above} {self.low:g}"
+        return f"{what} {above} {self.low:g} to {self.high:g}" if self.high < HUGE else f"{what} {above} {self.low:g}"
 
 
-_HUGE = 2.0**63
+HUGE = 2.0**63
 
 # vllm/sampling_params.py, _verify_args.
-_RANGES: dict[str, _Range] = {
-    "n": _Range(1, MAX_COMPLETIONS, integer=True),
-    "temperature": _Range(0, _HUGE),
-    "top_p": _Range(0, 1, open_low=True),
-    "top_k": _Range(-1, _HUGE, integer=True),
-    "min_p": _Range(0, 1),
-    "presence_penalty": _Range(-2, 2),
-    "frequency_penalty": _Range(-2, 2),
-    "repetition_penalty": _Range(0, _HUGE, open_low=True),
-    "max_tokens": _Range(1, _HUGE, integer=True),
-    "min_tokens": _Range(0, _HUGE, integer=True),
-    "logprobs": _Range(-1, _HUGE, integer=True),
-    "seed": _Range(-_HUGE, _HUGE, integer=True),
+RANGES: dict[str, Range] = {
+    "n": Range(1, MAX_COMPLETIONS, integer=True),
+    "temperature": Range(0, HUGE),
+    "top_p": Range(0, 1, open_low=True),
+    "top_k": Range(-1, HUGE, integer=True),
+    "min_p": Range(0, 1),
+    "presence_penalty": Range(-2, 2),
+    "frequency_penalty": Range(-2, 2),
+    "repetition_penalty": Range(0, HUGE, open_low=True),
+    "max_tokens": Range(1, HUGE, integer=True),
+    "min_tokens": Range(0, HUGE, integer=True),
+    "logprobs": Range(-1, HUGE, integer=True),
+    "seed": Range(-HUGE, HUGE, integer=True),
 }
 
 
@@ -107,7 +108,7 @@ def split(fields: Mapping[str, Any], names: Mapping[str, str] | None = None) -> 
     """
     given = {key: value for key, value in fields.items() if value is not None}
     names = names or {}
-    for key, limits in _RANGES.items():
+    for key, limits in RANGES.items():
         if key in given and not limits.holds(given[key]):
             name = names.get(key, key)
             raise FieldRefused(name, f"{name} must be {limits}, got {given[key]!r}")

@@ -28,6 +28,8 @@ class LanguageSettings:
     """Whether a request may bring a chat template."""
     cloud_cache: Path | None = None
     """Folder for copies of models in object stores; where those of repositories are, if none."""
+    timeout_s: float = 0.0
+    """How long a request in tensors may take, to its last token; 0 for any time."""
 
     def engine_of(self, config: ModelConfig) -> str:
         """Choose the engine: the setting, else the configuration, else vLLM where it is installed.

@@ -50,7 +50,13 @@ class ModelPage(msgspec.Struct):
 
 
 async def list_models(visit: Visit, models: LanguageModels, _options: OpenAIOptions) -> Response:
-    """GET /v1/models: every name a request may use."""
+    """GET /v1/models: every name a request may use.
+
+    While the server loads what it begins with and has none yet it is 503: who waits for it to come up by asking for the
+    list, as vLLM's clients do, must not take an empty one for an answer.
+    """
+    if models.starting and not models.all() and not models.offered():
+        raise Unavailable("The server is still loading its models.", hint="try again in a while")
     if _anthropic(visit):
         return json_response(visit, _page(models.all(), visit.request.query))
     offered = [ModelCard(id=one.name, created=one.loaded_s, root=one.name) for one in models.offered()]

@@ -5,7 +5,22 @@ from collections.abc import Sequence
 
 from tritium.wire.http import Headers, Request
 
-_READABLE = b"x-request-id, retry-after, x-tritium-worker, x-tritium-because, x-tritium-overlap"
+_READABLE = b", ".join(
+    (
+        b"x-request-id",
+        b"retry-after",
+        *(
+            b"x-ratelimit-%b-%b" % (what, of)
+            for what in (b"limit", b"remaining", b"reset")
+            for of in (b"requests", b"tokens")
+        ),
+        b"x-tritium-worker",
+        b"x-tritium-because",
+        b"x-tritium-overlap",
+        b"x-tritium-prefill-worker",
+    )
+)
+"""The headers of our own answers; a page reads no other without being told that it may."""
 _KEPT_S = b"600"
 _NAMES = re.compile(rb"[\w\-, ]+")
 

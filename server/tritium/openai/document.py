@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from tritium.openai.bounds import bound
 from tritium.openai.endpoints import Endpoint
 from tritium.openai.errors import ErrorObject
 from tritium.openai.messages.errors import AnthropicError
@@ -33,6 +34,9 @@ def describe(endpoints: Sequence[Endpoint]) -> tuple[dict[str, Any], dict[str, A
     # Structs of one name are told apart by their modules, so what refers to which is msgspec's to say.
     found, schemas = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
     references = dict(zip(kinds, found, strict=True))
+    for kind in dict.fromkeys(kind for one in endpoints for kind in one.bodies):
+        name = references[kind]["$ref"].rpartition("/")[2]
+        bound(kind, schemas[name]["properties"])
     paths: dict[str, Any] = {}
     for endpoint in endpoints:
         paths.setdefault(endpoint.plain_path, {})[endpoint.method.lower()] = _operation(endpoint, references)

@@ -27,7 +27,9 @@ class Endpoint:
     """One route: `body` and `answer` are the structs that read and write it, for the document at /openapi.json.
 
     `answer` None stands for an answer that is no JSON. `streams` ones can answer by server-sent events. `counted` ones
-    take a place among the requests under way; `open` ones ask for no key, `admin` ones for a key that may administer.
+    take a place among the requests under way and count for their key's limits; those of them that are `brief` give it
+    back once they have answered, the others when their last token is sent. `open` ones ask for no
+    key, `admin` ones for a key that may administer.
     """
 
     method: str
@@ -38,6 +40,7 @@ class Endpoint:
     body: type[msgspec.Struct] | tuple[type[msgspec.Struct], ...] = ()
     streams: bool = False
     counted: bool = False
+    brief: bool = False
     open: bool = False
     admin: bool = False
 

@@ -19,6 +19,7 @@ from tritium.core.errors import AlreadyExists, InferenceError, InvalidArgument, 
 from tritium.llm.errors import ContextExceeded, FieldRefused
 from tritium.wire.http import Headers, Response
 
+_SERVER_FAULT = 500
 _MOST_CHARACTERS = 4_096
 """How much of a message is sent."""
 
@@ -135,6 +136,13 @@ def headers_of(error: InferenceError) -> list[tuple[bytes, bytes]]:
     if isinstance(error, Unavailable):
         return [(b"retry-after", b"%d" % error.retry_s)]
     return [(b"retry-after", b"1")] if status_of(error) in {429, 503} else []
+
+
+def wire_refusal(status: int, message: str) -> Response:
+    """Return the answer to what never became a request, such as a body larger than the port takes."""
+    kind = "invalid_request_error" if status < _SERVER_FAULT else "service_unavailable_error"
+    body = msgspec.json.encode(ErrorObject(ErrorBody(message, kind)))
+    return Response(status, [(b"content-type", b"application/json")], [body])
 
 
 def error_response(error: InferenceError, headers: Headers) -> Response:

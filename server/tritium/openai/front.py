@@ -75,7 +75,10 @@ class _Front:
             if found.endpoint.counted:
                 self._admit(visit)
             visit.argument = found.argument
-            return await found.endpoint.serve(visit, self._permitted(visit), self._options)
+            response = await found.endpoint.serve(visit, self._permitted(visit), self._options)
+            if found.endpoint.brief:
+                visit.end()
+            return response  # noqa: TRY300  what follows are errors
         except asyncio.CancelledError:
             visit.end()
             late, task = visit.too_late, asyncio.current_task()

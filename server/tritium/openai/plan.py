@@ -13,8 +13,8 @@ from tritium.openai.structure import check_engine, structure_of
 _COMPLETION_TOKENS = 16
 """OpenAI's default of max_tokens for plain completions."""
 
-_MAX_TEMPERATURE = 2
-_MAX_LOGPROBS = 20
+MAX_TEMPERATURE = 2
+MAX_LOGPROBS = 20
 
 _AS_THEY_ARE = (
     "temperature",
@@ -128,7 +128,7 @@ def _fields(call: SamplingRequest, model: LanguageModel) -> tuple[dict[str, Any]
     """Return the SamplingParams fields of a call, and what the call names those that it names otherwise."""
     if call.stream_options is not None and not call.stream:
         raise FieldRefused("stream_options", "stream_options is only allowed when stream is true")
-    if call.temperature is not None and call.temperature > _MAX_TEMPERATURE:
+    if call.temperature is not None and call.temperature > MAX_TEMPERATURE:
         raise FieldRefused("temperature", f"temperature must be from 0 to 2, got {call.temperature:g}")
     fields: dict[str, Any] = dict(model.defaults.sampling)
     for name in _AS_THEY_ARE:
@@ -152,8 +152,8 @@ def _fields(call: SamplingRequest, model: LanguageModel) -> tuple[dict[str, Any]
 
 
 def _check_logprobs(field: str, count: int) -> None:
-    if not 0 <= count <= _MAX_LOGPROBS:
-        raise FieldRefused(field, f"{field} must be from 0 to {_MAX_LOGPROBS}, got {count}")
+    if not 0 <= count <= MAX_LOGPROBS:
+        raise FieldRefused(field, f"{field} must be from 0 to {MAX_LOGPROBS}, got {count}")
 
 
 def _token_biases(biases: dict[str, float]) -> dict[int, float]:

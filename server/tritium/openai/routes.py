@@ -75,6 +75,8 @@ def endpoints(options: OpenAIOptions, metrics: MetricsPage) -> Sequence[Endpoint
             "Count the tokens of a conversation, as Anthropic's API does",
             TokenCount,
             CountRequest,
+            counted=True,
+            brief=True,
         ),
         Endpoint(
             "POST",
@@ -110,8 +112,26 @@ def endpoints(options: OpenAIOptions, metrics: MetricsPage) -> Sequence[Endpoint
         Endpoint(
             "POST", "/v1/unload_lora_adapter", unload_adapter, "Unload a LoRA adapter", body=UnloadAdapter, admin=True
         ),
-        Endpoint("POST", "/tokenize", tokenize, "Turn text or a conversation into token ids", Tokens, TokenizeRequest),
-        Endpoint("POST", "/detokenize", detokenize, "Turn token ids into text", Detokenized, DetokenizeRequest),
+        Endpoint(
+            "POST",
+            "/tokenize",
+            tokenize,
+            "Turn text or a conversation into token ids",
+            Tokens,
+            TokenizeRequest,
+            counted=True,
+            brief=True,
+        ),
+        Endpoint(
+            "POST",
+            "/detokenize",
+            detokenize,
+            "Turn token ids into text",
+            Detokenized,
+            DetokenizeRequest,
+            counted=True,
+            brief=True,
+        ),
         Endpoint(
             "POST",
             "/router/explain",
@@ -119,6 +139,8 @@ def endpoints(options: OpenAIOptions, metrics: MetricsPage) -> Sequence[Endpoint
             "Tell where a request would go, and why",
             Explanation,
             (ChatRequest, CompletionRequest),
+            counted=True,
+            brief=True,
         ),
         Endpoint(
             "POST",

@@ -74,6 +74,9 @@ class Request(Protocol):
 
 Handler = Callable[[Request], Awaitable[Response | None]]
 
+Refusal = Callable[[int, str], Response]
+"""Writes the answer to what never became a request, such as a body that is too large, from its status and words."""
+
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:

@@ -15,8 +15,9 @@ from typing import Protocol
 from tritium.wire.address import BACKLOG, bind
 from tritium.wire.grpc import GrpcLimits, Keepalive, Methods
 from tritium.wire.h1.connection import HttpConnection
+from tritium.wire.h1.encode import error_response
 from tritium.wire.h2.connection import GrpcConnection, scratch_bytes
-from tritium.wire.http import Handler, HttpLimits
+from tritium.wire.http import Handler, HttpLimits, Refusal
 from tritium.wire.memory import keep_freed_memory, look_for_circles_less
 from tritium.wire.roster import SWEEP_S, Roster
 from tritium.wire.tls import Tls
@@ -57,8 +58,11 @@ async def listen_http(
     limits: HttpLimits | None = None,
     tls: Tls | None = None,
     shared: bool = False,
+    refusal: Refusal = error_response,
 ) -> Listener:
     """Serve HTTP/1.1 on `host`:`port` (0 takes a free one), `shared` with other processes that share it as well.
+
+    `refusal` writes the answers that no handler is asked for.
 
     Raises:
         ListenError: The address is taken, forbidden or not this machine's.
@@ -67,7 +71,7 @@ async def listen_http(
     limits = limits or HttpLimits()
     roster = Roster(secure=tls is not None, sweep_s=_sweep_s(limits.idle_s, limits.header_s))
     context = tls.context("http/1.1") if tls is not None else None
-    connection = partial(HttpConnection, handler, limits, roster)
+    connection = partial(HttpConnection, handler, limits, roster, refusal)
     return await _listen(connection, roster, await bind(host, port, shared=shared), host, context, limits.header_s)
 
 

@@ -4,6 +4,7 @@ import openai
 import pytest
 
 from tritium.openai.keys.entry import key_hash
+from tritium.openai.options import OpenAIOptions
 
 CHAT = {"model": "story", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -47,6 +48,26 @@ async def test_requests_a_minute(open_door, key_file):
             await client.chat.completions.create(**CHAT)
         assert 58 <= int(caught.value.response.headers["retry-after"]) <= 60
         assert caught.value.response.headers["x-ratelimit-limit-requests"] == "1"
+        assert (await _client(door, "all").chat.completions.create(**CHAT)).choices
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/tokenize", {"prompt": "hello"}),
+        ("/detokenize", {"tokens": [1]}),
+        ("/v1/messages/count_tokens", {"messages": CHAT["messages"]}),
+        ("/router/explain", CHAT),
+    ],
+)
+async def test_brief_requests_count(open_door, key_file, path, body):
+    """What is answered without a generation counts for the key, too, and gives its place back at once."""
+    async with open_door(OpenAIOptions(max_inflight=1), key_file=key_file) as door:
+        for key, statuses in (("all", [200, 200, 400]), ("once", [200, 429])):
+            sent = [body | {"model": "story"}, body | {"model": "story"}, {"model": "story"}]
+            headers = {"authorization": f"Bearer {key}"}
+            given = [(await door.http.post(path, json=one, headers=headers)).status_code for one in sent]
+            assert given[: len(statuses)] == statuses
         assert (await _client(door, "all").chat.completions.create(**CHAT)).choices
 
 

@@ -246,6 +246,17 @@ async def test_background_cancelled(open_door):
             await door.client.responses.cancel(other.id)
 
 
+async def test_background_cancelled_when_it_is_over(door):
+    """Cancelling again, or what has ended by itself, gives the response as it is, as OpenAI does."""
+    queued = await door.client.responses.create(model="story", input="hello", background=True)
+    async with asyncio.timeout(30):
+        while (await door.client.responses.retrieve(queued.id)).status != "completed":
+            pass
+    for _ in range(2):
+        over = await door.client.responses.cancel(queued.id)
+        assert (over.status, over.output_text) == ("completed", REPLY)
+
+
 async def test_background_that_fails(door):
     """A background response whose worker dies is kept as failed, with the reason."""
     door.say(fail_at=2, failure=WorkerLost("worker w died"))

@@ -25,7 +25,7 @@ from tritium.core.request import InferRequest, InferResponse, Reply
 from tritium.core.reshape import Reshape
 from tritium.core.statistics import Statistics
 from tritium.core.tensor import Tensor
-from tritium.llm.facade.run import Run, encode
+from tritium.llm.facade.run import Run, encode, too_late
 from tritium.llm.facade.surface import Embed, Generate, Stop, Surface, Target
 
 log = structlog.get_logger("tritium")
@@ -96,6 +96,8 @@ class Door(Model):
             self.begin(self._embed(request, counted, call))
         else:
             run = Run(request, counted, call)
+            if self.target.timeout_s:
+                run.expire_after(self.target.timeout_s)
             if call.stoppable and request.id:
                 self._by_id.setdefault(request.id, set()).add(run)
                 counted.on_over = lambda: self._forget(request.id, run)
@@ -157,9 +159,12 @@ class Door(Model):
                 )
             )
             request.on_cancel(lambda: _leave(pooling))
-            pooled = await pooling
+            async with asyncio.timeout(target.timeout_s or None):
+                pooled = await pooling
         except InferenceError as error:
             reply.send(error, final=True)
+        except TimeoutError:
+            reply.send(too_late(target.timeout_s), final=True)
         except asyncio.CancelledError:
             reply.send(Cancelled("Request was cancelled"), final=True)
         except Exception:

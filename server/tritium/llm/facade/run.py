@@ -5,6 +5,7 @@
 The response that is sent when the last sequence is over is the final one; an error takes its place.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import structlog
 
 from tritium.backends.engine import Delta, FinishReason, TokenLogprob
 from tritium.cluster.fleet import Fleet, Generation, GenerationRequest
-from tritium.core.errors import Cancelled, InferenceError, Internal, ModelFailed
+from tritium.core.errors import Cancelled, DeadlineExceeded, InferenceError, Internal, ModelFailed
 from tritium.core.request import InferRequest, InferResponse, Reply
 from tritium.core.tensor import Tensor
 from tritium.llm.errors import ContextExceeded, FieldRefused
@@ -136,6 +137,11 @@ class Run:
         self._request = request
         self._reply = reply
         self._call = call
+        self._timer: asyncio.TimerHandle | None = None
+
+    def expire_after(self, within_s: float) -> None:
+        """Fail the request unless it is over in time."""
+        self._timer = asyncio.get_running_loop().call_later(within_s, lambda: self.fail(too_late(within_s)))
 
     async def start(self, fleet: Fleet, tokenizer: Tokenizer) -> None:
         """Encode the prompts and begin to generate; whatever goes wrong is answered, not raised."""
@@ -208,10 +214,17 @@ class Run:
         self.over = True
         for completion in self.completions:
             completion.stop()
+        self._end_timer()
         self._reply.send(error, final=True)
+
+    def _end_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _send(self, outputs: list[Tensor] | None) -> None:
         request = self._request
+        if self.over:
+            self._end_timer()
         if outputs is None:
             self._reply.send(None, final=self.over)
         else:
@@ -220,6 +233,13 @@ class Run:
 
     def _cancel(self) -> None:
         self.fail(Cancelled("Request was cancelled"))
+
+
+def too_late(within_s: float) -> DeadlineExceeded:
+    """Return what a request is told that took longer than this server gives one."""
+    return DeadlineExceeded(
+        f"the request took longer than the {within_s:g} s that this server gives one", hint="ask for fewer tokens"
+    )
 
 
 async def encode(tokenizer: Tokenizer, fleet: Fleet, prompt: str | Sequence[int], name: str) -> list[int]:

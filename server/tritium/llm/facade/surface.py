@@ -35,6 +35,11 @@ class Target(Protocol):
         """Return its own name, whatever it was called by."""
         ...
 
+    @property
+    def timeout_s(self) -> float:
+        """Return how long a request in tensors may take, to its last token; 0 for any time."""
+        ...
+
 
 class Follower(Protocol):
     """Follows the tokens of one sequence and knows when it is over, beyond what the engine says."""

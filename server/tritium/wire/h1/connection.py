@@ -15,7 +15,7 @@ from tritium.wire.gate import Gate
 from tritium.wire.h1.encode import BODILESS, CONTINUE, encode_head, error_response
 from tritium.wire.h1.exchange import Exchange
 from tritium.wire.h1.reader import Reading, RequestReader
-from tritium.wire.http import Handler, Headers, HttpLimits, Response
+from tritium.wire.http import Handler, Headers, HttpLimits, Refusal, Response
 from tritium.wire.prompt import is_prompt
 from tritium.wire.roster import Roster, was_cancelled
 
@@ -32,10 +32,11 @@ log = structlog.get_logger("tritium.wire")
 class HttpConnection(asyncio.BufferedProtocol):
     """The protocol of one accepted socket."""
 
-    def __init__(self, handler: Handler, limits: HttpLimits, roster: Roster) -> None:
+    def __init__(self, handler: Handler, limits: HttpLimits, roster: Roster, refusal: Refusal = error_response) -> None:
         self.gate = Gate()
         self.gone = False
         self._handler = handler
+        self._refusal = refusal
         self._limits = limits
         self._roster = roster
         self._run = roster.begin if is_prompt(handler) else roster.start
@@ -123,7 +124,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         exchange = Exchange(
             self, method="", url=b"/", headers=(), body=b"", peer=self._peer, http11=True, keep_alive=False
         )
-        self._line_up(exchange, error_response(status, message))
+        self._line_up(exchange, self._refusal(status, message))
 
     def on_expect(self) -> None:
         """Ask for the body, once no earlier answer can be confused with it."""
