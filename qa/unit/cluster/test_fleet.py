@@ -96,19 +96,42 @@ async def test_killed_worker_hands_its_streams_over(fleet_of, request_for, colle
         assert samples["tritium_fleet_active_requests"] == 0
 
 
-async def test_only_worker_lost_in_mid_stream(fleet_of, request_for, collector):
-    """With nobody to go on, a started stream fails with WorkerLost; one that waits is served after the restart."""
-    async with fleet_of("workers=1", step_s=0.02) as fleet:
+async def test_only_worker_lost_in_mid_stream(fleet_of, request_for, collector, echo):
+    """With nobody to go on, a started stream waits for the restart as one does that comes then, and goes on."""
+    async with fleet_of("workers=1", step_s=0.005) as fleet:
+        fleet.generate(request_for(PROMPT, max_tokens=80), started := collector())
+        await started.grown(2)
+        os.kill(fleet.workers.by_name["worker_0"].pid, signal.SIGKILL)
+        await fleet.events.until("worker_lost")
+        assert not fleet.ready
+        fleet.generate(request_for(PROMPT), held := collector())
+        assert (await started.end()).tokens == echo.continuation(PROMPT, 80)
+        assert (await held.end()).finish == "length"
+        assert fleet.ready
+
+
+async def test_every_worker_lost_for_too_long(fleet_of, request_for, collector):
+    """A started stream for which no worker comes back within `hold_s` fails, and says whose loss it was."""
+    # A worker is started again after 0.25 s at the earliest.
+    async with fleet_of("workers=1,hold_s=0.1", step_s=0.02) as fleet:
         fleet.generate(request_for(PROMPT, max_tokens=500), started := collector())
         await started.grown(2)
         os.kill(fleet.workers.by_name["worker_0"].pid, signal.SIGKILL)
         await started.end()
         assert isinstance(started.error, WorkerLost)
-        assert not fleet.ready
-        fleet.generate(request_for(PROMPT), held := collector())
-        await held.end()
-        assert held.finish == "length"
-        assert fleet.ready
+        assert started.error.message == "worker worker_0 was lost under the request"
+        assert "no worker of model 'echo' became ready within 0.1 s" in started.error.hint
+
+
+async def test_moves_switched_off(fleet_of, request_for, collector):
+    """With moves=0 a request fails with its worker, and says which setting made it so."""
+    async with fleet_of("workers=2,moves=0", step_s=0.02) as fleet:
+        handle = fleet.generate(request_for(PROMPT, max_tokens=500), started := collector())
+        await started.grown(2)
+        os.kill(fleet.workers.by_name[handle.route.worker].pid, signal.SIGKILL)
+        await started.end()
+        assert isinstance(started.error, WorkerLost)
+        assert "moves=0" in started.error.hint
 
 
 async def test_request_that_kills_workers_is_stopped(fleet_of, request_for, collector):
@@ -328,18 +351,17 @@ async def test_frozen_worker_is_replaced(fleet_of, request_for, collector, echo)
         assert fleet.workers.by_name["worker_1"].pid != frozen
 
 
-async def test_only_worker_frozen(fleet_of, request_for, collector):
-    """With nobody to go on, a started stream fails clearly, the fleet is not ready, and what comes then is served."""
-    async with fleet_of("silent_s=0.4", step_s=0.02) as fleet:
-        fleet.generate(request_for(PROMPT, max_tokens=5000), started := collector())
+async def test_only_worker_frozen(fleet_of, request_for, collector, echo):
+    """With nobody to go on, the fleet is not ready until the worker is back; then everything is served."""
+    async with fleet_of("silent_s=0.4", step_s=0.01) as fleet:
+        fleet.generate(request_for(PROMPT, max_tokens=50), started := collector())
         await started.grown(2)
         os.kill(fleet.workers.by_name["worker_0"].pid, signal.SIGSTOP)
-        await started.end()
-        assert isinstance(started.error, WorkerLost)
+        await fleet.events.until("worker_lost")
         assert not fleet.ready
         fleet.generate(request_for(PROMPT), held := collector())
-        await held.end()
-        assert held.error is None
+        assert (await started.end()).tokens == echo.continuation(PROMPT, 50)
+        assert (await held.end()).error is None
         assert fleet.ready
 
 

@@ -61,7 +61,7 @@ async def test_failures(fleet_of, request_, error, words):
 async def test_lost_worker(fleet_of):
     """A prompt under which a worker dies is pooled elsewhere, and given up when it kills every worker it meets."""
     async with fleet_of("workers=3", tasks=TASKS) as fleet:
-        with pytest.raises(WorkerLost, match="3 workers died under the request"):
+        with pytest.raises(WorkerLost, match="4 workers were lost under the request"):
             await fleet.pool(asked(parameters={"exit": True}))
         await fleet.events.until("worker_ready", 6)
         assert numbers(await fleet.pool(asked())) == (6, 3)

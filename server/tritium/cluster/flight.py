@@ -9,20 +9,16 @@ Whatever happens, the leases are given back once, and the sink hears an end once
 """
 
 import sys
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Any
 
 from tritium.backends.engine import Delta, FinishReason
+from tritium.cluster.continuation import obstacle, sampling_left
 from tritium.cluster.fleet import GenerationRequest, RouteReport, TokenSink
 from tritium.cluster.timings import Watch
 from tritium.router.book import Lease
 from tritium.router.router import Prompt
-
-MOST_MOVES = 3
-"""How many workers may be lost under one request before it is the suspect."""
-
-_STATEFUL = ("structured_outputs", "guided_decoding", "presence_penalty", "frequency_penalty")
-"""Sampling fields that look back at the output: an engine handed that output as a prompt would sample otherwise."""
 
 
 class Stage(StrEnum):
@@ -42,6 +38,7 @@ class Flight:
         "handed_s",
         "id",
         "lease",
+        "lost_worker",
         "moved_tokens",
         "moves",
         "prefill_id",
@@ -53,6 +50,7 @@ class Flight:
         "sink",
         "stage",
         "tokens",
+        "told",
         "transferred",
         "watch",
         "worker",
@@ -67,6 +65,8 @@ class Flight:
         self.report: RouteReport | None = None
         self.tokens: list[int] = []
         """What was generated so far, on all workers."""
+        self.told = False
+        """The client has the first delta, with what that says of the prompt."""
         self.worker = ""
         self.id = 0
         self.lease: Lease | None = None
@@ -81,6 +81,8 @@ class Flight:
         """Of so many tokens, and when, until its first token: what transfers cost is learnt from it."""
         self.handed_s = 0.0
         self.moves = 0
+        self.lost_worker = ""
+        """The last worker that was lost under it."""
 
     def prompt_tokens(self) -> list[int]:
         """Return what a worker must be given: the prompt, and what was generated before."""
@@ -91,43 +93,31 @@ class Flight:
         most = self.request.sampling.get("max_tokens")
         return most - len(self.tokens) if isinstance(most, int) else sys.maxsize
 
+    def room(self, context_tokens: int) -> int:
+        """Return how many tokens a worker of that context could still generate; media count as their placeholders."""
+        return min(self.most_tokens(), context_tokens - len(self.request.token_ids) - len(self.tokens))
+
     def sampling(self) -> dict[str, Any]:
         """Return the sampling fields for what is left to generate."""
-        if not self.tokens:
-            return self.request.sampling
-        done = len(self.tokens)
-        left = dict(self.request.sampling)
-        left["max_tokens"] = left["max_tokens"] - done
-        if "min_tokens" in left:
-            left["min_tokens"] = max(0, left["min_tokens"] - done)
-        left.pop("prompt_logprobs", None)
-        return left
+        return sampling_left(self.request.sampling, len(self.tokens)) if self.tokens else self.request.sampling
 
-    def cannot_move(self) -> str:
+    def cannot_move(self, most_moves: int, resumes: Collection[str]) -> str:
         """Tell why the generation cannot go on elsewhere; empty where it can."""
-        if self.moves >= MOST_MOVES:
-            return f"it has lost {self.moves} workers already"
-        if self.request.worker:
-            return "it was pinned to that worker"
-        if not self.tokens:
-            return ""
-        sampling = self.request.sampling
-        if not isinstance(sampling.get("max_tokens"), int):
-            return "without max_tokens there is no telling how much is left"
-        if stateful := [name for name in _STATEFUL if sampling.get(name)]:
-            return f"{stateful[0]} depends on what was generated before"
-        return ""
+        if self.moves >= most_moves:
+            return f"it has lost {self.moves} workers already" if self.moves else "the fleet's setting is moves=0"
+        return obstacle(self.request.sampling, resumes) if self.tokens else ""
 
     def account(self, delta: Delta) -> None:
-        """Note what a delta adds, and let it tell the client of cached tokens once, and truly."""
+        """Note what a delta adds, and let it tell the client of the prompt once, and truly."""
         self.tokens += delta.token_ids
-        if delta.cached_tokens is not None:
-            if self.cached_tokens is None:
-                self.cached_tokens = delta.cached_tokens
-            elif self.moves:
-                delta.cached_tokens = None
-            else:
-                delta.cached_tokens = self.cached_tokens
+        if self.told and self.moves:
+            # A later worker speaks of a prompt that holds what the earlier ones generated.
+            delta.cached_tokens = delta.prompt_tokens = delta.prompt_logprobs = None
+        elif self.cached_tokens is None:
+            self.cached_tokens = delta.cached_tokens
+        elif delta.cached_tokens is not None:
+            delta.cached_tokens = self.cached_tokens
+        self.told = True
 
 
 def prefill_sampling() -> dict[str, Any]:

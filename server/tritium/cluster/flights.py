@@ -8,17 +8,18 @@ The stages are drawn in `cluster.flight`. Everything here is a plain call on the
 import asyncio
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
-from tritium.backends.engine import GENERATE, Delta, Generate, Step
+from tritium.backends.engine import GENERATE, Delta, FinishReason, Generate, Step
 from tritium.cluster.channel import UNSENDABLE
 from tritium.cluster.fleet import RouteReport
 from tritium.cluster.flight import Flight, Stage, failed, prefill_sampling
 from tritium.cluster.frames import Abort, Submit
+from tritium.cluster.patience import Patience
 from tritium.cluster.pool import WorkerPool
 from tritium.cluster.prefill import stays_local
 from tritium.cluster.waiting import Waiter, Waiting
@@ -47,6 +48,8 @@ class FlightCounters:
     requests: int = 0
     held: int = 0
     moved: int = 0
+    continued: int = 0
+    overdue: int = 0
     lost: int = 0
     prompt_blocks: int = 0
     overlap_blocks: int = 0
@@ -74,6 +77,7 @@ class Flights:
         self._waiters: dict[Flight, Waiter] = {}
         self._takers: dict[int, Callable[[Delta], None]] = {}
         self._ids = itertools.count(1)
+        self._patience = Patience(self._spec.token_s, marks=self._marks, overdue=self._overdue)
         self._closing = False
         self._empty = asyncio.Event()
 
@@ -97,6 +101,7 @@ class Flights:
             self.waiting.refused[Refusal.TOO_MANY] += 1
             self._fail(flight, Overloaded(words, hint="retry later, or raise max_requests in the fleet's setting"))
         else:
+            self._patience.watch()
             self._dispatch(flight)
 
     def cancel(self, flight: Flight) -> None:
@@ -110,15 +115,15 @@ class Flights:
         self._closing = True
         for flight in (*self._held, *self._waiters):
             self._fail(flight, self._unloading())
-        if not self._flights:
-            return
-        self._empty.clear()
-        try:
-            await asyncio.wait_for(self._empty.wait(), within_s)
-        except TimeoutError:
-            for flight in list(self._flights):
-                self._abort(flight)
-                self._fail(flight, self._unloading())
+        if self._flights:
+            self._empty.clear()
+            try:
+                await asyncio.wait_for(self._empty.wait(), within_s)
+            except TimeoutError:
+                for flight in list(self._flights):
+                    self._abort(flight)
+                    self._fail(flight, self._unloading())
+        self._patience.stop()
 
     # What the pool reports.
 
@@ -295,7 +300,10 @@ class Flights:
         flight.transferred = transfer is not None
         flight.handed_s = time.monotonic() if transfer is not None else 0.0
         flight.id = next(self._ids)
-        self._takers[flight.id] = lambda delta: self._deliver(flight, delta)
+        if flight.told:
+            self._takers[flight.id] = lambda delta: self._resume(flight, delta)
+        else:
+            self._takers[flight.id] = lambda delta: self._deliver(flight, delta)
         self._send(flight, flight.worker, flight.id, flight.sampling(), transfer)
 
     def _send(
@@ -311,6 +319,7 @@ class Flights:
             priority=request.priority,
             cache_salt=request.cache_salt,
             media=list(request.media) or None,
+            resumed_tokens=len(flight.tokens),
         )
         flight.watch.sent()
         try:
@@ -318,6 +327,12 @@ class Flights:
         except UNSENDABLE as error:
             # Sampling, priority and media go to the engine as they came; a number beyond 64 bits cannot.
             self._fail(flight, InvalidArgument(f"the request cannot be sent to a worker: {error}"))
+
+    def _resume(self, flight: Flight, delta: Delta) -> None:
+        """Take the first delta of a worker that goes on where another was lost."""
+        flight.watch.resumed()
+        self._takers[flight.id] = lambda delta: self._deliver(flight, delta)
+        self._deliver(flight, delta)
 
     def _deliver(self, flight: Flight, delta: Delta) -> None:
         """Pass one delta on to the sink."""
@@ -356,7 +371,10 @@ class Flights:
     def _failed(self, flight: Flight, delta: Delta) -> None:
         """Fail a flight in its engine's words, unless only its KV did not arrive."""
         words = delta.error or "the engine failed without a reason"
-        if delta.invalid:
+        if delta.invalid and flight.told:
+            # The client's request was good; what could not be taken is what we made of it to go on.
+            self._lost(flight, f"{flight.worker} refused to: {words}")
+        elif delta.invalid:
             self._fail(flight, SamplingRefused(delta.field, words) if delta.field else InvalidArgument(words))
         elif flight.transferred and not flight.tokens:
             self._takers.pop(flight.id, None)
@@ -365,24 +383,54 @@ class Flights:
             self._fail(flight, ModelFailed(words))
 
     def _move(self, flight: Flight) -> None:
-        """Go on with a flight whose worker died on another one, where that can be done."""
-        lost = flight.worker
-        why_not = flight.cannot_move()
-        if not why_not and flight.tokens and not len(self._pool.generating):
-            why_not = "no other worker is ready"
+        """Go on with a flight whose worker is lost on another one, where that can be done."""
+        lost = flight.lost_worker = flight.worker
+        if flight.told and flight.room(self._pool.info.context_tokens) <= 0:
+            # Only the word that it is over was lost.
+            self._deliver(flight, Delta(flight.id, [], FinishReason.LENGTH))
+            return
+        why_not = flight.cannot_move(self._spec.moves, self._pool.info.resumes)
+        if not why_not and flight.request.worker and not self._pool.coming_back(lost):
+            why_not = "it was pinned to that worker"
         if why_not:
-            self.counters.lost += 1
-            hint = f"it could not go on elsewhere: {why_not}"
-            self._fail(flight, WorkerLost(f"worker {lost} died under the request", hint=hint))
+            self._lost(flight, why_not)
             return
         if flight.prefill_id:
             self._pool.send(flight.prefill_worker, Abort(flight.prefill_id))
         self._land(flight)
         flight.moves += 1
         self.counters.moved += 1
+        if flight.told:
+            self.counters.continued += 1
+            flight.watch.lost()
         self._dispatch(flight)
         if flight.report is not None and flight.stage in (Stage.PREFILLING, Stage.GENERATING):
             flight.report.because += f"; moved from {lost} after {len(flight.tokens)} tokens"
+
+    def _lost(self, flight: Flight, why_not: str) -> None:
+        """Fail a flight whose worker is lost and that cannot go on."""
+        self.counters.lost += 1
+        hint = f"it could not go on elsewhere: {why_not}"
+        self._fail(flight, WorkerLost(f"worker {flight.lost_worker} was lost under the request", hint=hint))
+
+    def _marks(self) -> Iterator[tuple[Flight, tuple[int, int, int]]]:
+        """Return the flights that a worker has, with what changes whenever one gets on."""
+        for flight in self._flights:
+            if flight.stage in (Stage.PREFILLING, Stage.GENERATING):
+                yield flight, (flight.prefill_id, flight.id, len(flight.tokens))
+
+    def _overdue(self, flight: Flight) -> None:
+        """Give up what a worker does not get on with, though it lives."""
+        if flight.stage is Stage.OVER:
+            return
+        self.counters.overdue += 1
+        bound = f"{self._spec.token_s:g} s"
+        self._abort(flight)
+        if flight.stage is Stage.PREFILLING:
+            self._prefill_failed(flight, f"no answer within {bound}")
+        else:
+            words = f"worker {flight.worker} had no token for the request within {bound}"
+            self._fail(flight, Unavailable(words, hint="retry later, or raise token_s in the fleet's setting"))
 
     def _hold(self, flight: Flight) -> None:
         if flight in self._held:
@@ -401,6 +449,9 @@ class Flights:
     def _held_too_long(self, flight: Flight) -> None:
         self.waiting.refused[Refusal.NO_WORKER] += 1
         words = f"no worker of model '{self._model}' became ready within {self._spec.hold_s:g} s"
+        if flight.told:
+            self._lost(flight, words)
+            return
         self._fail(flight, Unavailable(words, hint="the server's log says why its workers do not start"))
 
     def _unloading(self) -> Unavailable:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from tritium.backends.engine import GENERATE, Pool, Pooled
 from tritium.cluster.channel import UNSENDABLE
 from tritium.cluster.fleet import PoolRequest
-from tritium.cluster.flight import MOST_MOVES
 from tritium.cluster.frames import Abort, SubmitPool
 from tritium.cluster.pool import WorkerPool
 from tritium.cluster.waiting import Waiting
@@ -60,7 +59,8 @@ class Poolings:
         """
         self.requests += 1
         self._check(request)
-        for _ in range(MOST_MOVES):
+        tries = 1 + self._pool.spec.moves
+        for _ in range(tries):
             try:
                 answer = await self._once(request)
             except WorkerLost:
@@ -68,7 +68,7 @@ class Poolings:
             if answer.error:
                 raise (InvalidArgument if answer.invalid else ModelFailed)(answer.error)
             return answer
-        raise WorkerLost(f"{MOST_MOVES} workers died under the request")
+        raise WorkerLost(f"{tries} worker{'s were' if tries > 1 else ' was'} lost under the request")
 
     def take(self, pooled: Pooled) -> None:
         """Hand an answer to whoever asked."""
@@ -114,9 +114,14 @@ class Poolings:
         route = router.choose(prompt, pinned=request.worker)
         pooling = _Pooling(asyncio.get_running_loop().create_future(), route.worker, router.lease(route, prompt))
         self._under_way[pooling.id] = pooling
+        within_s = self._pool.spec.token_s
         try:
             self._send(pooling, request)
-            return await pooling.answer
+            async with asyncio.timeout(within_s or None):
+                return await pooling.answer
+        except TimeoutError:
+            words = f"worker {pooling.worker} did not answer within {within_s:g} s"
+            raise Unavailable(words, hint="retry later, or raise token_s in the fleet's setting") from None
         finally:
             del self._under_way[pooling.id]
             router.book.release(pooling.lease)

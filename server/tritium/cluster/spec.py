@@ -55,6 +55,16 @@ class FleetSpec:
     """How long requests under way may take to finish when the fleet is closed."""
     silent_s: float = 20.0
     """How long a ready worker may give no sign of life before it is killed and started again; 0: for ever."""
+    stuck_s: float = 60.0
+    """How long a worker's engine may make no step while it has work before it is killed and started again; 0: for
+    ever."""
+    canary_s: float = 60.0
+    """How long a worker may be idle before it is asked for a token, to see whether it still makes them; 0: not."""
+    moves: int = 3
+    """How many lost workers a request outlives: tried again elsewhere before its first token, continued from its
+    tokens afterwards; 0: it fails with its worker."""
+    token_s: float = 600.0
+    """How long a worker may take to a request's next token, or over its prefill; 0: for ever."""
 
     @property
     def waiting(self) -> Bounds:

@@ -30,6 +30,7 @@ class Timings:
         self.generation = Histogram(_WHOLE_S)
         self.held = Histogram(_FIRST_S)
         self.overhead = Histogram(SHORT_S)
+        self.gap = Histogram(_FIRST_S)
         self.stages = {stage: Histogram(SHORT_S if stage != "first_step" else _FIRST_S) for stage in STAGES}
 
     def watch(self, arrived_s: float = 0.0) -> "Watch":
@@ -45,6 +46,7 @@ class Timings:
             ("tritium_generation_seconds", "Time from a request's arrival to its last token", self.generation),
             ("tritium_held_seconds", "Time generations waited for a worker to be ready", self.held),
             ("tritium_overhead_seconds", "Time from arrival to a worker that was not spent waiting", self.overhead),
+            ("tritium_gap_seconds", "Time from a worker's loss to the next token of what it generated", self.gap),
         ):
             yield from histogram_samples(family, help_text, labels, histogram)
         for stage, histogram in self.stages.items():
@@ -60,12 +62,12 @@ def stage_samples(model: str, stage: str, histogram: Histogram) -> Iterator[OwnS
 class Watch:
     """Times one generation; every moment counts once, when it first comes."""
 
-    __slots__ = ("_arrived_s", "_first_s", "_held_s", "_held_since_s", "_sent_s", "_timings")
+    __slots__ = ("_arrived_s", "_first_s", "_held_s", "_held_since_s", "_lost_s", "_sent_s", "_timings")
 
     def __init__(self, timings: Timings, arrived_s: float) -> None:
         self._timings = timings
         self._arrived_s = arrived_s or time.monotonic()
-        self._held_since_s = self._held_s = self._sent_s = self._first_s = 0.0
+        self._held_since_s = self._held_s = self._sent_s = self._first_s = self._lost_s = 0.0
 
     def held(self) -> None:
         """Note that no worker takes it now."""
@@ -100,6 +102,16 @@ class Watch:
             self._timings.first_token.observe(self._first_s - self._arrived_s)
             self._timings.stages["first_step"].observe(self._first_s - self._sent_s)
 
+    def lost(self) -> None:
+        """Note that its worker is lost, with tokens still to come."""
+        self._lost_s = self._lost_s or time.monotonic()
+
+    def resumed(self) -> None:
+        """Note that the next token came from another worker."""
+        if self._lost_s:
+            self._timings.gap.observe(time.monotonic() - self._lost_s)
+            self._lost_s = 0.0
+
     def ended(self, tokens: int) -> None:
         """Note that its last token came, of so many."""
         now_s = time.monotonic()
@@ -108,9 +120,7 @@ class Watch:
             self._timings.token_gap.observe((now_s - self._first_s) / (tokens - 1), tokens - 1)
 
 
-def histogram_samples(
-    family: str, help_text: str, labels: dict[str, str], histogram: Histogram
-) -> Iterator[OwnSample]:
+def histogram_samples(family: str, help_text: str, labels: dict[str, str], histogram: Histogram) -> Iterator[OwnSample]:
     """Return a distribution as Prometheus has histograms."""
     below = 0
     for bound, count in zip((*histogram.bounds, None), histogram.counts, strict=True):
