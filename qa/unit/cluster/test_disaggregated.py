@@ -62,6 +62,38 @@ async def test_short_prompts_stay_local(fleet_of, request_for, collector):
         assert handle.route.prefill_worker == "prefill_0"
 
 
+async def test_transfers_that_do_not_pay(fleet_of, request_for, collector):
+    """Once enough transfers were seen to take far longer than the computing, prompts stay; now and then one probes."""
+    async with fleet_of("prefill=1,decode=1,router=round_robin,detour=1", step_s=0.4) as fleet:
+
+        async def ask(count, start):
+            asked = [(number, collector()) for number in range(count)]
+            prompts = [list(range(start + number, start + number + 41)) for number, _ in asked]
+            handles = [
+                fleet.generate(request_for(prompt, 1), sink) for prompt, (_, sink) in zip(prompts, asked, strict=True)
+            ]
+            for _, sink in asked:
+                await sink.end()
+            return handles
+
+        # Eight after the first, which introduces the workers: until then nothing is known of transfers.
+        assert all(handle.route.prefill_worker for handle in await ask(9, 1000))
+        report = fleet.explain(list(range(5000, 5041)))
+        assert (report.prefill.where, report.prefill.reason) == ("local", "detour"), report.because
+        assert report.prefill.remote_ms > report.prefill.local_ms
+        stayed = await ask(2, 2000)
+        assert [handle.route.prefill_worker for handle in stayed] == ["", ""]
+        assert "local prefill: 41 uncached tokens: remote" in stayed[0].route.because
+        decisions = {
+            (labels["where"], labels["reason"]): value
+            for name, labels, value in fleet.metrics()
+            if name == "tritium_prefill_decisions_total"
+        }
+        assert decisions == {("remote", "uncached"): 9, ("local", "detour"): 2}
+        assert _sample(fleet, "tritium_transfer_moved_tokens_total") == 9 * 41
+        assert _sample(fleet, "tritium_transfer_base_seconds") > 0.3
+
+
 async def test_lost_prefill_worker(fleet_of, request_for, collector, echo):
     """A prefill worker killed under a prompt costs only time: the decode worker prefills, and readiness tells."""
     async with fleet_of("prefill=1,decode=1", prefill_step_s=5.0) as fleet:

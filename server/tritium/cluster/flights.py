@@ -345,7 +345,8 @@ class Flights:
             self._failed(flight, delta)
             return
         if flight.handed_s:
-            self._pool.prefill.transferred(flight.moved_tokens, time.monotonic() - flight.handed_s)
+            took_s = time.monotonic() - flight.handed_s
+            self._pool.prefill.transferred(flight.prefill_worker, flight.worker, flight.moved_tokens, took_s)
             flight.handed_s = 0.0
         if not flight.tokens:
             flight.watch.first_token()

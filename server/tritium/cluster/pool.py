@@ -178,6 +178,7 @@ class WorkerPool:
         self.routers[worker.role].remove(worker.name)
 
     def _leave(self, worker: PoolWorker, reason: str) -> None:
+        self.prefill.forget(worker.name)
         self.routers[worker.role].remove(worker.name)
         self._on_lost(worker, reason)
 

@@ -1,13 +1,13 @@
 """Where prompts are computed: what `router.disaggregation` is asked for a fleet, what transfers cost, what is counted.
 
-    decide(prompt, route) -> PrefillPlan -> count(plan) ... transferred(tokens, seconds)
+    decide(prompt, route) -> PrefillPlan -> count(plan) ... transferred(from, to, tokens, seconds)
 
 A transfer's time is what really passed between handing the KV's description to the worker that decodes and its first
-token: queue, transfer and one step.
+token: queue, transfer and one step. The first between two workers introduces them to each other and is not learnt.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tritium.cluster.fleet import GenerationRequest
 from tritium.router.choice import Route
@@ -23,11 +23,14 @@ from tritium.router.disaggregation import (
 from tritium.router.line import Fit, Line
 from tritium.router.router import Prompt, Router
 
-ENOUGH = 8
-"""Transfers before they are judged."""
+ENOUGH = 5
+"""Transfers before they are judged, older ones counting less."""
 
-KEEP = 0.98
-"""How much of what was learnt of transfers stays when one more ends; about the last fifty count."""
+KEEP = 0.95
+"""How much of what was learnt of transfers stays when one more ends; about the last twenty count."""
+
+PROBE = 16
+"""Of so many prompts in a row that transfers were found too slow for, one is sent all the same, to learn anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class PrefillDesk:
         self.moved_tokens = 0
         """Tokens of the prompts whose KV was moved."""
         self._transfers = Line()
+        self._met: set[tuple[str, str]] = set()
+        self._detours = 0
 
     @property
     def transfer(self) -> Fit | None:
@@ -82,15 +87,30 @@ class PrefillDesk:
             _expected_s(waiting + there.compute_blocks, prefilling),
             transfer.at(prompt.tokens - cached_tokens) if transfer is not None else None,
         )
-        return PrefillPlan(weigh(prompt.tokens, known, prefiller, self.thresholds), there)
+        decision = weigh(prompt.tokens, known, prefiller, self.thresholds)
+        if decision.reason is Reason.DETOUR and self._detours >= PROBE - 1:
+            because = f"{decision.because}; sent to learn how long transfers take now"
+            decision = replace(decision, remote=True, reason=Reason.PROBE, because=because)
+        return PrefillPlan(decision, there)
 
     def count(self, plan: PrefillPlan) -> None:
         """Count a decision that is acted upon."""
         self.decisions["remote" if plan.decision.remote else "local", plan.decision.reason] += 1
+        if plan.decision.reason is Reason.DETOUR:
+            self._detours += 1
+        elif plan.decision.reason in (Reason.PROBE, Reason.UNCACHED):
+            self._detours = 0
 
-    def transferred(self, tokens: int, seconds: float) -> None:
-        """Learn what a transfer of so many tokens' KV took."""
+    def forget(self, worker: str) -> None:
+        """Forget whom a worker has met: it comes back as another."""
+        self._met = {pair for pair in self._met if worker not in pair}
+
+    def transferred(self, source: str, target: str, tokens: int, seconds: float) -> None:
+        """Learn what a transfer of so many tokens' KV from one worker to another took."""
         self.moved_tokens += tokens
+        if (source, target) not in self._met:
+            self._met.add((source, target))
+            return
         self._transfers.fade(KEEP)
         self._transfers.add(tokens, seconds)
 

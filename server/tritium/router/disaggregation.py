@@ -27,6 +27,8 @@ class Reason(StrEnum):
     BUSY_DECODE = "busy_decode"
     QUEUE = "prefill_queue"
     DETOUR = "detour"
+    PROBE = "probe"
+    """Too long a detour, taken now and then to see whether it still is."""
     UNCACHED = "uncached"
 
 
