@@ -101,8 +101,8 @@ class Engine:
         self.requests: list[dict[str, Any]] = []
         self.closed = False
         self._seen: set[tuple[int, ...]] = set()
-        config = self.server_args.kv_events_config
-        self._publisher = Publisher(json.loads(config)["endpoint"]) if config else None
+        config = json.loads(self.server_args.kv_events_config or "{}")
+        self._publisher = Publisher(config["endpoint"], config["replay_endpoint"]) if config else None
         Engine.started.append(self)
 
     def get_server_info(self) -> dict[str, Any]:

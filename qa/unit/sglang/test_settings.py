@@ -15,7 +15,13 @@ RECORDED = json.loads(Path("qa/fakes/sglang.json").read_text())["names"]
 
 def settle(role: Role = Role.AGGREGATED, **arguments: Any) -> SglangSettings:
     source = EngineSource(Path("/models/m"), arguments, role)
-    return settings_for(source, known=RECORDED["fields"], events_endpoint="tcp://127.0.0.1:5", bootstrap_port=7)
+    return settings_for(
+        source,
+        known=RECORDED["fields"],
+        events_endpoint="tcp://127.0.0.1:5",
+        replay_endpoint="tcp://127.0.0.1:6",
+        bootstrap_port=7,
+    )
 
 
 def test_arguments_of_both_engines_are_understood() -> None:
@@ -50,7 +56,12 @@ def test_what_has_no_counterpart_is_said() -> None:
 def test_events_are_asked_for() -> None:
     """KV events come to our endpoint, hashed by adapter and salt; not without a prefix cache, nor of replicas."""
     config = json.loads(settle().arguments["kv_events_config"])
-    assert config == {"publisher": "zmq", "endpoint": "tcp://127.0.0.1:5", "format": "dynamo"}
+    assert config == {
+        "publisher": "zmq",
+        "endpoint": "tcp://127.0.0.1:5",
+        "replay_endpoint": "tcp://127.0.0.1:6",
+        "format": "dynamo",
+    }
     assert set(config) <= set(RECORDED["KVEventsConfig"])
     assert "kv_events_config" not in settle(disable_radix_cache=True).arguments
     replicas = settle(dp_size=2)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tritium.backends.engine import BlocksRemoved, BlocksStored, CacheCleared, FinishReason, Generate, TokenLogprob
+from tritium.backends.engine import BlocksRemoved, BlocksStored, FinishReason, Generate, TokenLogprob
 from tritium.backends.tensorrtllm.events import EventBook
 from tritium.backends.tensorrtllm.sequences import (
     REFUSED,
@@ -126,5 +126,12 @@ def test_events_are_told_on() -> None:
     ]
     removed = {"event_id": 3, "data": {"type": "removed", "block_hashes": [6, 7]}}
     assert book.translate(removed) == [BlocksRemoved([6], "host")]
-    assert book.translate(stored(5, None, (8, [1, 2], 0)))[0] == CacheCleared()
-    assert book.lost == 1
+
+
+def test_after_lost_events_what_was_known_stays() -> None:
+    """TensorRT-LLM repeats no events, and does not store anew what it still holds: losses are counted, no more."""
+    book = EventBook(2)
+    book.translate(stored(1, None, (6, [3, 4], 0)))
+    assert book.translate(stored(5, 6, (8, [1, 2], 0))) == [BlocksStored([8], 6, [1, 2], 2)]
+    assert book.lost == 3
+    assert book.translate({"event_id": 6, "data": {"type": "removed", "block_hashes": [6]}}) == [BlocksRemoved([6])]

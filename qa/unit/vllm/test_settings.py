@@ -41,6 +41,7 @@ def settle(arguments=None, machine=CPU, environment=None, **source):
         known=KNOWN,
         machine=machine,
         events_endpoint="tcp://127.0.0.1:1",
+        replay_endpoint="tcp://127.0.0.1:2",
         side_channel_port=5600,
         environment=environment or {},
     )
@@ -54,7 +55,12 @@ def test_passes_everything_on():
         "max_model_len": 7,
         "tensor_parallel_size": 2,
         "disable_log_stats": True,
-        "kv_events_config": {"enable_kv_cache_events": True, "publisher": "zmq", "endpoint": "tcp://127.0.0.1:1"},
+        "kv_events_config": {
+            "enable_kv_cache_events": True,
+            "publisher": "zmq",
+            "endpoint": "tcp://127.0.0.1:1",
+            "replay_endpoint": "tcp://127.0.0.1:2",
+        },
     }
     assert settings.notes == []
     assert "TORCHDYNAMO_DISABLE" not in settings.environment
@@ -111,6 +117,7 @@ def test_known_again():
         known=[*KNOWN, "swap_space"],
         machine=GPU,
         events_endpoint="",
+        replay_endpoint="",
         side_channel_port=0,
         environment={},
     )

@@ -108,8 +108,7 @@ class SglangEngine:
 
     def metrics(self) -> dict[str, float]:
         """Return SGLang's load and our counters."""
-        lost = self._events.lost if self._events is not None else 0
-        return self._load.metrics() | {"tritium_kv_events_lost_total": lost}
+        return self._load.metrics() | (self._events.metrics() if self._events is not None else {})
 
     async def stop(self) -> None:
         """End SGLang's processes."""
@@ -157,6 +156,7 @@ class SglangEngine:
             self._source,
             known=_names(server_args.ServerArgs),
             events_endpoint=self._events.endpoint,
+            replay_endpoint=self._events.replay_endpoint,
             bootstrap_port=free_port() if self._source.role is Role.PREFILL else 0,
         )
         engine = self._engine = sglang.Engine(**settings.arguments)

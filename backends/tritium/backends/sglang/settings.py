@@ -60,7 +60,7 @@ class SglangSettings:
 
 
 def settings_for(
-    source: EngineSource, *, known: Sequence[str], events_endpoint: str, bootstrap_port: int
+    source: EngineSource, *, known: Sequence[str], events_endpoint: str, replay_endpoint: str, bootstrap_port: int
 ) -> SglangSettings:
     """Return what SGLang must be given; `known` are the names of its ServerArgs.
 
@@ -81,7 +81,12 @@ def settings_for(
         arguments.setdefault("enable_lora", True)
         arguments["lora_paths"] = loras
     if not arguments.get("disable_radix_cache") and arguments.get("dp_size", 1) == 1:
-        config = {"publisher": "zmq", "endpoint": events_endpoint, "format": "dynamo"}
+        config = {
+            "publisher": "zmq",
+            "endpoint": events_endpoint,
+            "replay_endpoint": replay_endpoint,
+            "format": "dynamo",
+        }
         arguments.setdefault("kv_events_config", msgspec.json.encode(config).decode())
     elif arguments.get("dp_size", 1) > 1:
         notes.append("dp_size: KV events are not read of several replicas in one engine; let the fleet have workers")

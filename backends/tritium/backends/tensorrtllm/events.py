@@ -6,7 +6,7 @@ created (sizes of the cache; nothing to tell)    stored    removed    updated (a
 from collections.abc import Mapping
 from typing import Any
 
-from tritium.backends.engine import BlocksRemoved, BlocksStored, CacheCleared, KvEvent
+from tritium.backends.engine import BlocksRemoved, BlocksStored, KvEvent
 
 TIERS = {0: "device", 1: "host"}
 """Cache levels: primary blocks on the GPU, secondary ones in the host's memory."""
@@ -22,27 +22,23 @@ class EventBook:
         self._blocks: dict[int, tuple[int | None, list[int], str]] = {}
         self._expected: int | None = None
         self.lost = 0
-        """Events that never arrived; after each gap the cache is taken as unknown."""
+        """Events that never arrived. TensorRT-LLM repeats none, so what was known stays (as in `event_reader`)."""
 
     def translate(self, event: Mapping[str, Any]) -> list[KvEvent]:
         """Return what one event says."""
-        events: list[KvEvent] = []
         number = event["event_id"]
         if self._expected is not None and number != self._expected:
             self.lost += abs(number - self._expected)
-            self._blocks.clear()
-            events.append(CacheCleared())
         self._expected = number + 1
         data = event["data"]
         match data["type"]:
             case "stored":
-                events += self._stored(data)
+                return self._stored(data)
             case "removed":
-                for block in data["block_hashes"]:
-                    events += self._removed(block & _MASK)
+                return [told for block in data["block_hashes"] for told in self._removed(block & _MASK)]
             case "updated":
-                events += self._moved(data)
-        return events
+                return self._moved(data)
+        return []
 
     def _stored(self, data: Mapping[str, Any]) -> list[KvEvent]:
         events: list[KvEvent] = []

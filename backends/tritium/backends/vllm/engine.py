@@ -145,7 +145,7 @@ class VllmEngine:
 
     def metrics(self) -> dict[str, float]:
         """Return vLLM's counters."""
-        return self._load.metrics() | {"tritium_kv_events_lost_total": float(self._events.lost)}
+        return self._load.metrics() | self._events.metrics()
 
     def own_metrics(self) -> list[MetricFamily]:
         """Return the metrics that vLLM keeps itself."""
@@ -174,6 +174,7 @@ class VllmEngine:
                 memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
             ),
             events_endpoint=self._events.endpoint,
+            replay_endpoint=self._events.replay_endpoint,
             side_channel_port=free_port() if self._source.role is not Role.AGGREGATED else 0,
             environment=os.environ,
         )

@@ -96,6 +96,7 @@ def settings_for(
     known: Sequence[str],
     machine: Machine,
     events_endpoint: str,
+    replay_endpoint: str,
     side_channel_port: int,
     environment: Mapping[str, str],
 ) -> VllmSettings:
@@ -115,7 +116,12 @@ def settings_for(
     if arguments.get("enable_prefix_caching", True):
         arguments.setdefault(
             "kv_events_config",
-            {"enable_kv_cache_events": True, "publisher": "zmq", "endpoint": events_endpoint},
+            {
+                "enable_kv_cache_events": True,
+                "publisher": "zmq",
+                "endpoint": events_endpoint,
+                "replay_endpoint": replay_endpoint,
+            },
         )
     extra = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     if source.scratch:
