@@ -64,6 +64,16 @@ class Channel(asyncio.Protocol, Generic[Frame]):
                 del out[start:]
                 raise
 
+    @property
+    def backlog_bytes(self) -> int:
+        """Return how much of what was sent waits for the peer to read."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    def abort(self) -> None:
+        """End the connection at once; what is queued is lost."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def close(self) -> None:
         """Send what is queued, then end the connection."""
         if self._transport is not None:

@@ -13,6 +13,8 @@
       Ping        ------------------>
                   <------------------ Pong   the worker's loop turns
       Drain       ------------------>        take nothing new, finish, then end
+                  <------------------ Draining   to every front: send nothing new; what runs here finishes
+      DrainHeard  ------------------>            nothing new comes after this
 
 The two ends are always of one release; `version` in Load guards against a worker started by hand that is not.
 """
@@ -21,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from tritium.backends.engine import EngineInfo, Generate, KvEvent, Pool, Pooled, Role, Step
+from tritium.backends.engine import EngineInfo, Generate, Pool, Pooled, Role, Step
 
 VERSION = 3
 """Counts changes of the frames that an older worker would misread."""
@@ -43,6 +45,10 @@ class Load(msgspec.Struct, array_like=True, tag="load"):
     worker: str
     index: int = 0
     workers: int = 1
+    stuck_s: float = 0.0
+    """How long the engine may make no step while it has work; 0: for ever."""
+    canary_s: float = 0.0
+    """How long it may be idle before it is asked for a token; 0: not."""
 
 
 class Submit(msgspec.Struct, array_like=True, tag="submit"):
@@ -86,6 +92,10 @@ class Drain(msgspec.Struct, array_like=True, tag="drain"):
     """Finish what runs, at most `grace_s` long, then end."""
 
     grace_s: float
+
+
+class DrainHeard(msgspec.Struct, array_like=True, tag="drain_heard"):
+    """Nothing new comes: what was under way when Draining arrived is before this."""
 
 
 class AskCache(msgspec.Struct, array_like=True, tag="ask_cache"):
@@ -138,12 +148,6 @@ class CacheDump(msgspec.Struct, array_like=True, tag="cache_dump"):
     data: bytes
 
 
-class Events(msgspec.Struct, array_like=True, tag="events"):
-    """What changed in the worker's KV cache, in order."""
-
-    events: list[KvEvent]
-
-
 class Gauges(msgspec.Struct, array_like=True, tag="gauges"):
     """The engine's counters, sent when they have changed, and the number of the last change of its cache."""
 
@@ -169,5 +173,11 @@ class Pong(msgspec.Struct, array_like=True, tag="pong"):
     """A sign of life."""
 
 
-ToWorker = Load | Submit | SubmitPool | Abort | LoadLora | UnloadLora | Ping | AskCache | Drain
-FromWorker = Ready | Failed | Step | Pooled | Events | CacheChanged | CacheDump | Gauges | OwnMetrics | LoraDone | Pong
+class Draining(msgspec.Struct, array_like=True, tag="draining"):
+    """The worker is about to leave: it finishes what it has."""
+
+
+ToWorker = Load | Submit | SubmitPool | Abort | LoadLora | UnloadLora | Ping | AskCache | Drain | DrainHeard
+FromWorker = (
+    Ready | Failed | Step | Pooled | CacheChanged | CacheDump | Gauges | OwnMetrics | LoraDone | Pong | Draining
+)
