@@ -7,15 +7,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tritium.backends.engine import BlocksStored, CacheCleared, Delta, EngineInfo, Generate, Step, TokenLogprob
+from tritium.backends.engine import Delta, EngineInfo, Generate, Step, TokenLogprob
 from tritium.cluster.channel import Channel
-from tritium.cluster.frames import Abort, Drain, Events, Failed, FromWorker, Gauges, Load, Ready, Submit, ToWorker
+from tritium.cluster.frames import (
+    Abort,
+    CacheChanged,
+    Drain,
+    Emptied,
+    Entered,
+    Failed,
+    FromWorker,
+    Gauges,
+    Load,
+    Ready,
+    Submit,
+    ToWorker,
+)
 
 FROM_WORKER = [
     Ready(EngineInfo("e", "1", 100, 16, 10, 4, notes=("a",))),
     Failed("no"),
     Step([Delta(1, [2], logprobs=[[TokenLogprob(2, -1.0, 1)]]), Delta(3, [], "error", error="x", invalid=True)], 2, 1),
-    Events([BlocksStored([1, 2**64 - 1], None, list(range(32)), 16), CacheCleared()]),
+    CacheChanged(7, [Entered([1, 2**64 - 1], "host"), Emptied()]),
     Gauges({"a": 1.0}),
 ]
 TO_WORKER = [

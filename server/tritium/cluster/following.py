@@ -8,6 +8,7 @@ Where changes come by another way than the connection, the worker also tells by 
 it is: what was lost last of all is missed by that, after a grace in which it may still come.
 """
 
+import asyncio
 from collections.abc import Callable
 
 import structlog
@@ -18,6 +19,9 @@ from tritium.router.dump import decode
 from tritium.router.gaps import EventLine
 from tritium.router.router import Router
 from tritium.router.tiers import Tier
+
+GRACE_S = 5.0
+"""How long changes may take to come that the worker has told of by the connection."""
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +34,13 @@ class CacheFollower:
         self._worker = worker
         self._ask = ask
         self._line: EventLine[CacheChanged] = EventLine(1, late=True)
+        self._grace: asyncio.TimerHandle | None = None
         ask()
+
+    def close(self) -> None:
+        """Stop following: the run has ended."""
+        if self._grace is not None:
+            self._grace.cancel()
 
     @property
     def lost(self) -> int:
@@ -54,6 +64,15 @@ class CacheFollower:
             self._apply(changed)
         if heard.ask:
             self._missed(changed.number - 1)
+
+    def told(self, number: int) -> None:
+        """Note how far the worker is; what has not come after a grace is lost."""
+        if number > self._line.last and self._grace is None:
+            self._grace = asyncio.get_running_loop().call_later(GRACE_S, self._over, number)
+
+    def _over(self, number: int) -> None:
+        self._grace = None
+        self.expect(number)
 
     def expect(self, number: int) -> None:
         """Note that the worker has told of changes up to `number`, some time ago."""

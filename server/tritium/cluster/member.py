@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from tritium.backends.engine import EngineInfo, MetricFamily, Pooled, Role, Step
-from tritium.cluster.frames import Events, ToWorker
+from tritium.cluster.frames import CacheChanged, CacheDump, Gauges, ToWorker
 
 
 class WorkerState(StrEnum):
@@ -30,7 +30,7 @@ class WorkerState(StrEnum):
 class PoolWorker(Protocol):
     """One worker of a pool.
 
-    Contract: `on_ready` and `on_lost` of its reports alternate; between them `on_frame` gives its steps and events.
+    Contract: `on_ready` and `on_lost` of its reports alternate; between them `on_frame` gives what it tells.
     After `on_draining` it takes nothing new and finishes what it has. `info` is known from the first `on_ready` on.
     """
 
@@ -76,11 +76,15 @@ class PoolWorker(Protocol):
         ...
 
 
+Told = Step | Pooled | CacheChanged | CacheDump | Gauges
+"""What a ready worker tells that its pool is to know."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reports:
     """Whom a worker tells what becomes of it; `on_lost` with the reason."""
 
     on_ready: Callable[[PoolWorker], None]
     on_lost: Callable[[PoolWorker, str], None]
-    on_frame: Callable[[PoolWorker, Step | Pooled | Events], None]
+    on_frame: Callable[[PoolWorker, Told], None]
     on_draining: Callable[[PoolWorker], None] = lambda _: None

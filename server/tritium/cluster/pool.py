@@ -13,27 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from tritium.backends.engine import (
-    BlocksRemoved,
-    BlocksStored,
-    CacheCleared,
     EngineInfo,
-    KvEvent,
     Pooled,
     Role,
     Step,
 )
-from tritium.cluster.frames import VERSION, Events, Load, ToWorker
-from tritium.cluster.member import PoolWorker, Reports, WorkerState
+from tritium.cluster.following import CacheFollower
+from tritium.cluster.frames import VERSION, AskCache, CacheChanged, CacheDump, Gauges, Load, ToWorker
+from tritium.cluster.member import PoolWorker, Reports, Told, WorkerState
 from tritium.cluster.prefill import PrefillDesk, PrefillPlan
 from tritium.cluster.spec import FleetSpec
 from tritium.cluster.supervisor import SupervisedWorker
 from tritium.router.choice import Mode, Route
 from tritium.router.disaggregation import Decoder
 from tritium.router.router import Prompt, Router
-from tritium.router.tiers import Tier
-
-_TIERS = {tier.value: tier for tier in Tier}
-"""Blocks that lie elsewhere ("other") are nobody's."""
 
 
 class WorkerPool:
@@ -57,6 +50,8 @@ class WorkerPool:
         self.spec = spec
         self.by_name: dict[str, PoolWorker] = {}
         self.routers: dict[Role, Router] = {}
+        self.followers: dict[str, CacheFollower] = {}
+        """What follows the cache of each worker that is ready."""
         self.loras: dict[str, str] = {}
         """The adapters that every run of a worker has: path by the name that the engines know."""
         self.prefill = PrefillDesk(spec.thresholds)
@@ -130,7 +125,9 @@ class WorkerPool:
         for role, count in self.spec.roles.items():
             for index in range(count):
                 name = f"{'worker' if role is Role.AGGREGATED else role}_{index}"
-                load = Load(VERSION, engine, str(folder), dict(arguments), role, name, len(children), total)
+                place = (role, name, len(children), total)
+                bounds = (self.spec.stuck_s, self.spec.canary_s)
+                load = Load(VERSION, engine, str(folder), dict(arguments), *place, *bounds)
                 children.append(
                     SupervisedWorker(load, self.reports, loras=self.loras, silent_s=self.spec.silent_s),
                 )
@@ -159,7 +156,9 @@ class WorkerPool:
         assert info is not None
         self._info = self._info or info
         most = self.spec.worker_requests or info.max_sequences
-        self._router(worker.role).add(worker.name, capacity_blocks=info.total_blocks, max_sequences=most)
+        router = self._router(worker.role)
+        router.add(worker.name, capacity_blocks=info.total_blocks, max_sequences=most)
+        self.followers[worker.name] = CacheFollower(router, worker.name, lambda: worker.send(AskCache()))
         self._on_ready(worker)
 
     def _router(self, role: Role) -> Router:
@@ -175,38 +174,33 @@ class WorkerPool:
         return router
 
     def _drain(self, worker: PoolWorker) -> None:
-        self.routers[worker.role].remove(worker.name)
+        self._forget(worker)
 
     def _leave(self, worker: PoolWorker, reason: str) -> None:
         self.prefill.forget(worker.name)
-        self.routers[worker.role].remove(worker.name)
+        self._forget(worker)
         self._on_lost(worker, reason)
 
-    def _take(self, worker: PoolWorker, frame: Step | Pooled | Events) -> None:
+    def _forget(self, worker: PoolWorker) -> None:
+        self.routers[worker.role].remove(worker.name)
+        if (follower := self.followers.pop(worker.name, None)) is not None:
+            follower.close()
+
+    def _take(self, worker: PoolWorker, frame: Told) -> None:
         if isinstance(frame, Step):
             self._on_step(frame)
             return
         if isinstance(frame, Pooled):
             self._on_pooled(frame)
             return
-        router = self.routers[worker.role]
-        for event in frame.events:
-            _apply(router, worker.name, event)
-
-
-def _apply(router: Router, worker: str, event: KvEvent) -> None:
-    match event:
-        case BlocksStored(tier=tier) if tier in _TIERS:
-            router.stored(
-                worker,
-                event.hashes,
-                event.parent,
-                event.token_ids,
-                salt=event.salt,
-                lora=event.lora,
-                tier=_TIERS[tier],
-            )
-        case BlocksRemoved(tier=tier) if tier in _TIERS:
-            router.removed(worker, event.hashes, tier=_TIERS[tier])
-        case CacheCleared():
-            router.cleared(worker)
+        follower = self.followers.get(worker.name)
+        if follower is None:
+            # It drains, and is given nothing any more.
+            return
+        match frame:
+            case CacheChanged():
+                follower.hear(frame)
+            case CacheDump():
+                follower.heal(frame)
+            case Gauges():
+                follower.told(frame.last_change)

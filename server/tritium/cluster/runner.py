@@ -1,7 +1,7 @@
 """An engine at work in this process, and the peers it works for: the server of a worker process, or several fronts.
 
     open -> join(peer) -> take(peer, frame) ... -> leave(peer): what it had asked for is aborted
-                       `- Steps, Pooled to whom they belong; Events, Gauges, OwnMetrics to all
+                       `- Steps, Pooled to whom they belong; CacheChanged, Gauges, OwnMetrics to all
     drain -> stop
 
 Every peer counts its requests by itself; the engine knows them by numbers that are given here.
@@ -39,7 +39,9 @@ from tritium.cluster.channel import UNSENDABLE
 from tritium.cluster.frames import (
     VERSION,
     Abort,
-    Events,
+    AskCache,
+    CacheChanged,
+    CacheDump,
     FromWorker,
     Gauges,
     Load,
@@ -53,13 +55,14 @@ from tritium.cluster.frames import (
     SubmitPool,
     UnloadLora,
 )
+from tritium.cluster.mirror import CacheMirror
 from tritium.core.errors import InferenceError, InvalidArgument, NotFound
 
 GAUGES_EVERY_S = 1.0
 OWN_METRICS_EVERY_S = 5.0
 """How often an engine that works is asked for the metrics it keeps itself, which are many."""
 
-Asked = Submit | SubmitPool | Abort | LoadLora | UnloadLora | Ping
+Asked = Submit | SubmitPool | Abort | LoadLora | UnloadLora | AskCache | Ping
 """The frames that a peer has the engine do something by."""
 
 
@@ -87,6 +90,9 @@ class EngineRunner:
         self._numbers = itertools.count(1)
         self._idle = asyncio.Event()
         self._idle.set()
+        self._mirror: CacheMirror | None = None
+        self._early: list[KvEvent] = []
+        """What the engine has told of its cache before it has loaded."""
         self._gauges: dict[str, float] = {}
         self._gauges_due: asyncio.TimerHandle | None = None
         self._own_metrics_sent_s = 0.0
@@ -111,8 +117,12 @@ class EngineRunner:
             )
         )
         self._engine = opened
-        self.info = await opened.start(EngineSinks(self._step, self._events, self._on_death, self._pooled))
-        return self.info
+        info = await opened.start(EngineSinks(self._step, self._events, self._on_death, self._pooled))
+        self._mirror = CacheMirror(info.block_tokens, info.total_blocks)
+        self._events(self._early)
+        self._early = []
+        self.info = info
+        return info
 
     def join(self, peer: Peer) -> None:
         """Work for a peer from now on, which is told that the engine is ready."""
@@ -137,6 +147,9 @@ class EngineRunner:
                 self._pool(peer, request)
             case Abort(id):
                 self._abort(peer, id)
+            case AskCache():
+                assert self._mirror is not None
+                peer.send(CacheDump(self._mirror.dump()))
             case Ping():
                 peer.send(Pong())
             case LoadLora() | UnloadLora():
@@ -260,7 +273,10 @@ class EngineRunner:
         self._look_at_gauges()
 
     def _events(self, events: list[KvEvent]) -> None:
-        self._tell_all(Events(events))
+        if self._mirror is None:
+            self._early += events
+        elif (changed := self._mirror.take(events)) is not None:
+            self._tell_all(changed)
 
     def _look_at_gauges(self) -> None:
         if self._gauges_due is None:
@@ -273,6 +289,10 @@ class EngineRunner:
         self._gauges_due = None
         assert self._engine is not None
         values = self._engine.metrics()
+        last_change = 0
+        if self._mirror is not None:
+            last_change = self._mirror.last
+            values = values | {"tritium_kv_orphan_blocks_total": float(self._mirror.orphans)}
         changed = values != self._gauges
         # What came last is told once the engine rests; until then now and then.
         if not changed or time.monotonic() - self._own_metrics_sent_s > OWN_METRICS_EVERY_S:
@@ -280,7 +300,7 @@ class EngineRunner:
         if not changed:
             return
         self._gauges = dict(values)
-        self._tell_all(Gauges(self._gauges))
+        self._tell_all(Gauges(self._gauges, last_change))
         self._gauges_due = asyncio.get_running_loop().call_later(GAUGES_EVERY_S, self._send_gauges)
 
     def _send_own_metrics(self) -> None:
@@ -288,7 +308,7 @@ class EngineRunner:
             self._own_metrics_sent_s = time.monotonic()
             self._tell_all(OwnMetrics(msgspec.Raw(msgspec.msgpack.encode(self._engine.own_metrics()))))
 
-    def _tell_all(self, frame: Events | Gauges | OwnMetrics) -> None:
+    def _tell_all(self, frame: CacheChanged | Gauges | OwnMetrics) -> None:
         for peer in self._peers:
             peer.send(frame)
 

@@ -21,8 +21,9 @@ import structlog
 
 from tritium.backends.engine import EngineInfo, MetricFamily, Pooled, Step
 from tritium.cluster.frames import (
+    CacheChanged,
+    CacheDump,
     Drain,
-    Events,
     Failed,
     FromWorker,
     Gauges,
@@ -227,10 +228,12 @@ class SupervisedWorker:
     def _take(self, frame: FromWorker) -> None:
         self._pulse.heard()
         match frame:
-            case Step() | Pooled() | Events():
+            case Step() | Pooled() | CacheChanged() | CacheDump():
                 self._reports.on_frame(self, frame)
             case Gauges(values):
                 self.gauges = values
+                if self.ready:
+                    self._reports.on_frame(self, frame)
             case OwnMetrics(families):
                 self._own_metrics = families.copy()
             case LoraDone(id):

@@ -49,6 +49,11 @@ class EventLine(Generic[E]):
         """Tell whether a dump is waited for."""
         return self._late or self._missing >= 0
 
+    @property
+    def last(self) -> int:
+        """Return the number of the last event that is known of; one below the first where there is none."""
+        return self._next - 1
+
     def hear(self, number: int, event: E) -> Heard:
         """Take the next event in; one that was heard before is not to be applied again."""
         if number < self._next:
