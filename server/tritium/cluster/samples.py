@@ -31,7 +31,6 @@ FLEET_HELP: Mapping[str, str] = {
     "tritium_router_prompt_blocks_total": "Blocks of routed prompts",
     "tritium_router_overlap_blocks_total": "Blocks of routed prompts that the chosen worker already held",
     "tritium_router_index_blocks": "Blocks the router knows of",
-    "tritium_router_orphan_blocks_total": "Stored blocks whose parent the router did not know",
     "tritium_router_dropped_blocks_total": "Blocks the router let go because its index or a worker's share was full",
     "tritium_router_worker_active": "Generations routed to a worker and not finished",
     "tritium_router_worker_prefill_blocks": "Prompt blocks routed to a worker and not yet computed",
@@ -57,7 +56,12 @@ FLEET_HELP: Mapping[str, str] = {
     "tritium_kv_exports_total": "Prompts whose KV was kept for another worker (embedded)",
     "tritium_kv_exports_expired_total": "Prompts kept for another worker that none came for (embedded)",
     "tritium_kv_exports_held": "Prompts whose KV is kept for another worker now (embedded)",
-    "tritium_kv_events_lost_total": "KV events of the engine that did not reach the router (vllm, sglang, tensorrtllm)",
+    "tritium_kv_events_lost_total": "KV events that the engine's worker never got (vllm, sglang, tensorrtllm)",
+    "tritium_kv_events_replayed_total": "KV events that the engine's worker got at the second attempt (vllm, sglang)",
+    "tritium_kv_orphan_blocks_total": "Stored blocks whose parent the worker did not know",
+    "tritium_cache_changes_lost_total": "Changes of a worker's cache that did not reach this server",
+    "tritium_cache_dumps_total": "Times the whole of a worker's cache was read, at its start and after losses",
+    "tritium_cache_behind": "1 while changes of a worker's cache are missing, else 0",
 }
 
 
@@ -91,7 +95,6 @@ def fleet_samples(name: str, flights: Flights, pool: WorkerPool) -> list[Sample]
     for role, router in pool.routers.items():
         labels = model | {"role": role.value}
         samples.append(("tritium_router_index_blocks", labels, len(router.index)))
-        samples.append(("tritium_router_orphan_blocks_total", labels, router.index.orphans))
         samples.append(("tritium_router_dropped_blocks_total", labels, router.index.dropped))
         for load in router.loads:
             routed = labels | {"worker": load.name}
@@ -106,6 +109,10 @@ def fleet_samples(name: str, flights: Flights, pool: WorkerPool) -> list[Sample]
         if worker.info is not None:
             of_engine = {"engine": worker.info.engine, "version": worker.info.version}
             samples.append(("tritium_engine_info", labels | of_engine, 1.0))
+        if (follower := pool.followers.get(worker.name)) is not None:
+            samples.append(("tritium_cache_changes_lost_total", labels, follower.lost))
+            samples.append(("tritium_cache_dumps_total", labels, follower.healed))
+            samples.append(("tritium_cache_behind", labels, float(follower.behind)))
         samples.extend((gauge, labels, value) for gauge, value in worker.gauges.items())
     return samples
 
