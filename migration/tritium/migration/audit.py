@@ -1,62 +1,66 @@
-"""The audit: walk a folder, read what belongs to a Triton deployment, and judge it. Reads only, never writes."""
+"""The audit: a deployment is surveyed, every rule looks at it, and what they found is put to models and files."""
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tritium.migration.ensembles import check_ensembles
-from tritium.migration.finding import Audit
-from tritium.migration.folder import CONFIG, holds_a_model
-from tritium.migration.language import language_models
-from tritium.migration.launch import read_launch
-from tritium.migration.models import is_config, read_bare, read_model, report
+from tritium.migration.deployment import Deployment
+from tritium.migration.finding import Audit, Finding, LaunchReport
+from tritium.migration.launches.format import Format
+from tritium.migration.models import report
+from tritium.migration.rules.ignore import heard
+from tritium.migration.rules.registry import rules
+from tritium.migration.rules.rule import Rule
+from tritium.migration.survey import SurveyError, survey
 
-_SKIPPED_FOLDERS = {".git", "node_modules", ".venv", "venv", "__pycache__", ".terraform"}
-_LARGEST_BYTES = 2 << 20
-"""No hand-written configuration or manifest is larger; weights and data are not read."""
-
-
-class AuditError(Exception):
-    """The path cannot be audited."""
+AuditError = SurveyError
 
 
-def audit(root: Path) -> Audit:
+def audit(root: Path, progress: Callable[[int], None] = lambda _: None) -> Audit:
     """Audit everything below `root`.
 
     Raises:
         AuditError: there is no such folder.
     """
-    if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
-        raise AuditError(f"{root} {what}; name the folder that holds the deployment or its model repository")
-    models, launches, skipped = [], [], []
-    # A model is called like its folder, which "." does not tell.
-    given, root = root, Path(os.path.abspath(root))  # noqa: PTH100  (resolve() would follow links, and rename models)
-    for path in _paths(root):
-        if path.is_dir() and not path.is_symlink():
-            models.append(read_bare(path, root))
-        elif is_config(path):
-            model = read_model(path, root)
-            if model is None:
-                skipped.append(path.relative_to(root))
-            else:
-                models.append(model)
-        elif launch := read_launch(path, root):
-            launches.append(launch)
-    check_ensembles(models)
-    reports = tuple(report(model) for model in models)
-    return Audit(given, reports, tuple(launches), tuple(language_models(models)), tuple(skipped))
+    deployment = survey(root, progress)
+    return judge(deployment, check(deployment), root)
 
 
-def _paths(root: Path) -> Iterator[Path]:
-    """Yield the files that may say something, and the folders that are models without a configuration."""
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(f for f in folders if f not in _SKIPPED_FOLDERS)
-        if not any(name.startswith(CONFIG) for name in files) and holds_a_model(Path(folder), folders):
-            yield Path(folder)
-        for name in sorted(files):
-            path = Path(folder, name)
-            small = path.is_file() and path.stat().st_size <= _LARGEST_BYTES
-            # A configuration that is too large, or a link to nowhere, is a broken one; a pipe is none.
-            if small or (name == CONFIG and (path.is_file() or not path.exists())):
-                yield path
+def check(deployment: Deployment, chosen: Iterable[Rule] | None = None) -> tuple[Finding, ...]:
+    """Return what the rules (all of them, unless some are chosen) find, without what comments silence."""
+    if not is_deployment(deployment):
+        return ()
+    found = (finding for rule in (rules() if chosen is None else chosen) for finding in rule.find(deployment))
+    return tuple(sorted(heard(found, deployment.sources), key=lambda f: (str(f.path), f.line, f.column, f.rule)))
+
+
+def is_deployment(deployment: Deployment) -> bool:
+    """Tell whether this is Triton's: prose about it alone is not."""
+    started = any(launch.format is not Format.DOCUMENT for launch in deployment.launches)
+    return bool(deployment.models or started or deployment.hosted or deployment.calls)
+
+
+def judge(deployment: Deployment, findings: Iterable[Finding], root: Path) -> Audit:
+    """Put findings to the models and files they are about, and settle what becomes of each."""
+    places = {model.place for model in deployment.models}
+    by_model: dict[Path, list[Finding]] = {}
+    by_path: dict[Path, list[Finding]] = {}
+    for finding in findings:
+        place = finding.about or finding.path
+        (by_model if place in places else by_path).setdefault(place, []).append(finding)
+    if not is_deployment(deployment):
+        return Audit(root, skipped=tuple(deployment.skipped))
+    models = tuple(report(model, by_model.get(model.place, ())) for model in deployment.models)
+    launches = tuple(
+        LaunchReport(
+            launch.source.path,
+            launch.kind,
+            tuple(dict.fromkeys(image.text + (f":{image.tag}" if image.tag else "") for image in launch.images)),
+            tuple(command.text for command in launch.commands),
+            tuple(by_path.pop(launch.source.path, ())),
+        )
+        for launch in deployment.launches
+    )
+    others = tuple(finding for left in by_path.values() for finding in left)
+    groups, skipped = tuple(deployment.groups), tuple(deployment.skipped)
+    clients = tuple(dict.fromkeys(call.source.path for call in deployment.calls))
+    return Audit(root, models, launches, groups, others, skipped, clients)

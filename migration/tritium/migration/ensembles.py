@@ -59,7 +59,7 @@ def _missing(found: Found, name: str, known: Mapping[str, Found], everywhere: Se
     at = _step(found, name)
     if elsewhere is not None:
         advice = f"it is at {elsewhere}: give --model-repository for both, or put them together"
-        found.add("M08", Severity.CHANGE, message, advice, at)
+        found.add("M08", Severity.TODO, message, advice, at)
     else:
         advice = (
             f"did you mean {near[0]}?" if near else "put the model beside it; audit the repository that is deployed"
@@ -74,7 +74,7 @@ def _depend(found: Found, name: str, member: Found) -> None:
     if settled.verdict is Verdict.BROKEN:
         found.refuse("M08", f"step '{name}' is a model that does not load", "mend that model first", at)
     elif settled.verdict is not Verdict.SERVES:
-        found.add("M08", Severity.CHANGE, f"step '{name}' {_FATES[settled.verdict]}", f"see {member.place}", at)
+        found.add("M08", Severity.TODO, f"step '{name}' {_FATES[settled.verdict]}", f"see {member.place}", at)
 
 
 _FATES = {

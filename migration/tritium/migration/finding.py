@@ -4,13 +4,42 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from tritium.migration.text.edit import Fix
+
 
 class Severity(StrEnum):
-    """How much a finding asks of the reader."""
+    """How much a finding asks of the reader, from nothing to the most.
+
+    CHANGE is rewritten by `apply`; TODO is for a person to do or to look at; QUESTION lacks a fact; what REBUILD is
+    about must be made anew from its origin; a BLOCKER is not served, or does not start.
+    """
 
     INFO = "info"
     CHANGE = "change"
+    TODO = "todo"
+    QUESTION = "question"
+    REBUILD = "rebuild"
     BLOCKER = "blocker"
+
+    @property
+    def weight(self) -> int:
+        """Return what a finding takes off the score of 100."""
+        return _WEIGHTS[self]
+
+    @property
+    def rank(self) -> int:
+        """Return the place among the severities; higher asks for more."""
+        return list(Severity).index(self)
+
+
+_WEIGHTS = {
+    Severity.INFO: 0,
+    Severity.CHANGE: 0,
+    Severity.TODO: 10,
+    Severity.QUESTION: 20,
+    Severity.REBUILD: 40,
+    Severity.BLOCKER: 100,
+}
 
 
 class Verdict(StrEnum):
@@ -35,6 +64,11 @@ class Finding:
     column: int
     message: str
     advice: str = ""
+    about: Path | None = None
+    """The place of the model it is about, where that is not `path`."""
+    already: bool = False
+    """It was so on Triton too: the model never loaded, the alert never fired."""
+    fix: Fix | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +83,9 @@ class ModelReport:
     advice: str = ""
     versions: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    score: int = 100
+    evidence: str = ""
+    """What says that the model is deployed, or that it is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +119,12 @@ class Audit:
     models: tuple[ModelReport, ...] = ()
     launches: tuple[LaunchReport, ...] = ()
     groups: tuple[Group, ...] = ()
+    others: tuple[Finding, ...] = ()
+    """Findings in neither: dashboards, alerts, autoscalers, clients."""
     skipped: tuple[Path, ...] = field(default=())
     """Files that look like model configurations and are not."""
+    clients: tuple[Path, ...] = ()
+    """Files that call a Triton server."""
 
     @property
     def is_deployment(self) -> bool:
@@ -91,6 +132,26 @@ class Audit:
         return bool(self.models or self.launches)
 
     @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Return all findings, models first."""
+        models = (finding for model in self.models for finding in model.findings)
+        launches = (finding for launch in self.launches for finding in launch.findings)
+        return (*models, *launches, *self.others)
+
+    @property
     def counts(self) -> dict[Verdict, int]:
         """Count the models by verdict, best first."""
         return {v: n for v in Verdict if (n := sum(m.verdict is v for m in self.models))}
+
+    @property
+    def score(self) -> int:
+        """Return the deployment's score: that of its worst model or launch file."""
+        return min((*(m.score for m in self.models), *(score_of(x.findings) for x in self.launches)), default=100)
+
+
+def score_of(findings: tuple[Finding, ...]) -> int:
+    """Return what findings leave of 100; a rule counts once, by its gravest finding."""
+    gravest: dict[str, int] = {}
+    for finding in findings:
+        gravest[finding.rule] = max(gravest.get(finding.rule, 0), finding.severity.weight)
+    return max(0, 100 - sum(gravest.values()))

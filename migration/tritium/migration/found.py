@@ -46,12 +46,21 @@ class Found:
         """Tell whether the configuration can be held against others."""
         return not self.broken and not self.template
 
-    def add(self, rule: str, severity: Severity, message: str, advice: str = "", at: Problem | None = None) -> None:
+    def add(
+        self,
+        rule: str,
+        severity: Severity,
+        message: str,
+        advice: str = "",
+        at: Problem | None = None,
+        *,
+        already: bool = False,
+    ) -> None:
         """Keep a finding; a blocker of what Triton refuses too is told by `refuse`."""
         line, column = (at.line, at.column) if at else (0, 0)
-        self.findings.append(Finding(rule, severity, self.place, line, column, message, advice))
+        self.findings.append(Finding(rule, severity, self.place, line, column, message, advice, already=already))
 
     def refuse(self, rule: str, message: str, advice: str = "", at: Problem | None = None) -> None:
         """Keep a finding that stops the model on Triton as well."""
-        self.add(rule, Severity.BLOCKER, message, advice, at)
+        self.add(rule, Severity.BLOCKER, message, advice, at, already=True)
         self.broken = True

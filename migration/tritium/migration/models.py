@@ -8,7 +8,7 @@ deployed, is judged by its `backend:` and `platform:` lines and by what stands i
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tritium.compat.config.defaults import ENSEMBLE, UnknownBackend, complete_backend, complete_instances, normalize
@@ -18,11 +18,11 @@ from tritium.compat.config.problem import Problem, Stage
 from tritium.compat.config.unserved import check_served
 from tritium.compat.config.validate import check_config, check_load
 from tritium.migration.files import check_files
-from tritium.migration.finding import ModelReport, Severity, Verdict
+from tritium.migration.finding import Finding, ModelReport, Severity, Verdict, score_of
 from tritium.migration.folder import CONFIG, Folder, read_folder
 from tritium.migration.found import Found
 from tritium.migration.kinds import BY_FILE, ENGINE_PARAMETERS, EXPLICIT
-from tritium.migration.words import PLACEHOLDER
+from tritium.migration.text.words import PLACEHOLDER
 
 # A field that only a model configuration has, at the beginning of a line.
 _TELLTALE = re.compile(
@@ -104,7 +104,7 @@ def _problems(found: Found, problems: Iterable[Problem]) -> None:
         if placeholder:
             found.template = True
             message = f"{placeholder.group()} is filled in at deployment time"
-            found.add("M04", Severity.CHANGE, message, "audit the filled-in repository to be certain", problem)
+            found.add("M04", Severity.TODO, message, "audit the filled-in repository to be certain", problem)
         else:
             found.refuse("M20", problem.message, problem.hint, problem)
 
@@ -118,10 +118,10 @@ def _check_name(found: Found) -> None:
     advice = f"name the folder {named}, or take the name line out"
     if PLACEHOLDER.search(named):
         found.template = True
-        found.add("M04", Severity.CHANGE, f"{named} is filled in at deployment time", "", at)
+        found.add("M04", Severity.TODO, f"{named} is filled in at deployment time", "", at)
     elif found.folder.is_empty and not _is_in_repository(found.folder.path):
         # A sample by itself is copied into a repository under its right name.
-        found.add("M21", Severity.CHANGE, message, advice, at)
+        found.add("M21", Severity.TODO, message, advice, at)
     else:
         found.refuse("M21", message, advice, at)
 
@@ -181,10 +181,11 @@ def _unserved(found: Found) -> None:
         found.add("M23", severity, unserved.message, unserved.hint, found.parsed.places.problem(unserved))
 
 
-def report(found: Found) -> ModelReport:
-    """Settle what becomes of a model."""
+def report(found: Found, findings: Sequence[Finding] | None = None) -> ModelReport:
+    """Settle what becomes of a model by its findings; where none are given, by those of reading it."""
     kind = found.kind
-    verdict, because = _judge(found)
+    findings = found.findings if findings is None else findings
+    verdict, because = _judge(found, findings)
     return ModelReport(
         name=found.name,
         kind=kind.name if kind else found.backend or "unknown",
@@ -193,11 +194,25 @@ def report(found: Found) -> ModelReport:
         because=because,
         advice=kind.advice if kind is not None and not found.broken else "",
         versions=tuple(found.folder.versions),
-        findings=tuple(found.findings),
+        findings=tuple(findings),
+        score=_score(verdict, findings),
     )
 
 
-def _judge(found: Found) -> tuple[Verdict, str]:
+def _score(verdict: Verdict, findings: Sequence[Finding]) -> int:
+    """Return what is left of 100: by the findings, and at most what the verdict leaves."""
+    return min(score_of(tuple(findings)), 100 - _GRAVITY.get(verdict, Severity.INFO).weight)
+
+
+_GRAVITY = {
+    Verdict.UNKNOWN: Severity.QUESTION,
+    Verdict.CONVERT: Severity.REBUILD,
+    Verdict.UNSUPPORTED: Severity.BLOCKER,
+    Verdict.BROKEN: Severity.BLOCKER,
+}
+
+
+def _judge(found: Found, findings: Sequence[Finding]) -> tuple[Verdict, str]:
     kind, backend = found.kind, found.backend
     if found.broken:
         return Verdict.BROKEN, "its findings say why"
@@ -210,6 +225,6 @@ def _judge(found: Found) -> tuple[Verdict, str]:
             Verdict.UNSUPPORTED,
             f"backend '{backend}' is not known here, and custom backends in C++ cannot be loaded",
         )
-    if kind.verdict is Verdict.SERVES and any(f.severity is not Severity.INFO for f in found.findings):
+    if kind.verdict is Verdict.SERVES and any(f.severity is not Severity.INFO for f in findings):
         return Verdict.CHANGE, f"{kind.because}, once the findings are settled"
     return kind.verdict, kind.because

@@ -126,7 +126,7 @@ def test_compose_and_kubernetes_and_shell_are_read(tmp_path: Path) -> None:
     assert sorted(launches) == ["docker-compose.yml", "k8s/deploy.yaml", "run.sh"]
     compose = launches["docker-compose.yml"]
     assert compose.commands == ("tritonserver --model-repository=/models --strict-model-config=false",)
-    assert [(f.rule, f.line) for f in compose.findings] == [("L01", 3)]
+    assert [(f.rule, f.line) for f in compose.findings] == [("L01", 3), ("L03", 4)]
     kubernetes = launches["k8s/deploy.yaml"]
     assert kubernetes.kind == "Kubernetes Deployment"
     assert [(f.rule, f.line, f.severity) for f in kubernetes.findings] == [

@@ -5,15 +5,14 @@ from pathlib import Path
 import pytest
 
 from tritium.compat.flags import FlagError, parse
+from tritium.migration.audit import audit
 from tritium.migration.finding import Finding, LaunchReport, Severity
-from tritium.migration.launch import read_launch
 
 
 def launch(folder: Path, name: str, text: str) -> LaunchReport:
     """Write one launch file and read it."""
     (folder / name).write_text(text)
-    found = read_launch(folder / name, folder)
-    assert found is not None
+    (found,) = audit(folder).launches
     return found
 
 

@@ -28,7 +28,7 @@ def test_what_holds_for_several_is_said_once(tmp_path: Path) -> None:
     text = as_text(audit(deployment(tmp_path)))
     for said in ("runs in a process of its own", "M22", "optimization.priority changes nothing", "L11", "extra cloud"):
         assert text.count(said) == 1, text
-    for place in ("models/code0/config.pbtxt:2:26", "models/code3/config.pbtxt:2:26", "a.sh:1:14", "b.sh:1:14"):
+    for place in ("models/code0/config.pbtxt:2:26", "models/code3/config.pbtxt:2:26", "a.sh:1:33", "b.sh:1:33"):
         assert place in text
 
 

@@ -6,6 +6,8 @@ They are read from text, not by a parser of those languages: many launch files a
 import re
 from dataclasses import dataclass
 
+from tritium.migration.text.source import Source, Span
+
 PLACEHOLDER = re.compile(r"\$\{?\w+\}?|\$\(\w+\)|\{\{.*?\}\}|<[A-Za-z_.-]+>|@\w+@|%\w+%")
 """A value that is filled in at deployment time."""
 
@@ -15,11 +17,16 @@ _KEY = re.compile(r"\s*(?:-\s+)?[\w-]+:(?:\s+|$)(?:[|>][+-]?\s*$)?")
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One word without its quotation marks, and where it begins: line and column from 1."""
+    """One word without its quotation marks, and where it stands: line and column from 1, characters in the file."""
 
     text: str
     line: int
     column: int
+    width: int = 0
+
+    def span(self, source: Source) -> Span:
+        """Return where it stands in its file, within its quotation marks."""
+        return source.word(self.line, self.column, self.width or len(self.text))
 
 
 def code_of(line: str) -> str:
@@ -53,7 +60,9 @@ def split(code: str, line: int, begin: int = 0) -> tuple[list[Word], bool]:
         if text in _ENDS:
             return words, True
         if text and not (text == "-" and not code[:at].strip()):
-            words.append(Word(text.removesuffix(";"), line, at + 1 + (code[at] in "'\"")))
+            quoted = code[at] in "'\"" and code[end - 1 : end] == code[at] and code.find(code[at], at + 1) == end - 1
+            width = end - at - 2 if quoted else end - at
+            words.append(Word(text.removesuffix(";"), line, at + 1 + quoted, width))
             if text.endswith(";"):
                 return words, True
         at = max(end, at + 1)

@@ -1,0 +1,84 @@
+"""Images in launch files: those of Triton's server and client, and others' in which the server is started."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tritium.migration.text.source import Source, Span
+from tritium.migration.text.words import PLACEHOLDER
+
+
+class Role(StrEnum):
+    """What an image is for."""
+
+    SERVER = "server"
+    CLIENT = "client"
+    CUSTOM = "custom"
+    """Somebody's own image, in which Triton runs."""
+    SAGEMAKER = "SageMaker"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One mention of an image. `tag` and its span stand apart where a chart keeps them apart."""
+
+    text: str
+    span: Span
+    role: Role
+    tag: str = ""
+    tag_span: Span | None = None
+
+    @property
+    def repository(self) -> str:
+        """Return the image without its tag."""
+        return _divide(self.text)[0]
+
+    @property
+    def version(self) -> str:
+        """Return the tag, whether it stands with the name or apart."""
+        return self.tag or _divide(self.text)[1]
+
+    @property
+    def flavour(self) -> str:
+        """Return what the image was built with: vllm, trtllm, min or plain."""
+        found = re.search(r"vllm|trtllm|sdk|min\b", self.version)
+        return found.group() if found else "plain"
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether the tag is filled in at deployment time, so only the repository can be replaced."""
+        return bool(PLACEHOLDER.search(self.version)) or self.version in ("yy.mm-py3", "xx.yy-py3")
+
+
+_NAME = r"(?:sagemaker-)?(?:tritonserver|tensorrtserver)(?:-sdk|-pyt?-min)?"
+IMAGE = re.compile(
+    rf"(?<![\w./:@${{}}-])(?P<registry>(?:[\w.\-${{}}()]+(?::\d+)?/)*)(?P<name>{_NAME})"
+    r"(?::(?P<tag>[\w.\-${}()<>]*[\w}>)]))?(?![\w/])"
+)
+_RELEASE = re.compile(r"\d\d\.\d\d|\$|\{|<|[xy]{2}\.|latest|2\.\d+")
+
+
+def server_images(source: Source, code: str) -> Iterator[Image]:
+    """Yield the images of Triton in a file; `code` is its text without what is no code, at the same offsets."""
+    for match in IMAGE.finditer(code):
+        registry, name, tag = match["registry"], match["name"], match["tag"] or ""
+        start, end = match.span()
+        text = source.text[start:end]
+        if not registry and not _RELEASE.match(tag):
+            continue
+        if registry and not tag and not ("nvcr.io" in registry or "nvidia" in registry):
+            continue
+        if "sagemaker" in name:
+            role = Role.SAGEMAKER
+        elif "-sdk" in name or tag.endswith("-sdk"):
+            role = Role.CLIENT
+        else:
+            role = Role.SERVER if not registry or "nvidia" in registry or "nvcr" in registry else Role.CUSTOM
+        yield Image(text, Span(start, end), role)
+
+
+def _divide(text: str) -> tuple[str, str]:
+    """Divide an image's name into repository and tag; the colon of a registry's port divides nothing."""
+    head, colon, tail = text.rpartition(":")
+    return (head, tail) if colon and "/" not in tail else (text, "")

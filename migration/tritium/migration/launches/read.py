@@ -1,0 +1,117 @@
+"""A file read as one that may start Triton: its images, command lines and containers."""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from tritium.migration.deployment import Launch
+from tritium.migration.launches.code import code_of_file
+from tritium.migration.launches.command import Command, commands
+from tritium.migration.launches.container import Container, containers
+from tritium.migration.launches.dockerfile import last_image
+from tritium.migration.launches.format import Format, format_of, title
+from tritium.migration.launches.image import Image, Role, server_images
+from tritium.migration.text.source import Source, Span
+from tritium.migration.text.tree import Mapping, Node, Scalar, documents, walk
+
+TREES = {Format.COMPOSE, Format.KUBERNETES, Format.HELM, Format.ANSIBLE, Format.YAML, Format.JSON}
+_RUNNERS = re.compile(r"\b(docker|podman|nerdctl|apptainer|singularity|enroot|shifter|srun)\b")
+_TRITON = re.compile(r"(?<![a-z])triton(?!client)", re.IGNORECASE)
+_NO_SERVER = re.compile(r"client|sdk|perf|analyz|exporter|locust|benchmark|gateway|openai|test|adapter", re.IGNORECASE)
+
+
+def read_launch(source: Source) -> Launch | None:
+    """Read one file; None when nothing in it starts Triton."""
+    form = format_of(source.path, source.text)
+    if form is None or not _TRITON.search(source.text):
+        return None
+    code = code_of_file(form, source)
+    if not _TRITON.search(code):
+        return None
+    lines = code.splitlines()
+    found_commands = tuple(commands(lines, form))
+    images = list(server_images(source, code))
+    trees = tuple(documents(source)) if form in TREES else ()
+    running = tuple(container for tree in trees for container in containers(tree))
+    known = {image.span for image in images}
+    for image in _others(source, code, form, found_commands, trees, running):
+        if not any(image.span.start < span.end and span.start < image.span.end for span in known):
+            images.append(image)
+            known.add(image.span)
+    if not images and not found_commands:
+        return None
+    images.sort(key=lambda image: image.span)
+    return Launch(source, form, tuple(images), found_commands, running, title(form, source.text))
+
+
+def _others(
+    source: Source,
+    code: str,
+    form: Format,
+    found: Iterable[Command],
+    trees: Iterable[Node],
+    running: Iterable[Container],
+) -> Iterator[Image]:
+    """Yield images that do not say Triton's name, and what makes one of them the server's."""
+    for tree in trees:
+        yield from _divided(tree)
+    for container in running:
+        if container.image is not None and _serves(container, source, found):
+            yield Image(container.image.text, container.image.span, Role.CUSTOM)
+    if form is Format.DOCKERFILE and any(True for _ in found) and (last := last_image(code)) is not None:
+        yield Image(last[0], last[1], Role.CUSTOM)
+    for command in found:
+        if (span := _run_image(source, code, command)) is not None:
+            yield Image(span.of(source.text), span, Role.CUSTOM)
+
+
+def _divided(tree: Node) -> Iterator[Image]:
+    """Yield the images of a chart's values, whose repository and tag stand apart."""
+    for keys, node in walk(tree):
+        if not isinstance(node, Mapping):
+            continue
+        for key in ("repository", "image", "name", "imageName"):
+            name, tag = node.get(key), node.get("tag") or node.get("imageTag")
+            if isinstance(name, Scalar) and isinstance(tag, Scalar) and _is_server_name(name.text, keys):
+                yield Image(name.text, name.span, Role.SERVER, tag.text, tag.span)
+
+
+def _is_server_name(name: str, keys: tuple[str, ...]) -> bool:
+    last = name.rsplit("/", 1)[-1]
+    named = bool(_TRITON.search(last)) or (not name and any(_TRITON.search(key) for key in keys))
+    return named and not _NO_SERVER.search(last)
+
+
+def _serves(container: Container, source: Source, found: Iterable[Command]) -> bool:
+    """Tell whether a container is Triton's: the server is started in it, or its image or itself is called so."""
+    span = container.node.span
+    if any(span.start <= command.program.span(source).start < span.end for command in found):
+        return True
+    image = container.image.text if container.image else ""
+    last = image.rsplit("/", 1)[-1].partition(":")[0]
+    if _NO_SERVER.search(last) or "initContainers" in container.keys:
+        return False
+    if _TRITON.search(last):
+        return True
+    anonymous = not last or "$" in last or "{{" in image
+    return anonymous and bool(_TRITON.search(container.name)) and not _NO_SERVER.search(container.name)
+
+
+def _run_image(source: Source, code: str, command: Command) -> Span | None:
+    """Return the word before the server's name where a container is run: `docker run ... IMAGE tritonserver`."""
+    start = command.program.span(source).start
+    begin = start
+    while (line := code.rfind("\n", 0, begin)) >= 0 and (code[:line].rstrip("\r \t").endswith("\\") or begin == start):
+        begin = line
+        if not code[:line].rstrip("\r \t").endswith("\\"):
+            break
+    before = code[begin:start]
+    if not _RUNNERS.search(before):
+        return None
+    words = [m for m in re.finditer(r"[^\s\\\"']+", before) if m.group() not in ("bash", "sh", "-c", "-lc", "exec")]
+    if not words or words[-1].group().startswith("-") or not re.search(r"[/:$]", words[-1].group()):
+        return None
+    if len(words) > 1 and re.fullmatch(r"-{1,2}[a-zA-Z][\w-]*", words[-2].group()):
+        flag = words[-2].group()
+        if flag not in ("--rm", "-it", "-ti", "-d", "-i", "-t", "--privileged"):
+            return None
+    return Span(begin + words[-1].start(), begin + words[-1].end())

@@ -1,0 +1,1 @@
+"""An audit written down: for a terminal, a pull request, a scanner of findings, a manager."""

@@ -1,0 +1,1 @@
+"""The rules: each finds one thing that a move to Tritium meets, says why, and what becomes of it."""
