@@ -54,8 +54,16 @@ class EngineSource:
     index: int = 0
     workers: int = 1
     """This is the worker number `index` of so many on this machine: they share its cores."""
+    mixed: bool = False
+    """Other workers of the fleet have, or may come to have, other roles."""
     scratch: str = ""
     """A folder that is removed with the worker; for sockets and other things an engine leaves behind."""
+
+
+    @property
+    def moves_kv(self) -> bool:
+        """Tell whether KV may go to other workers of the fleet, or come from them."""
+        return self.mixed or self.role is not Role.AGGREGATED
 
 
 class EngineInfo(msgspec.Struct, frozen=True):
@@ -79,6 +87,12 @@ class EngineInfo(msgspec.Struct, frozen=True):
     """Adapters can be loaded and unloaded while it runs: the engine has `load_lora` and `unload_lora`."""
     structured: bool = True
     """A sequence can be held to a schema, an expression or a grammar: the sampling field `structured_outputs`."""
+    roles: tuple[Role, ...] = ()
+    """Which roles this worker can take while it runs, in a fleet with roles; none: it is started again for another."""
+    computes_prompts: bool = True
+    """A worker that decodes can compute a prompt itself; else every prompt must come with its KV."""
+    first_token_moves: bool = False
+    """The first token is the prefill worker's, by the sampling of the request, and comes with its KV."""
     resumes: tuple[str, ...] = ()
     """Sampling fields that look back at the output, of which the engine takes up the state of a sequence that another
     worker began (Generate.resumed_tokens): of "presence_penalty", "seed", "structured_outputs" and the like."""
@@ -110,6 +124,8 @@ class Generate(msgspec.Struct, array_like=True):
     """Blocks are shared only among sequences of the same salt."""
     media: list[Media] | None = None
     """In the order of their placeholders in the prompt; only kinds among the engine's modalities."""
+    keep: bool = False
+    """Compute the prompt and one token; keep the KV for another worker and describe it in the last delta."""
     resumed_tokens: int = 0
     """So many at the end of `token_ids` are no prompt: another worker generated them before it was lost. Counts in
     `sampling`, such as `max_tokens`, are of what is left."""

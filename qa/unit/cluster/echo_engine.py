@@ -76,6 +76,8 @@ class EchoEngine:
             transfer="echo",
             tasks=tuple(self.arguments.get("tasks", ["generate"])),
             lora=True,
+            roles=tuple(Role) if self.arguments.get("any_role") else (),
+            computes_prompts=not self.arguments.get("decodes_only"),
         )
 
     def pool(self, request: Pool) -> None:
@@ -152,14 +154,13 @@ class EchoEngine:
         token = next_token(tokens)
         tokens.append(token)
         done = len(tokens) - len(request.token_ids) >= sampling.get("max_tokens", 16)
-        prefill = self.source.role is Role.PREFILL
         return Delta(
             number,
             [token],
             "length" if done else None,
             cached_tokens=cached,
             logprobs=[[TokenLogprob(token, -0.5, 1)]] if sampling.get("logprobs") is not None else None,
-            transfer={"tokens": request.token_ids, "from": self.source.worker} if done and prefill else None,
+            transfer={"tokens": request.token_ids, "from": self.source.worker} if done and request.keep else None,
         )
 
     def _cache(self, request: Generate) -> int:

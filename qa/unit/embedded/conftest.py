@@ -125,6 +125,8 @@ class Driver:
         number = next(self._ids)
         self.results[number] = Result()
         self._done[number] = asyncio.get_running_loop().create_future()
+        # As fleets do it: of prefill workers nothing but KV for others is asked.
+        fields.setdefault("keep", self.engine._source.role is Role.PREFILL)
         self.engine.submit(Generate(number, tokens, sampling, transfer, **fields))
         return number
 

@@ -240,7 +240,7 @@ async def main():
     arguments = {"kv_transport": sys.argv[2], "block_size": 8}
     engine = EmbeddedEngine(EngineSource(Path(sys.argv[1]), arguments, Role.PREFILL, "p"))
     await engine.start(EngineSinks(lambda step: done.set_result(step.deltas[0].transfer), lambda _: None))
-    engine.submit(Generate(1, eval(sys.argv[3]), {"max_tokens": 1, "temperature": 0.0, "ignore_eos": True}))
+    engine.submit(Generate(1, eval(sys.argv[3]), {"max_tokens": 1, "temperature": 0.0, "ignore_eos": True}, keep=True))
     print(await done, flush=True)
     await asyncio.Event().wait()
 

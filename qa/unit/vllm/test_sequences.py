@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tritium.backends.engine import Generate, Media, Role, TokenLogprob
+from tritium.backends.engine import Generate, Media, TokenLogprob
 from tritium.backends.vllm.load import VllmLoad
 from tritium.backends.vllm.sequences import delta_of, forbid_words, sampling_params
 from tritium.core.errors import InvalidArgument
@@ -22,7 +22,7 @@ class TestSampling:
     def test_fields_pass_on(self):
         """Fields by vLLM's names reach it; tokens only, a delta a step, is ours to say."""
         sampling = {"max_tokens": 5, "temperature": 0.5, "seed": 7, "logit_bias": {"12": 1.5}, "min_p": 0.1}
-        params = sampling_params(Generate(1, [1], sampling), Role.AGGREGATED)
+        params = sampling_params(Generate(1, [1], sampling))
         assert (params.max_tokens, params.temperature, params.seed, params.min_p) == (5, 0.5, 7, 0.1)
         assert params.logit_bias == {12: 1.5}
         assert params.detokenize is False
@@ -32,23 +32,23 @@ class TestSampling:
     def test_structured_outputs(self):
         """A constraint given as plain data becomes vLLM's own."""
         sampling = {"structured_outputs": {"choice": ["a", "b"]}}
-        assert sampling_params(Generate(1, [1], sampling), Role.DECODE).structured_outputs.choice == ["a", "b"]
+        assert sampling_params(Generate(1, [1], sampling)).structured_outputs.choice == ["a", "b"]
 
     def test_transfers(self):
         """A prefill worker is asked to keep the blocks; what a decode worker was handed goes to vLLM unread."""
-        asked = sampling_params(Generate(1, [1], {}), Role.PREFILL).extra_args["kv_transfer_params"]
+        asked = sampling_params(Generate(1, [1], {}, keep=True)).extra_args["kv_transfer_params"]
         assert asked["do_remote_decode"] is True
-        handed = sampling_params(Generate(1, [1], {"extra_args": {"x": 1}}, {"k": "v"}), Role.DECODE).extra_args
+        handed = sampling_params(Generate(1, [1], {"extra_args": {"x": 1}}, {"k": "v"})).extra_args
         assert handed == {"x": 1, "kv_transfer_params": {"k": "v"}}
 
     def test_forbidden_words(self):
         """A word is forbidden with a space before it and without, also where these have different numbers of tokens."""
         words = Words({"model": [82, 282], " model": [292], "a": [5], " a": [5], "日": [7, 8], " 日": [9, 7, 8]})
-        params = sampling_params(Generate(1, [1], {"bad_words": ["model", " a", "日"]}), Role.AGGREGATED)
+        params = sampling_params(Generate(1, [1], {"bad_words": ["model", " a", "日"]}))
         forbid_words(params, words)
         params.update_from_tokenizer(words)  # what vLLM does when the request is added
         assert params.clone().bad_words_token_ids == [[82, 282], [292], [5], [7, 8], [9, 7, 8]]
-        untouched = sampling_params(Generate(1, [1], {}), Role.AGGREGATED)
+        untouched = sampling_params(Generate(1, [1], {}))
         forbid_words(untouched, words)
         assert untouched.bad_words_token_ids is None
 
@@ -68,7 +68,7 @@ class TestSampling:
     def test_refuses(self, sampling, words):
         """What vLLM does not have, or will not take, is the request's fault."""
         with pytest.raises(InvalidArgument, match=words):
-            sampling_params(Generate(1, [1], sampling), Role.AGGREGATED)
+            sampling_params(Generate(1, [1], sampling))
 
 
 class Words:

@@ -35,7 +35,7 @@ CPU = Machine(gpus=[], cores=[0, 1, 2, 3], memory_bytes=32 * GIB)
 GPU = Machine(gpus=["0"], cores=[0, 1], memory_bytes=256 * GIB)
 
 
-def settle(arguments=None, machine=CPU, environment=None, **source):
+def settle(arguments=None, machine=CPU, environment=None, *, either_role=True, **source):
     return settings_for(
         EngineSource(Path("/models/m"), arguments or {}, **source),
         known=KNOWN,
@@ -44,6 +44,7 @@ def settle(arguments=None, machine=CPU, environment=None, **source):
         replay_endpoint="tcp://127.0.0.1:2",
         side_channel_port=5600,
         environment=environment or {},
+        either_role=either_role,
     )
 
 
@@ -154,9 +155,11 @@ def test_workers_share_the_cores(index, workers, cores, bound):
 
 @pytest.mark.parametrize(("role", "expected"), [(Role.PREFILL, "kv_producer"), (Role.DECODE, "kv_consumer")])
 def test_roles(role, expected):
-    """A prefill worker produces KV, a decode worker consumes it, over host memory where there is no GPU."""
+    """Workers of fleets with roles can do either, over host memory where there is no GPU; old ones' vLLM their own."""
     config = settle(role=role).arguments["kv_transfer_config"]
-    assert config == {"kv_connector": "NixlConnector", "kv_role": expected, "kv_buffer_device": "cpu"}
+    assert config == {"kv_connector": "NixlConnector", "kv_role": "kv_both", "kv_buffer_device": "cpu"}
+    assert settle(mixed=True).arguments["kv_transfer_config"] == config
+    assert settle(role=role, either_role=False).arguments["kv_transfer_config"]["kv_role"] == expected
     settings = settle(role=role, machine=GPU)
     assert "kv_buffer_device" not in settings.arguments["kv_transfer_config"]
     assert settings.environment["VLLM_NIXL_SIDE_CHANNEL_PORT"] == "5600"

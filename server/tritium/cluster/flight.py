@@ -125,6 +125,14 @@ def prefill_sampling() -> dict[str, Any]:
     return {"max_tokens": 1, "temperature": 0.0, "ignore_eos": True}
 
 
+def own_prefill_sampling(sampling: dict[str, Any]) -> dict[str, Any]:
+    """Return the sampling of a prefill whose token is the answer's first: the request's own, for one token."""
+    own = {**sampling, "max_tokens": 1}
+    if own.get("min_tokens"):
+        own["min_tokens"] = 1
+    return own
+
+
 def failed(delta: Delta) -> bool:
     """Tell whether a delta ends its sequence in failure."""
     return delta.finish == FinishReason.ERROR

@@ -17,7 +17,7 @@ import structlog
 from tritium.backends.engine import GENERATE, Delta, FinishReason, Generate, Step
 from tritium.cluster.channel import UNSENDABLE
 from tritium.cluster.fleet import RouteReport
-from tritium.cluster.flight import Flight, Stage, failed, prefill_sampling
+from tritium.cluster.flight import Flight, Stage, failed, own_prefill_sampling, prefill_sampling
 from tritium.cluster.frames import Abort, Submit
 from tritium.cluster.patience import Patience
 from tritium.cluster.pool import WorkerPool
@@ -158,7 +158,7 @@ class Flights:
         try:
             if flight.prompt is None:
                 self._check(flight)
-            if not len(router) or self._pool.coming_back(request.worker):
+            if not self._pool.can_generate or self._pool.coming_back(request.worker):
                 self._hold(flight)
                 return
             if self.waiting.must_wait(router) and not flight.moves:
@@ -265,13 +265,21 @@ class Flights:
         self.counters.remote_prefills += 1
         flight.prefill_id = next(self._ids)
         self._takers[flight.prefill_id] = lambda delta: self._prefilled(flight, delta)
-        self._send(flight, route.worker, flight.prefill_id, prefill_sampling(), None)
+        sampling = own_prefill_sampling(flight.sampling()) if self._pool.info.first_token_moves else prefill_sampling()
+        self._send(flight, route.worker, flight.prefill_id, sampling, None)
 
     def _prefilled(self, flight: Flight, delta: Delta) -> None:
         """Take a prefill worker's answer and go on to the worker that generates."""
         if delta.cached_tokens is not None and flight.cached_tokens is None:
             flight.cached_tokens = delta.cached_tokens
         if delta.finish is None:
+            return
+        if delta.finish == FinishReason.STOP and self._pool.info.first_token_moves:
+            # The first token is the last as well.
+            self._end_prefill(flight)
+            flight.stage = Stage.GENERATING
+            delta.transfer = None
+            self._deliver(flight, delta)
             return
         if failed(delta) or delta.transfer is None:
             self._prefill_failed(flight, delta.error or "it returned no transfer")
@@ -290,9 +298,23 @@ class Flights:
         assert flight.report is not None
         self.counters.prefill_fallbacks += 1
         flight.cached_tokens = None
+        if not self._pool.computes_prompts(flight.worker):
+            self._prefill_again(flight, reason)
+            return
         flight.report.because += f"; {reason}, so prefilled here"
         flight.report.prefill_worker = ""
         self._submit(flight, None)
+
+    def _prefill_again(self, flight: Flight, reason: str) -> None:
+        """Start over with a prompt that the worker that generates cannot compute, as if its worker had been lost."""
+        flight.moves += 1
+        if flight.moves > self._spec.moves:
+            self._fail(flight, ModelFailed(f"{reason}, {flight.moves} times in all"))
+            return
+        self._land(flight)
+        self._dispatch(flight)
+        if flight.report is not None:
+            flight.report.because += f"; before: {reason}"
 
     def _submit(self, flight: Flight, transfer: dict[str, Any] | None) -> None:
         """Hand the flight to the worker that generates."""
@@ -319,6 +341,7 @@ class Flights:
             priority=request.priority,
             cache_salt=request.cache_salt,
             media=list(request.media) or None,
+            keep=flight.stage is Stage.PREFILLING,
             resumed_tokens=len(flight.tokens),
         )
         flight.watch.sent()

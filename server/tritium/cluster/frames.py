@@ -49,6 +49,8 @@ class Load(msgspec.Struct, array_like=True, tag="load"):
     """How long the engine may make no step while it has work; 0: for ever."""
     canary_s: float = 0.0
     """How long it may be idle before it is asked for a token; 0: not."""
+    mixed: bool = False
+    """The fleet has, or may come to have, workers of several roles."""
 
 
 class Submit(msgspec.Struct, array_like=True, tag="submit"):

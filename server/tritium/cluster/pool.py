@@ -57,6 +57,7 @@ class WorkerPool:
         self.prefill = PrefillDesk(spec.thresholds)
         self._mode = spec.router
         self._info = info
+        self._needs_prefill = False
         self._on_step = on_step
         self._on_pooled = on_pooled
         self._on_ready = on_ready
@@ -74,6 +75,16 @@ class WorkerPool:
     def ready(self) -> bool:
         """Tell whether every role has a live worker."""
         return all(role in self.routers and len(self.routers[role]) for role in self.spec.roles)
+
+    @property
+    def can_generate(self) -> bool:
+        """Tell whether a generation can be begun: not where prompts are computed elsewhere alone, and nobody is there."""
+        return len(self.generating) > 0 and (not self._needs_prefill or len(self.prefilling) > 0)
+
+    def computes_prompts(self, worker: str) -> bool:
+        """Tell whether a worker that generates can compute prompts itself."""
+        info = self.by_name[worker].info if worker in self.by_name else None
+        return info is None or info.computes_prompts
 
     @property
     def generating(self) -> Router:
@@ -102,7 +113,9 @@ class WorkerPool:
         """
         if not self.spec.prefill:
             return None
-        decoder = Decoder(stays=stays)
+        if self.by_name[route.worker].role is Role.AGGREGATED:
+            stays = stays or "an aggregated worker computes its own"
+        decoder = Decoder(stays=stays, computes=self.computes_prompts(route.worker))
         return self.prefill.decide(prompt, route, self.generating, self.prefilling, decoder)
 
     def add(self, worker: PoolWorker) -> None:
@@ -125,9 +138,19 @@ class WorkerPool:
         for role, count in self.spec.roles.items():
             for index in range(count):
                 name = f"{'worker' if role is Role.AGGREGATED else role}_{index}"
-                place = (role, name, len(children), total)
-                bounds = (self.spec.stuck_s, self.spec.canary_s)
-                load = Load(VERSION, engine, str(folder), dict(arguments), *place, *bounds)
+                load = Load(
+                    VERSION,
+                    engine,
+                    str(folder),
+                    dict(arguments),
+                    role,
+                    name,
+                    len(children),
+                    total,
+                    stuck_s=self.spec.stuck_s,
+                    canary_s=self.spec.canary_s,
+                    mixed=self.spec.prefill > 0,
+                )
                 children.append(
                     SupervisedWorker(load, self.reports, loras=self.loras, silent_s=self.spec.silent_s),
                 )
@@ -155,6 +178,7 @@ class WorkerPool:
         info = worker.info
         assert info is not None
         self._info = self._info or info
+        self._needs_prefill = self._needs_prefill or not info.computes_prompts
         most = self.spec.worker_requests or info.max_sequences
         router = self._router(worker.role)
         router.add(worker.name, capacity_blocks=info.total_blocks, max_sequences=most)

@@ -113,7 +113,14 @@ class EngineRunner:
             raise InferenceError(f"the worker speaks frames of version {VERSION}, its server of version {load.version}")
         opened: LanguageEngine = _engine(load.engine)(
             EngineSource(
-                Path(load.folder), load.arguments, load.role, load.worker, load.index, load.workers, self.scratch
+                Path(load.folder),
+                load.arguments,
+                load.role,
+                load.worker,
+                load.index,
+                load.workers,
+                load.mixed,
+                self.scratch,
             )
         )
         self._engine = opened

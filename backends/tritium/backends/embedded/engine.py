@@ -44,7 +44,7 @@ _log = structlog.get_logger("tritium.embedded")
 
 
 class EmbeddedEngine:
-    """A LanguageEngine in NumPy. A worker of role prefill exports the KV of every prompt it finishes."""
+    """A LanguageEngine in NumPy."""
 
     def __init__(self, source: EngineSource) -> None:
         self._source = source
@@ -78,6 +78,7 @@ class EmbeddedEngine:
             max_sequences=self._settings.max_sequences,
             transfer=self._transfer.transport.name if self._transfer else "",
             notes=notes_on(self._source.arguments),
+            roles=tuple(Role) if self._transfer else (),
             structured=False,
         )
 
@@ -141,7 +142,7 @@ class EmbeddedEngine:
         weights = read_weights(self._source.folder)
         pool = BlockPool(settings.blocks, settings.block_tokens, share_prefixes=settings.share_prefixes)
         self._scheduler = Scheduler(pool, max_sequences=settings.max_sequences, step_tokens=settings.step_tokens)
-        if self._source.role is Role.AGGREGATED:
+        if not self._source.moves_kv:
             cache = np.zeros(shape, np.float32)
         else:
             transport = open_transport(settings.transport, self._source.worker)
@@ -179,6 +180,7 @@ class EmbeddedEngine:
             priority=request.priority,
             salt=request.cache_salt,
             transfer=request.transfer,
+            keep=request.keep,
         )
 
     def _tell(self, step: Step, events: list[KvEvent]) -> None:
@@ -285,7 +287,7 @@ class EmbeddedEngine:
         elif produced == sampling.max_tokens or len(sequence.tokens) >= self._settings.context:
             delta.finish = FinishReason.LENGTH
         if delta.finish:
-            if self._transfer is not None and self._source.role is Role.PREFILL:
+            if self._transfer is not None and sequence.keep:
                 delta.transfer = self._transfer.export(sequence)
             self._forget(sequence)
         return delta

@@ -29,6 +29,7 @@ class Sequence:
     salt: str = ""
     arrival: int = 0
     transfer: dict[str, Any] | None = None
+    keep: bool = False
     computed: int = 0
     cached_tokens: int | None = None
     blocks: list[int] = field(default_factory=list)

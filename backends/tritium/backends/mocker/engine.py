@@ -83,11 +83,12 @@ class MockerEngine:
             block_tokens=settings.block_tokens,
             total_blocks=settings.blocks,
             max_sequences=settings.limits.sequences,
-            transfer="mocker" if self._source.role is not Role.AGGREGATED else "",
+            transfer="mocker" if self._source.moves_kv else "",
             tasks=(GENERATE, *POOLING),
             modalities=("image", "audio", "video"),
             lora=True,
             structured=False,
+            roles=tuple(Role),
         )
 
     def submit(self, request: Generate) -> None:
@@ -220,7 +221,7 @@ class MockerEngine:
             self._counts["tritium_engine_prompt_tokens_total"] += generation.sequence.prompt_tokens
             self._counts["tritium_engine_cached_prompt_tokens_total"] += delta.cached_tokens
         if delta.finish is not None:
-            if self._source.role is Role.PREFILL:
+            if generation.keep:
                 delta.transfer = self._export(generation.sequence)
             self._end(generation)
         return delta

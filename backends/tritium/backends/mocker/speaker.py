@@ -31,6 +31,7 @@ class Generation:
     follow: NextToken
     endless: NextToken
     stops: frozenset[int]
+    keep: bool = False
 
 
 class Speaker:
@@ -85,6 +86,7 @@ class Speaker:
             answers.endless if sampling.ignore_eos else answers.ending,
             answers.endless,
             frozenset(sampling.stop_token_ids or ()),
+            request.keep,
         )
 
     def extend(self, generation: Generation) -> Delta:

@@ -180,6 +180,8 @@ class SglangEngine:
             transfer=str(settings.arguments.get("disaggregation_transfer_backend", "")),
             notes=settings.notes,
             lora=bool(settings.arguments.get("enable_lora")),
+            computes_prompts=self._source.role is not Role.DECODE,
+            first_token_moves=True,
         )
 
     async def _stream(self, request: Generate) -> AsyncIterator[Delta]:

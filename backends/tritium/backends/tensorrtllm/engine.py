@@ -92,7 +92,8 @@ class TensorRtLlmEngine:
             block_tokens=block_tokens,
             total_blocks=0,  # TensorRT-LLM tells it with its first statistics
             max_sequences=int(llm.args.max_batch_size or 0),
-            transfer="tensorrtllm" if self._source.role is not Role.AGGREGATED else "",
+            transfer="tensorrtllm" if self._source.moves_kv else "",
+            first_token_moves=True,
             notes=settings.notes,
             lora=bool(settings.arguments.get("enable_lora") or settings.arguments.get("lora_config")),
         )
@@ -180,9 +181,9 @@ class TensorRtLlmEngine:
                 result.abort()
 
     def _part(self, request: Generate) -> Any:
-        """Return the DisaggregatedParams that this worker's role asks for; None where it does all itself."""
+        """Return the DisaggregatedParams of what is asked of this worker; None where it does all itself."""
         disaggregated = self._disaggregation.DisaggregatedParams
-        if self._source.role is Role.PREFILL:
+        if request.keep:
             return disaggregated(request_type="context_only")
         if request.transfer is None:
             return None

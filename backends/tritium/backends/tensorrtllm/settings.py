@@ -74,7 +74,7 @@ def settings_for(source: EngineSource, *, known: Sequence[str]) -> TensorRtLlmSe
     arguments.setdefault("enable_iter_perf_stats", True)
     if loras:
         arguments.setdefault("enable_lora", True)
-    if source.role is not Role.AGGREGATED:
+    if source.moves_kv:
         arguments.setdefault("cache_transceiver_config", {"backend": "DEFAULT"})
     if source.role is Role.PREFILL:
         # The overlap scheduler would begin a step for sequences that only hand their KV over.

@@ -14,7 +14,7 @@ import os
 import traceback
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from tritium.backends.engine import (
     Delta,
@@ -44,6 +44,7 @@ from tritium.core.errors import InvalidArgument, SamplingRefused, Unavailable
 
 if TYPE_CHECKING:
     from vllm import RequestOutput
+    from vllm.config import KVTransferConfig
     from vllm.v1.engine.async_llm import AsyncLLM
 
 
@@ -111,6 +112,7 @@ class VllmEngine:
             tasks=tasks_of(await llm.get_supported_tasks(), config.model_config.score_type),
             modalities=modalities_of(llm),
             lora=config.lora_config is not None,
+            roles=_roles(config.kv_transfer_config),
         )
 
     def submit(self, request: Generate) -> None:
@@ -163,6 +165,7 @@ class VllmEngine:
             self._llm.shutdown(timeout=SHUTDOWN_S)
 
     def _settle(self, *, gpus: int) -> VllmSettings:
+        from vllm.config.kv_transfer import KVConsumer  # noqa: PLC0415
         from vllm.engine.arg_utils import AsyncEngineArgs  # noqa: PLC0415
 
         return settings_for(
@@ -175,7 +178,8 @@ class VllmEngine:
             ),
             events_endpoint=self._events.endpoint,
             replay_endpoint=self._events.replay_endpoint,
-            side_channel_port=free_port() if self._source.role is not Role.AGGREGATED else 0,
+            side_channel_port=free_port() if self._source.moves_kv else 0,
+            either_role="kv_both" in get_args(KVConsumer),
             environment=os.environ,
         )
 
@@ -189,7 +193,7 @@ class VllmEngine:
         assert self._llm is not None
         assert self._adapters is not None
         try:
-            sampling = sampling_params(request, self._source.role)
+            sampling = sampling_params(request)
             forbid_words(sampling, self._llm.tokenizer)
             collector = await self._llm.add_request(
                 str(request.id),
@@ -300,6 +304,11 @@ def _fault(error: Exception) -> _Fault:
         field = error.parameter if isinstance(error, VLLMValidationError) else ""
         return _Fault(str(error), invalid=True, field=field or "")
     return _Fault(f"vLLM: {str(error) or type(error).__name__}", invalid=False)
+
+
+def _roles(transfer: "KVTransferConfig | None") -> tuple[Role, ...]:
+    """Return the roles that a worker can take as its connector was set up."""
+    return tuple(Role) if transfer is not None and transfer.kv_role == "kv_both" else ()
 
 
 async def _prompt(request: Generate) -> Any:

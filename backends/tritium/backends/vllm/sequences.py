@@ -3,7 +3,7 @@
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from tritium.backends.engine import Delta, FinishReason, Generate, Role, TokenLogprob
+from tritium.backends.engine import Delta, FinishReason, Generate, TokenLogprob
 from tritium.core.errors import InvalidArgument, SamplingRefused
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ PREFILL_TRANSFER = {
 """vLLM's kv_transfer_params that ask a prefill worker to keep the blocks for whoever decodes."""
 
 
-def sampling_params(request: Generate, role: Role) -> "SamplingParams":
+def sampling_params(request: Generate) -> "SamplingParams":
     """Make vLLM's sampling parameters.
 
     Raises:
@@ -41,7 +41,7 @@ def sampling_params(request: Generate, role: Role) -> "SamplingParams":
             raise InvalidArgument(
                 f"vLLM has no sampling parameter '{name}'" + (f"; did you mean {close[0]}?" if close else "")
             )
-    transfer = request.transfer or (PREFILL_TRANSFER if role is Role.PREFILL else None)
+    transfer = PREFILL_TRANSFER if request.keep else request.transfer
     if transfer is not None:
         fields["extra_args"] = {**(fields.get("extra_args") or {}), "kv_transfer_params": transfer}
     if isinstance(fields.get("structured_outputs"), dict):

@@ -99,8 +99,11 @@ def settings_for(
     replay_endpoint: str,
     side_channel_port: int,
     environment: Mapping[str, str],
+    either_role: bool = True,
 ) -> VllmSettings:
     """Return what vLLM must be given; `known` are the names of its arguments, `environment` what is set already.
+
+    `either_role` tells whether this vLLM's workers can prefill for others and decode for others at a time.
 
     Raises:
         InvalidArgument: an argument that vLLM does not have.
@@ -128,8 +131,11 @@ def settings_for(
         extra["VLLM_RPC_BASE_PATH"] = source.scratch  # where vLLM leaves its sockets lying
     if source.folder.is_dir():
         extra["HF_HUB_OFFLINE"] = "1"
-    if source.role is not Role.AGGREGATED:
-        _set_transfer(arguments, extra, source.role, side_channel_port, gpus=bool(machine.gpus))
+    if source.moves_kv:
+        role = "kv_producer" if source.role is Role.PREFILL else "kv_consumer"
+        _set_transfer(
+            arguments, extra, "kv_both" if either_role else role, side_channel_port, gpus=bool(machine.gpus)
+        )
     if not machine.gpus:
         _set_cpu(arguments, extra, source, machine)
     extra = {name: value for name, value in extra.items() if name not in environment}
@@ -162,12 +168,9 @@ def _drop_removed(arguments: dict[str, Any], known: Sequence[str]) -> list[str]:
 
 
 def _set_transfer(
-    arguments: dict[str, Any], extra: dict[str, str], role: Role, side_channel_port: int, *, gpus: bool
+    arguments: dict[str, Any], extra: dict[str, str], role: str, side_channel_port: int, *, gpus: bool
 ) -> None:
-    config = {
-        "kv_connector": "NixlConnector",
-        "kv_role": "kv_producer" if role is Role.PREFILL else "kv_consumer",
-    }
+    config = {"kv_connector": "NixlConnector", "kv_role": role}
     if not gpus:
         config["kv_buffer_device"] = "cpu"
     arguments.setdefault("kv_transfer_config", config)
