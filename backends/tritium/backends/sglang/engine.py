@@ -196,6 +196,8 @@ class SglangEngine:
             arguments["priority"] = request.priority
         match self._source.role:
             case Role.PREFILL:
+                if not request.keep:
+                    raise InferenceError("a prefill worker of SGLang computes prompts for others alone")
                 # SGLang ends a prefill only when its KV has been fetched, so whoever fetches must be told before.
                 # What it refuses of a request, the decoding worker refuses too, and tells.
                 transfer = self._bootstrap()

@@ -19,7 +19,6 @@ from tritium.backends.engine import (
     EngineSinks,
     EngineSource,
     Generate,
-    Role,
 )
 from tritium.backends.streams import EngineLoad, Streams
 from tritium.backends.tensorrtllm.events import EventBook
