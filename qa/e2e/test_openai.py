@@ -8,15 +8,18 @@ import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
+from typing import Literal
 
 import httpx
 import openai
+import pydantic
 import pytest
 import tritonclient.http as http_client
 from qa.e2e.product import ROOT, Product
 
 QUESTION = [{"role": "user", "content": "What is a model repository?"}]
 GREEDY = {"model": "tiny_chat", "temperature": 0, "max_tokens": 60}
+GREEDY_LONG = GREEDY | {"max_tokens": 200}
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +100,28 @@ async def test_logprobs_are_of_the_tokens_said(client: openai.AsyncOpenAI) -> No
         assert entry.logprob == scores[0] <= 0
     said = bytes(b for entry in content for b in entry.bytes).decode()
     assert said.removesuffix("<|end|>") == answer.choices[0].message.content
+
+
+class Forecast(pydantic.BaseModel):
+    """What the model, which knows no JSON, is asked for by `parse`."""
+
+    city: Literal["Berlin", "Rome"]
+    days: Literal[1, 2, 3]
+
+
+async def test_answer_held_to_a_schema(client: openai.AsyncOpenAI) -> None:
+    """`parse` gets an instance of its class, and a required tool call arguments by its schema; a bad one is a 400."""
+    answer = await client.chat.completions.parse(messages=QUESTION, **GREEDY_LONG, response_format=Forecast)
+    assert isinstance(answer.choices[0].message.parsed, Forecast)
+    tool = openai.pydantic_function_tool(Forecast)
+    answer = await client.chat.completions.parse(
+        messages=QUESTION, **GREEDY_LONG, tools=[tool], tool_choice="required", parallel_tool_calls=False
+    )
+    [call] = answer.choices[0].message.tool_calls or []
+    assert isinstance(call.function.parsed_arguments, Forecast)
+    with pytest.raises(openai.BadRequestError) as refused:
+        await client.chat.completions.create(messages=QUESTION, **GREEDY_LONG, extra_body={"guided_regex": "("})
+    assert refused.value.param == "guided_regex"
 
 
 async def test_stop_string(client: openai.AsyncOpenAI) -> None:
@@ -181,10 +206,8 @@ async def test_prompt_beyond_the_context(client: openai.AsyncOpenAI) -> None:
 async def test_field_that_only_the_engine_can_judge(client: openai.AsyncOpenAI) -> None:
     """A sampling field that the engine does not have is the client's error, in the engine's words."""
     with pytest.raises(openai.BadRequestError) as caught:
-        await client.chat.completions.create(
-            messages=QUESTION, extra_body={"structured_outputs": {"regex": "a+"}}, **GREEDY
-        )
-    assert "structured_outputs" in caught.value.body["message"]
+        await client.chat.completions.create(messages=QUESTION, extra_body={"bad_words": ["a"]}, **GREEDY)
+    assert "bad_words" in caught.value.body["message"]
 
 
 @pytest.mark.parametrize("page", ["openai.md", "language-models.md"])

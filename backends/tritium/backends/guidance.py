@@ -7,11 +7,20 @@ from typing import Any
 
 import msgspec
 
-from tritium.core.errors import InvalidArgument
+from tritium.core.errors import SamplingRefused
 
+_FIELD = "structured_outputs"
 KINDS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
 """The kinds of constraint, of which a request has one."""
-_SWITCHES = frozenset({"disable_any_whitespace", "disable_additional_properties", "disable_fallback"})
+_SWITCHES = frozenset(
+    {
+        "disable_any_whitespace",
+        "disable_additional_properties",
+        "disable_fallback",
+        "whitespace_pattern",
+        "backend",
+    }
+)
 """Wishes on how an engine compiles its grammar; they are vLLM's alone, and off where they are not set."""
 
 
@@ -27,31 +36,31 @@ def read_guidance(given: Any) -> Guidance | None:
     """Read the sampling field structured_outputs; a choice becomes a regular expression.
 
     Raises:
-        InvalidArgument: it is no object, has no or several constraints, or one of the wrong type.
+        SamplingRefused: it is no object, has no or several constraints, or one of the wrong type.
     """
     if given is None:
         return None
     if not isinstance(given, dict):
-        raise InvalidArgument("structured_outputs is no object")
+        raise SamplingRefused(_FIELD, "structured_outputs is no object")
     wanted = {name: value for name, value in given.items() if value is not None and value is not False}
     for name in [name for name in wanted if name not in KINDS]:
         if name in _SWITCHES:
-            raise InvalidArgument(f"structured_outputs: this engine has no '{name}'")
+            raise SamplingRefused(_FIELD, f"structured_outputs: this engine has no '{name}'")
         close = get_close_matches(name, KINDS, n=1)
-        raise InvalidArgument(
-            f"structured_outputs has no constraint '{name}'" + (f"; did you mean {close[0]}?" if close else "")
+        raise SamplingRefused(
+            _FIELD, f"structured_outputs has no constraint '{name}'" + (f"; did you mean {close[0]}?" if close else "")
         )
     if len(wanted) != 1:
-        raise InvalidArgument(f"structured_outputs takes one of {', '.join(KINDS)}, not {len(wanted)}")
+        raise SamplingRefused(_FIELD, f"structured_outputs takes one of {', '.join(KINDS)}, not {len(wanted)}")
     ((kind, value),) = wanted.items()
     if kind == "json_object":
         return Guidance(kind)
     if kind == "choice":
         if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
-            raise InvalidArgument("structured_outputs: choice is a list of strings")
+            raise SamplingRefused(_FIELD, "structured_outputs: choice is a list of strings")
         return Guidance("regex", "|".join(f"({re.escape(each)})" for each in value))
     if kind in ("json", "structural_tag") and not isinstance(value, str):
         value = msgspec.json.encode(value).decode()
     if not isinstance(value, str):
-        raise InvalidArgument(f"structured_outputs: {kind} is a string")
+        raise SamplingRefused(_FIELD, f"structured_outputs: {kind} is a string")
     return Guidance(kind, value)

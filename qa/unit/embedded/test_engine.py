@@ -90,6 +90,7 @@ async def test_finish_reasons(run_engine: Run, prompt: Prompt, model_writer: Run
         ([5], {"tempo": 1}, "unknown sampling field 'tempo'"),
         ([5], {"logprobs": "many"}, "logprobs"),
         ([5], {"request_lora": "adapter"}, "has no LoRA"),
+        ([5], {"structured_outputs": {"json_object": True}}, "by llguidance and the model's tokenizer.json"),
     ],
 )
 async def test_bad_requests_are_answered(

@@ -89,7 +89,8 @@ def test_logprobs_are_raw_and_ranked() -> None:
     ("fields", "words"),
     [
         ({"temprature": 1}, "unknown sampling field 'temprature'"),
-        ({"structured_outputs": {"json": {}}}, "structured_outputs is not supported by the embedded engine"),
+        ({"structured_outputs": "json"}, "structured_outputs"),
+        ({"bad_words": ["x"]}, "bad_words is not supported by the embedded engine"),
         ({"top_p": 0}, "top_p"),
         ({"top_k": 1.5}, "top_k"),
         ({"temperature": "hot"}, "Expected `float`, got `str`"),

@@ -198,4 +198,5 @@ def _call_schema(tool: Tool, definitions: dict[str, Any]) -> dict[str, Any]:
     return {
         "properties": {"name": {"type": "string", "enum": [tool.name]}, "parameters": parameters},
         "required": ["name", "parameters"],
+        "additionalProperties": False,
     }

@@ -1,6 +1,6 @@
 """The embedded engine: a thread that steps, between a queue of requests and the event loop that hears of them.
 
-    submit, abort -> inbox -> [admit -> pull KV -> plan -> forward -> pick] -> on_step, on_events
+    submit -> (grammar compiled) -> inbox -> [admit -> pull KV -> plan -> forward -> pick] -> on_step, on_events
 
 The loop is never blocked by computing; the thread never touches anything of the loop but by
 `call_soon_threadsafe`, once a step.
@@ -20,8 +20,9 @@ from tritium.backends.embedded.architecture import read_architecture
 from tritium.backends.embedded.batch import build_step
 from tritium.backends.embedded.blas import use_one_thread
 from tritium.backends.embedded.cache import BlockPool
+from tritium.backends.embedded.grammar import FIELD, Grammar, Grammars
 from tritium.backends.embedded.model import Model
-from tritium.backends.embedded.sampling import Sampler, log_probabilities, read_sampling, report
+from tritium.backends.embedded.sampling import Sampler, Sampling, log_probabilities, read_sampling, report
 from tritium.backends.embedded.scheduler import Scheduler, Sequence
 from tritium.backends.embedded.settings import notes_on, read_settings
 from tritium.backends.embedded.transfer import KvTransfer
@@ -37,8 +38,9 @@ from tritium.backends.engine import (
     Role,
     Step,
 )
+from tritium.backends.guidance import Guidance, read_guidance
 from tritium.backends.transfer.transport import open_transport
-from tritium.core.errors import InferenceError, InvalidArgument, Unsupported
+from tritium.core.errors import InferenceError, InvalidArgument, SamplingRefused, Unsupported
 
 _log = structlog.get_logger("tritium.embedded")
 
@@ -51,12 +53,13 @@ class EmbeddedEngine:
         self._inbox: queue.SimpleQueue[Sequence | int | None] = queue.SimpleQueue()
         self._live: set[int] = set()
         self._sequences: dict[int, Sequence] = {}
+        self._compiling: set[asyncio.Task[None]] = set()
         self._thread: threading.Thread | None = None
         self._transfer: KvTransfer | None = None
         self._prompt_tokens = 0
         self._cached_tokens = 0
         self._output_tokens = 0
-        self._steps = 0
+        self.steps = 0
 
     async def start(self, sinks: EngineSinks) -> EngineInfo:
         """Load the model and begin to step.
@@ -79,17 +82,39 @@ class EmbeddedEngine:
             transfer=self._transfer.transport.name if self._transfer else "",
             notes=notes_on(self._source.arguments),
             roles=tuple(Role) if self._transfer else (),
-            structured=False,
+            structured=self._grammars.available,
         )
 
     def submit(self, request: Generate) -> None:
         """Queue one sequence; a bad request is answered by an error delta."""
         self._live.add(request.id)
         try:
-            self._inbox.put(self._sequence(request))
+            sampling = self._check(request)
+            guidance = read_guidance(sampling.structured_outputs)
         except InferenceError as refused:
-            failed = Delta(request.id, [], finish=FinishReason.ERROR, error=refused.told, invalid=True)
-            self._loop.call_soon(self._tell, Step([failed]), [])
+            self._loop.call_soon(self._refuse, request, refused)
+            return
+        if guidance is None:
+            self._inbox.put(self._sequence(request, sampling, None))
+            return
+        task = self._loop.create_task(self._compile(request, sampling, guidance))
+        self._compiling.add(task)
+        task.add_done_callback(self._compiling.discard)
+
+    async def _compile(self, request: Generate, sampling: Sampling, guidance: Guidance) -> None:
+        """Queue a sequence once what it is held to has been compiled, which may take seconds."""
+        try:
+            grammar = await asyncio.to_thread(self._grammars.open, guidance)
+        except InferenceError as refused:
+            self._refuse(request, refused)
+            return
+        if request.id in self._live:
+            self._inbox.put(self._sequence(request, sampling, grammar))
+
+    def _refuse(self, request: Generate, refused: InferenceError) -> None:
+        field = refused.field if isinstance(refused, SamplingRefused) else ""
+        delta = Delta(request.id, [], FinishReason.ERROR, error=refused.told, invalid=True, field=field)
+        self._tell(Step([delta]), [])
 
     def abort(self, id: int) -> None:  # noqa: A002  # the contract's name
         """Drop one sequence; nothing more is heard of it."""
@@ -101,7 +126,7 @@ class EmbeddedEngine:
         """Return counters since the start, and the cache's fill, by metric name."""
         pool = self._scheduler.pool
         counters: dict[str, float] = {
-            "tritium_engine_steps_total": self._steps,
+            "tritium_engine_steps_total": self.steps,
             "tritium_engine_prompt_tokens_total": self._prompt_tokens,
             "tritium_engine_cached_prompt_tokens_total": self._cached_tokens,
             "tritium_engine_output_tokens_total": self._output_tokens,
@@ -125,6 +150,7 @@ class EmbeddedEngine:
     async def stop(self) -> None:
         """End the thread and free everything; sequences that still run are not heard of again."""
         self._live.clear()
+        await asyncio.gather(*self._compiling)
         if self._thread is not None:
             self._inbox.put(None)
             await asyncio.to_thread(self._thread.join)
@@ -151,9 +177,10 @@ class EmbeddedEngine:
             self._transfer = KvTransfer(transport, cache, self._scheduler, layout, self._source.worker)
         self._model = Model(a, weights, cache, settings.context)
         self._seeds = np.random.default_rng(settings.seed)
+        self._grammars = Grammars(self._source.folder, a.vocabulary, a.end_tokens)
 
-    def _sequence(self, request: Generate) -> Sequence:
-        """Check a request and make it a sequence."""
+    def _check(self, request: Generate) -> Sampling:
+        """Check a request and return how it is sampled."""
         a, context = self._architecture, self._settings.context
         count = len(request.token_ids)
         if not count:
@@ -167,9 +194,16 @@ class EmbeddedEngine:
             raise InvalidArgument(f"the prompt has token ids outside the vocabulary of {a.vocabulary}")
         if request.lora:
             raise Unsupported(f"adapter {request.lora!r}: the embedded engine has no LoRA", "serve the model with vLLM")
-        sampling = read_sampling(request.sampling, a.vocabulary)
-        ends = a.end_tokens.union(sampling.stop_token_ids or ())
-        sampler = Sampler(sampling, request.token_ids, ends, int(self._seeds.integers(1 << 63)))
+        if request.sampling.get(FIELD) is not None and not self._grammars.available:
+            words = "the embedded engine holds a model to a form by llguidance and the model's tokenizer.json"
+            raise SamplingRefused(FIELD, words, "pip install llguidance, or serve the model with vLLM")
+        return read_sampling(request.sampling, a.vocabulary)
+
+    def _sequence(self, request: Generate, sampling: Sampling, grammar: Grammar | None) -> Sequence:
+        """Make a checked request a sequence."""
+        count = len(request.token_ids)
+        ends = self._architecture.end_tokens.union(sampling.stop_token_ids or ())
+        sampler = Sampler(sampling, request.token_ids, ends, int(self._seeds.integers(1 << 63)), grammar)
         tokens = list(request.token_ids)
         return Sequence(
             request.id,
@@ -250,7 +284,7 @@ class EmbeddedEngine:
             return []
         step = build_step(works, self._settings.block_tokens)
         logits = self._model.forward(step.batch)
-        self._steps += 1
+        self.steps += 1
         for work in works:
             self._scheduler.advance(work)
         if all(sequence.sampler.plain for sequence in step.sequences):
@@ -279,7 +313,7 @@ class EmbeddedEngine:
             delta.cached_tokens = sequence.cached_tokens
             self._prompt_tokens += sequence.prompt_tokens
             self._cached_tokens += sequence.cached_tokens or 0
-        if token in self._architecture.end_tokens and not sampling.ignore_eos:
+        if token in self._architecture.end_tokens and not (sampling.ignore_eos and sequence.sampler.grammar is None):
             delta.finish = FinishReason.STOP
         elif sampling.stop_token_ids and token in sampling.stop_token_ids:
             delta.finish = FinishReason.STOP

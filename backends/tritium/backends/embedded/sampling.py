@@ -1,6 +1,6 @@
 """How the next token is picked from a row of logits, with the fields and the order of vLLM's sampler.
 
-raw log probabilities -> allowed tokens, least length, biases, penalties -> greedy, or
+raw log probabilities -> allowed tokens, least length, biases, penalties, grammar -> greedy, or
 temperature -> min_p -> top_k -> top_p -> draw
 """
 
@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from tritium.backends.embedded.grammar import Grammar
 from tritium.backends.embedded.weights import Floats
 from tritium.backends.engine import TokenLogprob
 from tritium.core.errors import InvalidArgument, Unsupported
@@ -38,6 +39,7 @@ class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_tokens: Count = 0
     max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = 16
     logprobs: Annotated[int, msgspec.Meta(ge=-1)] | None = None
+    structured_outputs: dict[str, Any] | None = None
 
     @property
     def plain(self) -> bool:
@@ -47,6 +49,7 @@ class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             and self.logprobs is None
             and self.logit_bias is None
             and self.allowed_token_ids is None
+            and self.structured_outputs is None
             and not self.min_tokens
             and not self.penalized
         )
@@ -59,7 +62,7 @@ class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 # Below this a temperature is greedy, as vLLM's _SAMPLING_EPS.
 _GREEDY = 1e-5
-_ELSEWHERE = ("structured_outputs", "bad_words", "prompt_logprobs", "logits_processors", "repetition_detection")
+_ELSEWHERE = ("bad_words", "prompt_logprobs", "logits_processors", "repetition_detection")
 
 
 def read_sampling(fields: dict[str, Any], vocabulary: int) -> Sampling:
@@ -92,8 +95,16 @@ def read_sampling(fields: dict[str, Any], vocabulary: int) -> Sampling:
 class Sampler:
     """Picks the tokens of one sequence; holds its random numbers and counts of earlier tokens."""
 
-    def __init__(self, sampling: Sampling, prompt: list[int], end_tokens: frozenset[int], seed: int) -> None:
+    def __init__(
+        self,
+        sampling: Sampling,
+        prompt: list[int],
+        end_tokens: frozenset[int],
+        seed: int,
+        grammar: Grammar | None = None,
+    ) -> None:
         self.sampling = sampling
+        self.grammar = grammar
         self.plain = sampling.plain
         self._random = np.random.default_rng(sampling.seed % (1 << 64) if sampling.seed is not None else seed)
         self._prompt = np.unique(prompt) if sampling.repetition_penalty != 1.0 else np.empty(0, np.int64)
@@ -118,7 +129,13 @@ class Sampler:
             logits[self._biased] += self._biases.astype(np.float32)
         if sampling.penalized:
             self._penalize(logits)
+        if self.grammar is not None:
+            self.grammar.allow(logits)
+            if not np.isfinite(logits).any():
+                return min(self._ends)  # other fields rule out all that the grammar allows
         token = int(logits.argmax()) if sampling.temperature < _GREEDY else self._draw(logits)
+        if self.grammar is not None:
+            self.grammar.take(token)
         self._count += 1
         if sampling.penalized:
             self._produced[token] += 1
