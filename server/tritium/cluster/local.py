@@ -63,7 +63,10 @@ class Handle:
 class LocalFleet:
     """A Fleet (see `cluster.fleet`) of child processes. Make one with `start_fleet`."""
 
-    def __init__(self, spec: FleetSpec, name: str, on_event: Callable[[FleetEvent], None]) -> None:
+    def __init__(
+        self, spec: FleetSpec, name: str, on_event: Callable[[FleetEvent], None], info: EngineInfo | None = None
+    ) -> None:
+        """Make one; `info` is what the engine says of itself, where that is known before a worker is ready."""
         self.spec = spec
         self.name = name
         self.workers = WorkerPool(
@@ -72,6 +75,7 @@ class LocalFleet:
             on_pooled=self._pooled,
             on_ready=self._ready,
             on_lost=self._lost,
+            info=info,
         )
         self.flights = Flights(self.workers, name)
         self.timings = Timings()
@@ -176,7 +180,8 @@ class LocalFleet:
         self.poolings.worker_ready()
 
     def _lost(self, worker: PoolWorker, reason: str) -> None:
-        kind = "worker_stopped" if worker.state is WorkerState.DRAINING else "worker_lost"
+        leaves = worker.state in (WorkerState.DRAINING, WorkerState.STOPPED)
+        kind = "worker_stopped" if leaves else "worker_lost"
         self._on_event(FleetEvent(kind, worker.name, reason))
         self.flights.worker_lost(worker.name)
         self.poolings.worker_lost(worker.name)

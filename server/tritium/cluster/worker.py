@@ -25,7 +25,7 @@ from collections.abc import Coroutine
 import uvloop
 
 from tritium.cluster.channel import Channel
-from tritium.cluster.frames import Drain, Failed, Load, ToWorker
+from tritium.cluster.frames import Drain, DrainHeard, Failed, Load, ToWorker
 from tritium.cluster.runner import EngineRunner, Peer, end_at_once, words_of
 
 ORPHAN_GRACE_S = 10.0
@@ -50,6 +50,8 @@ class Worker:
                 self._spawn(self._load(frame))
             case Drain(grace_s):
                 self._spawn(self._drain(grace_s))
+            case DrainHeard():
+                pass  # a front's word; a server ends its workers itself
             case _:
                 self.runner.take(self._server, frame)
 

@@ -1,0 +1,204 @@
+"""Fleets of workers that were found: they come and go, and no request is lost."""
+
+import asyncio
+
+import pytest
+from qa.unit.cluster.remote_fleet import Front, OpenWorker, ask, until
+
+from tritium.backends.engine import Role
+from tritium.cluster.discovery.memory import MemoryDiscovery
+from tritium.cluster.member import WorkerState
+
+PROMPT = list(range(1, 21))
+
+
+@pytest.fixture
+async def place():
+    """Make workers and fronts that are ended with the test."""
+
+    class Place:
+        def __init__(self):
+            self.discovery = MemoryDiscovery()
+            self.made = []
+
+        async def worker(self, name, address="127.0.0.1:0", security=None, role=Role.AGGREGATED, model="echo", **rest):
+            worker = OpenWorker(self.discovery, name, security=security, role=role, model=model)
+            await worker.start(address, **rest)
+            self.made.append(worker.end)
+            return worker
+
+        def front(self, **rest):
+            front = Front(self.discovery, **rest)
+            self.made.append(front.close)
+            return front
+
+    place = Place()
+    yield place
+    for end in reversed(place.made):
+        await end()
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+async def test_a_found_worker_answers(kind, place, collector, echo, tmp_path):
+    """A front that started nothing generates on a worker it found, over TCP and over a Unix socket."""
+    await place.worker("a", "127.0.0.1:0" if kind == "tcp" else f"unix:{tmp_path}/a.sock")
+    fleet = await place.front().fleet()
+    sink = collector()
+    handle = ask(fleet, sink, PROMPT)
+    await sink.end(30)
+    assert sink.tokens == echo.continuation(PROMPT, 8)
+    assert handle.route.worker == "a"
+
+
+async def test_workers_join_while_requests_wait(place, collector, echo):
+    """A request that finds no worker is held until one is found."""
+    front = place.front()
+    first = await place.worker("a")
+    fleet = await front.fleet()
+    await first.leave()
+    await until(lambda: not fleet.workers.by_name)
+    sink = collector()
+    ask(fleet, sink, PROMPT)
+    await place.worker("b")
+    await sink.end(30)
+    assert sink.tokens == echo.continuation(PROMPT, 8)
+
+
+async def test_a_leaving_worker_finishes_its_streams(place, collector, echo):
+    """While a worker drains its streams go on to their end there, and new ones go to the others."""
+    leaving = await place.worker("a", step_s=0.02)
+    fleet = await place.front().fleet()
+    streams = [collector() for _ in range(4)]
+    routes = [ask(fleet, sink, [*PROMPT, n], 60) for n, sink in enumerate(streams)]
+    for sink in streams:
+        await sink.grown(2, 30)
+    await place.worker("b")
+    await until(lambda: len(fleet.workers.generating) == 2)
+    left = asyncio.ensure_future(leaving.leave())
+    await until(lambda: fleet.workers.by_name["a"].state is WorkerState.DRAINING)
+    late = collector()
+    later = ask(fleet, late, PROMPT)
+    await left
+    for n, (sink, handle) in enumerate(zip(streams, routes, strict=True)):
+        await sink.end(30)
+        assert sink.tokens == echo.continuation([*PROMPT, n], 60)
+        assert handle.route.worker == "a"
+        assert "moved" not in handle.route.because
+    await late.end(30)
+    assert later.route.worker == "b"
+    await until(lambda: "a" not in fleet.workers.by_name)
+
+
+async def test_a_lost_worker_s_streams_go_on_elsewhere(place, collector, echo):
+    """A connection that ends in mid-stream moves its streams, whose tokens stay the same."""
+    first = await place.worker("a", step_s=0.01)
+    fleet = await place.front().fleet()
+    sink = collector()
+    handle = ask(fleet, sink, PROMPT, 50)
+    await sink.grown(3, 30)
+    await place.worker("b", step_s=0.01)
+    await until(lambda: len(fleet.workers.generating) == 2)
+    await first.kill()
+    await sink.end(30)
+    assert sink.error is None
+    assert sink.tokens == echo.continuation(PROMPT, 50)
+    assert handle.route.worker == "b"
+
+
+async def test_a_worker_that_comes_back_is_used_again(place, collector, echo):
+    """A worker that was started again takes the place of its last run, though that is still announced."""
+    front = place.front()
+    first = await place.worker("a")
+    fleet = await front.fleet()
+    await first.kill()
+    again = await place.worker("a")
+    await until(lambda: (w := fleet.workers.by_name.get("a")) and w.ready and w.instance.run == again.run)
+    sink = collector()
+    ask(fleet, sink, PROMPT)
+    await sink.end(30)
+    assert sink.tokens == echo.continuation(PROMPT, 8)
+
+
+async def test_a_worker_out_of_sight_stays_while_it_is_connected(place, collector, echo):
+    """Discovery that loses sight of a worker loses no request: the connection is the better witness."""
+    worker = await place.worker("a")
+    fleet = await place.front().fleet()
+    await place.discovery.withdraw(worker.instance)
+    sink = collector()
+    ask(fleet, sink, PROMPT)
+    await sink.end(30)
+    assert sink.tokens == echo.continuation(PROMPT, 8)
+    assert fleet.ready
+
+
+async def test_several_fronts_share_a_worker(place, collector, echo):
+    """Each front's requests are its own, though both number them alike; one that leaves takes only its own along."""
+    worker = await place.worker("a", step_s=0.01)
+    one, other = place.front(name="one"), place.front(name="other")
+    fleets = [await front.fleet() for front in (one, other)]
+    sinks = [collector(), collector()]
+    for n, fleet in enumerate(fleets):
+        ask(fleet, sinks[n], [*PROMPT, n], 40)
+    for sink in sinks:
+        await sink.grown(2, 30)
+    assert worker.runner.active == 2
+    for remote in fleets[0].workers.by_name.values():
+        remote._channel.abort()
+    await until(lambda: worker.runner.active == 1 or sinks[1].over.is_set())
+    await sinks[1].end(30)
+    assert sinks[1].tokens == echo.continuation([*PROMPT, 1], 40)
+
+
+async def test_a_late_front_knows_the_cache(place, collector):
+    """A front that comes late learns what the worker holds, and finds the prefix there."""
+    await place.worker("a")
+    first = await place.front().fleet()
+    sink = collector()
+    ask(first, sink, PROMPT)
+    await sink.end(30)
+    late = await place.front(name="late").fleet()
+    await until(lambda: late.explain(PROMPT).overlap_blocks == 5)
+
+
+async def test_another_model_by_the_same_name_is_refused(place):
+    """A worker whose card says something else is not let in, and the front says what differs."""
+    await place.worker("a", block_tokens=4)
+    front = place.front()
+    fleet = await front.fleet()
+    await place.worker("b", block_tokens=8)
+    members = front.roll.members("echo")
+    await until(lambda: members.refused)
+    [reason] = members.refused.values()
+    assert "block_tokens: 8 instead of 4" in reason
+    assert list(fleet.workers.by_name) == ["a"]
+    states = {labels["state"]: value for name, labels, value in fleet.metrics() if name == "tritium_workers"}
+    assert (states["ready"], states["refused"]) == (1, 1)
+
+
+async def test_models_of_one_front_are_apart(place, collector, echo):
+    """Each model has a fleet of its own."""
+    await place.worker("a", model="one")
+    await place.worker("b", model="two")
+    front = place.front()
+    for model, worker in (("one", "a"), ("two", "b")):
+        fleet = await front.fleet(model)
+        sink = collector()
+        handle = ask(fleet, sink, PROMPT)
+        await sink.end(30)
+        assert handle.route.worker == worker
+
+
+async def test_disaggregated(place, collector, echo):
+    """Prefill and decode workers that were found work together; an aggregated one is not let in."""
+    await place.worker("p", role=Role.PREFILL)
+    await place.worker("d", role=Role.DECODE)
+    front = place.front()
+    fleet = await front.fleet(workers=2)
+    sink = collector()
+    handle = ask(fleet, sink, PROMPT)
+    await sink.end(30)
+    assert (handle.route.worker, handle.route.prefill_worker) == ("d", "p")
+    assert sink.tokens == echo.continuation(PROMPT, 8)
+    await place.worker("x")
+    await until(lambda: front.roll.members("echo").refused)
+    assert "its role is aggregated" in next(iter(front.roll.members("echo").refused.values()))

@@ -1,0 +1,55 @@
+"""A fleet whose workers are found by discovery: this front started none of them, and ends none.
+
+join_fleet -> routed like any other; workers come and go -> close: this front leaves them
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from tritium.backends.engine import Role
+from tritium.cluster.local import FleetEvent, LocalFleet
+from tritium.cluster.roll import Members
+from tritium.cluster.samples import Sample
+from tritium.cluster.spec import FleetSpec
+
+
+class JoinedFleet(LocalFleet):
+    """A Fleet (see `cluster.fleet`) of discovered workers. Make one with `join_fleet`."""
+
+    def __init__(self, spec: FleetSpec, members: Members, on_event: Callable[[FleetEvent], None]) -> None:
+        super().__init__(spec, members.model.card.model, on_event, info=members.model.card.info)
+        self._members = members
+        members.join(self.workers)
+
+    @property
+    def shape(self) -> str:
+        """Return how many workers of which role are ready."""
+        ready = [worker.role for worker in self.workers.by_name.values() if worker.ready]
+        if not self.spec.prefill:
+            return f"{len(ready)} worker{'s' * (len(ready) != 1)} found"
+        return f"{ready.count(Role.PREFILL)} prefill + {ready.count(Role.DECODE)} decode found"
+
+    def metrics(self) -> list[Sample]:
+        """Return samples as (name, labels, value)."""
+        model = {"model": self.name}
+        counts = [
+            ("tritium_workers", {**model, "state": state}, float(n)) for state, n in self._members.states().items()
+        ]
+        return [*super().metrics(), *counts, ("tritium_worker_reconnects_total", model, self._members.reconnects())]
+
+    async def close(self) -> None:
+        """Finish what runs, then leave every worker."""
+        self._members.leave()
+        await super().close()
+
+
+def join_fleet(
+    spec: FleetSpec, members: Members, on_event: Callable[[FleetEvent], None] = lambda _: None
+) -> JoinedFleet:
+    """Serve a model by the workers that discovery finds, those to come included; returns at once.
+
+    Of the setting, what says how many workers there are does not count.
+    """
+    if members.model.disaggregated:
+        return JoinedFleet(replace(spec, workers=0, prefill=1, decode=1), members, on_event)
+    return JoinedFleet(replace(spec, workers=1, prefill=0, decode=0), members, on_event)

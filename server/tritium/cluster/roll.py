@@ -1,0 +1,245 @@
+"""Who serves the models of some namespaces: what discovery shows, sorted by model, and who is let in.
+
+    view -> instances by model -> card equal?  -> RemoteWorker in the fleet's pool
+                                  `- otherwise -> refused, with the reason, until it is gone
+
+The first instance of a model says what the model is; all others must say the same.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from tritium.backends.engine import Role
+from tritium.cluster.card import Instance, ModelCard
+from tritium.cluster.discovery.contract import Discovery, View
+from tritium.cluster.frames import VERSION
+from tritium.cluster.member import PoolWorker, Reports, WorkerState
+from tritium.cluster.plane.security import PlaneSecurity
+from tritium.cluster.pool import WorkerPool
+from tritium.cluster.remote import RemoteWorker
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundModel:
+    """A model that somebody serves: what it is, and whether its fleet is disaggregated."""
+
+    namespace: str
+    card: ModelCard
+    disaggregated: bool
+
+
+class Members:
+    """The workers of one model, let in and sent away as discovery says."""
+
+    def __init__(
+        self, model: FoundModel, security: PlaneSecurity, front: str, on_stranded: Callable[[str], None]
+    ) -> None:
+        """Make them; `on_stranded` is told when only such are left as serve another model by the same name."""
+        self.model = model
+        self._on_stranded = on_stranded
+        self.refused: dict[str, str] = {}
+        """Why each instance that is not let in is not, by its key."""
+        self._security = security
+        self._front = front
+        self._pool: WorkerPool | None = None
+        self._instances: dict[str, Instance] = {}
+        self._workers: dict[str, RemoteWorker] = {}
+
+    def join(self, pool: WorkerPool) -> None:
+        """Put the workers into a pool, those there are and those that come."""
+        self._pool = pool
+        self.update(self._instances)
+
+    def leave(self) -> None:
+        """Let nobody in any more."""
+        self._pool = None
+        self._workers.clear()
+
+    def update(self, instances: Mapping[str, Instance]) -> None:
+        """Take in who is announced now."""
+        self._instances = dict(instances)
+        for key in list(self.refused):
+            if key not in instances:
+                del self.refused[key]
+        for key, worker in list(self._workers.items()):
+            worker.announce(announced=key in instances)
+        for key, instance in sorted(instances.items(), key=lambda item: -item[1].started_s):
+            if key not in self._workers:
+                self._let_in(key, instance)
+        if self._pool is not None and not self._workers and self.refused:
+            self._on_stranded(self.model.card.model)
+
+    def states(self) -> dict[str, int]:
+        """Count the workers by state, those included that are not let in."""
+        counts = dict.fromkeys([*(state.value for state in WorkerState if state is not WorkerState.STOPPED)], 0)
+        for worker in self._workers.values():
+            counts[worker.state.value] = counts.get(worker.state.value, 0) + 1
+        return {**counts, "refused": len(self.refused)}
+
+    def reconnects(self) -> int:
+        """Return how often connections to the workers that are there now were made again."""
+        return sum(worker.restarts for worker in self._workers.values())
+
+    def _let_in(self, key: str, instance: Instance) -> None:
+        pool = self._pool
+        if pool is None:
+            return
+        reason = self._why_not(instance, pool)
+        if reason:
+            if self.refused.get(key) != reason:
+                log.error("worker_refused", worker=instance.worker, model=instance.model, reason=reason)
+            self.refused[key] = reason
+            return
+        self.refused.pop(key, None)
+        worker = RemoteWorker(
+            instance,
+            self._security,
+            Reports(pool.reports.on_ready, self._lost, pool.reports.on_frame, pool.reports.on_draining),
+            front=self._front,
+            loras=pool.loras,
+            silent_s=pool.spec.silent_s,
+            on_gone=self._gone,
+        )
+        self._workers[key] = worker
+        pool.add(worker)
+        worker.start()
+
+    def _why_not(self, instance: Instance, pool: WorkerPool) -> str:
+        if instance.version != VERSION:
+            return f"it speaks frames of version {instance.version}, this front of version {VERSION}"
+        if difference := self.model.card.differs(instance.card):
+            return f"its model is another one than that of the workers before it: {difference}"
+        if (instance.role is not Role.AGGREGATED) != self.model.disaggregated:
+            kind = "disaggregated" if self.model.disaggregated else "aggregated"
+            return f"its role is {instance.role}, and the fleet of the model is {kind}"
+        before = pool.by_name.get(instance.worker)
+        if (
+            isinstance(before, RemoteWorker)
+            and before.instance.started_s <= instance.started_s
+            and not before.connected
+        ):
+            # The same worker, started again: what was known of its last run is over.
+            self._replace(before)
+            return ""
+        if before is not None:
+            return f"another worker is called {instance.worker}"
+        return ""
+
+    def _lost(self, worker: PoolWorker, reason: str) -> None:
+        if self._pool is not None:
+            self._pool.reports.on_lost(worker, reason)
+            # Its next run may be there already, refused because of this one.
+            asyncio.get_running_loop().call_soon(lambda: self.update(self._instances))
+
+    def _replace(self, worker: RemoteWorker) -> None:
+        self._forget(worker)
+        task = asyncio.get_running_loop().create_task(worker.stop(0))
+        _ENDING.add(task)
+        task.add_done_callback(_ENDING.discard)
+
+    def _gone(self, worker: RemoteWorker) -> None:
+        self._forget(worker)
+        log.info("worker_gone", worker=worker.name, model=worker.instance.model)
+        # Its name may be another's now, who was refused for that.
+        self.update(self._instances)
+
+    def _forget(self, worker: RemoteWorker) -> None:
+        if self._workers.get(worker.instance.key) is worker:
+            del self._workers[worker.instance.key]
+        # A run that has ended does not come back, however long it is still announced.
+        self._instances.pop(worker.instance.key, None)
+        if self._pool is not None:
+            self._pool.discard(worker)
+
+
+_ENDING: set[asyncio.Task[None]] = set()
+"""Workers of ended runs that are being left."""
+
+
+@dataclass(slots=True)
+class _Known:
+    members: Members
+    instances: dict[str, Instance] = field(default_factory=dict)
+
+
+class Roll:
+    """All models of the namespaces that a front serves; a model in two of them is that of the first.
+
+    `on_found` is told of a model that is there, `on_vanished` of one that nobody serves any more as it was found.
+    """
+
+    def __init__(
+        self,
+        discovery: Discovery,
+        namespaces: Sequence[str],
+        security: PlaneSecurity,
+        *,
+        front: str,
+        on_found: Callable[[FoundModel], None],
+        on_vanished: Callable[[str], None],
+    ) -> None:
+        self.discovery = discovery
+        self.seen = asyncio.Event()
+        """Set once every namespace was looked at."""
+        self._namespaces = tuple(namespaces)
+        self._security = security
+        self._front = front
+        self._on_found = on_found
+        self._on_vanished = on_vanished
+        self._views: dict[str, View] = {}
+        self._known: dict[str, _Known] = {}
+
+    def start(self) -> None:
+        """Begin to follow."""
+        for namespace in self._namespaces:
+            self.discovery.follow(namespace, lambda view, namespace=namespace: self._changed(namespace, view))  # type: ignore[misc]  # the default binds it
+
+    def members(self, model: str) -> Members:
+        """Return the workers of a model that was found."""
+        return self._known[model].members
+
+    def instances(self, model: str) -> Sequence[Instance]:
+        """Return who serves a model, as far as discovery shows."""
+        known = self._known.get(model)
+        return list(known.instances.values()) if known is not None else []
+
+    def all_members(self) -> Sequence[Members]:
+        """Return the workers of every model."""
+        return [known.members for known in self._known.values()]
+
+    def forget(self, model: str) -> None:
+        """Forget a model that is served here no more; when somebody announces it, it is found again."""
+        known = self._known.pop(model, None)
+        if known is not None and known.instances:
+            self._sort()
+
+    def _changed(self, namespace: str, view: View) -> None:
+        self._views[namespace] = view
+        self._sort()
+        if len(self._views) == len(self._namespaces):
+            self.seen.set()
+
+    def _sort(self) -> None:
+        by_model: dict[str, dict[str, Instance]] = {}
+        owner: dict[str, str] = {}
+        for namespace in self._namespaces:
+            for key, instance in self._views.get(namespace, {}).items():
+                if owner.setdefault(instance.model, namespace) == namespace:
+                    by_model.setdefault(instance.model, {})[key] = instance
+        for model, known in list(self._known.items()):
+            had = bool(known.instances)
+            known.instances = by_model.pop(model, {})
+            known.members.update(known.instances)
+            if had and not known.instances:
+                self._on_vanished(model)
+        for model, instances in by_model.items():
+            first = min(instances.values(), key=lambda one: (one.started_s, one.key))
+            found = FoundModel(owner[model], first.card, first.role is not Role.AGGREGATED)
+            self._known[model] = _Known(Members(found, self._security, self._front, self._on_vanished), instances)
+            self._known[model].members.update(instances)
+            self._on_found(found)
