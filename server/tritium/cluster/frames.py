@@ -5,7 +5,7 @@
                   <------------------ Ready | Failed
       Submit, SubmitPool, Abort ---->
                   <------------------ Step   the deltas of all sequences of one engine step
-                  <------------------ Pooled | CacheChanged | Gauges | OwnMetrics
+                  <------------------ Pooled | CacheChanged | Elsewhere | Gauges | OwnMetrics
       AskCache    ------------------>
                   <------------------ CacheDump   all blocks, for who starts or has missed changes
       LoadLora, UnloadLora --------->
@@ -150,6 +150,24 @@ class CacheDump(msgspec.Struct, array_like=True, tag="cache_dump"):
     data: bytes
 
 
+class Taken(msgspec.Struct, array_like=True):
+    """A request that a worker was given: its blocks by our hashes, and how many it has to compute."""
+
+    id: int
+    blocks: list[int]
+    prompt_blocks: int
+    compute_blocks: int
+    max_tokens: int = 0
+
+
+class Elsewhere(msgspec.Struct, array_like=True, tag="elsewhere"):
+    """What other fronts have the worker do: taken since the last time, prompts computed, and what is over, by id."""
+
+    taken: list[Taken]
+    prefilled: list[int]
+    over: list[int]
+
+
 class Gauges(msgspec.Struct, array_like=True, tag="gauges"):
     """The engine's counters, sent when they have changed, and the number of the last change of its cache."""
 
@@ -181,5 +199,16 @@ class Draining(msgspec.Struct, array_like=True, tag="draining"):
 
 ToWorker = Load | Submit | SubmitPool | Abort | LoadLora | UnloadLora | Ping | AskCache | Drain | DrainHeard
 FromWorker = (
-    Ready | Failed | Step | Pooled | CacheChanged | CacheDump | Gauges | OwnMetrics | LoraDone | Pong | Draining
+    Ready
+    | Failed
+    | Step
+    | Pooled
+    | CacheChanged
+    | CacheDump
+    | Elsewhere
+    | Gauges
+    | OwnMetrics
+    | LoraDone
+    | Pong
+    | Draining
 )

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from tritium.backends.engine import EngineInfo, MetricFamily, Pooled, Role, Step
-from tritium.cluster.frames import CacheChanged, CacheDump, Gauges, ToWorker
+from tritium.cluster.frames import CacheChanged, CacheDump, Elsewhere, Gauges, ToWorker
 
 
 class WorkerState(StrEnum):
@@ -76,7 +76,7 @@ class PoolWorker(Protocol):
         ...
 
 
-Told = Step | Pooled | CacheChanged | CacheDump | Gauges
+Told = Step | Pooled | CacheChanged | CacheDump | Elsewhere | Gauges
 """What a ready worker tells that its pool is to know."""
 
 

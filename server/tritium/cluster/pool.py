@@ -18,8 +18,9 @@ from tritium.backends.engine import (
     Role,
     Step,
 )
+from tritium.cluster.elsewhere import OtherFronts
 from tritium.cluster.following import CacheFollower
-from tritium.cluster.frames import VERSION, AskCache, CacheChanged, CacheDump, Gauges, Load, ToWorker
+from tritium.cluster.frames import VERSION, AskCache, CacheChanged, CacheDump, Elsewhere, Gauges, Load, ToWorker
 from tritium.cluster.member import PoolWorker, Reports, Told, WorkerState
 from tritium.cluster.prefill import PrefillDesk, PrefillPlan
 from tritium.cluster.spec import FleetSpec
@@ -50,6 +51,8 @@ class WorkerPool:
         self.spec = spec
         self.by_name: dict[str, PoolWorker] = {}
         self.routers: dict[Role, Router] = {}
+        self.elsewhere: dict[str, OtherFronts] = {}
+        """What other fronts have each of them do."""
         self.followers: dict[str, CacheFollower] = {}
         """What follows the cache of each worker that is ready."""
         self.loras: dict[str, str] = {}
@@ -182,6 +185,7 @@ class WorkerPool:
         most = self.spec.worker_requests or info.max_sequences
         router = self._router(worker.role)
         router.add(worker.name, capacity_blocks=info.total_blocks, max_sequences=most)
+        self.elsewhere[worker.name] = OtherFronts(router, worker.name)
         self.followers[worker.name] = CacheFollower(router, worker.name, lambda: worker.send(AskCache()))
         self._on_ready(worker)
 
@@ -206,6 +210,8 @@ class WorkerPool:
         self._on_lost(worker, reason)
 
     def _forget(self, worker: PoolWorker) -> None:
+        if (others := self.elsewhere.pop(worker.name, None)) is not None:
+            others.close()
         self.routers[worker.role].remove(worker.name)
         if (follower := self.followers.pop(worker.name, None)) is not None:
             follower.close()
@@ -226,5 +232,7 @@ class WorkerPool:
                 follower.hear(frame)
             case CacheDump():
                 follower.heal(frame)
+            case Elsewhere():
+                self.elsewhere[worker.name].take(frame)
             case Gauges():
                 follower.told(frame.last_change)

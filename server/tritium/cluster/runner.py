@@ -56,6 +56,7 @@ from tritium.cluster.frames import (
     UnloadLora,
 )
 from tritium.cluster.mirror import CacheMirror
+from tritium.cluster.workload import Workload
 from tritium.core.errors import InferenceError, InvalidArgument, NotFound
 
 GAUGES_EVERY_S = 1.0
@@ -91,9 +92,11 @@ class EngineRunner:
         self._idle = asyncio.Event()
         self._idle.set()
         self._mirror: CacheMirror | None = None
+        self._workload: Workload | None = None
         self._early: list[KvEvent] = []
         """What the engine has told of its cache before it has loaded."""
         self._gauges: dict[str, float] = {}
+        self._told_change = 0
         self._gauges_due: asyncio.TimerHandle | None = None
         self._own_metrics_sent_s = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -126,6 +129,7 @@ class EngineRunner:
         self._engine = opened
         info = await opened.start(EngineSinks(self._step, self._events, self._on_death, self._pooled))
         self._mirror = CacheMirror(info.block_tokens, info.total_blocks)
+        self._workload = Workload(self._mirror, info.block_tokens)
         self._events(self._early)
         self._early = []
         self.info = info
@@ -136,12 +140,16 @@ class EngineRunner:
         assert self.info is not None
         self._peers.add(peer)
         peer.send(Ready(self.info))
+        assert self._workload is not None
+        self._workload.join(peer)
         self._gauges.clear()
         self._send_gauges()
 
     def leave(self, peer: Peer) -> None:
         """Drop what a peer has asked for, and forget it. Harmless when repeated."""
         self._peers.discard(peer)
+        if self._workload is not None:
+            self._workload.leave(peer)
         for own in list(peer.numbers):
             self._abort(peer, own)
 
@@ -186,6 +194,8 @@ class EngineRunner:
         """Hand a generation to the engine; one that the engine chokes on fails alone."""
         assert self._engine is not None
         request.id = self._begin(peer, request.id)
+        assert self._workload is not None
+        self._workload.begin(request.id, peer, request)
         try:
             self._engine.submit(request)
         except Exception as error:  # noqa: BLE001  an engine may raise anything; the other requests here go on
@@ -228,6 +238,8 @@ class EngineRunner:
 
     def _over(self, number: int) -> None:
         if owner := self._owners.pop(number, None):
+            assert self._workload is not None
+            self._workload.over(number)
             peer, own = owner
             peer.numbers.pop(own, None)
             if not self._owners:
@@ -237,6 +249,8 @@ class EngineRunner:
 
     def _step(self, step: Step) -> None:
         """Give every peer what its sequences gained."""
+        workload = self._workload
+        assert workload is not None
         shares: dict[Peer, list[Delta]] = {}
         for delta in step.deltas:
             number = delta.id
@@ -244,6 +258,7 @@ class EngineRunner:
             if owner is None:
                 continue
             peer, delta.id = owner
+            workload.first_token(number)
             shares.setdefault(peer, []).append(delta)
             if delta.finish is not None:
                 self._over(number)
@@ -300,13 +315,13 @@ class EngineRunner:
         if self._mirror is not None:
             last_change = self._mirror.last
             values = values | {"tritium_kv_orphan_blocks_total": float(self._mirror.orphans)}
-        changed = values != self._gauges
+        changed = values != self._gauges or last_change != self._told_change
         # What came last is told once the engine rests; until then now and then.
         if not changed or time.monotonic() - self._own_metrics_sent_s > OWN_METRICS_EVERY_S:
             self._send_own_metrics()
         if not changed:
             return
-        self._gauges = dict(values)
+        self._gauges, self._told_change = dict(values), last_change
         self._tell_all(Gauges(self._gauges, last_change))
         self._gauges_due = asyncio.get_running_loop().call_later(GAUGES_EVERY_S, self._send_gauges)
 

@@ -24,6 +24,7 @@ from tritium.cluster.frames import (
     CacheChanged,
     CacheDump,
     Drain,
+    Elsewhere,
     Failed,
     FromWorker,
     Gauges,
@@ -228,7 +229,7 @@ class SupervisedWorker:
     def _take(self, frame: FromWorker) -> None:
         self._pulse.heard()
         match frame:
-            case Step() | Pooled() | CacheChanged() | CacheDump():
+            case Step() | Pooled() | CacheChanged() | CacheDump() | Elsewhere():
                 self._reports.on_frame(self, frame)
             case Gauges(values):
                 self.gauges = values

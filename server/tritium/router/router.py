@@ -266,6 +266,21 @@ class Router:
         lease.began_s = now_s
         return lease
 
+    def share(
+        self, worker: str, blocks: Sequence[int], *, prompt_blocks: int, compute_blocks: int, max_tokens: int = 0
+    ) -> Lease | None:
+        """Book what another router has sent to a worker; None where the worker is not known here.
+
+        It is given back by `book.prefilled` and `book.release`: of how fast workers are it teaches nothing.
+        """
+        load = self._loads.get(worker)
+        if load is None:
+            return None
+        output_blocks = int(min(max_tokens, self._output_tokens)) // self.block_tokens
+        return self.book.lease(
+            load, blocks, prompt_blocks=prompt_blocks, compute_blocks=compute_blocks, output_blocks=output_blocks
+        )
+
     def prefilled(self, lease: Lease, *, now_s: float = 0.0) -> None:
         """Note the first token: its worker has the prompt's blocks, and took so long. Harmless when repeated."""
         if not lease.prefilling:
