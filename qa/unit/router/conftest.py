@@ -69,11 +69,8 @@ class Desk:
     def do_wait(self, seconds):
         self.now_s += float(seconds)
 
-    def do_suspect(self, name):
-        self.router.suspect(name, ill=True)
-
-    def do_well(self, name):
-        self.router.suspect(name, ill=False)
+    def do_silent(self, name, beats):
+        self.router.suspect(name, int(beats))
 
     def do_copy(self, source, target):
         self.router.restore(target, decode(encode(self.router.dump(source))))
@@ -155,7 +152,8 @@ class Desk:
     def do_why(self, *words):
         return [
             f"{c.worker} own={c.price.own:.4g} waiting={c.price.waiting:.4g} decoding={c.price.decoding:.4g}"
-            f" history={c.price.history:.4g} crowding={c.price.crowding:.4g} slowness={c.price.slowness:.2g}"
+            f" history={c.price.history:.4g} crowding={c.price.crowding:.4g} silence={c.price.silence:.4g}"
+            f" slowness={c.price.slowness:.2g}"
             for c in self.router.candidates(self.prompt(words))
         ]
 

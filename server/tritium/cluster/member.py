@@ -88,3 +88,5 @@ class Reports:
     on_lost: Callable[[PoolWorker, str], None]
     on_frame: Callable[[PoolWorker, Told], None]
     on_draining: Callable[[PoolWorker], None] = lambda _: None
+    on_missed: Callable[[PoolWorker, int], None] = lambda *_: None
+    """So many beats have gone by without a sign of life of the worker; 0: there is one again."""

@@ -65,7 +65,7 @@ class WorkerPool:
         self._on_pooled = on_pooled
         self._on_ready = on_ready
         self._on_lost = on_lost
-        self.reports = Reports(self._join, self._leave, self._take, self._drain)
+        self.reports = Reports(self._join, self._leave, self._take, self._drain, self._missed)
         """What every worker of the pool reports to."""
 
     @property
@@ -203,6 +203,9 @@ class WorkerPool:
 
     def _drain(self, worker: PoolWorker) -> None:
         self._forget(worker)
+
+    def _missed(self, worker: PoolWorker, beats: int) -> None:
+        self.routers[worker.role].suspect(worker.name, beats)
 
     def _leave(self, worker: PoolWorker, reason: str) -> None:
         self.prefill.forget(worker.name)

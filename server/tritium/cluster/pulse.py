@@ -1,6 +1,7 @@
 """Notices a worker that is alive and does nothing any more: stopped, or stuck in a call that never returns.
 
-    beat -> ping -> anything heard? -> beat ...            nothing heard for so many beats in a row -> on_silent, once
+    beat -> ping -> anything heard? -> beat ...            nothing heard for a whole beat           -> on_missed
+                                                           for so many beats in a row               -> on_silent, once
 
 Beats are counted, not seconds: a server that was itself held up sees one late beat, and what its workers sent
 meanwhile is heard before the next.
@@ -14,12 +15,23 @@ BEATS = 4
 
 
 class Pulse:
-    """Watches one peer from `start` to `stop`. Whatever the peer sends is reported to `heard`."""
+    """Watches one peer from `start` to `stop`. Whatever the peer sends is reported to `heard`.
 
-    def __init__(self, silent_s: float, *, ping: Callable[[], None], on_silent: Callable[[], None]) -> None:
+    `on_missed` is told how many beats have gone by without a sign of life, and 0 when there is one again.
+    """
+
+    def __init__(
+        self,
+        silent_s: float,
+        *,
+        ping: Callable[[], None],
+        on_silent: Callable[[], None],
+        on_missed: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._beat_s = silent_s / BEATS
         self._ping = ping
         self._on_silent = on_silent
+        self._on_missed = on_missed
         self._timer: asyncio.TimerHandle | None = None
         self._missed = 0
 
@@ -33,6 +45,8 @@ class Pulse:
 
     def heard(self) -> None:
         """Note a sign of life."""
+        if self._missed > 1:
+            self._on_missed(0)
         self._missed = 0
 
     def stop(self) -> None:
@@ -42,6 +56,8 @@ class Pulse:
             self._timer = None
 
     def _beat(self) -> None:
+        if self._missed:
+            self._on_missed(self._missed)
         self._missed += 1
         if self._missed > BEATS:
             self._timer = None

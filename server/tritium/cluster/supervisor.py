@@ -83,7 +83,12 @@ class SupervisedWorker:
         self._loaded: asyncio.Future[EngineInfo] | None = None
         self._lost: asyncio.Event = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
-        self._pulse = Pulse(silent_s, ping=lambda: self.send(Ping()), on_silent=self._silent)
+        self._pulse = Pulse(
+            silent_s,
+            ping=lambda: self.send(Ping()),
+            on_silent=self._silent,
+            on_missed=lambda beats: reports.on_missed(self, beats),
+        )
         self._silent_s = silent_s
         self._verdict = ""
         self._numbers = itertools.count(1)

@@ -34,8 +34,8 @@ class WorkerLoad:
     """Blocks of the prompts it was given lately; older ones count less and less. In units of `history_weight`."""
     slowness: float = 1.0
     """How many times as long as the others it takes for the same."""
-    suspect: bool = False
-    """It may be ill: chosen only where all are."""
+    missed: int = 0
+    """Beats for which it has given no sign of life: it may be ill."""
 
 
 @dataclass(slots=True, eq=False)

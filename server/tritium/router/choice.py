@@ -4,7 +4,8 @@
                       + waiting  WAIT_SHARE * blocks others routed there still have to prefill
                       + decoding DECODE_SHARE * blocks decoding there
                       + history  HISTORY_SHARE * blocks it was given lately, while all are busy
-                      + crowding CROWD_SHARE * the prompt, for every sequence beyond its most )
+                      + crowding CROWD_SHARE * the prompt, for every sequence beyond its most
+                      + silence  SILENT_SHARE * the prompt, for every beat without a sign of life )
 
 All in blocks. Work of our own making weighs most, for it delays everybody and pushes other prefixes out of the cache:
 a worker that holds a long prefix keeps its requests until it carries clearly more than the others, and a burst on
@@ -12,7 +13,7 @@ one prefix still spills over. Equal costs go to the worker with fewest requests,
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -38,6 +39,11 @@ These three shares were chosen by the simulation in qa/unit/router; see docs/rou
 CROWD_SHARE = 0.5
 """What every sequence beyond a worker's maximum costs, as a share of the prompt: it would wait in the engine."""
 
+SILENT_SHARE = 2.0
+"""What every beat costs for which a worker has given no sign of life, as a share of the prompt: if it is lost in the
+end, the prompt is computed anew elsewhere, after the beats that are left. More than any prefix saves, and yet not all
+work of a fleet is thrown on the others because one worker was held up."""
+
 MOST_OF_MEAN = 1.25
 """A session stays with its worker up to so many times the mean of requests under way, and goes to its second then."""
 
@@ -62,12 +68,13 @@ class Price:
     decoding: float
     history: float
     crowding: float
+    silence: float
     slowness: float
 
     @property
     def cost(self) -> float:
         """Return the sum; lower wins."""
-        return (self.own + self.waiting + self.decoding + self.history + self.crowding) * self.slowness
+        return (self.own + self.waiting + self.decoding + self.history + self.crowding + self.silence) * self.slowness
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +141,14 @@ def price(load: WorkerLoad, asked: Question) -> Price:
         decoding=DECODE_SHARE * load.decode_blocks,
         history=HISTORY_SHARE * asked.history_weight * load.recent,
         crowding=CROWD_SHARE * asked.prompt_blocks * crowd if crowd > 0 else 0.0,
+        silence=SILENT_SHARE * asked.prompt_blocks * load.missed,
         slowness=load.slowness,
     )
 
 
-def cheapest(loads: Sequence[WorkerLoad], asked: Question) -> WorkerLoad:
+def cheapest(loads: Collection[WorkerLoad], asked: Question) -> WorkerLoad:
     """Return the worker of least cost; ties go to fewest requests, then to the one not used for longest."""
-    best = loads[0]
+    best = next(iter(loads))
     best_rank: tuple[float, int, int] | None = None
     least = float("inf")
     blocks = asked.prompt_blocks
@@ -157,6 +165,8 @@ def cheapest(loads: Sequence[WorkerLoad], asked: Question) -> WorkerLoad:
         )
         if load.active >= load.max_sequences:
             cost += CROWD_SHARE * blocks * (load.active - load.max_sequences + 1)
+        if load.missed:
+            cost += SILENT_SHARE * blocks * load.missed
         cost *= load.slowness
         if cost > least:
             continue

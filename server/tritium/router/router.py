@@ -107,10 +107,10 @@ class Router:
                 self._assumed.forget(load.number)
             self._free.append(load.number)
 
-    def suspect(self, worker: str, *, ill: bool) -> None:
-        """Note that a worker may be ill, or is well again: while it may be, it is chosen only where all may."""
+    def suspect(self, worker: str, beats: int) -> None:
+        """Note for how many beats a worker has given no sign of life; 0: it is well (again)."""
         if load := self._loads.get(worker):
-            load.suspect = ill
+            load.missed = beats
 
     def stored(
         self,
@@ -218,6 +218,8 @@ class Router:
         because += f", {load.active} active"
         if load.slowness != 1.0:
             because += f", slowness {load.slowness:.2g}"
+        if load.missed:
+            because += f", silent for {load.missed} beats"
         parts = price(load, asked)
         return Route(
             worker=load.name,
@@ -313,19 +315,21 @@ class Router:
             if load is None:
                 raise NotFound(f"the model has no worker '{pinned}'", hint=f"one of {', '.join(sorted(self._loads))}")
             return load, "pinned"
-        loads = [load for load in self._loads.values() if not load.suspect] or list(self._loads.values())
+        if self.mode is Mode.KV or (self.mode is Mode.SESSION and not session):
+            return cheapest(self._loads.values(), asked), ""
+        every = list(self._loads.values())
+        # The other modes know no costs: they pass over who may be ill, unless all may.
+        loads = [load for load in every if not load.missed] or every
         match self.mode:
-            case Mode.SESSION if session:
+            case Mode.SESSION:
                 return home_of(session, loads), "session"
-            case Mode.KV | Mode.SESSION:
-                return cheapest(loads, asked), ""
             case Mode.ROUND_ROBIN:
                 return least_recent(loads), "round robin"
             case Mode.LEAST_LOADED:
                 return least_loaded(loads), "least loaded"
             case Mode.POWER_OF_TWO:
                 return better_of_two(loads, self._rng), "power of two"
-            case Mode.RANDOM:
+            case _:
                 return self._rng.choice(loads), "random"
 
     def _known(self, worker: str) -> WorkerLoad:
