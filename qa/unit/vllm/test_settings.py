@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tritium.backends.engine import EngineSource, Role
-from tritium.backends.vllm.settings import GIB, REMOVED, REPLACED, Machine, settings_for, visible_gpus
+from tritium.backends.vllm.settings import GIB, Machine, settings_for, visible_gpus
+from tritium.compat.vllm_arguments import REMOVED, REPLACED
 from tritium.core.errors import InvalidArgument
 
 needs_vllm = pytest.mark.skipif(

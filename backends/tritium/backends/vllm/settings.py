@@ -10,65 +10,10 @@ from typing import Any
 
 from tritium.backends.engine import LORA_MODULES, EngineSource, Role
 from tritium.backends.vllm.plugin import TRANSFER_VARIABLE
+from tritium.compat.vllm_arguments import REMOVED, REPLACED
 from tritium.core.errors import InvalidArgument
 
 GIB = 1 << 30
-
-REMOVED = {
-    "disable_log_requests": "requests are logged only when enable_log_requests asks for it",
-    "use_v2_block_manager": "there is one block manager now",
-    "swap_space": "the V1 engine recomputes instead of swapping",
-    "preemption_mode": "the V1 engine always recomputes",
-    "num_lookahead_slots": "the V1 engine chooses it",
-    "num_scheduler_steps": "the V1 engine does not group steps",
-    "multi_step_stream_outputs": "the V1 engine does not group steps",
-    "scheduler_delay_factor": "the V1 scheduler has no delay",
-    "enable_prompt_adapter": "prompt adapters left vLLM",
-    "max_prompt_adapters": "prompt adapters left vLLM",
-    "max_prompt_adapter_token": "prompt adapters left vLLM",
-    "worker_use_ray": "distributed_executor_backend says it now",
-    "engine_use_ray": "the engine always runs in a process of its own",
-    "max_context_len_to_capture": "vLLM chooses it; max_cudagraph_capture_size bounds it",
-    "max_seq_len_to_capture": "vLLM chooses it; max_cudagraph_capture_size bounds it",
-    "disable_async_output_proc": "the V1 engine is always asynchronous",
-    "device": "vLLM finds the device itself",
-    "tokenizer_pool_size": "prompts come as tokens",
-    "tokenizer_pool_type": "prompts come as tokens",
-    "tokenizer_pool_extra_config": "prompts come as tokens",
-    "max_num_partial_prefills": "the scheduler chooses how many prompts it prefills at once",
-    "max_long_partial_prefills": "the scheduler chooses how many prompts it prefills at once",
-    "compile": "optimization_level says it now",
-}
-"""Arguments that older model.json files carry and that may be dropped without changing results, with the reason."""
-
-REPLACED = {
-    "task": '"runner": "generate" or "pooling", with "convert": "embed" or "classify" where the model needs it',
-    "override_pooler_config": '"pooler_config": {...}',
-    "guided_decoding_backend": '"structured_outputs_config": {"backend": ...}',
-    "guided_decoding_disable_fallback": '"structured_outputs_config": {"disable_fallback": ...}',
-    "guided_decoding_disable_any_whitespace": '"structured_outputs_config": {"disable_any_whitespace": ...}',
-    "guided_decoding_disable_additional_properties": '"structured_outputs_config": {...}',
-    "enable_reasoning": '"reasoning_parser": the parser\'s name',
-    "speculative_model": '"speculative_config": {"model": ..., "num_speculative_tokens": ...}',
-    "num_speculative_tokens": '"speculative_config": {"model": ..., "num_speculative_tokens": ...}',
-    "speculative_draft_tensor_parallel_size": '"speculative_config": {"draft_tensor_parallel_size": ...}',
-    "ngram_prompt_lookup_max": '"speculative_config": {"method": "ngram", "prompt_lookup_max": ...}',
-    "ngram_prompt_lookup_min": '"speculative_config": {"method": "ngram", "prompt_lookup_min": ...}',
-    "rope_scaling": '"hf_overrides": {"rope_parameters": {...}}',
-    "rope_theta": '"hf_overrides": {"rope_parameters": {"rope_theta": ...}}',
-    "disable_mm_preprocessor_cache": '"mm_processor_cache_gb": 0',
-    "enable_multimodal_encoder_data_parallel": '"mm_encoder_tp_mode": "data"',
-    "cuda_graph_sizes": '"cudagraph_capture_sizes": [...]',
-    "full_cuda_graph": '"compilation_config": {"cudagraph_mode": "FULL"}',
-    "num_redundant_experts": '"eplb_config": {"num_redundant_experts": ...}',
-    "eplb_window_size": '"eplb_config": {"window_size": ...}',
-    "eplb_step_interval": '"eplb_config": {"step_interval": ...}',
-    "eplb_log_balancedness": '"eplb_config": {"log_balancedness": ...}',
-    "override_neuron_config": '"additional_config": {...}',
-    "use_auth_token": '"hf_token": ...',
-    "qlora_adapter_name_or_path": "an adapter in multi_lora.json",
-}
-"""Arguments that older model.json files carry and that would change results if dropped, with what says it now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +78,7 @@ def settings_for(
         extra["HF_HUB_OFFLINE"] = "1"
     if source.moves_kv:
         role = "kv_producer" if source.role is Role.PREFILL else "kv_consumer"
-        _set_transfer(
-            arguments, extra, "kv_both" if either_role else role, side_channel_port, gpus=bool(machine.gpus)
-        )
+        _set_transfer(arguments, extra, "kv_both" if either_role else role, side_channel_port, gpus=bool(machine.gpus))
     if not machine.gpus:
         _set_cpu(arguments, extra, source, machine)
     extra = {name: value for name, value in extra.items() if name not in environment}
