@@ -329,3 +329,16 @@ class MeteredEngine(Protocol):
     def own_metrics(self) -> list[MetricFamily]:
         """Return them; called every few seconds while the engine works."""
         ...
+
+
+@runtime_checkable
+class SteppingEngine(Protocol):
+    """What an engine has beside LanguageEngine when it counts its steps, those included that give no token.
+
+    By this a worker tells an engine that is stuck from one with a long prompt; of others only deltas are counted.
+    """
+
+    @property
+    def steps(self) -> int:
+        """Return how many steps were taken since the start."""
+        ...

@@ -1,10 +1,10 @@
 """An engine to test fleets with: its next token is a function of all before, it caches blocks, it can be told to fail.
 
 Runs in real worker processes, named "echo_engine:EchoEngine". Arguments: `step_s`, `prefill_step_s`, `block_tokens`,
-`total_blocks`, `fail_load`, `die_loading`, `tasks`, `slow_pool` (no prompt is answered). Sampling: `max_tokens`, and
-`boom` (the sequence fails), `refuse` (the request is at fault), `exit` (the process dies), `no_transfer` (a decode
-worker cannot fetch the KV), `huge` (what comes of it is larger than a frame); parameters of poolings are `boom`,
-`refuse`, `exit` and `huge`, too.
+`total_blocks`, `fail_load`, `die_loading`, `tasks`, `slow_pool` (no prompt is answered), `stand_at` (by worker, after
+how many steps it makes no more). Sampling: `max_tokens`, and `boom` (the sequence fails), `refuse` (the request is at
+fault), `exit` (the process dies), `no_transfer` (a decode worker cannot fetch the KV), `huge` (what comes of it is
+larger than a frame); parameters of poolings are `boom`, `refuse`, `exit` and `huge`, too.
 """
 
 import asyncio
@@ -56,6 +56,8 @@ class EchoEngine:
         self.received = 0.0
         self.pooling: set[int] = set()
         self.ticking = False
+        self.taken = 0
+        self.last_step = self.arguments.get("stand_at", {}).get(source.worker)
 
     async def start(self, sinks: EngineSinks) -> EngineInfo:
         if self.arguments.get("fail_load"):
@@ -123,6 +125,9 @@ class EchoEngine:
         self.sequences.clear()
 
     def _step(self) -> None:
+        self.taken += 1
+        if self.last_step is not None and self.taken > self.last_step:
+            return
         deltas = []
         for number, (request, tokens) in list(self.sequences.items()):
             delta = self._advance(number, request, tokens)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 
 import pytest
@@ -88,7 +89,7 @@ async def test_killed_worker_hands_its_streams_over(fleet_of, request_for, colle
         assert any("moved from worker_0 after" in handle.route.because for handle in handles)
         lost = await fleet.events.until("worker_lost")
         assert lost.worker == "worker_0"
-        assert "SIGKILL" in lost.detail
+        assert re.fullmatch(r"process \d+ (hung up|was killed by SIGKILL)", lost.detail)
         await fleet.events.until("worker_ready", 3)
         assert fleet.ready
         samples = {name: value for name, labels, value in fleet.metrics() if "worker" not in labels}
@@ -342,13 +343,14 @@ async def test_frozen_worker_is_replaced(fleet_of, request_for, collector, echo)
         os.kill(frozen, signal.SIGSTOP)
         lost = await fleet.events.until("worker_lost")
         assert lost.worker == "worker_1"
-        assert lost.detail.startswith(f"it gave no sign of life for 0.4 s: process {frozen} was killed by SIGKILL")
+        assert lost.detail == "it gave no sign of life for 0.4 s"
         for index, sink in enumerate(sinks):
             await sink.end()
             assert sink.error is None
             assert echo.continuation([index, *PROMPT], 60) == sink.tokens
         await fleet.events.until("worker_ready", 3)
         assert fleet.workers.by_name["worker_1"].pid != frozen
+        assert fleet.workers.by_name["worker_1"].hung == 1
 
 
 async def test_only_worker_frozen(fleet_of, request_for, collector, echo):

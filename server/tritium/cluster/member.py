@@ -39,6 +39,8 @@ class PoolWorker(Protocol):
     state: WorkerState
     info: EngineInfo | None
     restarts: int
+    hung: int
+    """How often it was given up because it, or its engine, did nothing any more."""
     gauges: dict[str, float]
 
     @property

@@ -1,6 +1,7 @@
 """A worker's process: started with one end of a socket pair, its output kept, its process group ended with it.
 
-    RUNNING --exits, or is killed--> GONE (told to the owner) --what it started is swept away--> ENDED
+    RUNNING --exits, is killed, or hangs up--> GONE --its last words are read--> --what it started is swept--> ENDED
+                                                (on_gone)                (on_end)
 
 It has a scratch folder of its own for whatever its engine leaves behind; the folder goes last.
 """
@@ -46,18 +47,25 @@ log = structlog.get_logger(__name__)
 class WorkerProcess:
     """One run of one worker.
 
-    Contract: `on_frame` is called for each of its frames, `on_end` once as soon as it is gone, by whatever cause.
-    `ended` is set when nothing of it is left, the processes it started and its scratch folder included.
+    Contract: `on_frame` is called for each of its frames, `on_gone` once as soon as no more can come, by whatever
+    cause; what it was doing need wait no longer. `on_end` is called once when the process is over and `death` knows
+    all; `ended` is set when nothing of it is left, the processes it started and its scratch folder included.
     """
 
     def __init__(
-        self, worker: str, on_frame: Callable[[FromWorker], None], on_end: Callable[["WorkerProcess"], None]
+        self,
+        worker: str,
+        on_frame: Callable[[FromWorker], None],
+        on_gone: Callable[["WorkerProcess"], None],
+        on_end: Callable[["WorkerProcess"], None],
     ) -> None:
         self.worker = worker
         self.output: deque[str] = deque(maxlen=OUTPUT_LINES)
         self.scratch = ""
         self.ended = asyncio.Event()
+        self._on_gone = on_gone
         self._on_end = on_end
+        self._gone = False
         self._channel: Channel[FromWorker] = Channel(FromWorker, on_frame, self._closed)
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -119,22 +127,26 @@ class WorkerProcess:
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 
+    @property
+    def status(self) -> int | None:
+        """Return the exit status, negative after a signal; None while the process runs."""
+        assert self._process is not None
+        return self._process.returncode
+
+    def fate(self) -> str:
+        """Say how the process ended."""
+        if self.status is None:
+            return f"process {self.pid} hung up"
+        if self.status < 0:
+            return f"process {self.pid} was killed by {signal.Signals(-self.status).name}"
+        return f"process {self.pid} ended with status {self.status}"
+
     def death(self) -> str:
         """Say how the process ended, with the exceptions in its output; without any, its last lines."""
-        assert self._process is not None
-        code = self._process.returncode
-        if code is None:
-            how = "is still running"
-        elif code < 0:
-            how = f"was killed by {signal.Signals(-code).name}"
-        else:
-            how = f"ended with status {code}"
-        causes = self.causes() if code else []
+        causes = self.causes() if self.status else []
         shown = causes or list(self.output)[-SHOWN_LINES:]
         told = "its output has" if causes else "its last lines"
-        return f"process {self.pid} {how}" + (
-            f"; {told}:" + "".join(f"\n    {line}" for line in shown) if shown else ""
-        )
+        return self.fate() + (f"; {told}:" + "".join(f"\n    {line}" for line in shown) if shown else "")
 
     def causes(self) -> list[str]:
         """Return the exceptions in the output, first to last, each once: an engine's children report only there."""
@@ -145,6 +157,12 @@ class WorkerProcess:
         # A worker that cannot be spoken to is of no use, whatever it may still be doing.
         if self._watch is not None and not self.ended.is_set():
             asyncio.get_running_loop().call_later(_GOODBYE_S, self._kill_if_alive)
+        self._tell_gone()
+
+    def _tell_gone(self) -> None:
+        if not self._gone:
+            self._gone = True
+            self._on_gone(self)
 
     def _kill_if_alive(self) -> None:
         if not self.ended.is_set():
@@ -161,6 +179,7 @@ class WorkerProcess:
                 os.killpg(self.pid, signal.SIGKILL)
             self._remove_scratch()
             raise
+        self._tell_gone()
         await asyncio.wait([reading], timeout=_LAST_WORDS_S)
         self._channel.close()
         self._on_end(self)

@@ -20,6 +20,7 @@ from typing import cast
 import msgspec
 
 from tritium.backends.engine import (
+    GENERATE,
     AdaptableEngine,
     Delta,
     EngineInfo,
@@ -34,6 +35,7 @@ from tritium.backends.engine import (
     Pooled,
     PoolingEngine,
     Step,
+    SteppingEngine,
 )
 from tritium.cluster.channel import UNSENDABLE
 from tritium.cluster.frames import (
@@ -55,6 +57,7 @@ from tritium.cluster.frames import (
     SubmitPool,
     UnloadLora,
 )
+from tritium.cluster.heartbeat import STUCK_STATUS, Heartbeat
 from tritium.cluster.mirror import CacheMirror
 from tritium.cluster.workload import Workload
 from tritium.core.errors import InferenceError, InvalidArgument, NotFound
@@ -62,6 +65,9 @@ from tritium.core.errors import InferenceError, InvalidArgument, NotFound
 GAUGES_EVERY_S = 1.0
 OWN_METRICS_EVERY_S = 5.0
 """How often an engine that works is asked for the metrics it keeps itself, which are many."""
+
+CANARY_TOKEN = 1
+"""Its id is in every vocabulary."""
 
 Asked = Submit | SubmitPool | Abort | LoadLora | UnloadLora | AskCache | Ping
 """The frames that a peer has the engine do something by."""
@@ -86,6 +92,11 @@ class EngineRunner:
         self.info: EngineInfo | None = None
         self._on_death = on_death
         self._engine: LanguageEngine | None = None
+        self._heartbeat: Heartbeat | None = None
+        self._calls = 0
+        """How often the engine had something to say: its steps, where it does not count them itself."""
+        self._canaries: set[int] = set()
+        self._canaries_sent = 0
         self._peers: set[Peer] = set()
         self._owners: dict[int, tuple[Peer, int]] = {}
         self._numbers = itertools.count(1)
@@ -127,6 +138,16 @@ class EngineRunner:
             )
         )
         self._engine = opened
+        self._heartbeat = Heartbeat(
+            load.stuck_s,
+            load.canary_s,
+            steps=(lambda: opened.steps) if isinstance(opened, SteppingEngine) else lambda: self._calls,
+            working=lambda: bool(self._owners or self._canaries),
+            canary=self._canary,
+            on_stuck=lambda: end_at_once(
+                f"the engine made no step for {load.stuck_s:g} s though it had work", STUCK_STATUS
+            ),
+        )
         info = await opened.start(EngineSinks(self._step, self._events, self._on_death, self._pooled))
         self._mirror = CacheMirror(info.block_tokens, info.total_blocks)
         self._workload = Workload(self._mirror, info.block_tokens)
@@ -139,6 +160,8 @@ class EngineRunner:
         """Work for a peer from now on, which is told that the engine is ready."""
         assert self.info is not None
         self._peers.add(peer)
+        if self._heartbeat is not None:
+            self._heartbeat.start()
         peer.send(Ready(self.info))
         assert self._workload is not None
         self._workload.join(peer)
@@ -181,6 +204,8 @@ class EngineRunner:
 
     async def stop(self) -> None:
         """Free the engine."""
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
         if self._gauges_due is not None:
             self._gauges_due.cancel()
         for task in tuple(self._tasks):
@@ -236,6 +261,16 @@ class EngineRunner:
         self._idle.clear()
         return number
 
+    def _canary(self) -> None:
+        """Ask the idle engine for a token, with a prompt too short to stay in any cache; nobody waits for it."""
+        assert self._engine is not None
+        assert self.info is not None
+        if GENERATE in self.info.tasks:
+            number = next(self._numbers)
+            self._canaries.add(number)
+            self._canaries_sent += 1
+            self._engine.submit(Generate(number, [CANARY_TOKEN], {"max_tokens": 1, "temperature": 0.0}))
+
     def _over(self, number: int) -> None:
         if owner := self._owners.pop(number, None):
             assert self._workload is not None
@@ -251,11 +286,13 @@ class EngineRunner:
         """Give every peer what its sequences gained."""
         workload = self._workload
         assert workload is not None
+        self._calls += 1
         shares: dict[Peer, list[Delta]] = {}
         for delta in step.deltas:
             number = delta.id
             owner = self._owners.get(number)
             if owner is None:
+                self._canaries.discard(number)
                 continue
             peer, delta.id = owner
             workload.first_token(number)
@@ -283,6 +320,7 @@ class EngineRunner:
             peer.send(Step([Delta(delta.id, [], FinishReason.ERROR, error=words, invalid=True)]))
 
     def _pooled(self, pooled: Pooled) -> None:
+        self._calls += 1
         owner = self._owners.get(pooled.id)
         if owner is not None:
             self._over(pooled.id)
@@ -310,7 +348,7 @@ class EngineRunner:
             self._gauges_due.cancel()
         self._gauges_due = None
         assert self._engine is not None
-        values = self._engine.metrics()
+        values = {**self._engine.metrics(), "tritium_worker_canaries_total": float(self._canaries_sent)}
         last_change = 0
         if self._mirror is not None:
             last_change = self._mirror.last
@@ -347,11 +385,11 @@ def words_of(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def end_at_once(reason: str) -> None:
+def end_at_once(reason: str, status: int = 1) -> None:
     """End this process, so that what ran here goes on elsewhere."""
     sys.stderr.write(f"{reason}\n")
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(status)
 
 
 def _engine(name: str) -> Callable[[EngineSource], LanguageEngine]:

@@ -16,6 +16,8 @@ FLEET_HELP: Mapping[str, str] = {
     "tritium_fleet_active_requests": "Generations under way or held",
     "tritium_fleet_held_requests_total": "Generations that waited for a worker to be ready",
     "tritium_fleet_moved_requests_total": "Generations moved to another worker because theirs was lost",
+    "tritium_fleet_continued_requests_total": "Generations moved in mid-stream, and continued from their tokens",
+    "tritium_fleet_overdue_requests_total": "Generations given up because a live worker did not get on with them",
     "tritium_fleet_lost_requests_total": "Generations failed because their worker was lost",
     "tritium_fleet_remote_prefills_total": "Prompts computed by a prefill worker for a decode worker",
     "tritium_fleet_prefill_fallbacks_total": "Prompts computed where they decode because remote prefill failed",
@@ -44,6 +46,8 @@ FLEET_HELP: Mapping[str, str] = {
     "tritium_discovery_age_seconds": "Time since it last answered; the view of the workers is that old at most",
     "tritium_discovery_reconnects_total": "How often it was reached again after it did not answer",
     "tritium_discovery_unreadable_total": "Announcements that could not be read",
+    "tritium_worker_hung_total": "How often a worker was given up because it, or its engine, did nothing any more",
+    "tritium_worker_canaries_total": "How often an idle worker was asked for a token to see if it still makes any",
     "tritium_engine_info": "1, labelled with a worker's engine and its version",
     "tritium_engine_running": "Sequences in an engine's batch",
     "tritium_engine_waiting": "Sequences that wait for an engine's batch",
@@ -80,6 +84,8 @@ def fleet_samples(name: str, flights: Flights, pool: WorkerPool) -> list[Sample]
         ("tritium_fleet_active_requests", model, len(flights)),
         ("tritium_fleet_held_requests_total", model, counters.held),
         ("tritium_fleet_moved_requests_total", model, counters.moved),
+        ("tritium_fleet_continued_requests_total", model, counters.continued),
+        ("tritium_fleet_overdue_requests_total", model, counters.overdue),
         ("tritium_fleet_lost_requests_total", model, counters.lost),
         ("tritium_fleet_remote_prefills_total", model, counters.remote_prefills),
         ("tritium_fleet_prefill_fallbacks_total", model, counters.prefill_fallbacks),
@@ -112,6 +118,7 @@ def fleet_samples(name: str, flights: Flights, pool: WorkerPool) -> list[Sample]
         labels = model | {"role": worker.role.value, "worker": worker.name}
         samples.append(("tritium_worker_ready", labels, float(worker.ready)))
         samples.append(("tritium_worker_restarts_total", labels, worker.restarts))
+        samples.append(("tritium_worker_hung_total", labels, worker.hung))
         if worker.info is not None:
             of_engine = {"engine": worker.info.engine, "version": worker.info.version}
             samples.append(("tritium_engine_info", labels | of_engine, 1.0))

@@ -7,7 +7,8 @@
                           |
                           +--stop--> DRAINING --> STOPPED      (from any state)
 
-A worker that is READY and gives no sign of life is killed (`cluster.pulse`), and so lost.
+A worker that is READY and gives no sign of life is lost (`cluster.pulse`), and killed. One whose engine makes no step
+ends itself (`cluster.heartbeat`). Lost is told at once, before anybody waits for the process.
 The way back to READY always leads through a fresh process.
 """
 
@@ -37,6 +38,7 @@ from tritium.cluster.frames import (
     ToWorker,
     UnloadLora,
 )
+from tritium.cluster.heartbeat import STUCK_STATUS
 from tritium.cluster.member import Reports, WorkerState
 from tritium.cluster.process import WorkerProcess
 from tritium.cluster.pulse import Pulse
@@ -76,6 +78,7 @@ class SupervisedWorker:
         self.state = WorkerState.STARTING
         self.info: EngineInfo | None = None
         self.restarts = 0
+        self.hung = 0
         self.gauges: dict[str, float] = {}
         self._own_metrics = _NO_METRICS
         self._reports = reports
@@ -176,7 +179,7 @@ class SupervisedWorker:
         self._lost.clear()
         self._verdict = ""
         self._loaded = loop.create_future()
-        self._process = process = WorkerProcess(self.name, self._take, self._ended)
+        self._process = process = WorkerProcess(self.name, self._take, self._gone, self._ended)
         began = time.monotonic()
         try:
             await process.start()
@@ -232,6 +235,8 @@ class SupervisedWorker:
                     break
 
     def _take(self, frame: FromWorker) -> None:
+        if self.state is WorkerState.WAITING:
+            return  # it was given up, and others do what it did
         self._pulse.heard()
         match frame:
             case Step() | Pooled() | CacheChanged() | CacheDump() | Elsewhere():
@@ -253,10 +258,22 @@ class SupervisedWorker:
                     self._loaded.set_exception(ModelFailed(self._failure(message)))
 
     def _silent(self) -> None:
-        """Give up a worker that answers nothing; killed, it is lost like any other."""
-        self._verdict = f"it gave no sign of life for {self._silent_s:g} s: "
+        """Give up a worker that answers nothing."""
+        self._verdict = f"it gave no sign of life for {self._silent_s:g} s"
+        self._give_up(self._verdict)
         if self._process is not None:
             self._process.kill()
+
+    def _gone(self, process: WorkerProcess) -> None:
+        if self.state is WorkerState.READY:
+            self._give_up(process.fate())
+
+    def _give_up(self, reason: str) -> None:
+        """Let what the worker was doing go on elsewhere, whatever becomes of its process."""
+        self.state = WorkerState.WAITING
+        self._pulse.stop()
+        self._own_metrics = _NO_METRICS
+        self._reports.on_lost(self, reason)
 
     def _failure(self, message: str) -> str:
         """Word an engine's failure to load, with the exceptions that its own children wrote to the log."""
@@ -270,14 +287,12 @@ class SupervisedWorker:
         if self._loaded is not None and not self._loaded.done():
             self._loaded.set_exception(WorkerLost(f"{self.name} died while loading: {process.death()}"))
             return
-        was_serving = self.state in (WorkerState.READY, WorkerState.DRAINING)
-        if not was_serving:
-            return
-        self._pulse.stop()
-        self._own_metrics = _NO_METRICS
-        reason = self._verdict + process.death()
-        if self.state is WorkerState.READY:
+        if self.state is WorkerState.WAITING:
+            self.hung += bool(self._verdict) or process.status == STUCK_STATUS
+            reason = f"{self._verdict}: {process.death()}" if self._verdict else process.death()
             log.error("worker_lost", worker=self.name, reason=reason)
-            self.state = WorkerState.WAITING
-        self._reports.on_lost(self, reason)
-        self._lost.set()
+            self._lost.set()
+        elif self.state is WorkerState.DRAINING:
+            self._pulse.stop()
+            self._own_metrics = _NO_METRICS
+            self._reports.on_lost(self, process.death())

@@ -69,6 +69,11 @@ class VllmEngine:
         self._deltas: list[Delta] = []
         self._stopping = False
 
+    @property
+    def steps(self) -> int:
+        """Return how many steps vLLM's scheduler told of."""
+        return self._load.steps
+
     async def start(self, sinks: EngineSinks) -> EngineInfo:
         """Load the model. Blocks the loop for as long as vLLM takes: nothing else runs in a worker then.
 

@@ -18,6 +18,7 @@ class VllmLoad:
     """The latest scheduler statistics, gathered through vLLM's stat logger interface."""
 
     def __init__(self) -> None:
+        self.steps = 0
         self.running = 0
         self.waiting = 0
         self.cache_usage = 0.0
@@ -49,6 +50,7 @@ class VllmLoad:
     def record(self, scheduler_stats: Any, iteration_stats: Any, *_more: Any, **_named: Any) -> None:
         """Take the statistics of one engine step."""
         counters = self._counters
+        self.steps += 1
         if scheduler_stats is not None:
             self.running = scheduler_stats.num_running_reqs
             self.waiting = scheduler_stats.num_waiting_reqs
