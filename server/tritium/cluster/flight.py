@@ -10,6 +10,7 @@ Whatever happens, the leases are given back once, and the sink hears an end once
 
 import sys
 from collections.abc import Collection
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -19,6 +20,25 @@ from tritium.cluster.fleet import GenerationRequest, RouteReport, TokenSink
 from tritium.cluster.timings import Watch
 from tritium.router.book import Lease
 from tritium.router.router import Prompt
+
+
+@dataclass(slots=True)
+class FlightCounters:
+    """What is counted of generations."""
+
+    requests: int = 0
+    held: int = 0
+    moved: int = 0
+    continued: int = 0
+    overdue: int = 0
+    lost: int = 0
+    prompt_blocks: int = 0
+    overlap_blocks: int = 0
+    remote_prefills: int = 0
+    prefill_fallbacks: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
 
 
 class Stage(StrEnum):

@@ -9,15 +9,15 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
-from tritium.backends.engine import GENERATE, Delta, FinishReason, Generate, Step
+from tritium.backends.engine import Delta, FinishReason, Generate, Step
+from tritium.cluster.acceptance import check
 from tritium.cluster.channel import UNSENDABLE
 from tritium.cluster.fleet import RouteReport
-from tritium.cluster.flight import Flight, Stage, failed, own_prefill_sampling, prefill_sampling
+from tritium.cluster.flight import Flight, FlightCounters, Stage, failed, own_prefill_sampling, prefill_sampling
 from tritium.cluster.frames import Abort, Submit
 from tritium.cluster.patience import Patience
 from tritium.cluster.pool import WorkerPool
@@ -39,25 +39,6 @@ from tritium.router.disaggregation import PrefillDecision
 from tritium.router.router import Router
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class FlightCounters:
-    """What is counted of generations."""
-
-    requests: int = 0
-    held: int = 0
-    moved: int = 0
-    continued: int = 0
-    overdue: int = 0
-    lost: int = 0
-    prompt_blocks: int = 0
-    overlap_blocks: int = 0
-    remote_prefills: int = 0
-    prefill_fallbacks: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
 
 
 class Flights:
@@ -157,7 +138,7 @@ class Flights:
         request = flight.request
         try:
             if flight.prompt is None:
-                self._check(flight)
+                check(request, self._pool.info, self._model)
             if not self._pool.can_generate or self._pool.coming_back(request.worker):
                 self._hold(flight)
                 return
@@ -228,30 +209,6 @@ class Flights:
                 report.because += f"; local prefill: {plan.decision.because}"
             self._submit(flight, None)
         log.debug("routed", model=self._model, request=request.request_id, worker=route.worker, because=report.because)
-
-    def _check(self, flight: Flight) -> None:
-        """Refuse what no worker could take.
-
-        Raises:
-            InvalidArgument: an empty prompt, one beyond the context, or what the loaded model does not do.
-        """
-        info = self._pool.info
-        tokens, context = len(flight.request.token_ids), info.context_tokens
-        if GENERATE not in info.tasks:
-            raise InvalidArgument(
-                f"model '{self._model}' does not generate: its engine {info.engine} loaded it to"
-                f" {', '.join(info.tasks)}"
-            )
-        for kind in {media.kind for media in flight.request.media}.difference(info.modalities):
-            takes = f"it takes {', '.join(info.modalities)}" if info.modalities else "it takes text alone"
-            raise InvalidArgument(f"model '{self._model}' takes no {kind}: {takes}")
-        if not tokens:
-            raise InvalidArgument("the prompt is empty")
-        if tokens >= context:
-            raise InvalidArgument(
-                f"the prompt has {tokens} tokens; the model's context is {context},"
-                " of which at least one must be left to generate"
-            )
 
     def _prefill(self, flight: Flight, decision: PrefillDecision, route: Route) -> None:
         """Have a prefill worker compute the prompt."""
