@@ -62,6 +62,8 @@ class EchoEngine:
     async def start(self, sinks: EngineSinks) -> EngineInfo:
         if self.arguments.get("fail_load"):
             raise ValueError("no weights in the folder")
+        if self.arguments.get("refuse_role") == self.source.role:
+            raise ValueError(f"no {self.source.role} here")
         if self.arguments.get("die_loading"):
             sys.stderr.write("the echo engine is about to die\n")
             sys.stderr.flush()

@@ -15,6 +15,7 @@ def test_reads():
     disaggregated = parse_fleet("decode=2,prefill=1,hold_s=1.5,local_prefill_tokens=64")
     assert disaggregated.roles == {Role.PREFILL: 1, Role.DECODE: 2}
     assert (disaggregated.hold_s, disaggregated.local_prefill_tokens) == (1.5, 64)
+    assert parse_fleet("workers=1,decode=1,prefill=2").roles == {Role.PREFILL: 2, Role.DECODE: 1, Role.AGGREGATED: 1}
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,6 @@ def test_reads():
         ("workers=0", "workers=0 leaves nobody", "workers=1"),
         ("prefill=1", "needs at least one prefill and one decode worker", "prefill=1,decode=1"),
         ("prefill=0,decode=1", "needs at least one prefill", ""),
-        ("workers=1,decode=1,prefill=1", "does not combine", ""),
         ("router=best", "unknown router 'best'", "one of kv, round_robin, random, least_loaded"),
     ],
 )

@@ -130,6 +130,14 @@ class Flights:
             elif flight.worker == worker and flight.stage in (Stage.PREFILLING, Stage.GENERATING):
                 self._move(flight)
 
+    def busy_with(self, worker: str) -> int:
+        """Count the generations that need a worker: it decodes for them, or has their KV until that is fetched."""
+        return sum(
+            (flight.stage in (Stage.PREFILLING, Stage.GENERATING) and flight.worker == worker)
+            or (flight.prefill_worker == worker and (flight.stage is Stage.PREFILLING or flight.handed_s > 0))
+            for flight in self._flights
+        )
+
     # The way of a generation, in its order.
 
     def _dispatch(self, flight: Flight) -> None:

@@ -25,7 +25,7 @@ class JoinedFleet(LocalFleet):
     def shape(self) -> str:
         """Return how many workers of which role are ready."""
         ready = [worker.role for worker in self.workers.by_name.values() if worker.ready]
-        if not self.spec.prefill:
+        if Role.PREFILL not in self.workers.roles:
             return f"{len(ready)} worker{'s' * (len(ready) != 1)} found"
         return f"{ready.count(Role.PREFILL)} prefill + {ready.count(Role.DECODE)} decode found"
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from tritium.backends.engine import EngineInfo, Pooled, Step
 from tritium.cluster.adapters import Adapters
+from tritium.cluster.changes import FleetChanges, FleetReport, shape_of
 from tritium.cluster.fleet import (
     CandidateReport,
     GenerationRequest,
@@ -24,6 +25,7 @@ from tritium.cluster.flights import Flights
 from tritium.cluster.member import PoolWorker, WorkerState
 from tritium.cluster.pool import WorkerPool
 from tritium.cluster.poolings import Poolings
+from tritium.cluster.roles import Roles
 from tritium.cluster.samples import Sample, fleet_samples, own_samples
 from tritium.cluster.spec import FleetSpec, parse_mode
 from tritium.cluster.timings import Timings
@@ -81,6 +83,8 @@ class LocalFleet:
         self.timings = Timings()
         self.poolings = Poolings(self.workers, name, self.flights.waiting)
         self.adapters = Adapters(self.workers)
+        roles = Roles(self.workers, lambda name: self.flights.busy_with(name) + self.poolings.busy_with(name))
+        self._changes = FleetChanges(self.workers, roles)
         self._on_event = on_event
 
     @property
@@ -91,9 +95,7 @@ class LocalFleet:
     @property
     def shape(self) -> str:
         """Return how many workers of which role there are."""
-        if self.spec.prefill:
-            return f"{self.spec.prefill} prefill + {self.spec.decode} decode"
-        return f"{self.spec.workers} worker{'s' * (self.spec.workers > 1)}"
+        return shape_of(self.workers)
 
     @property
     def ready(self) -> bool:
@@ -127,6 +129,10 @@ class LocalFleet:
         chosen = parse_mode(mode)
         self.workers.route_by(chosen)
         return chosen.value
+
+    async def change(self, setting: str, workers: Mapping[str, str]) -> FleetReport:
+        """Change roles, the router's mode and thresholds while the fleet serves; return how it stands."""
+        return self._changes.report(await self._changes.apply(setting, workers))
 
     def explain(self, token_ids: list[int], *, cache_salt: str = "", lora: str = "") -> RouteReport:
         """Tell where a prompt would go now and why, without sending it."""

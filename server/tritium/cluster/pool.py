@@ -8,6 +8,7 @@ Workers join and leave while the pool runs. It knows nothing of requests; `clust
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,10 @@ class WorkerPool:
         self.loras: dict[str, str] = {}
         """The adapters that every run of a worker has: path by the name that the engines know."""
         self.prefill = PrefillDesk(spec.thresholds)
-        self._mode = spec.router
+        self.mode = spec.router
+        self.roles: Mapping[Role, int] = spec.roles
+        """How many workers each role has, or is to have."""
+        self._generating = Role.DECODE if spec.prefill else Role.AGGREGATED
         self._info = info
         self._needs_prefill = False
         self._on_step = on_step
@@ -77,7 +81,7 @@ class WorkerPool:
     @property
     def ready(self) -> bool:
         """Tell whether every role has a live worker."""
-        return all(role in self.routers and len(self.routers[role]) for role in self.spec.roles)
+        return {worker.role for worker in self.by_name.values() if worker.ready}.issuperset(self.roles)
 
     @property
     def can_generate(self) -> bool:
@@ -92,7 +96,7 @@ class WorkerPool:
     @property
     def generating(self) -> Router:
         """Return the router of the workers that stream tokens."""
-        return self._router(Role.DECODE if self.spec.prefill else Role.AGGREGATED)
+        return self._router(self._generating)
 
     @property
     def prefilling(self) -> Router:
@@ -101,7 +105,7 @@ class WorkerPool:
 
     def route_by(self, mode: Mode) -> None:
         """Have all routers choose by another mode from now on."""
-        self._mode = mode
+        self.mode = mode
         for router in self.routers.values():
             router.mode = mode
 
@@ -114,7 +118,7 @@ class WorkerPool:
 
         `stays` says why that can only be there, "" where it may be elsewhere.
         """
-        if not self.spec.prefill:
+        if Role.PREFILL not in self.roles:
             return None
         if self.by_name[route.worker].role is Role.AGGREGATED:
             stays = stays or "an aggregated worker computes its own"
@@ -129,6 +133,29 @@ class WorkerPool:
         """Forget a worker that is gone for good."""
         if self.by_name.get(worker.name) is worker:
             del self.by_name[worker.name]
+
+    def leave_router(self, worker: PoolWorker) -> None:
+        """Give a worker nothing new; what it has goes on."""
+        self._forget(worker)
+
+    def join_router(self, worker: PoolWorker) -> None:
+        """Give a worker that is ready what its role has to do."""
+        self._join(worker)
+
+    async def replace(self, load: Load) -> None:
+        """Start the worker that a first frame is for in the place of the one of that name, which has stopped.
+
+        Raises:
+            InferenceError: in the words of the engine.
+        """
+        successor = SupervisedWorker(load, self.reports, loras=self.loras, silent_s=self.spec.silent_s)
+        self.add(successor)
+        await successor.start()
+
+    def settle_roles(self) -> None:
+        """Take the roles that the workers have now for those they are to have."""
+        counts = Counter(worker.role for worker in self.by_name.values())
+        self.roles = {role: counts[role] for role in Role if counts[role]}
 
     async def start(self, engine: str, folder: Path, arguments: Mapping[str, Any]) -> None:
         """Start every worker of the setting as a child process; when one cannot start, none stays.
@@ -190,12 +217,14 @@ class WorkerPool:
         self._on_ready(worker)
 
     def _router(self, role: Role) -> Router:
+        """Return the router of a role; all who generate have one."""
+        role = role if role is Role.PREFILL else self._generating
         router = self.routers.get(role)
         if router is None:
             block_tokens = self.info.block_tokens
             router = self.routers[role] = Router(
                 block_tokens,
-                self._mode,
+                self.mode,
                 assumed_s=self.spec.assumed_s,
                 most_prefill_tokens=self.spec.worker_prefill_tokens,
             )
@@ -215,7 +244,7 @@ class WorkerPool:
     def _forget(self, worker: PoolWorker) -> None:
         if (others := self.elsewhere.pop(worker.name, None)) is not None:
             others.close()
-        self.routers[worker.role].remove(worker.name)
+        self._router(worker.role).remove(worker.name)
         if (follower := self.followers.pop(worker.name, None)) is not None:
             follower.close()
 

@@ -86,6 +86,10 @@ class Poolings:
             if pooling.worker == worker and not pooling.answer.done():
                 pooling.answer.set_exception(WorkerLost(f"worker {worker} died under the request"))
 
+    def busy_with(self, worker: str) -> int:
+        """Count the prompts that a worker is pooling."""
+        return sum(pooling.worker == worker for pooling in self._under_way.values())
+
     def refuse(self) -> None:
         """Take no new ones."""
         self._closing = True

@@ -2,6 +2,7 @@
 
     workers=2                                two workers that prefill and decode
     prefill=1,decode=2                       disaggregated: KV moves from prefill to decode workers
+    prefill=1,decode=1,workers=1             mixed: the third computes and decodes its own
     workers=4,router=round_robin             any of the options below, in any order
 
 It comes from the model's configuration (parameter `fleet`) or from a flag.
@@ -22,7 +23,7 @@ class FleetSpec:
     """How many workers of each role, and the bounds on what waits for them."""
 
     workers: int = 1
-    """Workers that prefill and decode; 0 in a disaggregated fleet."""
+    """Workers that prefill and decode; beside prefill and decode workers they make a mixed fleet."""
     prefill: int = 0
     decode: int = 0
     router: Mode = Mode.KV
@@ -79,9 +80,8 @@ class FleetSpec:
     @property
     def roles(self) -> dict[Role, int]:
         """Return how many workers each role has."""
-        if self.prefill:
-            return {Role.PREFILL: self.prefill, Role.DECODE: self.decode}
-        return {Role.AGGREGATED: self.workers}
+        counts = {Role.PREFILL: self.prefill, Role.DECODE: self.decode, Role.AGGREGATED: self.workers}
+        return {role: count for role, count in counts.items() if count}
 
 
 def parse_fleet(text: str) -> FleetSpec:
@@ -89,6 +89,25 @@ def parse_fleet(text: str) -> FleetSpec:
 
     Raises:
         InvalidArgument: an unknown option, a value that is no number or out of range, or roles that do not combine.
+    """
+    values = read_options(text)
+    if "prefill" in values or "decode" in values:
+        if not values.get("prefill") or not values.get("decode"):
+            raise InvalidArgument(
+                "fleet: a disaggregated fleet needs at least one prefill and one decode worker",
+                hint="write prefill=1,decode=1",
+            )
+        values.setdefault("workers", 0)
+    elif values.get("workers", 1) == 0:
+        raise InvalidArgument("fleet: workers=0 leaves nobody to answer", hint="write workers=1")
+    return FleetSpec(**values)  # type: ignore[arg-type]  # names and types were checked as they were read
+
+
+def read_options(text: str) -> dict[str, int | float | Mode]:
+    """Read the options of a fleet setting by name; how they combine is not looked at.
+
+    Raises:
+        InvalidArgument: an unknown option, or a value that is no number or out of range.
     """
     known = {field.name: field.type for field in fields(FleetSpec)}
     values: dict[str, int | float | Mode] = {}
@@ -105,22 +124,7 @@ def parse_fleet(text: str) -> FleetSpec:
                 f"fleet: {key} {'is given twice' if sign else 'has no value'}", hint=f"write {key}=..."
             )
         values[key] = parse_mode(value) if key == "router" else _number(key, value, whole=known[key] is int)
-    disaggregated = "prefill" in values or "decode" in values
-    if disaggregated:
-        if "workers" in values:
-            raise InvalidArgument(
-                "fleet: workers= does not combine with prefill= and decode=",
-                hint="write workers=2, or prefill=1,decode=2",
-            )
-        if not values.get("prefill") or not values.get("decode"):
-            raise InvalidArgument(
-                "fleet: a disaggregated fleet needs at least one prefill and one decode worker",
-                hint="write prefill=1,decode=1",
-            )
-        values["workers"] = 0
-    elif values.get("workers", 1) == 0:
-        raise InvalidArgument("fleet: workers=0 leaves nobody to answer", hint="write workers=1")
-    return FleetSpec(**values)  # type: ignore[arg-type]  # the loop above has checked names and types
+    return values
 
 
 def parse_mode(value: str) -> Mode:

@@ -1,0 +1,110 @@
+"""What of a fleet changes while it serves: roles, the router's mode and where prompts are computed.
+
+    "prefill=2,decode=1,local_prefill_tokens=256"      the fleet's own setting, as far as it can change
+    {"decode_1": "prefill"}                            the role of one worker by name
+
+Everything is checked before anything changes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from tritium.backends.engine import Role
+from tritium.cluster.pool import WorkerPool
+from tritium.cluster.roles import RoleChange, Roles
+from tritium.cluster.spec import read_options
+from tritium.core.errors import InvalidArgument
+from tritium.router.choice import Mode
+from tritium.router.disaggregation import Thresholds
+
+COUNTS = {"workers": Role.AGGREGATED, "prefill": Role.PREFILL, "decode": Role.DECODE}
+"""The options that say how many workers have a role."""
+
+THRESHOLDS = tuple(field.name for field in fields(Thresholds))
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReport:
+    """One worker of a fleet."""
+
+    worker: str
+    role: Role
+    state: str
+    active: int
+
+
+@dataclass(frozen=True, slots=True)
+class FleetReport:
+    """A fleet as it stands, and what was just changed of its roles."""
+
+    shape: str
+    router: Mode
+    thresholds: Thresholds
+    workers: list[WorkerReport]
+    changes: list[RoleChange]
+
+
+class FleetChanges:
+    """Changes one fleet."""
+
+    def __init__(self, pool: WorkerPool, roles: Roles) -> None:
+        self._pool = pool
+        self._roles = roles
+
+    async def apply(self, setting: str, workers: Mapping[str, str]) -> list[RoleChange]:
+        """Change what the setting and the roles by worker say; see `Roles` for what else may be raised.
+
+        Raises:
+            InvalidArgument: an option that is unknown or fixed, or roles that make no fleet; nothing is changed.
+        """
+        options = read_options(setting)
+        counts = {COUNTS[name]: int(options.pop(name)) for name in COUNTS if name in options}
+        thresholds = {name: options.pop(name) for name in THRESHOLDS if name in options}
+        mode = options.pop("router", None)
+        if options:
+            raise InvalidArgument(
+                f"fleet: {next(iter(options))} is fixed while a model is loaded",
+                hint=f"what can change is {', '.join((*COUNTS, 'router', *THRESHOLDS))}",
+            )
+        if counts and workers:
+            raise InvalidArgument("fleet: give numbers of workers or roles by worker, not both")
+        changes = self._roles.check({name: _role(role) for name, role in workers.items()}, counts)
+        desk = self._pool.prefill
+        known: dict[str, Any] = asdict(desk.thresholds) | thresholds
+        desk.thresholds = replace(desk.thresholds, **known)
+        if isinstance(mode, Mode):
+            self._pool.route_by(mode)
+        return await self._roles.change(changes) if changes else []
+
+    def report(self, changes: list[RoleChange]) -> FleetReport:
+        """Tell how the fleet stands."""
+        active = {load.name: load.active for router in self._pool.routers.values() for load in router.loads}
+        return FleetReport(
+            shape_of(self._pool),
+            self._pool.mode,
+            self._pool.prefill.thresholds,
+            [
+                WorkerReport(worker.name, worker.role, worker.state.value, active.get(worker.name, 0))
+                for worker in self._pool.by_name.values()
+            ],
+            changes,
+        )
+
+
+def shape_of(pool: WorkerPool) -> str:
+    """Return how many workers of which role there are, as a person reads it."""
+    counts = pool.roles
+    if Role.PREFILL not in counts:
+        workers = counts.get(Role.AGGREGATED, 0)
+        return f"{workers} worker{'s' * (workers > 1)}"
+    return " + ".join(
+        f"{counts[role]} {role}" for role in (Role.PREFILL, Role.DECODE, Role.AGGREGATED) if role in counts
+    )
+
+
+def _role(name: str) -> Role:
+    try:
+        return Role(name)
+    except ValueError:
+        raise InvalidArgument(f"fleet: unknown role '{name}'", hint=f"one of {', '.join(Role)}") from None
