@@ -21,6 +21,7 @@ from tritium.llm.model import LanguageModel, ModelDefaults
 from tritium.llm.models import Served, unknown_model
 from tritium.llm.template import ChatTemplate
 from tritium.llm.tokenizer import Tokenizer
+from tritium.router.choice import Price
 
 CORPUS = [
     "a model repository is a folder with one directory for every model that the server can load",
@@ -226,10 +227,11 @@ class ScriptedFleet:
         others = [TokenLogprob(n + 10, -1.0 - n, n + 2) for n in range(count)]
         return [None, *([TokenLogprob(i, -0.5, 1), *others] for i in request.token_ids[1:])]
 
-    def explain(self, token_ids, *, cache_salt="", lora="") -> RouteReport:
+    def explain(self, token_ids, *, cache_salt="", lora="", worker="", session="") -> RouteReport:
         self.explained.append((cache_salt, lora))
         blocks = len(token_ids) // 16
-        return RouteReport("worker_0", f"overlap 0/{blocks} blocks, 0 active", 0, blocks, 1.5)
+        price = Price(own=1.5, waiting=0, decoding=0, history=0, crowding=0, silence=0, slowness=1)
+        return RouteReport(worker or "worker_0", f"overlap 0/{blocks} blocks, 0 active", 0, blocks, 1.5, price)
 
     def route_by(self, mode: str) -> str:
         self.router = parse_mode(mode).value

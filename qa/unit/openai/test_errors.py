@@ -265,6 +265,7 @@ async def test_explain_header(door):
         assert response.headers["x-tritium-worker"] == "worker_0"
         assert "blocks" in response.headers["x-tritium-because"]
         assert response.headers["x-tritium-overlap"] == "0/0"
+        assert response.headers["x-tritium-cost"].startswith("1.5; own=1.5 waiting=0 ")
     plain = await door.http.post("/v1/chat/completions", json=CHAT)
     assert "x-tritium-worker" not in plain.headers
 
@@ -278,6 +279,9 @@ async def test_explain_route(door, body):
     assert answer["model"] == "story"
     assert len(answer["prompts"]) == (2 if isinstance(body.get("prompt"), list) else 1)
     assert answer["prompts"][0]["route"]["worker"] == "worker_0"
+    assert answer["prompts"][0]["route"]["price"]["own"] == 1.5
+    pinned = await door.http.post("/router/explain", json=body, headers={"x-tritium-worker": "worker_7"})
+    assert pinned.json()["prompts"][0]["route"]["worker"] == "worker_7"
     assert answer["prompts"][0]["prompt_tokens"] > 0
     assert not door.fleet.requests
 

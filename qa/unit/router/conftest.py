@@ -150,12 +150,7 @@ class Desk:
         ]
 
     def do_why(self, *words):
-        return [
-            f"{c.worker} own={c.price.own:.4g} waiting={c.price.waiting:.4g} decoding={c.price.decoding:.4g}"
-            f" history={c.price.history:.4g} crowding={c.price.crowding:.4g} silence={c.price.silence:.4g}"
-            f" slowness={c.price.slowness:.2g}"
-            for c in self.router.candidates(self.prompt(words))
-        ]
+        return [f"{c.worker} {c.price.told}" for c in self.router.candidates(self.prompt(words))]
 
     def do_prefilled(self, *requests):
         for request in requests:

@@ -15,7 +15,9 @@ import msgspec
 
 from tritium.backends.engine import Delta, EngineInfo, Media, Pooled
 from tritium.core.errors import InferenceError
+from tritium.router.choice import Price
 from tritium.router.disaggregation import PrefillDecision
+from tritium.router.tiers import Held
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +74,18 @@ class TokenSink(Protocol):
 
 
 class CandidateReport(msgspec.Struct, frozen=True):
-    """What one worker would have cost; `purpose` (in JSON `for`) is generate, or prefill in disaggregated fleets."""
+    """What one worker would have cost; `purpose` (in JSON `for`) is generate, or prefill in disaggregated fleets.
+
+    `price` has the parts of the cost in blocks to compute, `held` the overlapping blocks by tier.
+    """
 
     worker: str
     purpose: str = msgspec.field(name="for")
     overlap_blocks: int
     active: int
     cost: float
+    price: Price
+    held: Held
 
 
 class PrefillReport(msgspec.Struct, frozen=True):
@@ -110,6 +117,8 @@ class RouteReport:
     overlap_blocks: int = 0
     prompt_blocks: int = 0
     cost: float = 0.0
+    price: Price | None = None
+    """The parts of the cost, in blocks to compute."""
     prefill_worker: str = ""
     prefill: PrefillReport | None = None
     """In explanations of disaggregated fleets."""
@@ -203,11 +212,14 @@ class Fleet(Protocol):
         """
         ...
 
-    def explain(self, token_ids: list[int], *, cache_salt: str = "", lora: str = "") -> RouteReport:
-        """Tell where a prompt would go now and why, without sending it.
+    def explain(
+        self, token_ids: list[int], *, cache_salt: str = "", lora: str = "", worker: str = "", session: str = ""
+    ) -> RouteReport:
+        """Tell where a prompt would go now and why, without sending it; `worker` and `session` as in a request.
 
         Raises:
             Unavailable: no worker is ready.
+            NotFound: the pinned worker is not among them.
             InvalidArgument: these are no token ids.
         """
         ...

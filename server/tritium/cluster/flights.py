@@ -204,7 +204,7 @@ class Flights:
         flight.worker = route.worker
         flight.lease = router.lease(route, prompt, max_tokens=flight.most_tokens(), now_s=began_s)
         report = flight.report = RouteReport(
-            route.worker, route.because, route.overlap_blocks, route.prompt_blocks, route.cost
+            route.worker, route.because, route.overlap_blocks, route.prompt_blocks, route.cost, route.price
         )
         if plan is not None:
             self._pool.prefill.count(plan)

@@ -134,12 +134,18 @@ class LocalFleet:
         """Change roles, the router's mode and thresholds while the fleet serves; return how it stands."""
         return self._changes.report(await self._changes.apply(setting, workers))
 
-    def explain(self, token_ids: list[int], *, cache_salt: str = "", lora: str = "") -> RouteReport:
+    def explain(
+        self, token_ids: list[int], *, cache_salt: str = "", lora: str = "", worker: str = "", session: str = ""
+    ) -> RouteReport:
         """Tell where a prompt would go now and why, without sending it."""
         router = self.workers.generating
         prompt = router.prompt(token_ids, salt=cache_salt, lora=self.adapters.key(lora))
-        route = router.choose(prompt)
-        report = RouteReport(route.worker, route.because, route.overlap_blocks, route.prompt_blocks, route.cost)
+        route = router.choose(prompt, pinned=worker, session=session)
+        report = RouteReport(
+            route.worker, route.because, route.overlap_blocks, route.prompt_blocks, route.cost, route.price
+        )
+        if self.flights.waiting.must_wait(router):
+            report.because += f"; every worker is full, {self.flights.waiting.count} requests wait already"
         pools = {"generate": router}
         plan = self.workers.plan_prefill(prompt, route)
         if plan is not None:
@@ -149,7 +155,15 @@ class LocalFleet:
                 pools["prefill"] = self.workers.prefilling
                 report.prefill_worker = plan.route.worker
         report.candidates = [
-            CandidateReport(candidate.worker, purpose, candidate.overlap_blocks, candidate.active, candidate.cost)
+            CandidateReport(
+                candidate.worker,
+                purpose,
+                candidate.overlap_blocks,
+                candidate.active,
+                candidate.cost,
+                candidate.price,
+                candidate.held,
+            )
             for purpose, workers in pools.items()
             for candidate in workers.candidates(prompt)
         ]

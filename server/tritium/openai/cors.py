@@ -17,6 +17,7 @@ _READABLE = b", ".join(
         b"x-tritium-worker",
         b"x-tritium-because",
         b"x-tritium-overlap",
+        b"x-tritium-cost",
         b"x-tritium-prefill-worker",
     )
 )

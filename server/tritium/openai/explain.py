@@ -46,7 +46,13 @@ async def explain(visit: Visit, models: LanguageModels, options: OpenAIOptions) 
     routes = [
         PromptRoute(
             len(prompt.token_ids),
-            served.model.fleet.explain(prompt.token_ids, cache_salt=order.cache_salt, lora=served.lora),
+            served.model.fleet.explain(
+                prompt.token_ids,
+                cache_salt=order.cache_salt,
+                lora=served.lora,
+                worker=visit.worker,
+                session=visit.session,
+            ),
         )
         for prompt in order.prompts
     ]

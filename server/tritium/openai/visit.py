@@ -101,6 +101,8 @@ class Visit:
                 (b"x-tritium-because", route.because.encode("ascii", "replace")),
                 (b"x-tritium-overlap", b"%d/%d" % (route.overlap_blocks, route.prompt_blocks)),
             ]
+            if route.price is not None:
+                headers.append((b"x-tritium-cost", b"%.4g; %b" % (route.cost, route.price.told.encode())))
             if route.prefill_worker:
                 headers.append((b"x-tritium-prefill-worker", route.prefill_worker.encode()))
         return headers

@@ -76,6 +76,14 @@ class Price:
         """Return the sum; lower wins."""
         return (self.own + self.waiting + self.decoding + self.history + self.crowding + self.silence) * self.slowness
 
+    @property
+    def told(self) -> str:
+        """Return every part by its name, in one line."""
+        return (
+            f"own={self.own:.4g} waiting={self.waiting:.4g} decoding={self.decoding:.4g} history={self.history:.4g}"
+            f" crowding={self.crowding:.4g} silence={self.silence:.4g} slowness={self.slowness:.4g}"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -103,6 +111,8 @@ class Route:
     compute_blocks: int
     cost: float
     because: str
+    price: Price | None = None
+    """The parts of the cost; None from a policy that has others."""
 
 
 @dataclass(frozen=True, slots=True)

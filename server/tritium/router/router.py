@@ -228,6 +228,7 @@ class Router:
             compute_blocks=round(parts.own),
             cost=parts.cost,
             because=f"{reason}; {because}" if reason else because,
+            price=parts,
         )
 
     def candidates(self, prompt: Prompt) -> list[Candidate]:
