@@ -1,0 +1,65 @@
+"""A real etcd on a free port, which can be killed and started again with what it knew."""
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+
+from aetcd import rpc
+
+
+def _free_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+class EtcdServer:
+    def __init__(self):
+        self.folder = tempfile.mkdtemp(prefix="tritium-etcd-")
+        self.port, self.peer_port = _free_port(), _free_port()
+        self.process = None
+
+    @property
+    def address(self):
+        return f"etcd://127.0.0.1:{self.port}"
+
+    async def start(self):
+        """Start it and wait until it takes connections."""
+        return await asyncio.to_thread(self.start_now)
+
+    def start_now(self, within_s=60.0):
+        client, peer = (f"http://127.0.0.1:{port}" for port in (self.port, self.peer_port))
+        self.process = subprocess.Popen(
+            ["etcd", "--data-dir", self.folder, "--name", "one", "--initial-cluster", f"one={peer}"]
+            + ["--listen-client-urls", client, "--advertise-client-urls", client]
+            + ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--unsafe-no-fsync"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline_s = time.monotonic() + within_s
+        while time.monotonic() < deadline_s:
+            assert self.process.poll() is None, "etcd has ended"
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return self
+            time.sleep(0.05)
+        raise TimeoutError("etcd does not listen")
+
+    def kill(self):
+        """kill -9."""
+        self.process.kill()
+        self.process.wait()
+
+    async def compact(self):
+        """Forget all revisions but the last."""
+        async with rpc.insecure_channel(f"127.0.0.1:{self.port}") as channel:
+            kv = rpc.KVStub(channel)
+            now = await kv.Range(rpc.RangeRequest(key=b"/"))
+            await kv.Compact(rpc.CompactionRequest(revision=now.header.revision, physical=True))
+
+    def close(self):
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
