@@ -8,7 +8,7 @@ The first instance of a model says what the model is; all others must say the sa
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -16,7 +16,7 @@ from tritium.backends.engine import Role
 from tritium.cluster.card import Instance, ModelCard
 from tritium.cluster.discovery.contract import Discovery, View
 from tritium.cluster.frames import VERSION
-from tritium.cluster.member import PoolWorker, Reports, WorkerState
+from tritium.cluster.member import PoolWorker, WorkerState
 from tritium.cluster.plane.security import PlaneSecurity
 from tritium.cluster.pool import WorkerPool
 from tritium.cluster.remote import RemoteWorker
@@ -99,7 +99,7 @@ class Members:
         worker = RemoteWorker(
             instance,
             self._security,
-            Reports(pool.reports.on_ready, self._lost, pool.reports.on_frame, pool.reports.on_draining),
+            replace(pool.reports, on_lost=self._lost),
             front=self._front,
             loras=pool.loras,
             silent_s=pool.spec.silent_s,
