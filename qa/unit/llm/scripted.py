@@ -11,17 +11,19 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from tritium.backends.engine import Delta, EngineInfo, Pooled, TokenLogprob
+from tritium.backends.engine import Delta, EngineInfo, Pooled, Role, TokenLogprob
 from tritium.cluster.fleet import GenerationRequest, PoolRequest, RouteReport
 from tritium.cluster.spec import parse_mode
+from tritium.cluster.standing import FleetReport, RoleChange, WorkerReport
 from tritium.compat.config.model import from_proto
 from tritium.compat.protobufs import model_config_pb2
-from tritium.core.errors import InferenceError
+from tritium.core.errors import InferenceError, InvalidArgument
 from tritium.llm.model import LanguageModel, ModelDefaults
 from tritium.llm.models import Served, unknown_model
 from tritium.llm.template import ChatTemplate
 from tritium.llm.tokenizer import Tokenizer
-from tritium.router.choice import Price
+from tritium.router.choice import Mode, Price
+from tritium.router.disaggregation import Thresholds
 
 CORPUS = [
     "a model repository is a folder with one directory for every model that the server can load",
@@ -125,6 +127,7 @@ class ScriptedFleet:
     context_tokens: int = 256
     requests: list[GenerationRequest] = field(default_factory=list)
     generations: list[ScriptedGeneration] = field(default_factory=list)
+    changed: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     explained: list[tuple[str, str]] = field(default_factory=list)
     pooled: list[PoolRequest] = field(default_factory=list)
     tasks: tuple[str, ...] = ("generate",)
@@ -232,6 +235,14 @@ class ScriptedFleet:
         blocks = len(token_ids) // 16
         price = Price(own=1.5, waiting=0, decoding=0, history=0, crowding=0, silence=0, slowness=1)
         return RouteReport(worker or "worker_0", f"overlap 0/{blocks} blocks, 0 active", 0, blocks, 1.5, price)
+
+    async def change(self, setting: str, workers) -> FleetReport:
+        if setting == "prefill=9":
+            raise InvalidArgument("fleet: nine are too many", hint="write fewer")
+        self.changed.append((setting, dict(workers)))
+        report = WorkerReport("worker_0", Role.AGGREGATED, "ready", 0)
+        change = RoleChange("worker_0", Role.DECODE, Role.AGGREGATED, restarted=False, seconds=0.5)
+        return FleetReport("1 worker", Mode.KV, Thresholds(), [report], [change] if workers else [])
 
     def route_by(self, mode: str) -> str:
         self.router = parse_mode(mode).value

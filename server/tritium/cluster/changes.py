@@ -7,13 +7,14 @@ Everything is checked before anything changes.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from tritium.backends.engine import Role
 from tritium.cluster.pool import WorkerPool
-from tritium.cluster.roles import RoleChange, Roles
+from tritium.cluster.roles import Roles
 from tritium.cluster.spec import read_options
+from tritium.cluster.standing import FleetReport, RoleChange, WorkerReport
 from tritium.core.errors import InvalidArgument
 from tritium.router.choice import Mode
 from tritium.router.disaggregation import Thresholds
@@ -22,27 +23,6 @@ COUNTS = {"workers": Role.AGGREGATED, "prefill": Role.PREFILL, "decode": Role.DE
 """The options that say how many workers have a role."""
 
 THRESHOLDS = tuple(field.name for field in fields(Thresholds))
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerReport:
-    """One worker of a fleet."""
-
-    worker: str
-    role: Role
-    state: str
-    active: int
-
-
-@dataclass(frozen=True, slots=True)
-class FleetReport:
-    """A fleet as it stands, and what was just changed of its roles."""
-
-    shape: str
-    router: Mode
-    thresholds: Thresholds
-    workers: list[WorkerReport]
-    changes: list[RoleChange]
 
 
 class FleetChanges:

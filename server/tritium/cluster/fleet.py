@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from tritium.backends.engine import Delta, EngineInfo, Media, Pooled
+from tritium.cluster.standing import FleetReport
 from tritium.core.errors import InferenceError
 from tritium.router.choice import Price
 from tritium.router.disaggregation import PrefillDecision
@@ -209,6 +210,20 @@ class Fleet(Protocol):
 
         Raises:
             InvalidArgument: there is no such mode.
+        """
+        ...
+
+    async def change(self, setting: str, workers: Mapping[str, str]) -> FleetReport:
+        """Change roles, the router's mode and thresholds while the fleet serves; return how it stands.
+
+        `setting` is the fleet's own as far as that can change, `workers` the roles of some by name; with neither it
+        only tells.
+
+        Raises:
+            InvalidArgument: an option that is unknown or fixed, or roles that make no fleet; nothing is changed.
+            NotFound: there is no such worker.
+            Unavailable: a worker is not ready, does not drain, or another change is under way.
+            InferenceError: a worker cannot be started in its role; it has its old one again.
         """
         ...
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tritium.backends.engine import EngineInfo, Pooled, Step
 from tritium.cluster.adapters import Adapters
-from tritium.cluster.changes import FleetChanges, FleetReport, shape_of
+from tritium.cluster.changes import FleetChanges, shape_of
 from tritium.cluster.fleet import (
     CandidateReport,
     GenerationRequest,
@@ -28,6 +28,7 @@ from tritium.cluster.poolings import Poolings
 from tritium.cluster.roles import Roles
 from tritium.cluster.samples import Sample, fleet_samples, own_samples
 from tritium.cluster.spec import FleetSpec, parse_mode
+from tritium.cluster.standing import FleetReport
 from tritium.cluster.timings import Timings
 
 

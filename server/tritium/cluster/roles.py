@@ -10,7 +10,6 @@ One change at a time, so that all other workers serve meanwhile.
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import msgspec
 import structlog
@@ -18,6 +17,7 @@ import structlog
 from tritium.backends.engine import Role
 from tritium.cluster.frames import Load
 from tritium.cluster.pool import WorkerPool
+from tritium.cluster.standing import RoleChange
 from tritium.cluster.supervisor import SupervisedWorker
 from tritium.core.errors import InferenceError, InvalidArgument, NotFound, Unavailable
 
@@ -25,17 +25,6 @@ _LOOK_S = 0.02
 """How often a draining worker is looked at: what ends there is told to many, and to nobody here."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class RoleChange:
-    """What became of one worker."""
-
-    worker: str
-    before: Role
-    after: Role
-    restarted: bool
-    seconds: float
 
 
 def plan_roles(

@@ -8,6 +8,7 @@ from tritium.openai.chat import chat
 from tritium.openai.completions import completions
 from tritium.openai.endpoints import Endpoint
 from tritium.openai.explain import Explanation, explain
+from tritium.openai.fleet_state import FleetCall, FleetState, change_fleet
 from tritium.openai.messages.route import count_tokens, messages
 from tritium.openai.messages.schema import CountRequest, Message, MessagesRequest, TokenCount
 from tritium.openai.options import OpenAIOptions
@@ -149,6 +150,15 @@ def endpoints(options: OpenAIOptions, metrics: MetricsPage) -> Sequence[Endpoint
             "Choose workers by another mode",
             RouterMode,
             RouterMode,
+            admin=True,
+        ),
+        Endpoint(
+            "POST",
+            "/fleet",
+            change_fleet,
+            "Tell how a model's fleet stands, and change roles and thresholds",
+            FleetState,
+            FleetCall,
             admin=True,
         ),
         Endpoint("GET", "/health", health, "Tell whether every model can take requests", Health, open=True),
