@@ -46,7 +46,7 @@ class Sequence:
 class Worker:
     """A PoolWorker whose engine takes a step when `step` is called."""
 
-    def __init__(self, name: str, role: Role, pool: WorkerPool, burst: int, apart: bool) -> None:
+    def __init__(self, name: str, role: Role, pool: WorkerPool, *, burst: int, apart: bool) -> None:
         self.name, self.role = name, role
         self.state = WorkerState.WAITING
         self.info = EngineInfo("fake", "1", CONTEXT, 4, 1000, 8, transfer="fake" if role is not Role.AGGREGATED else "")
@@ -139,7 +139,7 @@ class Fleet:
         self.flights: Flights | None = None
         self.pool = WorkerPool(
             spec,
-            on_step=lambda step: self.flights.take(step),
+            on_step=self._step,
             on_pooled=lambda _: None,
             on_ready=lambda _: self.flights.worker_ready(),
             on_lost=lambda worker, _: self.flights.worker_lost(worker.name),
@@ -149,11 +149,14 @@ class Fleet:
         self.timings = Timings()
         for role, count in spec.roles.items():
             for index in range(count):
-                worker = Worker(f"{role}_{index}", role, self.pool, burst, apart)
+                worker = Worker(f"{role}_{index}", role, self.pool, burst=burst, apart=apart)
                 self.pool.add(worker)
                 self.workers.append(worker)
         for worker in self.workers:
             worker.live()
+
+    def _step(self, step: Step) -> None:
+        self.flights.take(step)
 
     def generate(self, prompt: list[int], **sampling) -> Sink:
         sink = Sink()

@@ -34,6 +34,29 @@ async def test_together_is_as_alone(run_engine: Run, prompt: Prompt, greedy: dic
             assert driver.engine.metrics()["tritium_engine_kv_used_blocks"] == 0
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"temperature": 0.0},
+        {"temperature": 1.0, "seed": 11},
+        {"temperature": 0.8, "seed": 11, "top_p": 0.9, "frequency_penalty": 1.0},
+        {"temperature": 0.0, "presence_penalty": 1.5, "frequency_penalty": 0.7},
+        {"temperature": 0.0, "repetition_penalty": 1.4},
+    ],
+    ids=["greedy", "seed", "seed and penalty", "penalties", "repetition"],
+)
+async def test_a_moved_sequence_goes_on(run_engine: Run, prompt: Prompt, fields: dict[str, Any]) -> None:
+    """From any token of an answer on, another engine says the rest, with the random numbers and penalties it has."""
+    tokens = prompt(12)
+    async with run_engine() as one, run_engine() as other:
+        whole = (await one.generate(tokens, max_tokens=14, ignore_eos=True, **fields)).tokens
+        for done in (1, 5, 13):
+            rest = await other.generate(
+                tokens + whole[:done], max_tokens=14 - done, ignore_eos=True, request_resumed_tokens=done, **fields
+            )
+            assert rest.tokens == whole[done:]
+
+
 async def test_a_prefix_is_reused_and_told(run_engine: Run, prompt: Prompt, greedy: dict[str, Any]) -> None:
     """The second request finds the first one's full blocks; stored events name them with their tokens."""
     tokens = prompt(20)

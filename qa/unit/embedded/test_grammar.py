@@ -125,3 +125,13 @@ async def test_aborted_while_it_is_compiled(driver: Any) -> None:
     assert len((await driver.generate([5, 6], max_tokens=3, ignore_eos=True)).tokens) == 3
     assert driver.results[number].deltas == []
     assert driver.engine.metrics()["tritium_engine_kv_used_blocks"] == 0
+
+
+async def test_held_to_the_rest_of_a_form(driver: Any, tokenizer: Tokenizer) -> None:
+    """A sequence that another worker began is held to what is left of its schema, from any token on."""
+    prompt = tokenizer.encode("What is the weather?", add_special_tokens=False).ids
+    form = {"structured_outputs": {"json": FORECAST}, "temperature": 1.5, "seed": 3}
+    whole = (await driver.generate(prompt, max_tokens=200, **form)).tokens
+    for done in range(1, len(whole), 7):
+        rest = await driver.generate(prompt + whole[:done], max_tokens=200 - done, request_resumed_tokens=done, **form)
+        assert rest.tokens == whole[done:]

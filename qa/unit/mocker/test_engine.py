@@ -35,6 +35,14 @@ async def test_a_moved_generation_goes_on(mocking: Mocking) -> None:
         assert whole == begun + (await driver.generate([50, *begun], max_tokens=4)).tokens
 
 
+async def test_a_moved_echo_goes_on(mocking: Mocking) -> None:
+    """An engine that says the prompt again tells it from what another worker said before."""
+    async with mocking(mocker={"answer": "echo"}) as driver:
+        whole = (await driver.generate([50, 51, 52], max_tokens=8)).tokens
+        rest = await driver.generate([50, 51, 52, *whole[:2]], max_tokens=6, request_resumed_tokens=2)
+        assert whole == whole[:2] + rest.tokens
+
+
 async def test_a_step_holds_every_running_sequence(mocking: Mocking) -> None:
     """Sequences submitted together move together, one token each a step."""
     async with mocking() as driver:

@@ -83,6 +83,7 @@ class EmbeddedEngine:
             notes=notes_on(self._source.arguments),
             roles=tuple(Role) if self._transfer else (),
             structured=self._grammars.available,
+            resumes=("structured_outputs", "presence_penalty", "frequency_penalty", "seed"),
         )
 
     def submit(self, request: Generate) -> None:
@@ -205,6 +206,8 @@ class EmbeddedEngine:
         ends = self._architecture.end_tokens.union(sampling.stop_token_ids or ())
         sampler = Sampler(sampling, request.token_ids, ends, int(self._seeds.integers(1 << 63)), grammar)
         tokens = list(request.token_ids)
+        if request.resumed_tokens:
+            sampler.resume(tokens[-request.resumed_tokens :])
         return Sequence(
             request.id,
             tokens,

@@ -6,6 +6,7 @@ temperature -> min_p -> top_k -> top_p -> draw
 
 import difflib
 from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -115,6 +116,16 @@ class Sampler:
             self._biased = np.fromiter(sampling.logit_bias, np.int64)
             # vLLM clips as well.
             self._biases = np.clip(np.fromiter(sampling.logit_bias.values(), np.float64), -100, 100)
+
+    def resume(self, tokens: Sequence[int]) -> None:
+        """Come to the state of one who has picked these tokens."""
+        if self.grammar is not None:
+            for token in tokens:
+                self.grammar.take(token)
+        if self.sampling.penalized:
+            self._produced.update(tokens)
+        if self.sampling.temperature >= _GREEDY:
+            self._random.random(len(tokens))
 
     def pick(self, logits: Floats) -> int:
         """Return the next token for a row of logits, which may be changed; call it once a token."""

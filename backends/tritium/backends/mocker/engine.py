@@ -32,6 +32,7 @@ from tritium.backends.mocker.durations import Durations
 from tritium.backends.mocker.faults import Fault
 from tritium.backends.mocker.journal import EventJournal
 from tritium.backends.mocker.pooling import pooled
+from tritium.backends.mocker.sampling import MEANINGLESS
 from tritium.backends.mocker.scheduler import Plan, Scheduler, Sequence
 from tritium.backends.mocker.settings import block_manager, read_settings
 from tritium.backends.mocker.speaker import Generation, Speaker
@@ -88,6 +89,7 @@ class MockerEngine:
             modalities=("image", "audio", "video"),
             lora=True,
             structured=False,
+            resumes=(*sorted(MEANINGLESS), "seed"),
             roles=tuple(Role),
         )
 

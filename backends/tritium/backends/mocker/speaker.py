@@ -31,7 +31,9 @@ class Generation:
     follow: NextToken
     endless: NextToken
     stops: frozenset[int]
-    keep: bool = False
+    keep: bool
+    asked_tokens: int
+    """How many of `tokens` the client asked with: without those that another worker had generated before."""
 
 
 class Speaker:
@@ -87,6 +89,7 @@ class Speaker:
             answers.endless,
             frozenset(sampling.stop_token_ids or ()),
             request.keep,
+            len(tokens) - request.resumed_tokens,
         )
 
     def extend(self, generation: Generation) -> Delta:
@@ -94,9 +97,9 @@ class Speaker:
         sequence = generation.sequence
         tokens = generation.tokens
         length = sequence.length
-        token = generation.follow(tokens, sequence.prompt_tokens)
+        token = generation.follow(tokens, generation.asked_tokens)
         if token is None and length < generation.least_length:
-            token = generation.endless(tokens, sequence.prompt_tokens)
+            token = generation.endless(tokens, generation.asked_tokens)
         delta = Delta(sequence.id, [] if token is None else [token])
         if length == sequence.prompt_tokens:
             delta.cached_tokens = sequence.cached_tokens
