@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "grpc": {"wire", "core", "compat"},
     "router": {"core"},
     "cluster": {"core", "router", "backends"},
+    "simulation": {"core", "router", "cluster", "backends"},
     "llm": {"core", "compat", "router", "cluster", "backends", "repository"},
     "openai": {"llm", "core", "wire", "cluster", "backends"},
     "cache": {"core"},
