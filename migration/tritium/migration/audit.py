@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tritium.migration.deployment import Deployment
+from tritium.migration.deployment import OF_TRITON, Deployment
 from tritium.migration.finding import Audit, Finding, LaunchReport
 from tritium.migration.launches.format import Format
 from tritium.migration.models import report
@@ -36,7 +36,8 @@ def check(deployment: Deployment, chosen: Iterable[Rule] | None = None) -> tuple
 def is_deployment(deployment: Deployment) -> bool:
     """Tell whether this is Triton's: prose about it alone is not."""
     started = any(launch.format is not Format.DOCUMENT for launch in deployment.launches)
-    return bool(deployment.models or started or deployment.hosted or deployment.calls)
+    called = any(call.use in OF_TRITON for call in deployment.calls)
+    return bool(deployment.models or started or deployment.hosted or called)
 
 
 def judge(deployment: Deployment, findings: Iterable[Finding], root: Path) -> Audit:

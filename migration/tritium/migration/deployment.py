@@ -90,6 +90,10 @@ class Use(StrEnum):
     GATEWAY = "OpenAI gateway"
 
 
+OF_TRITON = frozenset({Use.HTTP, Use.GRPC, Use.STREAM, Use.SHARED_MEMORY, Use.CUDA_MEMORY, Use.OLD_API})
+"""Uses that only clients of Triton's make; the others are those of any server of KServe v2."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One place in a client's code where it uses the server."""
@@ -123,10 +127,13 @@ class Deployment:
     skipped: list[Path] = field(default_factory=list)
     target: Target = field(default_factory=Target)
 
-    @property
-    def is_triton(self) -> bool:
-        """Tell whether this is a deployment of Triton, or calls one."""
-        return bool(self.models or self.launches or self.hosted or self.calls)
+    def files_of(self, model: Found, suffix: str = ".py") -> Iterator[Source]:
+        """Yield the text files in a model's folder whose names end so."""
+        home = model.place if model.bare else model.place.parent
+        depth = len(home.parts)
+        return (
+            s for path, s in self.sources.items() if path.parts[:depth] == home.parts and path.name.endswith(suffix)
+        )
 
     def commands(self) -> Iterator[tuple[Launch, Command]]:
         """Yield every command line of the server."""

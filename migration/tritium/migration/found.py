@@ -25,6 +25,10 @@ class Found:
     findings: list[Finding] = field(default_factory=list)
     broken: bool = False
     template: bool = False
+    bare: bool = False
+    """It has no configuration: `place` is its folder."""
+    code: Path | None = None
+    """The model.py that is its backend, where its backend is written in Python."""
 
     @property
     def config(self) -> Any:

@@ -73,7 +73,7 @@ def read_model(path: Path, root: Path) -> Found | None:
 def read_bare(path: Path, root: Path) -> Found:
     """Read a model folder that has no configuration: the server completes one from the model's file."""
     place = path.relative_to(root)
-    found = Found(path.name, place, read_folder(path), parse_text("", str(place)), "", path.parent)
+    found = Found(path.name, place, read_folder(path), parse_text("", str(place)), "", path.parent, bare=True)
     _check(found, proper=True)
     return found
 
@@ -219,6 +219,8 @@ def _judge(found: Found, findings: Sequence[Finding]) -> tuple[Verdict, str]:
     if PLACEHOLDER.search(backend):
         return Verdict.CHANGE, f"which backend it uses is filled in at deployment time ({backend})"
     if kind is None:
+        if found.code is not None:
+            return Verdict.SERVES, f"its backend is written in Python ({found.code}), which --backend-directory names"
         if not backend:
             return Verdict.UNKNOWN, "no backend is named, and there is no model file here that would tell"
         return (

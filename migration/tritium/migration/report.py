@@ -120,7 +120,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def as_json(audit: Audit) -> str:
-    """Write the report as one JSON object: as docs/migrate.md describes it."""
+    """Write the report as one JSON object: as docs/migration/README.md describes it."""
     return json.dumps(
         {
             "root": str(audit.root),

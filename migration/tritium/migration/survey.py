@@ -8,7 +8,11 @@ from tritium.migration.deployment import Deployment
 from tritium.migration.ensembles import check_ensembles
 from tritium.migration.folder import CONFIG, holds_a_model
 from tritium.migration.language import language_models
+from tritium.migration.launches.calling import calls
+from tritium.migration.launches.hosting import hosted
 from tritium.migration.launches.read import read_launch
+from tritium.migration.launches.reading import Reading
+from tritium.migration.launches.watching import queries
 from tritium.migration.models import is_config, read_bare, read_model
 from tritium.migration.text.source import Source, decode, source_of
 
@@ -42,6 +46,9 @@ def survey(root: Path, progress: Callable[[int], None] = lambda _: None) -> Depl
             _read_config(path, found, sources)
         elif (source := _read(path, root)) is not None:
             _read_file(source, found, sources)
+    for model in found.models:
+        if model.kind is None and model.backend:
+            model.code = next((p for p in sources if p.parts[-2:] == (model.backend, "model.py")), None)
     check_ensembles(found.models)
     found.groups = list(language_models(found.models))
     found.sources = sources
@@ -60,8 +67,14 @@ def _read_config(path: Path, found: Deployment, sources: dict[Path, Source]) -> 
 
 def _read_file(source: Source, found: Deployment, sources: dict[Path, Source]) -> None:
     sources[source.path] = source
-    if (launch := read_launch(source)) is not None:
+    reading = Reading(source)
+    if not reading.is_worth_it:
+        return
+    if (launch := read_launch(reading)) is not None:
         found.launches.append(launch)
+    found.hosted += hosted(reading)
+    found.queries += queries(reading)
+    found.calls += calls(reading)
 
 
 def _read(path: Path, root: Path) -> Source | None:

@@ -47,9 +47,9 @@ def test_advice_needs_no_package_index(tmp_path: Path) -> None:
 
 
 def test_json_has_the_documented_fields(tmp_path: Path) -> None:
-    """The fields of the object, and of each list in it, are those of the table in docs/migrate.md."""
+    """The fields of the object, and of each list in it, are those of the table in docs/migration/README.md."""
     document = json.loads(as_json(audit(deployment(tmp_path))))
-    table = (Path(__file__).parents[3] / "docs/migrate.md").read_text().partition("## JSON")[2]
+    table = (Path(__file__).parents[3] / "docs/migration/README.md").read_text().partition("## JSON")[2]
     for field, value in document.items():
         assert f"| `{field}` |" in table
         for key in value[0] if isinstance(value, list) and value else ():

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from qa.docs import rules
 
 from tritium.migration.audit import audit, check
 from tritium.migration.finding import Severity
@@ -67,3 +68,8 @@ def test_a_comment_for_another_rule_silences_nothing(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("# dynamo-migrate: ignore[L03]\nFROM nvcr.io/nvidia/tritonserver:23.03-py3\n")
     (finding,) = audit(tmp_path).findings
     assert (finding.rule, finding.severity) == ("L01", Severity.CHANGE)
+
+
+def test_the_pages_are_current() -> None:
+    """docs/migration/rules is what `python -m qa.docs.rules` writes."""
+    assert {path.name: path.read_text() for path in rules.FOLDER.glob("*.md")} == rules.pages()

@@ -1,63 +1,50 @@
 """A file read as one that may start Triton: its images, command lines and containers."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from tritium.migration.deployment import Launch
-from tritium.migration.launches.code import code_of_file
 from tritium.migration.launches.command import Command, commands
-from tritium.migration.launches.container import Container, containers
+from tritium.migration.launches.container import Container
 from tritium.migration.launches.dockerfile import last_image
-from tritium.migration.launches.format import Format, format_of, title
+from tritium.migration.launches.format import Format, title
 from tritium.migration.launches.image import Image, Role, server_images
+from tritium.migration.launches.reading import Reading
 from tritium.migration.text.source import Source, Span
-from tritium.migration.text.tree import Mapping, Node, Scalar, documents, walk
+from tritium.migration.text.tree import Mapping, Node, Scalar, walk
 
-TREES = {Format.COMPOSE, Format.KUBERNETES, Format.HELM, Format.ANSIBLE, Format.YAML, Format.JSON}
 _RUNNERS = re.compile(r"\b(docker|podman|nerdctl|apptainer|singularity|enroot|shifter|srun)\b")
 _TRITON = re.compile(r"(?<![a-z])triton(?!client)", re.IGNORECASE)
 _NO_SERVER = re.compile(r"client|sdk|perf|analyz|exporter|locust|benchmark|gateway|openai|test|adapter", re.IGNORECASE)
 
 
-def read_launch(source: Source) -> Launch | None:
+def read_launch(reading: Reading) -> Launch | None:
     """Read one file; None when nothing in it starts Triton."""
-    form = format_of(source.path, source.text)
-    if form is None or not _TRITON.search(source.text):
+    source, form = reading.source, reading.form
+    if form is None or not _TRITON.search(reading.code):
         return None
-    code = code_of_file(form, source)
-    if not _TRITON.search(code):
-        return None
-    lines = code.splitlines()
-    found_commands = tuple(commands(lines, form))
-    images = list(server_images(source, code))
-    trees = tuple(documents(source)) if form in TREES else ()
-    running = tuple(container for tree in trees for container in containers(tree))
+    found_commands = tuple(commands(reading.code.splitlines(), form))
+    images = list(server_images(source, reading.code))
     known = {image.span for image in images}
-    for image in _others(source, code, form, found_commands, trees, running):
+    for image in _others(reading, found_commands):
         if not any(image.span.start < span.end and span.start < image.span.end for span in known):
             images.append(image)
             known.add(image.span)
     if not images and not found_commands:
         return None
     images.sort(key=lambda image: image.span)
-    return Launch(source, form, tuple(images), found_commands, running, title(form, source.text))
+    return Launch(source, form, tuple(images), found_commands, reading.containers, title(form, source.text))
 
 
-def _others(
-    source: Source,
-    code: str,
-    form: Format,
-    found: Iterable[Command],
-    trees: Iterable[Node],
-    running: Iterable[Container],
-) -> Iterator[Image]:
+def _others(reading: Reading, found: Sequence[Command]) -> Iterator[Image]:
     """Yield images that do not say Triton's name, and what makes one of them the server's."""
-    for tree in trees:
+    source, code = reading.source, reading.code
+    for tree in reading.trees:
         yield from _divided(tree)
-    for container in running:
+    for container in reading.containers:
         if container.image is not None and _serves(container, source, found):
             yield Image(container.image.text, container.image.span, Role.CUSTOM)
-    if form is Format.DOCKERFILE and any(True for _ in found) and (last := last_image(code)) is not None:
+    if reading.form is Format.DOCKERFILE and found and (last := last_image(code)) is not None:
         yield Image(last[0], last[1], Role.CUSTOM)
     for command in found:
         if (span := _run_image(source, code, command)) is not None:
@@ -81,7 +68,7 @@ def _is_server_name(name: str, keys: tuple[str, ...]) -> bool:
     return named and not _NO_SERVER.search(last)
 
 
-def _serves(container: Container, source: Source, found: Iterable[Command]) -> bool:
+def _serves(container: Container, source: Source, found: Sequence[Command]) -> bool:
     """Tell whether a container is Triton's: the server is started in it, or its image or itself is called so."""
     span = container.node.span
     if any(span.start <= command.program.span(source).start < span.end for command in found):

@@ -21,6 +21,30 @@ class Page:
     after: dict[str, str]
     finds: tuple[str, ...]
 
+    def markdown(self) -> str:
+        """Return the page as it is published."""
+        fixed = "rewritten by a plan" if self.after else "reported"
+        lines = [f"# {self.rule.id}: {self.summary.removesuffix('.')}", "", self.text, ""]
+        lines += [f"Severity: `{self.rule.severity.value}`. It is {fixed}.", ""]
+        lines += [line for name, text in self.before.items() for line in _fenced("Before", name, text)]
+        lines += [line for name, text in self.after.items() for line in _fenced("After", name, text)]
+        lines += [f"The audit says: *{words}*" for words in self.finds]
+        return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _fenced(heading: str, name: str, text: str) -> list[str]:
+    return [
+        f"{heading}, `{name}`:",
+        "",
+        f"```{_LANGUAGES.get(name.rpartition('.')[2], '')}",
+        text.rstrip("\n"),
+        "```",
+        "",
+    ]
+
+
+_LANGUAGES = {"yaml": "yaml", "yml": "yaml", "json": "json", "py": "python", "sh": "sh", "sbatch": "sh", "tf": "hcl"}
+
 
 def page_of(rule: type[Rule]) -> Page:
     """Take a rule's docstring apart."""

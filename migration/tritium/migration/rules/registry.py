@@ -4,14 +4,13 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import entry_points
 
-from tritium.migration.rules import launches as launch
-from tritium.migration.rules import models as model
+from tritium.migration.rules import calling, launches, models, watching
 from tritium.migration.rules.rule import Rule
 
 GROUP = "tritium.migration.rules"
 """The entry point group in which other packages name their rules."""
 
-OWN: tuple[type[Rule], ...] = (*launch.RULES, *model.RULES)
+OWN: tuple[type[Rule], ...] = (*launches.RULES, *models.RULES, *watching.RULES, *calling.RULES)
 
 
 class BadRule(Exception):

@@ -28,8 +28,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
+from tritium.compat.config.finding import Finding as Broken
 from tritium.migration.deployment import Deployment, at
 from tritium.migration.finding import Finding, Severity
+from tritium.migration.found import Found
 from tritium.migration.text.edit import Edit, Fix
 from tritium.migration.text.source import Source, Span
 
@@ -60,6 +62,22 @@ class Rule(ABC):
         """Make a finding of this rule at a place in a file."""
         gravity = self.severity if severity is None else severity
         return at(self.id, gravity, source, span, message, advice, fix=fix, already=already, about=about)
+
+    def of(
+        self,
+        model: Found,
+        message: str,
+        advice: str = "",
+        *,
+        field: tuple[str | int, ...] = (),
+        severity: Severity | None = None,
+        already: bool = False,
+    ) -> Finding:
+        """Make a finding of this rule about a model: at a field of its configuration, or of all of it."""
+        place = model.parsed.places.problem(Broken(field, "")) if field else None
+        line, column = (place.line, place.column) if place else (0, 0)
+        gravity = self.severity if severity is None else severity
+        return Finding(self.id, gravity, model.place, line, column, message, advice, already=already)
 
 
 class Observed(Rule):

@@ -1,5 +1,6 @@
 """Rules of models."""
 
-from tritium.migration.rules.models.configuration import RULES as CONFIGURATION
+from tritium.migration.rules.models import behaviour, configuration, engines, formats
+from tritium.migration.rules.models.arguments import FormerArgument, VllmModel
 
-RULES = (*CONFIGURATION,)
+RULES = (*configuration.RULES, VllmModel, FormerArgument, *engines.RULES, *formats.RULES, *behaviour.RULES)

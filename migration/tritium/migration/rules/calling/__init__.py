@@ -1,0 +1,5 @@
+"""Rules of clients."""
+
+from tritium.migration.rules.calling.clients import RULES as CLIENTS
+
+RULES = (*CLIENTS,)

@@ -1,0 +1,357 @@
+"""Rules of language models that are compiled engines, or hidden in python models."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tritium.migration.deployment import Deployment
+from tritium.migration.finding import Finding, Severity
+from tritium.migration.found import Found
+from tritium.migration.kinds import ENGINE_PARAMETERS
+from tritium.migration.rules.rule import Rule
+from tritium.migration.text.source import Source, Span
+from tritium.migration.text.words import PLACEHOLDER
+
+_ENGINES = {"tensorrtllm", "tensorrt_llm", "fastertransformer"}
+# A model of the hub is called OWNER/NAME; nearly all names have a number in them, which paths of two parts seldom do.
+_HUB = r"[A-Za-z][\w.-]+/[\w.-]*\d[\w.-]*"
+_PLACES = (
+    re.compile(rf"huggingface\.co/(?P<id>{_HUB})"),
+    re.compile(rf"(?:huggingface-cli|hf) download (?:--\S+ )*(?P<id>{_HUB})"),
+    re.compile(rf"(?:snapshot_download|from_pretrained)\(\s*(?:repo_id\s*=\s*)?[\"'](?P<id>{_HUB})[\"']"),
+    re.compile(
+        rf"--model[-_](?:dir|map|id|name)[= ](?:tensorrt_llm=)?[\"']?(?P<id>{_HUB})[\"']?(?=[\s\"']|$)", re.MULTILINE
+    ),
+    re.compile(rf"\b(?:HF_\w*MODEL\w*|MODEL_ID|HF_REPO\w*|MODEL_NAME)=[\"']?(?P<id>{_HUB})[\"']?\s*$", re.MULTILINE),
+)
+_PATHLIKE = re.compile(r"^(?:\.{0,2}/|\w+/(?:models?|engines?|checkpoints?|data|mnt|weights)\b)")
+_SCRIPTS = (".sh", ".py", ".md", ".yaml", ".yml", ".ipynb", "Makefile", ".tf", ".json")
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A checkpoint that something in the deployment names, and where."""
+
+    checkpoint: str
+    source: Source
+    span: Span
+
+
+class LanguageGroup(Rule):
+    """Several models are one language model: tokenizing, the engine and detokenizing, and an ensemble around them.
+
+    They are told by what they are, not by their names: an ensemble around a model of `tensorrtllm` (or of
+    FasterTransformer), and the python models that call it. One model with backend `vllm` takes the place of all; the
+    old names go into `aliases`, with their tensors, so clients stay.
+
+    Before models/ensemble/config.pbtxt:
+
+        platform: "ensemble"
+        input [ { name: "text_input" data_type: TYPE_STRING dims: [ 1 ] } ]
+        output [ { name: "text_output" data_type: TYPE_STRING dims: [ 1 ] } ]
+        ensemble_scheduling { step [
+          { model_name: "pre" model_version: -1
+            input_map { key: "QUERY" value: "text_input" } output_map { key: "IDS" value: "ids" } },
+          { model_name: "llm" model_version: -1
+            input_map { key: "input_ids" value: "ids" } output_map { key: "output_ids" value: "text_output" } }
+        ] }
+
+    Before models/pre/config.pbtxt:
+
+        backend: "python"
+        input [ { name: "QUERY" data_type: TYPE_STRING dims: [ 1 ] } ]
+        output [ { name: "IDS" data_type: TYPE_INT32 dims: [ -1 ] } ]
+
+    Before models/llm/config.pbtxt:
+
+        backend: "tensorrtllm"
+        input [ { name: "input_ids" data_type: TYPE_INT32 dims: [ -1 ] } ]
+        output [ { name: "output_ids" data_type: TYPE_STRING dims: [ 1 ] } ]
+
+    Finds: ensemble, pre, llm are one language model around llm
+    """
+
+    id = "M03"
+    severity = Severity.INFO
+
+    def find(self, deployment: Deployment) -> Iterator[Finding]:
+        """Return the groups, each at its ensemble."""
+        for group in deployment.groups:
+            for model in deployment.models:
+                if model.name == group.name and model.place.parent.parent == group.path:
+                    yield self.of(model, group.message, group.advice)
+
+
+class Checkpoint(Rule):
+    """A compiled engine is served from the checkpoint it was built from.
+
+    An engine of TensorRT-LLM or FasterTransformer fits one version of its library and one GPU, and TensorRT-LLM has
+    removed its engine-based Triton backend. The checkpoint it was built from is served instead. It is looked for in
+    the engine's `config.json`, the tokenizer's folder, build scripts, and names given to launchers. What is found is
+    shown with its place and asked about, never taken silently: an engine may be quantized, or built with adapters.
+
+    Before models/tensorrt_llm/config.pbtxt:
+
+        backend: "tensorrtllm"
+        parameters { key: "gpt_model_path" value { string_value: "/engines/llama" } }
+
+    Before build.sh:
+
+        huggingface-cli download meta-llama/Llama-3.1-8B-Instruct --local-dir /ckpt
+
+    Finds: probably meta-llama/Llama-3.1-8B-Instruct (build.sh:1)
+    """
+
+    id = "M05"
+    severity = Severity.QUESTION
+
+    def find(self, deployment: Deployment) -> Iterator[Finding]:
+        """Ask for the checkpoint of every engine."""
+        traces: list[Trace] | None = None
+        for model in deployment.models:
+            if not is_engine(model):
+                continue
+            own = _tokenizer(model)
+            if traces is None:
+                traces = list(_traces(deployment))
+            known = list(dict.fromkeys([*own, *(trace.checkpoint for trace in traces)]))
+            advice = 'a model with backend "vllm" and the checkpoint in 1/model.json serves it'
+            if len(known) == 1:
+                place = next(
+                    (f" ({t.source.path}:{t.source.place(t.span.start)[0]})" for t in traces), " (its tokenizer)"
+                )
+                message = f"which checkpoint was this engine built from? probably {known[0]}{place}"
+            elif known:
+                message = f"which checkpoint was this engine built from? named here: {', '.join(known[:4])}"
+            else:
+                message = "which checkpoint was this engine built from? nothing here names it"
+            yield self.of(model, message, advice)
+
+
+class HiddenLanguageModel(Rule):
+    """A python model that runs a language model itself.
+
+    It runs as it is. Served by vLLM instead, it gains continuous batching, a prefix cache, streaming and OpenAI's API.
+
+    Before models/chat/config.pbtxt:
+
+        backend: "python"
+
+    Before models/chat/1/model.py:
+
+        from transformers import AutoModelForCausalLM
+
+        class TritonPythonModel:
+            def initialize(self, args):
+                self.model = AutoModelForCausalLM.from_pretrained("gpt2")
+
+    Finds: runs a language model itself
+    """
+
+    id = "M06"
+    severity = Severity.INFO
+
+    def find(self, deployment: Deployment) -> Iterator[Finding]:
+        """Find code that loads a language model."""
+        for model in deployment.models:
+            if model.backend != "python":
+                continue
+            for source in deployment.files_of(model):
+                if match := _LANGUAGE.search(source.text):
+                    message = f"{model.name} runs a language model itself ({match.group().strip()})"
+                    advice = 'as it is, or with backend "vllm" and the checkpoint in 1/model.json'
+                    yield self.at(source, Span(*match.span()), message, advice, about=model.place)
+                    break
+
+
+_LANGUAGE = re.compile(
+    r"AutoModelForCausalLM|AutoModelForSeq2SeqLM|AsyncLLMEngine|AsyncEngineArgs|\bfrom vllm\b|\bimport vllm\b"
+    r"|LlamaForCausalLM|\bfrom llama_cpp\b|ctranslate2\.Generator|LLaMAForInference|text-generation[\"']"
+)
+
+
+class ArchivedEngine(Rule):
+    """FasterTransformer is archived; its backend is a shared library that nothing but Triton loads.
+
+    The checkpoint the weights were converted from is served by vLLM instead.
+
+    Before models/gptj/config.pbtxt:
+
+        backend: "fastertransformer"
+
+    Finds: FasterTransformer is archived
+    """
+
+    id = "M07"
+    severity = Severity.REBUILD
+
+    def find(self, deployment: Deployment) -> Iterator[Finding]:
+        """Find every model of FasterTransformer."""
+        for model in deployment.models:
+            if model.backend == "fastertransformer":
+                yield self.of(
+                    model, "FasterTransformer is archived", "serve the checkpoint with vLLM", field=("backend",)
+                )
+
+
+class Disaggregated(Rule):
+    """A BLS model that sends the context to one engine and the generation to another.
+
+    Tritium has this as roles of workers: `prefill` and `decode` groups of one model, with the KV moved between them.
+    The BLS model goes away.
+
+    Before models/disaggregated_serving_bls/config.pbtxt:
+
+        backend: "python"
+        parameters { key: "context_model_name" value { string_value: "context" } }
+
+    Finds: prefill and decode
+    """
+
+    id = "M32"
+    severity = Severity.TODO
+
+    def find(self, deployment: Deployment) -> Iterator[Finding]:
+        """Find every such model, by name or parameters."""
+        for model in deployment.models:
+            keys = set(model.config.parameters)
+            if "disaggregated_serving" in model.name or keys & {"context_model_name", "context_models"}:
+                advice = "one model with workers of the roles prefill and decode (docs/fleet.md)"
+                yield self.of(model, "splits a language model into prefill and decode workers itself", advice)
+
+
+class Adapters(Rule):
+    """A language model with LoRA adapters.
+
+    vllm_backend's `multi_lora.json` is read as it is. TensorRT-LLM's clients send `lora_task_id` with weights the
+    first time; here adapters are named in `multi_lora.json`, or loaded by `POST /v1/load_lora_adapter`.
+
+    Before models/llama/config.pbtxt:
+
+        backend: "vllm"
+
+    Before models/llama/1/multi_lora.json:
+
+        {"doll": "/adapters/doll"}
+
+    Finds: adapters
+    """
+
+    id = "M33"
+    severity = Severity.INFO
+
+    def find(self, deployment: Deployment) -> Iterator[Finding]:
+        """Find adapters of vllm_backend, and inputs of TensorRT-LLM for them."""
+        for model in deployment.models:
+            if any(True for _ in deployment.files_of(model, "multi_lora.json")):
+                yield self.of(model, "has adapters in multi_lora.json, which is read as it is")
+            elif is_engine(model) and any(tensor.name == "lora_weights" for tensor in model.config.input):
+                advice = "name adapters in multi_lora.json, or load them by POST /v1/load_lora_adapter"
+                yield self.of(model, "takes LoRA weights as tensors, if the engine was built with them", advice)
+
+
+class Draft(Rule):
+    """Speculative decoding: Medusa, lookahead, EAGLE, or a draft model.
+
+    A draft that is compiled into an engine is rebuilt with it. vLLM names its own in `speculative_config`.
+
+    Before models/llm/config.pbtxt:
+
+        backend: "tensorrtllm"
+        parameters { key: "decoding_mode" value { string_value: "medusa" } }
+        parameters { key: "gpt_model_path" value { string_value: "/engine" } }
+
+    Finds: medusa
+    """
+
+    id = "M34"
+    severity = Severity.TODO
+
+    def find(self, deployment: Deployment) -> Iterator[Finding]:
+        """Find parameters of speculation that are set."""
+        for model in deployment.models:
+            for key in (
+                "medusa_choices",
+                "eagle_choices",
+                "lookahead_window_size",
+                "draft_llm_model_name",
+                "decoding_mode",
+            ):
+                value = model.config.parameters[key].string_value if key in model.config.parameters else ""
+                kind = next(
+                    (k for k in ("medusa", "eagle", "lookahead", "draft") if k in key or k in value.lower()), ""
+                )
+                if kind and value and not PLACEHOLDER.fullmatch(value):
+                    advice = 'vLLM names it in model.json: "speculative_config": {...}'
+                    yield self.of(model, f"speculates with {kind} ({key})", advice)
+                    break
+
+
+class Multimodal(Rule):
+    """A language model with an encoder of its own for images or sound, as an engine beside it.
+
+    vLLM runs the encoder within the model. Whisper and the speech models around it keep their python models; only the
+    engine's part is replaced.
+
+    Before models/multimodal_encoders/config.pbtxt:
+
+        backend: "python"
+        parameters { key: "visual_model_path" value { string_value: "/engines/vision" } }
+
+    Finds: an encoder
+    """
+
+    id = "M35"
+    severity = Severity.TODO
+
+    def find(self, deployment: Deployment) -> Iterator[Finding]:
+        """Find engines of encoders."""
+        for model in deployment.models:
+            keys = set(model.config.parameters)
+            value = model.config.parameters["visual_model_path"].string_value if "visual_model_path" in keys else ""
+            if (value and not PLACEHOLDER.fullmatch(value)) or model.name == "multimodal_encoders":
+                advice = "vLLM runs the encoder within the model; images go into the request"
+                yield self.of(model, "is an encoder in an engine of its own", advice)
+
+
+def is_engine(model: Found) -> bool:
+    """Tell whether a model is a compiled engine of a language model."""
+    if model.backend in ("tensorrtllm", "tensorrt_llm") and _runs_checkpoint(model):
+        return False
+    return model.backend in _ENGINES or (
+        model.backend == "python" and bool(ENGINE_PARAMETERS.search(model.parsed.places.source.text))
+    )
+
+
+def _runs_checkpoint(model: Found) -> bool:
+    """Tell whether a model is TensorRT-LLM's over its LLM API, which takes a checkpoint."""
+    return any("model.yaml" in files for files in model.folder.versions.values())
+
+
+def _tokenizer(model: Found) -> list[str]:
+    """Return the checkpoint that a parameter of the model names as one of the hub."""
+    found = []
+    for key in ("tokenizer_dir", "model_name", "hf_model"):
+        value = model.config.parameters[key].string_value if key in model.config.parameters else ""
+        if re.fullmatch(_HUB, value) and not _PATHLIKE.match(value):
+            found.append(value)
+    return found
+
+
+def _traces(deployment: Deployment) -> Iterator[Trace]:
+    seen = set()
+    for path, source in deployment.sources.items():
+        if not path.name.endswith(_SCRIPTS) or len(source.text) > 200_000:
+            continue
+        for pattern in _PLACES:
+            for match in pattern.finditer(source.text):
+                name = match["id"].removesuffix(".git").rstrip(".")
+                if not _PATHLIKE.match(name) and name not in seen:
+                    seen.add(name)
+                    yield Trace(name, source, Span(*match.span("id")))
+
+
+RULES = (
+    *(LanguageGroup, Checkpoint, HiddenLanguageModel, ArchivedEngine),
+    *(Disaggregated, Adapters, Draft, Multimodal),
+)
