@@ -26,7 +26,7 @@ HOST_SHARE = 0.2
 DISK_SHARE = 0.6
 """What a block costs that is fetched from host memory or disk, in blocks to compute. Estimates, not measurements."""
 
-WAIT_SHARE = 0.1
+WAIT_SHARE = 0.05
 """What a block that others still have to prefill costs, in blocks to prefill ourselves."""
 
 DECODE_SHARE = 0.05
