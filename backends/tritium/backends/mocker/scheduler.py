@@ -220,7 +220,7 @@ class Scheduler:
         full = sequence.computed // self.blocks.block_tokens
         if full <= sequence.sealed:
             return
-        sequence.content.extend(sequence.chain, sequence.length, self.blocks.block_tokens)
+        sequence.content.extend(sequence.chain, sequence.computed, self.blocks.block_tokens)
         for block in sequence.chain[sequence.sealed : full]:
             if not self.blocks.seal(block):
                 return
