@@ -19,15 +19,12 @@ class Datatype:
     config_value: int
     size_bytes: int
     numpy: np.dtype
-
-    @property
-    def fixed(self) -> bool:
-        """Tell whether every element takes `size_bytes`."""
-        return self.size_bytes > 0
+    fixed: bool
+    """Whether every element takes `size_bytes`."""
 
 
 def _row(name: str, config_name: str, value: int, size_bytes: int, numpy: str) -> Datatype:
-    return Datatype(name, config_name, value, size_bytes, np.dtype(numpy))
+    return Datatype(name, config_name, value, size_bytes, np.dtype(numpy), fixed=size_bytes > 0)
 
 
 DATATYPES: tuple[Datatype, ...] = (

@@ -1,15 +1,15 @@
 """What a scheduler asks of the thing that executes batches, and what it is handed."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
+
+import msgspec
 
 from tritium.core.implicit_state import SequenceState
 from tritium.core.request import InferRequest, Reply
 
 
-@dataclass(slots=True, eq=False)
-class Job:
+class Job(msgspec.Struct, eq=False):
     """A request on its way through a scheduler, with where its responses go and its moments (ns, monotonic).
 
     `priority` is the level it waits at (1 comes first; 0 where the model has no levels); from `deadline_ns` on
@@ -31,8 +31,7 @@ class Job:
     state: SequenceState | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionTimes:
+class ExecutionTimes(msgspec.Struct, frozen=True, gc=False):
     """How long one execution took in its three parts, in nanoseconds, as Triton's statistics count them."""
 
     input_ns: int

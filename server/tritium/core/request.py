@@ -50,7 +50,6 @@ class Spans:
     output_ns: int
 
 
-@dataclass(slots=True, eq=False)
 class InferRequest:
     """A decoded request. `outputs` empty means all of them; `timeout_us` and `priority` 0 mean the default.
 
@@ -62,23 +61,60 @@ class InferRequest:
     that waits for it, if one does.
     """
 
-    model_name: str
-    model_version: str = ""
-    id: str = ""
-    inputs: list[Tensor] = field(default_factory=list)
-    outputs: list[RequestedOutput] = field(default_factory=list)
-    parameters: dict[str, Parameter] = field(default_factory=dict)
-    sequence: SequenceStep = NO_SEQUENCE
-    priority: int = 0
-    timeout_us: int = 0
-    arrival_ns: int = 0
-    cancelled: bool = False
-    output_began_ns: int = 0
-    measured: Callable[[Spans], None] | None = None
-    trace: "TracedRequest | None" = None
-    wait: "Wait | None" = None
-    hold: Callable[[bool], None] | None = None
-    _watchers: list[Callable[[], None]] | None = None
+    __slots__ = (
+        "_watchers",
+        "arrival_ns",
+        "cancelled",
+        "hold",
+        "id",
+        "inputs",
+        "measured",
+        "model_name",
+        "model_version",
+        "output_began_ns",
+        "outputs",
+        "parameters",
+        "priority",
+        "sequence",
+        "timeout_us",
+        "trace",
+        "wait",
+    )
+
+    # No dataclass: the __init__ that it writes is not compiled, and every inference makes one of these.
+    def __init__(
+        self,
+        model_name: str,
+        model_version: str = "",
+        id: str = "",  # noqa: A002  # as the protocol calls it
+        inputs: list[Tensor] | None = None,
+        outputs: list[RequestedOutput] | None = None,
+        parameters: dict[str, Parameter] | None = None,
+        sequence: SequenceStep = NO_SEQUENCE,
+        priority: int = 0,
+        timeout_us: int = 0,
+        arrival_ns: int = 0,
+        measured: Callable[[Spans], None] | None = None,
+        trace: "TracedRequest | None" = None,
+        wait: "Wait | None" = None,
+    ) -> None:
+        self.model_name = model_name
+        self.model_version = model_version
+        self.id = id
+        self.inputs = [] if inputs is None else inputs
+        self.outputs = [] if outputs is None else outputs
+        self.parameters = {} if parameters is None else parameters
+        self.sequence = sequence
+        self.priority = priority
+        self.timeout_us = timeout_us
+        self.arrival_ns = arrival_ns
+        self.cancelled = False
+        self.output_began_ns = 0
+        self.measured = measured
+        self.trace = trace
+        self.wait = wait
+        self.hold: Callable[[bool], None] | None = None
+        self._watchers: list[Callable[[], None]] | None = None
 
     @property
     def about(self) -> str:
@@ -116,15 +152,24 @@ class InferRequest:
         return None
 
 
-@dataclass(slots=True, eq=False)
 class InferResponse:
     """One response. `model_version` is the version that ran, never empty once a model has answered."""
 
-    model_name: str
-    model_version: str
-    id: str = ""
-    outputs: list[Tensor] = field(default_factory=list)
-    parameters: dict[str, Parameter] = field(default_factory=dict)
+    __slots__ = ("id", "model_name", "model_version", "outputs", "parameters")
+
+    def __init__(
+        self,
+        model_name: str,
+        model_version: str,
+        id: str = "",  # noqa: A002  # as the protocol calls it
+        outputs: list[Tensor] | None = None,
+        parameters: dict[str, Parameter] | None = None,
+    ) -> None:
+        self.model_name = model_name
+        self.model_version = model_version
+        self.id = id
+        self.outputs = [] if outputs is None else outputs
+        self.parameters = {} if parameters is None else parameters
 
 
 class Reply(Protocol):

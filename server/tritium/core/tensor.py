@@ -20,7 +20,7 @@ Buffer = bytes | bytearray | memoryview
 _LENGTH = struct.Struct("<I")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Tensor:
     """`shape` holds the batch dimension where the model has one; `data` is row-major and little endian."""
 
@@ -28,6 +28,13 @@ class Tensor:
     datatype: str
     shape: tuple[int, ...]
     data: Buffer
+
+    # Written out, for one that dataclass writes is not compiled.
+    def __init__(self, name: str, datatype: str, shape: tuple[int, ...], data: Buffer) -> None:
+        self.name = name
+        self.datatype = datatype
+        self.shape = shape
+        self.data = data
 
     @property
     def size_bytes(self) -> int:

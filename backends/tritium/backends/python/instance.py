@@ -54,6 +54,7 @@ class PythonInstance:
         self.waits: set[Wait] = set()
         """Calls of other models that hold up the execution; see `tritium.core.waits.Caller`."""
         self._starter = starter
+        self._model_name, self._version, self._decoupled = starter.model_name, starter.version, starter.decoupled
         self._worker: Worker | None = None
         self._model_ready = True
         self._numbers = count(1)
@@ -214,7 +215,7 @@ class PythonInstance:
             if job.request.wait is not None:
                 execution.awaited = True
                 job.request.wait.take(job.request, self)
-            if self._starter.decoupled:
+            if self._decoupled:
                 job.request.hold = partial(self._hold, key)
         message = frames.Execute(number, requests)
         # An idle process begins at once; what comes while it works is gathered.
@@ -276,13 +277,13 @@ class PythonInstance:
         response = self._response(worker, job.request if job else None, frame) if frame is not None else None
         if job is None:
             return
-        final = message.final or not self._starter.decoupled
+        final = message.final or not self._decoupled
         if final:
             del self._open[message.key]
         answer(job, response, final=final)
 
     def _on_dropped(self, job: Job) -> None:
-        if self._starter.decoupled:
+        if self._decoupled:
             answer(job, None, final=True)
             return
         said = f"model instance '{self.name}' gave a request up without answering it"
@@ -295,8 +296,8 @@ class PythonInstance:
         if frame.code >= 0:
             return error_of(frame.code, frame.error)
         return InferResponse(
-            self._starter.model_name,
-            self._starter.version,
+            self._model_name,
+            self._version,
             request.id if request is not None else "",
             [worker.decode(tensor) for tensor in frame.outputs],
             frame.parameters or {},

@@ -1,9 +1,10 @@
 """A v2 inference request as the client wrote it, by whichever protocol, before it meets a model."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, TypeVar
+
+import msgspec
 
 from tritium.compat.v2.elements import Buffer
 
@@ -21,8 +22,7 @@ class Form(Enum):
     MEMORY = "memory"
 
 
-@dataclass(slots=True)
-class OutputRequest:
+class OutputRequest(msgspec.Struct):
     """An output the client names; `classification` 0 asks for the tensor itself.
 
     With `memory` its data is written there and nowhere else.
@@ -34,14 +34,13 @@ class OutputRequest:
     memory: memoryview | None = None
 
 
-@dataclass(slots=True)
-class InferCall(Generic[T]):
+class InferCall(msgspec.Struct, Generic[T]):
     """A request; `inputs` are what the caller's MakeTensor made of them."""
 
     id: str = ""
-    inputs: list[T] = field(default_factory=list)
-    outputs: list[OutputRequest] = field(default_factory=list)
-    parameters: dict[str, Parameter] = field(default_factory=dict)
+    inputs: list[T] = []
+    outputs: list[OutputRequest] = []
+    parameters: dict[str, Parameter] = {}
     sequence_id: int | str = 0
     sequence_start: bool = False
     sequence_end: bool = False

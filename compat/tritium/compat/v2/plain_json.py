@@ -8,62 +8,19 @@ which knows all forms and Triton's words for what is wrong with them.
 import math
 from array import array
 from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from tritium.compat.datatypes import BY_NAME
 from tritium.compat.v2.call import InferCall, OutputRequest
 from tritium.compat.v2.elements import CODES, Buffer
+from tritium.compat.v2.plain_document import UNSET, OutputForm, Source, parse
 from tritium.compat.v2.regions import View, no_memory
 
 T = TypeVar("T")
 
-_Size = Annotated[int, msgspec.Meta(ge=0)]
 _MOST_SIGNED = (1 << 63) - 1
-_UNSET = msgspec.UNSET
-_Unset = msgspec.UnsetType
-
-
-class _Source(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    binary_data_size: _Size | _Unset = _UNSET
-    shared_memory_region: str | _Unset = _UNSET
-    shared_memory_byte_size: _Size = 0
-    shared_memory_offset: _Size = 0
-
-
-class _Input(msgspec.Struct, gc=False):
-    name: str
-    datatype: str
-    shape: tuple[_Size, ...]
-    data: list[int | float] | _Unset = _UNSET
-    parameters: _Source | _Unset = _UNSET
-
-
-class _Form(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    binary_data: bool = False
-    shared_memory_region: str | _Unset = _UNSET
-    shared_memory_byte_size: _Size = 0
-    shared_memory_offset: _Size = 0
-
-
-class _Output(msgspec.Struct, gc=False):
-    name: str
-    parameters: _Form | _Unset = _UNSET
-
-
-class _Wishes(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    binary_data_output: bool = False
-
-
-class _Document(msgspec.Struct, gc=False):
-    inputs: list[_Input]
-    id: str = ""
-    outputs: list[_Output] = []
-    parameters: _Wishes | _Unset = _UNSET
-
-
-_parse = msgspec.json.Decoder(_Document).decode
 
 
 def decode(
@@ -82,16 +39,16 @@ def decode(
     """
     end = len(body)
     try:
-        document = _parse(body if json_size == end else body[:json_size])
+        document = parse(body if json_size == end else body[:json_size])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     inputs: list[T] = []
     at = json_size
     for entry in document.inputs:
         datatype, shape, numbers, source = entry.datatype, entry.shape, entry.data, entry.parameters
-        if source is _UNSET:
+        if source is UNSET:
             code = CODES.get(datatype)
-            if code is None or numbers is _UNSET or len(numbers) != math.prod(shape):
+            if code is None or numbers is UNSET or len(numbers) != math.prod(shape):
                 return None
             try:
                 data: Buffer = array(code, numbers).tobytes()
@@ -99,28 +56,28 @@ def decode(
                 return None
             if most and len(data) > most:
                 return None
-        elif source.shared_memory_region is not _UNSET:
-            if numbers is not _UNSET or source.binary_data_size is not _UNSET or not _in_range(source, shape):
+        elif source.shared_memory_region is not UNSET:
+            if numbers is not UNSET or source.binary_data_size is not UNSET or not _in_range(source, shape):
                 return None
             data = region(
                 source.shared_memory_region, source.shared_memory_offset, source.shared_memory_byte_size
             ).toreadonly()
-        elif source.binary_data_size is _UNSET:
+        elif source.binary_data_size is UNSET:
             return None
         else:
             start, at = at, at + source.binary_data_size
-            if numbers is not _UNSET or at > end or datatype not in BY_NAME or math.prod(shape) > end:
+            if numbers is not UNSET or at > end or datatype not in BY_NAME or math.prod(shape) > end:
                 return None
             data = body[start:at]
         inputs.append(tensor(entry.name, datatype, shape, data))
     if at != end:
         return None
-    binary = document.parameters is not _UNSET and document.parameters.binary_data_output
+    binary = document.parameters is not UNSET and document.parameters.binary_data_output
     outputs = []
     for wish in document.outputs:
         form = wish.parameters
-        if form is _UNSET or form.shared_memory_region is _UNSET:
-            outputs.append(OutputRequest(wish.name, form is not _UNSET and form.binary_data))
+        if form is UNSET or form.shared_memory_region is UNSET:
+            outputs.append(OutputRequest(wish.name, form is not UNSET and form.binary_data))
         elif form.binary_data or not _in_range(form):
             return None
         else:
@@ -129,6 +86,6 @@ def decode(
     return InferCall(document.id, inputs, outputs, binary_output=binary)
 
 
-def _in_range(place: _Source | _Form, shape: tuple[int, ...] = ()) -> bool:
+def _in_range(place: Source | OutputForm, shape: tuple[int, ...] = ()) -> bool:
     """Tell whether no number of a tensor in shared memory is one that Triton's 64 bits read otherwise."""
     return max(place.shared_memory_byte_size, place.shared_memory_offset, *shape) <= _MOST_SIGNED

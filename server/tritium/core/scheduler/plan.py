@@ -35,7 +35,7 @@ class Reason(StrEnum):
     """Nothing more was waiting, and no delay is configured."""
 
 
-@dataclass(slots=True, eq=False)  # not frozen: one is made for every execution, and freezing doubles what that costs
+@dataclass(slots=True, eq=False, init=False)
 class Cut:
     """One batch to execute, and why it is not larger; `size` counts batch elements. Nobody changes it.
 
@@ -45,7 +45,14 @@ class Cut:
     jobs: Sequence[Job]
     size: int
     because: Reason
-    padded: Sequence[Job] = ()
+    padded: Sequence[Job]
+
+    # One is made for every execution, and an __init__ that dataclass writes is not compiled.
+    def __init__(self, jobs: Sequence[Job], size: int, because: Reason, padded: Sequence[Job] = ()) -> None:
+        self.jobs = jobs
+        self.size = size
+        self.because = because
+        self.padded = padded
 
     @property
     def batch(self) -> Sequence[Job]:

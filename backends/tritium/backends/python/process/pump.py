@@ -36,7 +36,10 @@ class Pump:
         self._socket = sock
         self._dispatch = dispatch
         self._reader = FrameReader(sock, msgspec.msgpack.Decoder(list[frames.Down]))
-        self._changed = threading.Condition()
+        # Entered as a lock, which unlike a condition is not Python; nobody waits where the model has one thread.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._waiting = 0
         self._reading = False
         self._tasks: deque[frames.Task] = deque()
         self._encoder = msgspec.msgpack.Encoder()
@@ -57,23 +60,25 @@ class Pump:
 
     def wait(self, done: Callable[[], bool]) -> None:
         """Wait until `done()`, which is asked after every arrival."""
-        with self._changed:
+        with self._lock:
             while not done():
                 if self._reading:
+                    self._waiting += 1
                     self._changed.wait()
+                    self._waiting -= 1
                     continue
                 self._reading = True
-                self._changed.release()
+                self._lock.release()
                 try:
                     arrived = self._reader.read()
                 finally:
-                    self._changed.acquire()
+                    self._lock.acquire()
                     self._reading = False
                 self._take(arrived)
 
     def poll(self) -> None:
         """Take what has arrived, without waiting."""
-        with self._changed:
+        with self._lock:
             if self._reading:
                 return
             try:
@@ -83,7 +88,7 @@ class Pump:
 
     def watch(self, what: object) -> None:
         """See that messages are read until `unwatch(what)`, even when no thread of the model waits here."""
-        with self._changed:
+        with self._lock:
             self._watching.add(what)
             if self._watcher is None:
                 self._watcher = threading.Thread(target=self._watch, name="tritium-reader", daemon=True)
@@ -136,7 +141,7 @@ class Pump:
             why = fault(message)
             sendable.append(replacement(message, why) if why else message)
             if why and (told := refusal(message, why)) is not None:
-                with self._changed:
+                with self._lock:
                     self._dispatch(told)
                     self._changed.notify_all()
         return sendable
@@ -155,10 +160,11 @@ class Pump:
                 self._tasks.append(message)
             else:
                 self._dispatch(message)
-        self._changed.notify_all()
+        if self._waiting:
+            self._changed.notify_all()
 
     def _watch(self) -> None:
         while True:
-            with self._changed:
+            with self._lock:
                 self._changed.wait_for(lambda: bool(self._watching))
             self.wait(lambda: not self._watching)
