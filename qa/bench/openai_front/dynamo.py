@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from qa.bench.openai_front.server import Server, free_port, wait_for
@@ -33,8 +35,27 @@ def set_up(folder: Path) -> None:
     (folder / "ready").touch()
 
 
-def start(folder: Path, model: Path, name: str, workers: int, mode: str, scratch: Path) -> Server:
-    """Start a frontend with the tokenizer it documents as its fastest, and mock workers as fast as they go.
+@dataclass(frozen=True, slots=True)
+class Mocker:
+    """Its mock workers: by default as fast as they go."""
+
+    speedup: float = 1e6
+    block_tokens: int = 64
+    blocks: int = 16384
+
+
+def start(
+    folder: Path,
+    model: Path,
+    name: str,
+    workers: int,
+    mode: str,
+    scratch: Path,
+    *,
+    mocker: Mocker = Mocker(),
+    options: Sequence[str] = (),
+) -> Server:
+    """Start a frontend with the tokenizer it documents as its fastest, and mock workers; `options` are the frontend's.
 
     Raises:
         RuntimeError: it ended, or was not ready within two minutes; the message holds the end of its logs.
@@ -45,14 +66,15 @@ def start(folder: Path, model: Path, name: str, workers: int, mode: str, scratch
     environment = {**os.environ, **dict.fromkeys((*loopback, "DYN_SYSTEM_HOST"), "127.0.0.1")}
     environment |= {"DYN_FILE_KV": str(store), "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
     python, port = str(folder / "venv" / "bin" / "python"), free_port()
-    mocker = [python, "-m", "dynamo.mocker", "--model-path", str(model), "--model-name", name]
-    mocker += ["--discovery-backend", "file", "--num-workers", str(workers), "--speedup-ratio", "1000000"]
-    mocker += ["--block-size", "64", "--num-gpu-blocks-override", "16384"]
+    workers_line = [python, "-m", "dynamo.mocker", "--model-path", str(model), "--model-name", name]
+    workers_line += ["--discovery-backend", "file", "--num-workers", str(workers)]
+    workers_line += ["--speedup-ratio", f"{mocker.speedup:g}", "--block-size", str(mocker.block_tokens)]
+    workers_line += ["--num-gpu-blocks-override", str(mocker.blocks)]
     front = [python, "-m", "dynamo.frontend", "--http-host", "127.0.0.1", "--http-port", str(port)]
-    front += ["--discovery-backend", "file", "--router-mode", mode, "--tokenizer", "fastokens"]
+    front += ["--discovery-backend", "file", "--router-mode", mode, "--tokenizer", "fastokens", *options]
     log = scratch / "dynamo.log"
     with log.open("wb") as out:
-        engine = subprocess.Popen(mocker, stdout=out, stderr=subprocess.STDOUT, env=environment)
+        engine = subprocess.Popen(workers_line, stdout=out, stderr=subprocess.STDOUT, env=environment)
         try:
             process = subprocess.Popen(front, stdout=out, stderr=subprocess.STDOUT, env=environment)
         except OSError:

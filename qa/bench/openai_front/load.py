@@ -144,9 +144,11 @@ class Clients:
         loop = asyncio.get_running_loop()
         return cls(host, model, [(await loop.create_connection(_Connection, host, port))[1] for _ in range(count)])
 
-    async def run(self, prompts: Sequence[str], tokens: int) -> Load:
-        """Ask one chat a prompt, between all clients."""
-        waiting = [request(self._host, self._model, prompt, tokens) for prompt in prompts]
+    async def run(self, prompts: Sequence[str], tokens: int | Sequence[int]) -> Load:
+        """Ask one chat a prompt, between all clients, for so many tokens each; the last prompt is asked first."""
+        each = [tokens] * len(prompts) if isinstance(tokens, int) else tokens
+        asked = zip(prompts, each, strict=True)
+        waiting = [request(self._host, self._model, prompt, count) for prompt, count in asked]
         load = Load(0.0)
 
         async def client(connection: _Connection) -> None:

@@ -9,8 +9,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from qa.bench.openai_front.model import CONTEXT_TOKENS
 
@@ -66,8 +68,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(model: Path, workers: int, scratch: Path, compiled: str = "") -> Server:
+def start(
+    model: Path,
+    workers: int,
+    scratch: Path,
+    compiled: str = "",
+    *,
+    engine: Mapping[str, Any] | None = None,
+    fleet: str = "",
+) -> Server:
     """Start Tritium over mock workers and wait until it is ready; `compiled` is where it is compiled, "" for sources.
+
+    `engine` are further arguments of the mocker, `fleet` further options of the fleet's setting.
 
     Raises:
         RuntimeError: it ended, or was not ready within a minute; the message holds the end of its log.
@@ -77,11 +89,12 @@ def start(model: Path, workers: int, scratch: Path, compiled: str = "") -> Serve
     version.mkdir(parents=True, exist_ok=True)
     (repository / MODEL / "config.pbtxt").write_text('backend: "vllm"\n')
     arguments = {"model": str(model), "max_model_len": CONTEXT_TOKENS, "num_gpu_blocks_override": 65536}
+    arguments |= engine or {}
     (version / "model.json").write_text(json.dumps(arguments))
     port = free_port()
     line = [str(Path(sys.executable).with_name("tritium")), "serve", str(repository), "--engine=mocker"]
     line += ["--host=127.0.0.1", "--no-http", "--no-grpc", "--no-metrics", f"--openai-port={port}"]
-    line += [f"--fleet={MODEL}=workers={workers}"]
+    line += [f"--fleet={MODEL}=workers={workers}{fleet and ','}{fleet}"]
     environment = dict(os.environ) | ({"PYTHONPATH": compiled} if compiled else {})
     log = scratch / "tritium.log"
     with log.open("wb") as out:
