@@ -1,10 +1,11 @@
 """The audit: a deployment is surveyed, every rule looks at it, and what they found is put to models and files."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from tritium.migration.deployment import OF_TRITON, Deployment
-from tritium.migration.finding import Audit, Finding, LaunchReport
+from tritium.migration.finding import Audit, Finding, LaunchReport, Severity
 from tritium.migration.launches.format import Format
 from tritium.migration.models import report
 from tritium.migration.rules.ignore import heard
@@ -30,7 +31,13 @@ def check(deployment: Deployment, chosen: Iterable[Rule] | None = None) -> tuple
     if not is_deployment(deployment):
         return ()
     found = (finding for rule in (rules() if chosen is None else chosen) for finding in rule.find(deployment))
-    return tuple(sorted(heard(found, deployment.sources), key=lambda f: (str(f.path), f.line, f.column, f.rule)))
+    prose = {launch.source.path for launch in deployment.launches if launch.format is Format.DOCUMENT}
+    # What a page of documentation says is worth knowing, and starts nothing.
+    spoken = (
+        replace(finding, severity=Severity.INFO, fix=None) if finding.path in prose else finding
+        for finding in heard(found, deployment.sources)
+    )
+    return tuple(sorted(spoken, key=lambda f: (str(f.path), f.line, f.column, f.rule)))
 
 
 def is_deployment(deployment: Deployment) -> bool:
@@ -64,4 +71,5 @@ def judge(deployment: Deployment, findings: Iterable[Finding], root: Path) -> Au
     others = tuple(finding for left in by_path.values() for finding in left)
     groups, skipped = tuple(deployment.groups), tuple(deployment.skipped)
     clients = tuple(dict.fromkeys(call.source.path for call in deployment.calls))
-    return Audit(root, models, launches, groups, others, skipped, clients)
+    hosts = tuple(dict.fromkeys(host.platform.value for host in deployment.hosted))
+    return Audit(root, models, launches, groups, others, skipped, clients, hosts)

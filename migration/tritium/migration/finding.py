@@ -125,11 +125,13 @@ class Audit:
     """Files that look like model configurations and are not."""
     clients: tuple[Path, ...] = ()
     """Files that call a Triton server."""
+    hosts: tuple[str, ...] = ()
+    """Platforms that start Triton themselves."""
 
     @property
     def is_deployment(self) -> bool:
         """Tell whether anything of a Triton deployment was found."""
-        return bool(self.models or self.launches)
+        return bool(self.models or self.launches or self.hosts)
 
     @property
     def findings(self) -> tuple[Finding, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tritium.migration.text.source import Source, Span
 
-PLACEHOLDER = re.compile(r"\$\{?\w+\}?|\$\(\w+\)|\{\{.*?\}\}|<[A-Za-z_.-]+>|@\w+@|%\w+%")
+PLACEHOLDER = re.compile(r"\$\{?\w+\}?|\$\([^)]*\)|\{\{.*?\}\}|<[A-Za-z_.-]+>|@\w+@|%\w+%")
 """A value that is filled in at deployment time."""
 
 _ENDS = {"|", "||", "&", "&&", ";", ":", ">", ">>", "<", "2>&1", "&>"}
@@ -69,6 +69,16 @@ def split(code: str, line: int, begin: int = 0) -> tuple[list[Word], bool]:
     return words, False
 
 
+def _closing(code: str, at: int) -> int:
+    """Return where the parenthesis that opens at `at` has been closed; the end of the line where it is not."""
+    depth = 0
+    for place in range(at, len(code)):
+        depth += (code[place] == "(") - (code[place] == ")")
+        if not depth:
+            return place + 1
+    return len(code)
+
+
 def _word(code: str, at: int) -> tuple[str, int]:
     """Read one word; a comma ends it after a closing quotation mark, or before a blank."""
     text = ""
@@ -82,6 +92,9 @@ def _word(code: str, at: int) -> tuple[str, int]:
                 break
         elif code.startswith("{{", at) and "}}" in code[at:]:
             close = code.index("}}", at) + 2
+            text, at = text + code[at:close], close
+        elif code.startswith("$(", at):
+            close = _closing(code, at + 1)
             text, at = text + code[at:close], close
         elif char in " \t]" or (char == "," and not code[at + 1 : at + 2].strip()):
             break

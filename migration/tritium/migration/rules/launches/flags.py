@@ -36,14 +36,14 @@ class UnknownFlag(Rule):
             try:
                 _parse(word, following)
             except FlagError as error:
+                if following is None and launch.format in (Format.PYTHON, Format.NOTEBOOK):
+                    continue  # the value is a variable of the program
                 name = word.text[2:].partition("=")[0]
                 flag = BY_NAME.get(name)
                 if flag is not None and flag.fate is Fate.REFUSED:
                     continue
                 message = f"{error.message}: tritonserver does not start with it"
-                gravity = Severity.INFO if launch.format in _READ_ONLY else None
-                span = word.span(launch.source)
-                yield self.at(launch.source, span, message, error.hint, severity=gravity, already=True)
+                yield self.at(launch.source, word.span(launch.source), message, error.hint, already=True)
 
 
 class OldFlag(Rule):

@@ -114,18 +114,19 @@ class Checkpoint(Rule):
             own = _tokenizer(model)
             if traces is None:
                 traces = list(_traces(deployment))
-            known = list(dict.fromkeys([*own, *(trace.checkpoint for trace in traces)]))
+            near = _nearest(traces, model)
+            known = list(dict.fromkeys([*own, *(trace.checkpoint for trace in near)]))
             advice = 'a model with backend "vllm" and the checkpoint in 1/model.json serves it'
-            if len(known) == 1:
+            if len(known) == 1 and (own or _belongs(near[0], model)):
                 place = next(
-                    (f" ({t.source.path}:{t.source.place(t.span.start)[0]})" for t in traces), " (its tokenizer)"
+                    (f" ({t.source.path}:{t.source.place(t.span.start)[0]})" for t in near), " (its tokenizer)"
                 )
                 message = f"which checkpoint was this engine built from? probably {known[0]}{place}"
             elif known:
                 message = f"which checkpoint was this engine built from? named here: {', '.join(known[:4])}"
             else:
                 message = "which checkpoint was this engine built from? nothing here names it"
-            yield self.of(model, message, advice)
+            yield self.of(model, message, advice, field=_engine(model))
 
 
 class HiddenLanguageModel(Rule):
@@ -336,6 +337,27 @@ def _tokenizer(model: Found) -> list[str]:
         if re.fullmatch(_HUB, value) and not _PATHLIKE.match(value):
             found.append(value)
     return found
+
+
+def _engine(model: Found) -> tuple[str | int, ...]:
+    """Return the field that names the engine; none where the configuration has no such parameter."""
+    match = ENGINE_PARAMETERS.search(model.parsed.places.source.text)
+    key = match.group().strip("\"'") if match else ""
+    return ("parameters", key) if key in model.config.parameters else ()
+
+
+def _nearest(traces: list[Trace], model: Found) -> list[Trace]:
+    """Return the traces that share most of their path with the model: a repository may hold several deployments."""
+    parts = model.place.parts
+    depths = {id(t): sum(1 for a, b in zip(t.source.path.parts, parts, strict=False) if a == b) for t in traces}
+    deepest = max(depths.values(), default=0)
+    return [trace for trace in traces if depths[id(trace)] == deepest]
+
+
+def _belongs(trace: Trace, model: Found) -> bool:
+    """Tell whether a trace stands in the model's repository, or in a folder above it."""
+    home = trace.source.path.parent
+    return home in model.place.parents or model.place.parent.parent in trace.source.path.parents
 
 
 def _traces(deployment: Deployment) -> Iterator[Trace]:
