@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import get_origin
 
 from tritium.cli.options import SECRETS, ServeOptions, element_type
+from tritium.cli.worker_options import WorkerOptions
 from tritium.compat.flags import FLAGS, Fate, Flag
 
 HEAD = """# Settings
@@ -14,6 +15,12 @@ Every setting of `tritium serve` can be given on the command line (`--http-port 
 (`http_port = 8000`). The command line wins over the environment, the environment over the file.
 `tritium serve --print-config` shows each value and where it came from. A variable that begins with
 `TRITIUM_` and names no setting is warned of at start.
+"""
+WORKER_HEAD = """
+## tritium worker
+
+`tritium worker MODEL` has these, given in the same ways; [fleets over several machines](fleet.md#several-machines) use
+it.
 """
 FLAGS_HEAD = """
 ## tritonserver's flags
@@ -36,17 +43,23 @@ def _becomes(flag: Flag) -> str:
 def page() -> Iterator[str]:
     """Yield the page line by line."""
     yield HEAD
-    options = dataclasses.fields(ServeOptions)
-    for group in dict.fromkeys(f.metadata["group"] for f in options):
-        yield f"\n## {group.capitalize()}\n"
-        yield "| setting | takes | default | what it does |"
-        yield "|---|---|---|---|"
-        yield from (_row(f) for f in options if f.metadata["group"] == group)
+    yield from _tables(ServeOptions, "##")
+    yield WORKER_HEAD
+    yield from _tables(WorkerOptions, "###")
     yield FLAGS_HEAD
     yield "| flag | takes | what becomes of it |"
     yield "|---|---|---|"
     for flag in FLAGS:
         yield f"| `--{flag.name}` | {flag.kind} | {_becomes(flag)} |"
+
+
+def _tables(settings: type, heading: str) -> Iterator[str]:
+    options = dataclasses.fields(settings)
+    for group in dict.fromkeys(f.metadata["group"] for f in options):
+        yield f"\n{heading} {group.capitalize()}\n"
+        yield "| setting | takes | default | what it does |"
+        yield "|---|---|---|---|"
+        yield from (_row(f) for f in options if f.metadata["group"] == group)
 
 
 def _row(f: dataclasses.Field[object]) -> str:

@@ -110,12 +110,12 @@ def test_a_broken_file_is_reported_with_its_line(tmp_path: Path) -> None:
 def test_secrets_are_not_shown() -> None:
     """--print-config hides keys, and the headers that stand for them."""
     given = {
-        "openai_key": ["sk-secret"],
-        "http_restricted": ["logging:k=secret"],
-        "grpc_restricted": ["trace:k=secret"],
+        "openai_key": ["sk-hidden"],
+        "http_restricted": ["logging:k=hidden"],
+        "grpc_restricted": ["trace:k=hidden"],
     }
     shown = describe(load(given, None, {}))
-    assert "secret" not in shown
+    assert "hidden" not in shown
     assert shown.count("***") == len(given)
 
 

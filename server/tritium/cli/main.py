@@ -6,6 +6,7 @@ import click
 
 COMMANDS = {
     "serve": ("tritium.cli.serve", "Serve model repositories and language models."),
+    "worker": ("tritium.cli.worker", "Serve one model's engine to the fronts that find it."),
     "check": ("tritium.cli.check", "Check model repositories without serving them."),
     "fleet": ("tritium.cli.fleet", "Show the fleet of a language model, or change it while it serves."),
     "simulate": ("tritium.cli.simulate", "Compare ways of routing on a fleet in virtual time."),

@@ -1,6 +1,7 @@
 """Loads the models of backend "vllm": a version folder becomes a tokenizer, a fleet of workers, and their facade.
 
 model.json -> engine -> model folder -> tokenizer, template, defaults -> fleet -> LanguageModel
+`--------------------- prepare ----------------------------------'
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from tritium.llm.model_files import (
     ModelFiles,
     ReadFiles,
     class_labels,
+    find_folder,
     longest_answer,
     read_model_files,
     sampling_defaults,
@@ -50,13 +52,38 @@ class StartFleet(Protocol):
         ...
 
 
-class LanguageLoader:
-    """A repository.loader.Loader of language models; `read` reads the files of a version folder."""
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A version that is ready to be given workers: which engine runs it, from where, with which arguments."""
 
-    def __init__(self, settings: LanguageSettings, start_fleet: StartFleet, read: ReadFiles = read_model_files) -> None:
+    engine: str
+    folder: Path
+    arguments: dict[str, Any]
+    files: ModelFiles
+    tokenizer: Tokenizer
+    tokenizer_folder: Path
+    defaults: ModelDefaults
+    aliases: Mapping[str, str]
+
+
+class LanguageLoader:
+    """A repository.loader.Loader of language models; `read` reads the files of a version folder.
+
+    Where the `weights` are elsewhere, with workers that are there already, a model's other files are enough.
+    """
+
+    def __init__(
+        self,
+        settings: LanguageSettings,
+        start_fleet: StartFleet,
+        read: ReadFiles = read_model_files,
+        *,
+        weights: bool = True,
+    ) -> None:
         self._settings = settings
         self._start_fleet = start_fleet
         self._read = read
+        self._weights = weights
         self._sources = ModelSources(settings.cloud_cache)
 
     async def complete(self, config: ModelConfig, folder: Path, version: str) -> ModelConfig:
@@ -70,10 +97,29 @@ class LanguageLoader:
 
     def check(self, config: ModelConfig, folder: Path, version: str) -> Sequence[Finding | Problem]:
         """Find what would make a load fail, by the files alone."""
-        return check_version(config, folder, version, self._settings, self._read)
+        return check_version(config, folder, version, self._settings, self._read) if self._weights else ()
 
     async def load(self, source: ModelSource) -> LanguageModel:
         """Load one version: its tokenizer here, its weights in the workers.
+
+        Raises:
+            InferenceError: a file is missing or broken, or no engine runs the model.
+        """
+        prepared = await self.prepare(source)
+        fleet = await self._start_fleet(
+            self._settings.fleet_of(source.config),
+            name=source.config.name,
+            engine=prepared.engine,
+            folder=prepared.folder,
+            arguments=prepared.arguments,
+        )
+        surface = own_surface(source.config)
+        model = LanguageModel(source.config, source.version, fleet, prepared.tokenizer, prepared.defaults, surface)
+        model.aliases = [alias_of(model, name, surface) for name, surface in prepared.aliases.items()]
+        return model
+
+    async def prepare(self, source: ModelSource) -> Prepared:
+        """Read everything that a version's workers and its front need, and start nothing.
 
         Raises:
             InferenceError: a file is missing or broken, or no engine runs the model.
@@ -89,21 +135,13 @@ class LanguageLoader:
         await asyncio.to_thread(prepare, formats, parts.tokenizer)
         if files.loras:
             arguments[LORA_MODULES] = dict(files.loras)
-        fleet = await self._start_fleet(
-            self._settings.fleet_of(source.config),
-            name=source.config.name,
-            engine=engine,
-            folder=parts.folder,
-            arguments=arguments,
-        )
-        surface = own_surface(source.config)
         defaults = dataclasses.replace(parts.defaults, formats=formats)
-        model = LanguageModel(source.config, source.version, fleet, parts.tokenizer, defaults, surface)
-        model.aliases = [alias_of(model, name, surface) for name, surface in aliases.items()]
-        return model
+        return Prepared(
+            engine, parts.folder, arguments, files, parts.tokenizer, parts.tokenizer_folder, defaults, aliases
+        )
 
     def _read_parts(self, files: ModelFiles, engine: str, name: str) -> "_Parts":
-        folder = self._sources.from_store(files.model) if is_cloud(files.model) else find_model(files, engine)
+        folder = self._model_folder(files, engine)
         wanted = str(files.arguments.get("tokenizer") or "")
         tokenizer_folder = self._sources.tokenizer_folder(files, wanted or str(folder or files.model))
         home = folder or tokenizer_folder
@@ -120,11 +158,17 @@ class LanguageLoader:
             trust_request_templates=self._settings.trust_request_chat_template,
         )
         # vLLM itself fetches weights that are only a hub name.
-        return _Parts(folder or Path(files.model), tokenizer, defaults)
+        return _Parts(folder or Path(files.model), tokenizer, tokenizer_folder, defaults)
+
+    def _model_folder(self, files: ModelFiles, engine: str) -> Path | None:
+        if is_cloud(files.model):
+            return self._sources.from_store(files.model)
+        return find_model(files, engine) if self._weights else find_folder(files, files.model, needs="*")
 
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
     folder: Path
     tokenizer: Tokenizer
+    tokenizer_folder: Path
     defaults: ModelDefaults

@@ -1,0 +1,267 @@
+"""The life of a worker process that fronts find by discovery, from its options to its exit status.
+
+settings wrong --> exit 2
+     |
+loading --fails--> exit 1
+     |
+listening -> announced -> ready --SIGTERM--> withdrawn, draining: streams finish --> exit 0
+     `--SIGTERM--> exit 0                              `--SIGTERM again--> exit at once
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import structlog
+import uvloop
+
+from tritium.backends.engine import Role
+from tritium.cli.cluster_settings import discovery_of, security_of
+from tritium.cli.options import SettingsError
+from tritium.cli.streams import complete_streams
+from tritium.cli.worker_model import WorkerModel, find_worker_model
+from tritium.cli.worker_options import WorkerOptions
+from tritium.cluster.card import Instance
+from tritium.cluster.discovery.contract import Discovery
+from tritium.cluster.frames import VERSION, Load
+from tritium.cluster.plane.address import PlaneAddress, parse_address
+from tritium.cluster.plane.files import FileServer
+from tritium.cluster.plane.listener import PlaneListener
+from tritium.cluster.plane.security import PlaneSecurity
+from tritium.cluster.runner import EngineRunner, end_at_once, words_of
+from tritium.cluster.spec import FleetSpec
+from tritium.core.errors import InferenceError, Internal, Unavailable
+from tritium.core.log_settings import LogSettings
+from tritium.llm.card_files import CardAndFiles, make_card
+from tritium.llm.loader import LanguageLoader, Prepared
+from tritium.llm.reading.configured import REASONING_PARSER, TOOL_PARSER
+from tritium.llm.settings import LanguageSettings
+from tritium.llm.trtllm_files import read_trtllm_files
+from tritium.observe.log import configure
+
+OK, FAILED, BAD_CONFIGURATION = 0, 1, 2
+
+ANNOUNCE_AGAIN_S = 1.0
+_NIXL_HOST = "VLLM_NIXL_SIDE_CHANNEL_HOST"
+
+log = structlog.get_logger("tritium")
+
+
+def run(options: WorkerOptions) -> NoReturn:
+    """Serve one engine until told to stop, and end the process."""
+    complete_streams()
+    levels = ("error", "warning", "info", "debug")
+    level = levels.index(options.log_level)
+    configure(
+        LogSettings(
+            "",
+            info=level >= levels.index("info"),
+            warning=level >= levels.index("warning"),
+            error=True,
+            verbose_level=int(options.log_level == "debug"),
+            format=options.log_format,
+        ),
+        sys.stderr,
+    )
+    scratch = tempfile.mkdtemp(prefix="tritium-worker-")
+    try:
+        status = uvloop.run(_WorkerProcess(options, Path(scratch)).serve())
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The engine has freed what it held; taking a big library down object by object would only cost seconds.
+    os._exit(status)
+
+
+class _Settings:
+    """What the options say, once it is known to make sense."""
+
+    def __init__(self, options: WorkerOptions, scratch: Path) -> None:
+        """Read everything that can be wrong.
+
+        Raises:
+            SettingsError: something is.
+        """
+        self.security: PlaneSecurity = security_of(options)
+        self.discovery: Discovery = discovery_of(options)
+        self.model: WorkerModel = find_worker_model(options, scratch)
+        try:
+            self.listen: PlaneAddress = parse_address(options.listen)
+            self.security.check_bind(self.listen)
+        except InferenceError as error:
+            raise SettingsError(f"listen: {error.message}\n  hint: {error.hint}") from None
+        index, _, count = options.share.partition("/")
+        if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+            raise SettingsError(f"share takes INDEX/COUNT such as 0/2, not '{options.share}'")
+        self.index, self.count = int(index), int(count)
+        self.name = options.worker_name or f"{socket.gethostname()}-{os.getpid()}"
+        if self.listen.everywhere and not options.advertise:
+            raise SettingsError(
+                f"listen: nobody can be sent to {self.listen}\n  hint: --advertise HOST says where this machine is"
+            )
+
+
+class _WorkerProcess:
+    def __init__(self, options: WorkerOptions, scratch: Path) -> None:
+        self._options = options
+        self._scratch = scratch
+        self._stop = asyncio.Event()
+        self._began_s = time.monotonic()
+
+    async def serve(self) -> int:
+        """Load, listen, announce, serve, drain."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._told_to_stop, number)
+        try:
+            settings = _Settings(self._options, self._scratch)
+        except SettingsError as error:
+            _say(f"tritium: {error}")
+            return BAD_CONFIGURATION
+        runner = EngineRunner(str(self._scratch), end_at_once)
+        _say(f"Loading {settings.model.source.config.name} ...")
+        try:
+            made = await self._unless_stopped(self._load(settings, runner))
+        except InferenceError as error:
+            _say(f"tritium: {error.told}")
+            return FAILED
+        if made is None:
+            await runner.stop()
+            return OK
+        try:
+            return await self._offer(settings, runner, made)
+        finally:
+            await settings.discovery.close()
+
+    async def _load(self, settings: _Settings, runner: EngineRunner) -> CardAndFiles:
+        source = settings.model.source
+        prepared = await _loader(self._options, source.config.backend, source.config.name).prepare(source)
+        host = self._options.advertise or settings.listen.host
+        if host and not settings.listen.private:
+            # Where workers that decode fetch what one that prefills has computed.
+            os.environ.setdefault(_NIXL_HOST, host)
+        try:
+            info = await runner.open(self._frame(settings, prepared))
+        except InferenceError:
+            raise
+        except Exception as error:
+            raise Internal(words_of(error)) from error
+        for note in info.notes:
+            log.warning("worker_note", note=note)
+        return await asyncio.to_thread(make_card, source.config.name, info, prepared, settings.model.config)
+
+    def _frame(self, settings: _Settings, prepared: Prepared) -> Load:
+        spec = FleetSpec()
+        return Load(
+            VERSION,
+            prepared.engine,
+            str(prepared.folder),
+            prepared.arguments,
+            Role(self._options.role),
+            settings.name,
+            settings.index,
+            settings.count,
+            spec.stuck_s,
+            spec.canary_s,
+        )
+
+    async def _offer(self, settings: _Settings, runner: EngineRunner, made: CardAndFiles) -> int:
+        run = secrets.token_hex(8)
+        door = PlaneListener(runner, FileServer(made.paths), settings.security, worker=settings.name, run=run)
+        try:
+            bound = await door.open(settings.listen)
+        except InferenceError as error:
+            _say(f"tritium: {error.told}")
+            await runner.stop()
+            return FAILED
+        told = bound.at(host=self._options.advertise) if self._options.advertise and not bound.path else bound
+        role = Role(self._options.role)
+        instance = Instance(
+            self._options.namespace, settings.name, run, role, str(told), VERSION, time.time(), made.card
+        )
+        await self._unless_stopped(self._announce(settings.discovery, instance))
+        if not self._stop.is_set():
+            seconds = time.monotonic() - self._began_s
+            _say(
+                f"Worker {settings.name} ({role}) serves {made.card.model} by {made.card.info.engine} at {told}, "
+                f"namespace {self._options.namespace}.\nReady in {seconds:.1f} s. Ctrl-C drains and stops."
+            )
+            await self._stop.wait()
+        _say("Draining; again Ctrl-C to stop at once.")
+        await settings.discovery.withdraw(instance)
+        await door.drain(self._options.drain_s)
+        await door.close()
+        await runner.stop()
+        return OK
+
+    async def _announce(self, discovery: Discovery, instance: Instance) -> None:
+        """Announce the worker, however long it takes until that can be done."""
+        trouble = ""
+        while True:
+            try:
+                await discovery.announce(instance)
+            except Unavailable as error:
+                if error.message != trouble:
+                    trouble = error.message
+                    log.warning("not_announced_yet", reason=trouble)
+                await asyncio.sleep(ANNOUNCE_AGAIN_S)
+            else:
+                return
+
+    async def _unless_stopped(self, work: Any) -> Any:
+        """Return what the work gives, or None when the worker was told to stop meanwhile."""
+        working = asyncio.ensure_future(work)
+        stopping = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if working.done():
+            return working.result()
+        working.cancel()
+        with contextlib.suppress(asyncio.CancelledError, InferenceError):
+            await working
+        return None
+
+    def _told_to_stop(self, number: signal.Signals) -> None:
+        if self._stop.is_set():
+            os._exit(128 + number)
+        self._stop.set()
+
+
+def _loader(options: WorkerOptions, backend: str, name: str) -> LanguageLoader:
+    parsers = {TOOL_PARSER: options.tool_parser, REASONING_PARSER: options.reasoning_parser}
+    settings = LanguageSettings(
+        engine=options.engine,
+        parsers={name: {field: parser for field, parser in parsers.items() if parser}},
+        chat_templates={name: options.chat_template} if options.chat_template else {},
+        cloud_cache=Path(options.cloud_cache) if options.cloud_cache else None,
+    )
+    if backend == "tensorrtllm":
+        return LanguageLoader(settings, _start_nothing, read_trtllm_files)
+    return LanguageLoader(settings, _start_nothing)
+
+
+async def _start_nothing(
+    fleet: str,  # noqa: ARG001  the protocol's name, as all here
+    *,
+    name: str,
+    engine: str,  # noqa: ARG001
+    folder: Path,  # noqa: ARG001
+    arguments: Mapping[str, Any],  # noqa: ARG001
+) -> NoReturn:
+    raise Internal(f"the worker of {name} starts no fleet")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
