@@ -112,6 +112,8 @@ class Running:
         await registry.start(found)
         if options.exit_on_error and not registry.all_loaded:
             raise InternalError("failed to load all models: " + "; ".join(self._failures))
+        for listener in self._listeners.values():
+            await listener.begin()
 
     async def _close(self, assembly: Assembly) -> None:
         grace_s = self._options.exit_timeout_s

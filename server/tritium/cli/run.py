@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 import uvloop
 
-from tritium.cli.assembly import assemble, listen
+from tritium.cli.assembly import assemble, find_models, listen
 from tritium.cli.cloud_ports import missing_model
 from tritium.cli.endpoints import endpoints
 from tritium.cli.facilities import close_facilities, open_facilities
@@ -117,11 +117,16 @@ class _Process:
             if missing := missing_model(self._options, registry):
                 self._display.say(f"tritium: failed to start Vertex AI service: {missing}")
                 return FAILED
+            await self._unless_stopped(asyncio.ensure_future(find_models(self._options, assembly)))
+            for listener in listeners.values():
+                await listener.begin()
             self._display.ready(self._table(registry), endpoints(self._options, listeners, registry))
             await self._stop.wait()
             self._display.draining(self._options.exit_timeout_s)
             return OK
         finally:
+            if assembly.found is not None:
+                await assembly.found.close()
             await self._close(listeners, registry)
             await close_facilities(assembly.facilities)
             assembly.tracing.close()

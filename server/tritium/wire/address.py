@@ -12,7 +12,8 @@ BACKLOG = 1024
 async def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
     """Bind every address of `host` to one port; "" means every address of this machine.
 
-    The kernel spreads new connections over all processes that bound the port as `shared`.
+    The kernel spreads new connections over all processes that listen at a port that they bound as `shared`. Such a
+    socket does not listen yet: its process says when it can serve.
 
     Raises:
         ListenError: See there.
@@ -38,7 +39,8 @@ async def bind(host: str, port: int, *, shared: bool = False) -> list[socket.soc
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind((address[0], port, *address[2:]))
-            sock.listen(BACKLOG)
+            if not shared:
+                sock.listen(BACKLOG)
             port = sock.getsockname()[1]
     except OSError as error:
         for sock in sockets:

@@ -38,11 +38,13 @@ log = structlog.get_logger("tritium.wire")
 class GrpcioListener:
     """A Listener on grpcio's server."""
 
-    def __init__(self, server: grpc.aio.Server, leaving: asyncio.Event, host: str, port: int) -> None:
+    def __init__(self, server: grpc.aio.Server, leaving: asyncio.Event, host: str, port: int, tls: Tls | None) -> None:
         self.host = host
         self.port = port
         self._server = server
         self._leaving = leaving
+        self._tls = tls
+        self._begun = False
 
     @classmethod
     async def start(
@@ -73,13 +75,23 @@ class GrpcioListener:
                 ("grpc.max_concurrent_streams", limits.concurrent_streams),
             ),
         )
+        listener = cls(server, leaving, host, port, tls)
+        if not shared:
+            await listener.begin()
+        return listener
+
+    async def begin(self) -> None:
+        """Take connections; where the port is shared, once this is called from outside."""
+        if self._begun:
+            return
+        self._begun = True
+        host, port, tls = self.host, self.port, self._tls
         address = f"[{host}]:{port}" if ":" in host else f"{host or '0.0.0.0'}:{port}"  # noqa: S104  # "" asks for all
         if tls is None:
-            server.add_insecure_port(address)
+            self._server.add_insecure_port(address)
         else:
-            server.add_secure_port(address, _credentials(tls))
-        await server.start()
-        return cls(server, leaving, host, port)
+            self._server.add_secure_port(address, _credentials(tls))
+        await self._server.start()
 
     async def close(self, grace_s: float) -> None:
         """Stop accepting, let calls in flight finish for up to `grace_s` seconds, then end what is left."""

@@ -1,14 +1,17 @@
 """Start and stop listening: one function a protocol, all of the same shape.
 
 listener = await listen_http(handler, host="0.0.0.0", port=8000)
+await listener.begin()  # where the port is shared
 ...
 await listener.close(grace_s=30)
 """
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -24,10 +27,17 @@ from tritium.wire.tls import Tls
 
 
 class Listener(Protocol):
-    """An open port. `port` is the real one, also when 0 was asked for."""
+    """An open port. `port` is the real one, also when 0 was asked for.
+
+    Contract: a port that is shared takes no connection before `begin`; any other does from the start.
+    """
 
     host: str
     port: int
+
+    async def begin(self) -> None:
+        """Take connections, at a port that other processes serve as well."""
+        ...
 
     async def close(self, grace_s: float) -> None:
         """Stop accepting, let calls in flight finish for up to `grace_s` seconds, then end what is left."""
@@ -37,17 +47,48 @@ class Listener(Protocol):
 class _SocketListener:
     """A Listener whose connections are asyncio protocols of ours."""
 
-    def __init__(self, host: str, port: int, servers: list[asyncio.Server], roster: Roster) -> None:
+    def __init__(self, door: "_Door", host: str, sockets: list[socket.socket], servers: list[asyncio.Server]) -> None:
         self.host = host
-        self.port = port
+        self.port: int = sockets[0].getsockname()[1]
+        self._door = door
+        self._roster = door.roster
         self._servers = servers
-        self._roster = roster
+        self._shared = [each.dup() for each in sockets] if door.shared else []
+
+    async def begin(self) -> None:
+        """Take connections, at a port that other processes serve as well."""
+        for server in self._servers:
+            await server.start_serving()
 
     async def close(self, grace_s: float) -> None:
         """Stop accepting, let calls in flight finish for up to `grace_s` seconds, then end what is left."""
         for server in self._servers:
             server.close()
+        for sock in self._shared:
+            await self._take_waiting(sock)
         await self._roster.close(grace_s)
+
+    async def _take_waiting(self, sock: socket.socket) -> None:
+        """Accept what the kernel has given to this process of a shared port, and would reset with its socket."""
+        accepted = []
+        with contextlib.suppress(BlockingIOError), sock:
+            while True:
+                accepted.append(sock.accept()[0])
+        door = self._door
+        for each in accepted:
+            each.setblocking(False)
+            await self._roster.loop.connect_accepted_socket(door.connection, each, ssl=door.context)
+
+
+@dataclass(frozen=True, slots=True)
+class _Door:
+    """What becomes of a connection to a port, once it is accepted."""
+
+    connection: Callable[[], asyncio.BaseProtocol]
+    roster: Roster
+    context: ssl.SSLContext | None
+    handshake_s: float
+    shared: bool
 
 
 async def listen_http(
@@ -69,10 +110,10 @@ async def listen_http(
         TlsError: The certificates cannot be used.
     """
     limits = limits or HttpLimits()
-    roster = Roster(secure=tls is not None, sweep_s=_sweep_s(limits.idle_s, limits.header_s))
+    roster = Roster(secure=tls is not None, sweep_s=_sweep_s(limits.idle_s, limits.header_s), lingers=shared)
     context = tls.context("http/1.1") if tls is not None else None
     connection = partial(HttpConnection, handler, limits, roster, refusal)
-    return await _listen(connection, roster, await bind(host, port, shared=shared), host, context, limits.header_s)
+    return await _listen(_Door(connection, roster, context, limits.header_s, shared), host, port)
 
 
 async def listen_grpc(
@@ -90,10 +131,11 @@ async def listen_grpc(
         secure=tls is not None,
         sweep_s=_sweep_s(limits.handshake_s, limits.stall_s, *_durations_s(limits.keepalive)),
         scratch_bytes=scratch_bytes(limits),
+        lingers=shared,
     )
     context = tls.context("h2") if tls is not None else None
     connection = partial(GrpcConnection, methods, limits, roster)
-    return await _listen(connection, roster, await bind(host, port, shared=shared), host, context, limits.handshake_s)
+    return await _listen(_Door(connection, roster, context, limits.handshake_s, shared), host, port)
 
 
 async def listen_grpcio(
@@ -112,24 +154,23 @@ async def listen_grpcio(
     return await GrpcioListener.start(methods, host=host, port=port, limits=limits, tls=tls, shared=shared)
 
 
-async def _listen(
-    connection: Callable[[], asyncio.BaseProtocol],
-    roster: Roster,
-    sockets: list[socket.socket],
-    host: str,
-    context: ssl.SSLContext | None,
-    handshake_s: float,
-) -> Listener:
+async def _listen(door: _Door, host: str, port: int) -> Listener:
+    sockets = await bind(host, port, shared=door.shared)
     keep_freed_memory()
     look_for_circles_less()
-    timeout_s = handshake_s if context is not None and handshake_s else None
+    timeout_s = door.handshake_s if door.context is not None and door.handshake_s else None
     servers = [
-        await roster.loop.create_server(
-            connection, sock=each, ssl=context, backlog=BACKLOG, ssl_handshake_timeout=timeout_s
+        await door.roster.loop.create_server(
+            door.connection,
+            sock=each,
+            ssl=door.context,
+            backlog=BACKLOG,
+            ssl_handshake_timeout=timeout_s,
+            start_serving=not door.shared,
         )
         for each in sockets
     ]
-    return _SocketListener(host, sockets[0].getsockname()[1], servers, roster)
+    return _SocketListener(door, host, sockets, servers)
 
 
 def _durations_s(keepalive: Keepalive) -> tuple[float, ...]:

@@ -12,6 +12,8 @@ from tritium.wire.prompt import Prompt, Running
 
 SWEEP_S = 1.0
 RECEIVE_BYTES = 64 << 10
+LINGER_S = 1.0
+"""How long the clients of a port that another process goes on serving have to ask once more, and be sent there."""
 
 
 def was_cancelled(fault: BaseException) -> bool:
@@ -40,10 +42,14 @@ class Roster:
     """The connections and running handlers of one listener.
 
     All connections read into `scratch`: the loop fills it and the parser empties it before anybody else has a turn.
-    `running` holds the only strong reference to a handler under way, keyed by what it answers.
+    `running` holds the only strong reference to a handler under way, keyed by what it answers. A roster that `lingers`
+    closes no idle connection in the second after it began to close: a request may be on its way, and is answered with
+    the word to connect anew.
     """
 
-    def __init__(self, *, secure: bool, sweep_s: float = SWEEP_S, scratch_bytes: int = RECEIVE_BYTES) -> None:
+    def __init__(
+        self, *, secure: bool, sweep_s: float = SWEEP_S, scratch_bytes: int = RECEIVE_BYTES, lingers: bool = False
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.secure = secure
         self.closing = False
@@ -51,6 +57,7 @@ class Roster:
         self.running: Running = {}
         self._connections: set[Connection] = set()
         self._sweep_s = sweep_s
+        self._lingers = lingers
         self._timer: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._empty.set()
@@ -95,6 +102,12 @@ class Roster:
     async def close(self, grace_s: float) -> None:
         """Let calls in flight finish for up to `grace_s`, then drop every connection and cancel every handler."""
         self.closing = True
+        if self._lingers:
+            try:
+                async with asyncio.timeout(min(LINGER_S, grace_s)):
+                    await self._empty.wait()
+            except TimeoutError:
+                pass
         for connection in tuple(self._connections):
             connection.wind_down()
         try:
