@@ -1,5 +1,7 @@
 """A server put together: loaders -> registry -> front-ends -> listeners. The one place that knows every room."""
 
+import os
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -12,11 +14,12 @@ from tritium.backends.metrics import CustomMetrics
 from tritium.cli import cloud_ports, grpc_port, http_port, openai_port
 from tritium.cli.engine_metrics import engine_metrics
 from tritium.cli.facilities import facilities_of
+from tritium.cli.front import FoundModels, check_role
 from tritium.cli.observability import metrics_config, server_metrics, tracing
 from tritium.cli.options import ServeOptions, SettingsError
 from tritium.cluster.fleet import Fleet
 from tritium.cluster.local import start_fleet
-from tritium.cluster.samples import FLEET_HELP
+from tritium.cluster.samples import DISCOVERY_HELP, FLEET_HELP
 from tritium.cluster.spec import parse_fleet
 from tritium.core.cache.store import Store
 from tritium.core.errors import InvalidArgument
@@ -26,6 +29,7 @@ from tritium.core.model import State
 from tritium.core.regions import NoRegions
 from tritium.core.serving import ServerState
 from tritium.core.trace_settings import TraceSettingsBook
+from tritium.llm.found import FoundLoader
 from tritium.llm.loader import LanguageLoader
 from tritium.llm.model import LanguageModel
 from tritium.llm.models import CatalogModels
@@ -64,6 +68,8 @@ class Assembly:
     tracing: TraceSettingsBook
     facilities: Facilities
     text_models: TextModels
+    found: FoundModels | None = None
+    """What discovery finds, where the options say to look; to be started beside the registry."""
 
 
 def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> Assembly:
@@ -73,7 +79,8 @@ def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> A
         SettingsError: there is nothing to serve; `engine` names none that is installed, `fleet` no model;
             `backend_config` or `fleet` cannot be read.
     """
-    if not options.repositories and options.control_mode != ControlMode.EXPLICIT:
+    check_role(options)
+    if not options.repositories and options.control_mode != ControlMode.EXPLICIT and not options.discovery:
         raise SettingsError(
             "no model repository to serve\n  hint: tritium serve FOLDER, a folder of model folders; "
             "--control-mode explicit starts without one"
@@ -99,11 +106,15 @@ def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> A
         return BackendHost(submit=registry.submit, catalog=registry, metrics=metrics)
 
     settings = _backend_settings(options.backend_config)
-    loaders: dict[str, Loader] = {
-        **tensor_loaders(host, settings, facilities),
+    local = {
         "vllm": LanguageLoader(language, start),
         "tensorrtllm": LanguageLoader(language, start, read_trtllm_files),
     }
+    found = FoundModels(options, _name(options)) if options.discovery else None
+    loaders: dict[str, Loader] = {**tensor_loaders(host, settings, facilities), **local}
+    if found is not None:
+        elsewhere = LanguageLoader(replace(language, engine="auto"), found.join, weights=False)
+        loaders |= {name: FoundLoader(loader, elsewhere, found.home) for name, loader in local.items()}
     if options.backend_directory:
         loaders |= written_backends(Path(options.backend_directory), host, settings, facilities, taken=loaders)
     config = metrics_config(options)
@@ -117,7 +128,7 @@ def assemble(options: ServeOptions, on_model: Callable[[ModelEvent], None]) -> A
 
     text_models = TextModels()
     registry = _registry(options, loaders, tell, facilities.store, text_models.read)
-    return Assembly(registry, metrics, config, tracing(options), facilities, text_models)
+    return Assembly(registry, metrics, config, tracing(options), facilities, text_models, found)
 
 
 async def listen(
@@ -148,6 +159,8 @@ async def listen(
     sources.append(plain_metrics(lambda: key_readings(keys), KEY_HELP))
     if isinstance(registry, OnDemandRegistry):
         sources.append(plain_metrics(registry.metrics, ON_DEMAND_HELP))
+    if assembly.found is not None:
+        sources.append(plain_metrics(assembly.found.metrics, DISCOVERY_HELP))
     report = page_of(sources)
     listeners: dict[str, Listener] = {}
     try:
@@ -171,6 +184,19 @@ async def listen(
             await listener.close(0)
         raise
     return listeners
+
+
+async def find_models(options: ServeOptions, assembly: Assembly) -> None:
+    """Begin to serve what discovery finds, and wait a while for what is there already."""
+    if assembly.found is not None:
+        repositories = _repositories(options)
+        assembly.found.start(assembly.registry, lambda name: name in find_places(repositories, known=True).models)
+        await assembly.found.settle()
+
+
+def _name(options: ServeOptions) -> str:
+    """Return what workers call this front in their logs."""
+    return f"{options.server_id}@{socket.gethostname()}-{os.getpid()}"
 
 
 def _language_readings(registry: Registry) -> Callable[[], Iterator[Reading]]:

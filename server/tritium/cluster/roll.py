@@ -50,6 +50,16 @@ class Members:
         self._instances: dict[str, Instance] = {}
         self._workers: dict[str, RemoteWorker] = {}
 
+    @property
+    def stranded(self) -> bool:
+        """Tell whether only such are left as are not let in."""
+        return self._pool is not None and not self._workers and bool(self.refused)
+
+    @property
+    def met(self) -> bool:
+        """Tell whether every worker that was let in has been reached, or cannot be."""
+        return all(worker.connected or worker.trouble for worker in self._workers.values())
+
     def join(self, pool: WorkerPool) -> None:
         """Put the workers into a pool, those there are and those that come."""
         self._pool = pool
@@ -71,7 +81,7 @@ class Members:
         for key, instance in sorted(instances.items(), key=lambda item: -item[1].started_s):
             if key not in self._workers:
                 self._let_in(key, instance)
-        if self._pool is not None and not self._workers and self.refused:
+        if self.stranded:
             self._on_stranded(self.model.card.model)
 
     def states(self) -> dict[str, int]:

@@ -23,6 +23,7 @@ FLEET_HELP: Mapping[str, str] = {
     "tritium_fleet_prefill_fallbacks_total": "Prompts computed where they decode because remote prefill failed",
     "tritium_prefill_decisions_total": "Where prompts of disaggregated fleets were to be computed, by reason",
     "tritium_transfer_moved_tokens_total": "Prompt tokens whose KV moved to the worker that decodes",
+    "tritium_transfer_checked_bytes_per_second": "How fast KV moved when that was tried before a worker was ready",
     "tritium_transfer_base_seconds": "What a transfer of KV is learnt to take before the first token moves",
     "tritium_transfer_token_seconds": "What a transfer of KV is learnt to take for each token",
     "tritium_fleet_waiting_requests": "Requests that wait because every worker is full",
@@ -42,10 +43,6 @@ FLEET_HELP: Mapping[str, str] = {
     "tritium_worker_restarts_total": "How often a worker was started again",
     "tritium_workers": "Workers of a model that discovery found, by state; refused ones serve another model",
     "tritium_worker_reconnects_total": "How often connections to the workers there are were made again",
-    "tritium_discovery_connected": "1 while what carries the workers' announcements answers, else 0",
-    "tritium_discovery_age_seconds": "Time since it last answered; the view of the workers is that old at most",
-    "tritium_discovery_reconnects_total": "How often it was reached again after it did not answer",
-    "tritium_discovery_unreadable_total": "Announcements that could not be read",
     "tritium_worker_hung_total": "How often a worker was given up because it, or its engine, did nothing any more",
     "tritium_worker_canaries_total": "How often an idle worker was asked for a token to see if it still makes any",
     "tritium_engine_info": "1, labelled with a worker's engine and its version",
@@ -72,6 +69,13 @@ FLEET_HELP: Mapping[str, str] = {
     "tritium_cache_changes_lost_total": "Changes of a worker's cache that did not reach this server",
     "tritium_cache_dumps_total": "Times the whole of a worker's cache was read, at its start and after losses",
     "tritium_cache_behind": "1 while changes of a worker's cache are missing, else 0",
+}
+
+DISCOVERY_HELP: Mapping[str, str] = {
+    "tritium_discovery_connected": "1 while what carries the workers' announcements answers, else 0",
+    "tritium_discovery_age_seconds": "Time since it last answered; the view of the workers is that old at most",
+    "tritium_discovery_reconnects_total": "How often it was reached again after it did not answer",
+    "tritium_discovery_unreadable_total": "Announcements that could not be read",
 }
 
 
@@ -120,6 +124,10 @@ def fleet_samples(name: str, flights: Flights, pool: WorkerPool) -> list[Sample]
         samples.append(("tritium_worker_restarts_total", labels, worker.restarts))
         samples.append(("tritium_worker_hung_total", labels, worker.hung))
         if worker.info is not None:
+            if worker.info.transfer_path:
+                way = {"transport": worker.info.transfer, "path": worker.info.transfer_path}
+                checked = "tritium_transfer_checked_bytes_per_second"
+                samples.append((checked, labels | way, worker.info.transfer_bytes_s))
             of_engine = {"engine": worker.info.engine, "version": worker.info.version}
             samples.append(("tritium_engine_info", labels | of_engine, 1.0))
         if (follower := pool.followers.get(worker.name)) is not None:

@@ -192,6 +192,21 @@ class Registry:
         for key in list(self._shelf.keys(name)):
             await asyncio.shield(self._begin(self._unload(key, cascade=dependents)))
 
+    async def adopt(self, home: Path, name: str) -> None:
+        """Load a model from a folder that the server itself keeps beside its repositories, whatever the control mode.
+
+        Raises:
+            InferenceError: it cannot be loaded.
+        """
+        if not any(Place(one, "").home == str(home) for one in self._repositories):
+            self._repositories = (*self._repositories, Renaming(home, {}))
+        await asyncio.shield(self._begin(self._load(name, LoadParameters())))
+
+    async def drop(self, name: str) -> None:
+        """Unload a model that was adopted; returns as `unload` does. Harmless when it is not loaded."""
+        if name in self._shelf.records:
+            await asyncio.shield(self._begin(self._unload(name, cascade=False)))
+
     def register(self, folder: str, names: Mapping[str, str]) -> None:
         """Take models from one more folder; those in the subfolders that `names` has go by the names it gives.
 
