@@ -11,9 +11,12 @@ from tritium.migration.models import report
 from tritium.migration.rules.ignore import heard
 from tritium.migration.rules.registry import rules
 from tritium.migration.rules.rule import Rule
+from tritium.migration.secrets import covered
 from tritium.migration.survey import SurveyError, survey
 
 AuditError = SurveyError
+_LONGEST = 200
+"""Characters of a line that are shown."""
 
 
 def audit(root: Path, progress: Callable[[int], None] = lambda _: None) -> Audit:
@@ -32,12 +35,17 @@ def check(deployment: Deployment, chosen: Iterable[Rule] | None = None) -> tuple
         return ()
     found = (finding for rule in (rules() if chosen is None else chosen) for finding in rule.find(deployment))
     prose = {launch.source.path for launch in deployment.launches if launch.format is Format.DOCUMENT}
+    shown = (_shown(finding, deployment, prose) for finding in heard(found, deployment.sources))
+    return tuple(sorted(shown, key=lambda f: (str(f.path), f.line, f.column, f.rule)))
+
+
+def _shown(finding: Finding, deployment: Deployment, prose: set[Path]) -> Finding:
+    """Return a finding as it is shown: with its line, and without secrets."""
+    source = deployment.sources.get(finding.path)
+    line = source.line(finding.line).strip()[:_LONGEST] if source is not None and finding.line else ""
+    finding = replace(finding, message=covered(finding.message), excerpt=covered(line))
     # What a page of documentation says is worth knowing, and starts nothing.
-    spoken = (
-        replace(finding, severity=Severity.INFO, fix=None) if finding.path in prose else finding
-        for finding in heard(found, deployment.sources)
-    )
-    return tuple(sorted(spoken, key=lambda f: (str(f.path), f.line, f.column, f.rule)))
+    return replace(finding, severity=Severity.INFO, fix=None) if finding.path in prose else finding
 
 
 def is_deployment(deployment: Deployment) -> bool:
@@ -63,7 +71,7 @@ def judge(deployment: Deployment, findings: Iterable[Finding], root: Path) -> Au
             launch.source.path,
             launch.kind,
             tuple(dict.fromkeys(image.text + (f":{image.tag}" if image.tag else "") for image in launch.images)),
-            tuple(command.text for command in launch.commands),
+            tuple(covered(command.text) for command in launch.commands),
             tuple(by_path.pop(launch.source.path, ())),
         )
         for launch in deployment.launches

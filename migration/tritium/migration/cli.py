@@ -1,8 +1,11 @@
 """The `dynamo-migrate` command."""
 
+import sys
 from pathlib import Path
 
 import click
+
+_FORMATS = ("text", "json", "sarif", "html", "markdown", "github", "csv")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -12,28 +15,61 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option(
-    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="How the report is written."
-)
-def audit(path: Path, form: str) -> None:
-    """Say what a Triton deployment below PATH holds, and whether Tritium serves it as it is.
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
+@click.option("--from", "server", metavar="URL", help="Audit a running Triton instead: http://host:8000.")
+@click.option("--format", "form", type=click.Choice(_FORMATS), default="text", help="How the report is written.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the report to a file.")
+@click.option("--baseline", type=click.Path(path_type=Path), help="A JSON report; what it has already fails nothing.")
+@click.option("--summary", is_flag=True, help="Of the text, only the first screen.")
+def audit(
+    paths: tuple[Path, ...],
+    server: str | None,
+    form: str,
+    output: Path | None,
+    baseline: Path | None,
+    *,
+    summary: bool,
+) -> None:
+    """Say what Triton deployments below each PATH hold, and whether Tritium serves them as they are.
 
-    Finds models and the files that start Triton (Dockerfile, compose, Kubernetes YAML, shell). Changes
-    nothing. Exits with 0 when everything serves as it is, 1 when something needs work, 2 when PATH cannot be audited.
+    Finds models, and what starts, watches, scales and calls Triton. Changes nothing. Exits with 0 when everything
+    serves as it is, 1 when something needs work (with --baseline: something new), 2 when a PATH cannot be audited.
     """
-    from tritium.migration.audit import AuditError  # noqa: PLC0415  (not paid by --help)
-    from tritium.migration.audit import audit as run_audit  # noqa: PLC0415  (not paid by --help)
-    from tritium.migration.finding import Severity, Verdict  # noqa: PLC0415  (not paid by --help)
-    from tritium.migration.report import as_json, as_text  # noqa: PLC0415  (not paid by --help)
+    from tritium.migration.inquiry import Inquiry, InquiryError  # noqa: PLC0415  (not paid by --help)
 
     try:
-        found = run_audit(path)
-    except AuditError as error:
+        inquiry = Inquiry(paths, server, baseline)
+        report = inquiry.report(form, summary=summary, to_terminal=output is None)
+    except InquiryError as error:
         click.echo(f"dynamo-migrate: {error}", err=True)
         raise SystemExit(2) from None
-    click.echo(as_json(found) if form == "json" else as_text(found), nl=form == "json")
-    work = any(m.verdict is not Verdict.SERVES for m in found.models) or any(
-        f.severity is Severity.BLOCKER for launch in found.launches for f in launch.findings
-    )
-    raise SystemExit(1 if work else 0)
+    if output is None:
+        click.echo(report, nl=form == "json")
+    else:
+        output.write_text(report, encoding="utf-8")
+    raise SystemExit(1 if inquiry.needs_work else 0)
+
+
+@main.command()
+@click.argument("name", metavar="RULE", required=False)
+def explain(name: str | None) -> None:
+    """Explain RULE: what it finds, why, what to do, with an example; without RULE, list them all."""
+    from tritium.migration.rules.page import page_of  # noqa: PLC0415  (not paid by --help)
+    from tritium.migration.rules.registry import rule, rules  # noqa: PLC0415  (not paid by --help)
+
+    if name is None:
+        for one in rules():
+            click.echo(f"{one.id}  {one.severity.value:8}  {page_of(type(one)).summary}")
+        return
+    known = rule(name)
+    if known is None:
+        click.echo(f"dynamo-migrate: there is no rule {name}; dynamo-migrate explain lists them", err=True)
+        raise SystemExit(2)
+    text = page_of(type(known)).markdown()
+    if sys.stdout.isatty():
+        from rich.console import Console  # noqa: PLC0415  (only a terminal shows colours)
+        from rich.markdown import Markdown  # noqa: PLC0415  (only a terminal shows colours)
+
+        Console().print(Markdown(text))
+    else:
+        click.echo(text, nl=False)

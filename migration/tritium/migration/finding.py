@@ -69,6 +69,8 @@ class Finding:
     already: bool = False
     """It was so on Triton too: the model never loaded, the alert never fired."""
     fix: Fix | None = field(default=None, compare=False)
+    excerpt: str = ""
+    """The line that is meant, without secrets."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,6 +181,12 @@ def _unserved(found: Found) -> None:
         found.add("M23", severity, unserved.message, unserved.hint, found.parsed.places.problem(unserved))
 
 
+def settle(found: Found) -> None:
+    """Hold a configuration that came from a running server against the rules; it has been loaded, so files are."""
+    _problems(found, found.parsed.problems)
+    _check(found, proper=False)
+
+
 def report(found: Found, findings: Sequence[Finding] | None = None) -> ModelReport:
     """Settle what becomes of a model by its findings; where none are given, by those of reading it."""
     kind = found.kind

@@ -7,7 +7,8 @@ import pytest
 
 from tritium.migration.audit import audit
 from tritium.migration.finding import Severity, Verdict
-from tritium.migration.report import as_json, as_text
+from tritium.migration.reports.json import as_json
+from tritium.migration.reports.text import as_text
 
 
 def deployments() -> list[Path]:
@@ -23,8 +24,8 @@ def test_every_deployment_is_audited() -> None:
     found = {folder.name: audit(folder) for folder in deployments()}
     assert found
     for name, report in found.items():
-        assert as_text(report).endswith("\n"), name
-        assert as_json(report).startswith("{"), name
+        assert as_text([report]).endswith("\n"), name
+        assert as_json([report]).startswith("{"), name
         for model in report.models:
             if model.verdict is Verdict.BROKEN:
                 assert any(f.severity is Severity.BLOCKER for f in model.findings), (name, model.path)

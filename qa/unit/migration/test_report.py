@@ -7,7 +7,8 @@ from click.testing import CliRunner
 
 from tritium.migration.audit import audit
 from tritium.migration.cli import main
-from tritium.migration.report import as_json, as_text
+from tritium.migration.reports.json import as_json
+from tritium.migration.reports.text import as_text
 
 
 def deployment(root: Path) -> Path:
@@ -25,7 +26,7 @@ def deployment(root: Path) -> Path:
 
 def test_what_holds_for_several_is_said_once(tmp_path: Path) -> None:
     """Models that fare alike share one line of reasons; findings and advice stand once, with their places."""
-    text = as_text(audit(deployment(tmp_path)))
+    text = as_text([audit(deployment(tmp_path))])
     for said in ("runs in a process of its own", "M22", "optimization.priority changes nothing", "L11", "extra cloud"):
         assert text.count(said) == 1, text
     for place in ("models/code0/config.pbtxt:2:26", "models/code3/config.pbtxt:2:26", "a.sh:1:33", "b.sh:1:33"):
@@ -34,21 +35,21 @@ def test_what_holds_for_several_is_said_once(tmp_path: Path) -> None:
 
 def test_lines_fit_a_terminal(tmp_path: Path) -> None:
     """No sentence and no command makes a line wider than 110 columns."""
-    assert max(map(len, as_text(audit(deployment(tmp_path))).splitlines())) <= 110
+    assert max(map(len, as_text([audit(deployment(tmp_path))]).splitlines())) <= 110
 
 
 def test_advice_needs_no_package_index(tmp_path: Path) -> None:
     """How to get a backend is said without a command that would fetch a stranger's package."""
     (tmp_path / "net/1").mkdir(parents=True)
     (tmp_path / "net/1/model.onnx").write_text("")
-    text = as_text(audit(tmp_path))
+    text = as_text([audit(tmp_path)])
     assert "pip install" not in text
     assert "extra onnx" in text
 
 
 def test_json_has_the_documented_fields(tmp_path: Path) -> None:
     """The fields of the object, and of each list in it, are those of the table in docs/migration/README.md."""
-    document = json.loads(as_json(audit(deployment(tmp_path))))
+    document = json.loads(as_json([audit(deployment(tmp_path))]))
     table = (Path(__file__).parents[3] / "docs/migration/README.md").read_text().partition("## JSON")[2]
     for field, value in document.items():
         assert f"| `{field}` |" in table

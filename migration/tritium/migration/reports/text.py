@@ -1,11 +1,9 @@
-"""An audit as a person reads it, and as JSON."""
+"""An audit as a person reads it, in full: models, language models, launch files, and what was found of each."""
 
-import json
 import textwrap
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
 
-from tritium.migration.finding import Audit, Finding, Group, LaunchReport, ModelReport, Severity, Verdict
+from tritium.migration.finding import Audit, Finding, ModelReport, Severity, Verdict
 
 _MARK = {
     Verdict.SERVES: "+",
@@ -22,9 +20,16 @@ _SHOWN_PLACES = 4
 _GRAVITY = list(Severity)
 
 
-def as_text(audit: Audit) -> str:
-    """Write the report: models, language models, launch files, then the sum; what is said of several is said once."""
-    if not audit.is_deployment:
+def as_text(audits: Sequence[Audit]) -> str:
+    """Write the reports one below the other; those of several folders under their names."""
+    if len(audits) == 1:
+        return _audit(audits[0])
+    return "\n".join(f"# {audit.root}\n\n{_audit(audit)}" for audit in audits)
+
+
+def _audit(audit: Audit) -> str:
+    """Write one report: models, language models, launch files, then the sum; what is said of several is said once."""
+    if not audit.is_deployment and not audit.others:
         return f"{audit.root}: no Triton deployment found (no model configuration, nothing that starts tritonserver).\n"
     return "\n".join(_lines(audit)) + "\n"
 
@@ -53,6 +58,10 @@ def _lines(audit: Audit) -> Iterator[str]:
             for command in launch.commands:
                 yield from _wrapped(command, "      $ ", "          ")
         yield from _findings([finding for launch in audit.launches for finding in launch.findings], "  ")
+        yield ""
+    if audit.others:
+        yield "Dashboards, alerts, autoscalers, clients"
+        yield from _findings(audit.others, "  ")
         yield ""
     yield from _wrapped(_summary(audit), "")
 
@@ -117,64 +126,3 @@ def _summary(audit: Audit) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def as_json(audit: Audit) -> str:
-    """Write the report as one JSON object: as docs/migration/README.md describes it."""
-    return json.dumps(
-        {
-            "root": str(audit.root),
-            "deployment": audit.is_deployment,
-            "models": [_model(model) for model in audit.models],
-            "groups": [_group(group) for group in audit.groups],
-            "launches": [_launch(launch) for launch in audit.launches],
-            "summary": {verdict.name.lower(): count for verdict, count in audit.counts.items()},
-        },
-        indent=2,
-    )
-
-
-def _model(model: ModelReport) -> dict[str, Any]:
-    return {
-        "name": model.name,
-        "kind": model.kind,
-        "verdict": model.verdict.name.lower(),
-        "because": model.because,
-        "advice": model.advice,
-        "path": str(model.path),
-        "versions": list(model.versions),
-        "findings": [_as_object(f) for f in model.findings],
-    }
-
-
-def _group(group: Group) -> dict[str, Any]:
-    return {
-        "name": group.name,
-        "path": str(group.path),
-        "members": list(group.members),
-        "rule": group.rule,
-        "message": group.message,
-        "advice": group.advice,
-    }
-
-
-def _launch(launch: LaunchReport) -> dict[str, Any]:
-    return {
-        "path": str(launch.path),
-        "kind": launch.kind,
-        "images": list(launch.images),
-        "commands": list(launch.commands),
-        "findings": [_as_object(f) for f in launch.findings],
-    }
-
-
-def _as_object(finding: Finding) -> dict[str, Any]:
-    return {
-        "rule": finding.rule,
-        "severity": finding.severity.value,
-        "path": str(finding.path),
-        "line": finding.line,
-        "column": finding.column,
-        "message": finding.message,
-        "advice": finding.advice,
-    }
