@@ -30,6 +30,9 @@ async def test_disaggregated_equals_single(prompts):
             lambda: samples(split, "tritium_kv_received_bytes_total").get("decode_0", 0) >= moved * token_kv_bytes()
         )
         assert samples(split, "tritium_fleet_prefill_fallbacks_total")[""] == 0
+        # How KV moves was tried before the first request, on one worker for all.
+        assert samples(split, "tritium_transfer_checked_bytes_per_second")["prefill_0"] > 1 << 20
+        assert split.shape.startswith("1 prefill + 1 decode, KV by ")
     finally:
         await single.close()
         await split.close()

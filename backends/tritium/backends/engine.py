@@ -18,6 +18,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
+from tritium.backends.transfer.paths import TransferPath
+
 GENERATE = "generate"
 POOLING = ("embed", "classify", "score", "token_embed")
 """What engines do: generate tokens, or pool a prompt into numbers."""
@@ -56,6 +58,10 @@ class EngineSource:
     """This is the worker number `index` of so many on this machine: they share its cores."""
     mixed: bool = False
     """Other workers of the fleet have, or may come to have, other roles."""
+    path: TransferPath = TransferPath.AUTO
+    """By which path KV is to move; the process is confined to it already."""
+    check_transfer: bool = False
+    """Try how KV moves between processes here, and tell."""
     scratch: str = ""
     """A folder that is removed with the worker; for sockets and other things an engine leaves behind."""
 
@@ -77,6 +83,9 @@ class EngineInfo(msgspec.Struct, frozen=True):
     max_sequences: int
     transfer: str = ""
     """How KV moves to another worker of this engine: "nixl", "shm", or "" where it does not."""
+    transfer_path: str = ""
+    """By which path that went when it was tried before the worker was ready, and how fast; "" where it was not."""
+    transfer_bytes_s: float = 0.0
     notes: tuple[str, ...] = ()
     """What the operator should know, such as an argument that was ignored and why."""
     tasks: tuple[str, ...] = (GENERATE,)

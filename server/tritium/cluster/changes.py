@@ -78,9 +78,13 @@ def shape_of(pool: WorkerPool) -> str:
     if Role.PREFILL not in counts:
         workers = counts.get(Role.AGGREGATED, 0)
         return f"{workers} worker{'s' * (workers > 1)}"
-    return " + ".join(
+    shape = " + ".join(
         f"{counts[role]} {role}" for role in (Role.PREFILL, Role.DECODE, Role.AGGREGATED) if role in counts
     )
+    tried = (worker.info for worker in pool.by_name.values() if worker.info is not None and worker.info.transfer_path)
+    if (info := next(tried, None)) is not None:
+        shape += f", KV by {info.transfer} ({info.transfer_path}, {info.transfer_bytes_s / (1 << 30):.2g} GiB/s)"
+    return shape
 
 
 def _role(name: str) -> Role:

@@ -24,6 +24,7 @@ from typing import Any
 import msgspec
 
 from tritium.backends.engine import EngineInfo, Generate, Pool, Pooled, Role, Step
+from tritium.backends.transfer.paths import TransferPath
 
 VERSION = 3
 """Counts changes of the frames that an older worker would misread."""
@@ -51,6 +52,8 @@ class Load(msgspec.Struct, array_like=True, tag="load"):
     """How long it may be idle before it is asked for a token; 0: not."""
     mixed: bool = False
     """The fleet has, or may come to have, workers of several roles."""
+    path: TransferPath = TransferPath.AUTO
+    check_transfer: bool = False
 
 
 class Submit(msgspec.Struct, array_like=True, tag="submit"):

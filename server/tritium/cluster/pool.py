@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from tritium.backends.engine import (
     EngineInfo,
     Pooled,
@@ -29,6 +31,8 @@ from tritium.cluster.supervisor import SupervisedWorker
 from tritium.router.choice import Mode, Route
 from tritium.router.disaggregation import Decoder
 from tritium.router.router import Prompt, Router
+
+log = structlog.get_logger(__name__)
 
 
 class WorkerPool:
@@ -59,6 +63,8 @@ class WorkerPool:
         self.loras: dict[str, str] = {}
         """The adapters that every run of a worker has: path by the name that the engines know."""
         self.prefill = PrefillDesk(spec.thresholds)
+        self.scatter = False
+        """Other fronts choose among the same workers: begin elsewhere than they where all are equal."""
         self.mode = spec.router
         self.roles: Mapping[Role, int] = spec.roles
         """How many workers each role has, or is to have."""
@@ -85,7 +91,7 @@ class WorkerPool:
 
     @property
     def can_generate(self) -> bool:
-        """Tell whether a generation can be begun: not where prompts are computed elsewhere alone, and nobody is there."""
+        """Tell whether a generation can be begun: somebody decodes, and somebody computes its prompt."""
         return len(self.generating) > 0 and (not self._needs_prefill or len(self.prefilling) > 0)
 
     def computes_prompts(self, worker: str) -> bool:
@@ -180,6 +186,8 @@ class WorkerPool:
                     stuck_s=self.spec.stuck_s,
                     canary_s=self.spec.canary_s,
                     mixed=self.spec.prefill > 0,
+                    path=self.spec.transfer,
+                    check_transfer=self.spec.prefill > 0 and not children,
                 )
                 children.append(
                     SupervisedWorker(load, self.reports, loras=self.loras, silent_s=self.spec.silent_s),
@@ -208,6 +216,9 @@ class WorkerPool:
         info = worker.info
         assert info is not None
         self._info = self._info or info
+        if info.transfer_path:
+            gib_s = round(info.transfer_bytes_s / (1 << 30), 3)
+            log.info("kv_transfer", by=info.transfer, path=info.transfer_path, gib_s=gib_s, worker=worker.name)
         self._needs_prefill = self._needs_prefill or not info.computes_prompts
         most = self.spec.worker_requests or info.max_sequences
         router = self._router(worker.role)
@@ -227,6 +238,7 @@ class WorkerPool:
                 self.mode,
                 assumed_s=self.spec.assumed_s,
                 most_prefill_tokens=self.spec.worker_prefill_tokens,
+                scatter=self.scatter,
             )
         return router
 

@@ -37,6 +37,7 @@ from tritium.backends.engine import (
     Step,
     SteppingEngine,
 )
+from tritium.backends.transfer.paths import prepare_path
 from tritium.cluster.channel import UNSENDABLE
 from tritium.cluster.frames import (
     VERSION,
@@ -125,6 +126,8 @@ class EngineRunner:
         """
         if load.version != VERSION:
             raise InferenceError(f"the worker speaks frames of version {VERSION}, its server of version {load.version}")
+        if load.mixed:
+            prepare_path(load.path)
         opened: LanguageEngine = _engine(load.engine)(
             EngineSource(
                 Path(load.folder),
@@ -134,6 +137,8 @@ class EngineRunner:
                 load.index,
                 load.workers,
                 load.mixed,
+                load.path,
+                load.check_transfer,
                 self.scratch,
             )
         )

@@ -24,6 +24,7 @@ FLEET_HELP: Mapping[str, str] = {
     "tritium_prefill_decisions_total": "Where prompts of disaggregated fleets were to be computed, by reason",
     "tritium_transfer_moved_tokens_total": "Prompt tokens whose KV moved to the worker that decodes",
     "tritium_transfer_checked_bytes_per_second": "How fast KV moved when that was tried before a worker was ready",
+    "tritium_transfer_checked_bytes_per_second": "How fast KV moved when that was tried before a worker was ready",
     "tritium_transfer_base_seconds": "What a transfer of KV is learnt to take before the first token moves",
     "tritium_transfer_token_seconds": "What a transfer of KV is learnt to take for each token",
     "tritium_fleet_waiting_requests": "Requests that wait because every worker is full",
@@ -124,6 +125,10 @@ def fleet_samples(name: str, flights: Flights, pool: WorkerPool) -> list[Sample]
         samples.append(("tritium_worker_restarts_total", labels, worker.restarts))
         samples.append(("tritium_worker_hung_total", labels, worker.hung))
         if worker.info is not None:
+            if worker.info.transfer_path:
+                way = {"transport": worker.info.transfer, "path": worker.info.transfer_path}
+                checked = "tritium_transfer_checked_bytes_per_second"
+                samples.append((checked, labels | way, worker.info.transfer_bytes_s))
             if worker.info.transfer_path:
                 way = {"transport": worker.info.transfer, "path": worker.info.transfer_path}
                 checked = "tritium_transfer_checked_bytes_per_second"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 
 from tritium.backends.engine import Role
+from tritium.backends.transfer.paths import TransferPath
 from tritium.core.errors import InvalidArgument
 from tritium.router.admission import Bounds
 from tritium.router.choice import Mode
@@ -38,6 +39,8 @@ class FleetSpec:
     detour: float = 3.0
     """How many times as long as local the way over a prefill worker may take, as far as that is learnt; 0: however
     long."""
+    transfer: TransferPath = TransferPath.AUTO
+    """By which path KV moves between workers."""
     max_requests: int = 4096
     """Requests under way or held; more are refused."""
     hold_s: float = 30.0
@@ -103,14 +106,14 @@ def parse_fleet(text: str) -> FleetSpec:
     return FleetSpec(**values)  # type: ignore[arg-type]  # names and types were checked as they were read
 
 
-def read_options(text: str) -> dict[str, int | float | Mode]:
+def read_options(text: str) -> dict[str, int | float | Mode | TransferPath]:
     """Read the options of a fleet setting by name; how they combine is not looked at.
 
     Raises:
         InvalidArgument: an unknown option, or a value that is no number or out of range.
     """
     known = {field.name: field.type for field in fields(FleetSpec)}
-    values: dict[str, int | float | Mode] = {}
+    values: dict[str, int | float | Mode | TransferPath] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         key, sign, value = (piece.strip() for piece in part.partition("="))
         if key not in known:
@@ -123,7 +126,13 @@ def read_options(text: str) -> dict[str, int | float | Mode]:
             raise InvalidArgument(
                 f"fleet: {key} {'is given twice' if sign else 'has no value'}", hint=f"write {key}=..."
             )
-        values[key] = parse_mode(value) if key == "router" else _number(key, value, whole=known[key] is int)
+        match key:
+            case "router":
+                values[key] = parse_mode(value)
+            case "transfer":
+                values[key] = _path(value)
+            case _:
+                values[key] = _number(key, value, whole=known[key] is int)
     return values
 
 
@@ -137,6 +146,13 @@ def parse_mode(value: str) -> Mode:
         return Mode(value.replace("-", "_"))
     except ValueError:
         raise InvalidArgument(f"fleet: unknown router '{value}'", hint=f"one of {', '.join(Mode)}") from None
+
+
+def _path(value: str) -> TransferPath:
+    try:
+        return TransferPath(value)
+    except ValueError:
+        raise InvalidArgument(f"fleet: unknown transfer '{value}'", hint=f"one of {', '.join(TransferPath)}") from None
 
 
 def _number(key: str, value: str, *, whole: bool) -> int | float:

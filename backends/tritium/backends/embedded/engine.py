@@ -39,6 +39,8 @@ from tritium.backends.engine import (
     Step,
 )
 from tritium.backends.guidance import Guidance, read_guidance
+from tritium.backends.transfer.check import TransferCheck, begin_check
+from tritium.backends.transfer.paths import transport_of
 from tritium.backends.transfer.transport import open_transport
 from tritium.core.errors import InferenceError, InvalidArgument, SamplingRefused, Unsupported
 
@@ -69,7 +71,10 @@ class EmbeddedEngine:
         """
         self._loop = asyncio.get_running_loop()
         self._sinks = sinks
+        arguments = self._source.arguments
+        trial = await begin_check(self._kind()) if self._source.check_transfer else None
         await asyncio.to_thread(self._load)
+        check = await trial.result() if trial is not None else TransferCheck()
         self._thread = threading.Thread(target=self._run, name="embedded-engine", daemon=True)
         self._thread.start()
         return EngineInfo(
@@ -80,7 +85,9 @@ class EmbeddedEngine:
             total_blocks=self._settings.blocks,
             max_sequences=self._settings.max_sequences,
             transfer=self._transfer.transport.name if self._transfer else "",
-            notes=notes_on(self._source.arguments),
+            transfer_path=check.path,
+            transfer_bytes_s=check.bytes_s,
+            notes=notes_on(arguments) + check.notes,
             roles=tuple(Role) if self._transfer else (),
             structured=self._grammars.available,
             resumes=("structured_outputs", "presence_penalty", "frequency_penalty", "seed"),
@@ -160,6 +167,10 @@ class EmbeddedEngine:
             await asyncio.to_thread(self._transfer.close)
             self._transfer = None
 
+    def _kind(self) -> str:
+        """Return the transport that model.json names, else the one of the fleet's path."""
+        return str(self._source.arguments.get("kv_transport") or transport_of(self._source.path))
+
     def _load(self) -> None:
         use_one_thread()
         architecture = read_architecture(self._source.folder)
@@ -172,7 +183,7 @@ class EmbeddedEngine:
         if not self._source.moves_kv:
             cache = np.zeros(shape, np.float32)
         else:
-            transport = open_transport(settings.transport, self._source.worker)
+            transport = open_transport(self._kind(), self._source.worker)
             cache = transport.allocate(math.prod(shape) * 4).view(np.float32).reshape(shape)
             layout = f"{a.name}/{a.layers}x2x{settings.block_tokens}x{a.kv_heads}x{a.head_width}/{weights.digest}"
             self._transfer = KvTransfer(transport, cache, self._scheduler, layout, self._source.worker)

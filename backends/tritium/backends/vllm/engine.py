@@ -31,6 +31,7 @@ from tritium.backends.engine import (
 )
 from tritium.backends.event_reader import EventReader
 from tritium.backends.loopback import free_port
+from tritium.backends.transfer.check import TransferCheck, begin_check
 from tritium.backends.vllm.adapters import VllmAdapters
 from tritium.backends.vllm.events import translate
 from tritium.backends.vllm.load import VllmLoad
@@ -90,6 +91,8 @@ class VllmEngine:
             raise Unavailable(f"vLLM is not installed ({error})", hint="pip install vllm") from error
         settings = self._settle(gpus=torch.cuda.device_count())
         os.environ.update(settings.environment)
+        # It runs while vLLM loads, which takes many times as long.
+        trial = await begin_check("nixl") if self._source.check_transfer else None
         from vllm import __version__  # noqa: PLC0415  reads the environment just set
         from vllm.engine.arg_utils import AsyncEngineArgs  # noqa: PLC0415
         from vllm.v1.engine.async_llm import AsyncLLM  # noqa: PLC0415
@@ -103,6 +106,7 @@ class VllmEngine:
             llm.output_handler.add_done_callback(self._dead)
         self._adapters = VllmAdapters(llm, settings.loras)
         self._events.start(sinks.on_events)
+        check = await trial.result() if trial is not None else TransferCheck()
         config = llm.vllm_config
         self._load.total_blocks = config.cache_config.num_gpu_blocks or 0
         return EngineInfo(
@@ -113,7 +117,9 @@ class VllmEngine:
             total_blocks=self._load.total_blocks,
             max_sequences=config.scheduler_config.max_num_seqs,
             transfer="nixl" if config.kv_transfer_config is not None else "",
-            notes=tuple(settings.notes),
+            transfer_path=check.path,
+            transfer_bytes_s=check.bytes_s,
+            notes=(*settings.notes, *check.notes),
             tasks=tasks_of(await llm.get_supported_tasks(), config.model_config.score_type),
             modalities=modalities_of(llm),
             lora=config.lora_config is not None,
