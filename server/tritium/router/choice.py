@@ -163,14 +163,14 @@ def cheapest(loads: Collection[WorkerLoad], asked: Question) -> WorkerLoad:
     least = float("inf")
     blocks = asked.prompt_blocks
     saved = asked.saved.get
-    pull = HISTORY_SHARE * asked.history_weight
+    pull, wait, decode = HISTORY_SHARE * asked.history_weight, WAIT_SHARE, DECODE_SHARE
     # The formula of `price`, written out: this loop runs for every worker of every request.
     for load in loads:
         cost = (
             blocks
             - saved(load.number, 0)
-            + WAIT_SHARE * load.prefill_blocks
-            + DECODE_SHARE * load.decode_blocks
+            + wait * load.prefill_blocks
+            + decode * load.decode_blocks
             + pull * load.recent
         )
         if load.active >= load.max_sequences:

@@ -190,16 +190,17 @@ def depths(masks: Iterator[int | None]) -> dict[int, int]:
         if mask != holders:
             still = holders & mask if mask else 0
             if still != holders:
-                _spread(found, holders ^ still, depth)
+                spread(found, holders ^ still, depth)
                 holders = still
                 if not still:
                     break
         depth += 1
-    _spread(found, holders, depth)
+    spread(found, holders, depth)
     return found
 
 
-def _spread(found: dict[int, int], workers: int, depth: int) -> None:
+def spread(found: dict[int, int], workers: int, depth: int) -> None:
+    """Note the depth of every worker whose bit is set."""
     while workers:
         lowest = workers & -workers
         found[lowest.bit_length() - 1] = depth

@@ -11,11 +11,10 @@ import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import partial, reduce
-from itertools import repeat
+from itertools import accumulate, repeat
 
 from tritium.router.blocks import hash_blocks
-from tritium.router.index import MOST_BLOCKS, KvIndex, depths
+from tritium.router.index import MOST_BLOCKS, KvIndex, spread
 
 
 class Tier(StrEnum):
@@ -152,21 +151,42 @@ class TieredIndex:
 
     def match(self, blocks: Sequence[int]) -> Depths:
         """Return how much of a prompt every worker holds, tier by tier."""
-        device = self.device.match(blocks)
         if not self.host and not self.disk:
-            return Depths(device)
-        host = disk = depths(self._held_in(blocks, self.device, self.host)) if self.host else device
-        if self.disk:
-            disk = depths(self._held_in(blocks, self.device, self.host, self.disk))
-        return Depths(device, _deeper(host, device), _deeper(disk, host))
-
-    def _held_in(self, blocks: Sequence[int], *tiers: KvIndex) -> Iterator[int]:
-        """Return, block by block, who holds it in one of these tiers; C code all the way."""
-        masks = [map(tier.masks.get, blocks, repeat(0)) for tier in tiers]
-        return reduce(partial(map, operator.or_), masks)
+            return Depths(self.device.match(blocks))
+        tiers = (self.device, self.host, self.disk) if self.disk else (self.device, self.host)
+        rows = zip(*(map(tier.masks.get, blocks, repeat(0)) for tier in tiers), strict=True)
+        return Depths(*_depths(rows, len(tiers)))
 
 
-def _deeper(lower: dict[int, int], upper: dict[int, int]) -> dict[int, int]:
-    if lower is upper:
-        return {}
-    return {worker: depth for worker, depth in lower.items() if depth > upper.get(worker, 0)}
+def _depths(rows: Iterator[tuple[int, ...]], tiers: int) -> list[dict[int, int]]:
+    """Return by tier how far every worker's bit goes on in it and those above; only where that is further than above.
+
+    A row has a block's masks, tier by tier. Most rows are like the one before, which costs one comparison.
+    """
+    found: list[dict[int, int]] = [{} for _ in range(tiers)]
+    last = next(rows, (0,) * tiers)
+    holders = list(accumulate(last, operator.or_))
+    depth = 1
+    for row in rows:
+        if row != last:
+            last = row
+            held = above = 0
+            for tier, mask in enumerate(row):
+                held |= mask
+                holding = holders[tier]
+                still = holding & held
+                if still == holding:
+                    above = 0
+                    continue
+                gone = holding ^ still
+                spread(found[tier], gone & ~above if above else gone, depth)
+                holders[tier] = still
+                above = gone
+            if not holders[-1]:
+                return found
+        depth += 1
+    above = 0
+    for tier, left in enumerate(holders):
+        spread(found[tier], left & ~above, depth)
+        above = left
+    return found
