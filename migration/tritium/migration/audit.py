@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tritium.migration.deployment import OF_TRITON, Deployment
+from tritium.migration.evidence import evidence_of
 from tritium.migration.finding import Audit, Finding, LaunchReport, Severity
 from tritium.migration.launches.format import Format
 from tritium.migration.models import report
@@ -65,7 +66,11 @@ def judge(deployment: Deployment, findings: Iterable[Finding], root: Path) -> Au
         (by_model if place in places else by_path).setdefault(place, []).append(finding)
     if not is_deployment(deployment):
         return Audit(root, skipped=tuple(deployment.skipped))
-    models = tuple(report(model, by_model.get(model.place, ())) for model in deployment.models)
+    evidence = evidence_of(deployment)
+    models = tuple(
+        replace(report(model, by_model.get(model.place, ())), evidence=evidence.get(model.place, ""))
+        for model in deployment.models
+    )
     launches = tuple(
         LaunchReport(
             launch.source.path,

@@ -39,15 +39,20 @@ def survey_server(url: str) -> tuple[Deployment, dict[str, str]]:
     url = url.rstrip("/")
     if not url.startswith(("http://", "https://")):
         raise ServerError(f"{url} is no URL: write http://host:8000, the HTTP port of Triton")
-    found = Deployment(Path(url))
+    found = Deployment(Path(url.partition("://")[2]))
     index = _ask(url, "/v2/repository/index", post=True)
     if not isinstance(index, list):
         raise ServerError(f"{url}/v2/repository/index is not answered as Triton does")
     names = list(dict.fromkeys(str(entry.get("name", "")) for entry in index if isinstance(entry, dict)))
     for name in names:
-        ready = any(e.get("name") == name and e.get("state") == "READY" for e in index)
+        entries = [entry for entry in index if entry.get("name") == name]
+        ready = any(entry.get("state") == "READY" for entry in entries)
         config = _ask(url, f"/v2/models/{name}/config") if ready else {}
-        found.models.append(_model(name, config, [str(e["version"]) for e in index if e.get("version")]))
+        model = _model(name, config, [str(entry["version"]) for entry in entries if entry.get("version")])
+        if not ready and (reasons := [str(entry["reason"]) for entry in entries if entry.get("reason")]):
+            model.findings.clear()
+            model.refuse("M20", f"Triton could not load it: {reasons[0]}")
+        found.models.append(model)
     check_ensembles(found.models)
     found.groups = list(language_models(found.models))
     used = {name: _used(_ask(url, f"/v2/models/{name}/stats")) for name in names} if names else {}

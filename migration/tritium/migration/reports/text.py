@@ -75,6 +75,8 @@ def _models(models: Sequence[ModelReport]) -> Iterator[str]:
     width = max(len(model.name) for model in models)
     for model in models:
         yield f"        {model.name:{width}}  {model.path}"
+        if model.evidence and not model.evidence.startswith("deployed"):
+            yield from _wrapped(model.evidence, " " * (10 + width))
     yield from _findings([f for m in models for f in m.findings], "      ", {str(m.path) for m in models})
 
 
