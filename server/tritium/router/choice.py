@@ -164,15 +164,13 @@ def cheapest(loads: Collection[WorkerLoad], asked: Question) -> WorkerLoad:
     blocks = asked.prompt_blocks
     saved = asked.saved.get
     pull, wait, decode = HISTORY_SHARE * asked.history_weight, WAIT_SHARE, DECODE_SHARE
-    # The formula of `price`, written out: this loop runs for every worker of every request.
+    # The formula of `price`, written out: this loop runs for every worker of every request. Who has more to compute than
+    # another costs in all need not be priced.
     for load in loads:
-        cost = (
-            blocks
-            - saved(load.number, 0)
-            + wait * load.prefill_blocks
-            + decode * load.decode_blocks
-            + pull * load.recent
-        )
+        cost = blocks - saved(load.number, 0)
+        if cost > least and load.slowness >= 1:
+            continue
+        cost += wait * load.prefill_blocks + decode * load.decode_blocks + pull * load.recent
         if load.active >= load.max_sequences:
             cost += CROWD_SHARE * blocks * (load.active - load.max_sequences + 1)
         if load.missed:

@@ -8,10 +8,10 @@ those above it hold together; a block below a gap counts nowhere.
 """
 
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import accumulate, repeat
+from itertools import accumulate, compress, islice, repeat
 
 from tritium.router.blocks import hash_blocks
 from tritium.router.index import MOST_BLOCKS, KvIndex, spread
@@ -154,39 +154,36 @@ class TieredIndex:
         if not self.host and not self.disk:
             return Depths(self.device.match(blocks))
         tiers = (self.device, self.host, self.disk) if self.disk else (self.device, self.host)
-        rows = zip(*(map(tier.masks.get, blocks, repeat(0)) for tier in tiers), strict=True)
+        rows = list(zip(*(map(tier.masks.get, blocks, repeat(0)) for tier in tiers), strict=True))
         return Depths(*_depths(rows, len(tiers)))
 
 
-def _depths(rows: Iterator[tuple[int, ...]], tiers: int) -> list[dict[int, int]]:
+def _depths(rows: Sequence[tuple[int, ...]], tiers: int) -> list[dict[int, int]]:
     """Return by tier how far every worker's bit goes on in it and those above; only where that is further than above.
 
-    A row has a block's masks, tier by tier. Most rows are like the one before, which costs one comparison.
+    A row has a block's masks, tier by tier. Most rows are like the one before; those that are not are found in C.
     """
     found: list[dict[int, int]] = [{} for _ in range(tiers)]
-    last = next(rows, (0,) * tiers)
-    holders = list(accumulate(last, operator.or_))
-    depth = 1
-    for row in rows:
-        if row != last:
-            last = row
-            held = above = 0
-            for tier, mask in enumerate(row):
-                held |= mask
-                holding = holders[tier]
-                still = holding & held
-                if still == holding:
-                    above = 0
-                    continue
-                gone = holding ^ still
-                spread(found[tier], gone & ~above if above else gone, depth)
-                holders[tier] = still
-                above = gone
-            if not holders[-1]:
-                return found
-        depth += 1
+    if not rows:
+        return found
+    holders = list(accumulate(rows[0], operator.or_))
+    for depth in compress(range(1, len(rows)), map(operator.ne, islice(rows, 1, None), rows)):
+        held = above = 0
+        for tier, mask in enumerate(rows[depth]):
+            held |= mask
+            holding = holders[tier]
+            still = holding & held
+            if still == holding:
+                above = 0
+                continue
+            gone = holding ^ still
+            spread(found[tier], gone & ~above if above else gone, depth)
+            holders[tier] = still
+            above = gone
+        if not holders[-1]:
+            return found
     above = 0
     for tier, left in enumerate(holders):
-        spread(found[tier], left & ~above, depth)
+        spread(found[tier], left & ~above, len(rows))
         above = left
     return found
