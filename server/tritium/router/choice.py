@@ -164,8 +164,8 @@ def cheapest(loads: Collection[WorkerLoad], asked: Question) -> WorkerLoad:
     blocks = asked.prompt_blocks
     saved = asked.saved.get
     pull, wait, decode = HISTORY_SHARE * asked.history_weight, WAIT_SHARE, DECODE_SHARE
-    # The formula of `price`, written out: this loop runs for every worker of every request. Who has more to compute than
-    # another costs in all need not be priced.
+    # The formula of `price`, written out: this loop runs for every worker of every request. Who has more to compute
+    # than another costs in all need not be priced.
     for load in loads:
         cost = blocks - saved(load.number, 0)
         if cost > least and load.slowness >= 1:
