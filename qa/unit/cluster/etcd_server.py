@@ -34,9 +34,11 @@ class EtcdServer:
     def start_now(self, within_s=60.0):
         client, peer = (f"http://127.0.0.1:{port}" for port in (self.port, self.peer_port))
         self.process = subprocess.Popen(
-            ["etcd", "--data-dir", self.folder, "--name", "one", "--initial-cluster", f"one={peer}"]
-            + ["--listen-client-urls", client, "--advertise-client-urls", client]
-            + ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--unsafe-no-fsync"],
+            [
+                *("etcd", "--data-dir", self.folder, "--name", "one", "--initial-cluster", f"one={peer}"),
+                *("--listen-client-urls", client, "--advertise-client-urls", client),
+                *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--unsafe-no-fsync"),
+            ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -47,11 +47,20 @@ class FileServer:
     def __init__(self, files: Mapping[str, Path]) -> None:
         self._files = files
         self._sending: set[asyncio.Task[None]] = set()
+        self._channels: set[Channel[FromFront]] = set()
 
     def channel(self) -> Channel[FromFront]:
         """Return what serves one connection."""
-        channel: Channel[FromFront] = Channel(FromFront, lambda ask: self._take(channel, ask), lambda _: None)
+        channel: Channel[FromFront] = Channel(
+            FromFront, lambda ask: self._take(channel, ask), lambda _: self._channels.discard(channel)
+        )
+        self._channels.add(channel)
         return channel
+
+    def close(self) -> None:
+        """End every connection."""
+        for channel in tuple(self._channels):
+            channel.abort()
 
     def _take(self, channel: Channel[FromFront], ask: Ask) -> None:
         task = asyncio.get_running_loop().create_task(self._send(channel, ask))
@@ -74,7 +83,7 @@ class FileServer:
 
 
 class FileFetcher:
-    """A front's side of one connection; files come one after another."""
+    """A front's side of one connection; files come one after another, until one fails to."""
 
     def __init__(self) -> None:
         self.channel: Channel[FromFiles] = Channel(FromFiles, self._take, self._closed)

@@ -10,7 +10,6 @@ A stranger costs at most a few kilobytes for `GREETING_S`; so many may be greeti
 import asyncio
 import os
 import socket
-import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -99,7 +98,9 @@ class PlaneListener:
         loop = asyncio.get_running_loop()
         try:
             if address.path:
-                _remove_stale(Path(address.path))
+                if _somebody_listens(Path(address.path)):
+                    raise InvalidArgument(f"somebody listens at {address} already")
+                # A socket that a killed worker left behind is taken over.
                 self._server = await loop.create_unix_server(self._line, address.path)
                 self._path = address.path
                 os.chmod(address.path, 0o600)  # noqa: PTH101  a call of the system that waits for nothing
@@ -136,6 +137,7 @@ class PlaneListener:
             task.cancel()
         for session in tuple(self.fronts):
             session.channel.close()
+        self._files.close()
         if self._path:
             with suppress(FileNotFoundError):
                 os.unlink(self._path)  # noqa: PTH108  as above
@@ -196,13 +198,6 @@ class _Incoming(GreetingLine):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._listener.greet(self, transport)
-
-
-def _remove_stale(path: Path) -> None:
-    """Remove a socket that a killed worker left behind; where somebody listens it stays, and binding fails."""
-    with suppress(FileNotFoundError):
-        if stat.S_ISSOCK(path.stat().st_mode) and not _somebody_listens(path):
-            path.unlink()
 
 
 def _somebody_listens(path: Path) -> bool:
