@@ -42,7 +42,8 @@ def way_out(backend: str, files: Collection[str]) -> str:
 ALTERNATIVES: Mapping[str, Alternative] = {
     "tensorrtllm": Alternative(
         "a compiled engine fits one version and GPU, and TensorRT-LLM dropped its engine-based Triton backend",
-        'serve the checkpoint it was built from: backend "vllm" with that checkpoint in 1/model.json',
+        'serve the checkpoint it was built from: the backend stays "tensorrtllm", and config.pbtxt names that folder: '
+        'parameters { key: "checkpoint" value { string_value: "/models/Llama-3.1-8B-Instruct" } }',
     ),
     "tensorrt": Alternative(
         "a TensorRT plan is bound to one version and GPU and cannot be read here",

@@ -116,7 +116,11 @@ class Checkpoint(Rule):
                 traces = list(_traces(deployment))
             near = _nearest(traces, model)
             known = list(dict.fromkeys([*own, *(trace.checkpoint for trace in near)]))
-            advice = 'a model with backend "vllm" and the checkpoint in 1/model.json serves it'
+            advice = (
+                'name it by a parameter "checkpoint" of this model: with backend "tensorrtllm" it serves the checkpoint'
+                if model.backend in ("tensorrtllm", "tensorrt_llm")
+                else 'a model with backend "vllm" and the checkpoint in 1/model.json serves it'
+            )
             if len(known) == 1 and (own or _belongs(near[0], model)):
                 place = next(
                     (f" ({t.source.path}:{t.source.place(t.span.start)[0]})" for t in near), " (its tokenizer)"
