@@ -73,12 +73,14 @@ KINDS: tuple[Kind, ...] = (
     _instead("armnn_tflite", verdict=Verdict.CONVERT),
     _instead("paddle", verdict=Verdict.CONVERT),
     _instead("stateful", verdict=Verdict.CONVERT),
-    _kind(
-        "caffe2_netdef",
-        "custom",
-        verdict=Verdict.UNSUPPORTED,
-        because="it was removed from Triton long ago",
-        advice="move the code into a python model",
+    *(
+        _kind(
+            name,
+            verdict=Verdict.UNSUPPORTED,
+            because="it was removed from Triton long ago",
+            advice="move the code into a python model",
+        )
+        for name in ("caffe2_netdef", "custom")
     ),
 )
 

@@ -21,13 +21,14 @@ from tritium.migration.files import check_files
 from tritium.migration.finding import Finding, ModelReport, Severity, Verdict, score_of
 from tritium.migration.folder import CONFIG, Folder, read_folder
 from tritium.migration.found import Found
-from tritium.migration.kinds import BY_FILE, ENGINE_PARAMETERS, EXPLICIT
+from tritium.migration.kinds import BY_FILE, BY_NAME, ENGINE_PARAMETERS, EXPLICIT
 from tritium.migration.text.words import PLACEHOLDER
 
 # A field that only a model configuration has, at the beginning of a line.
 _TELLTALE = re.compile(
-    r"^\s*(backend|platform|max_batch_size|instance_group|dynamic_batching|sequence_batching|ensemble_scheduling"
-    r"|input\s*:?\s*[\[{]|output\s*:?\s*[\[{]|default_model_filename)\b",
+    r"^\s*(?:(?:backend|platform|max_batch_size|instance_group|dynamic_batching|sequence_batching|ensemble_scheduling"
+    r"|default_model_filename|model_transaction_policy|version_policy|model_warmup|model_metrics|response_cache)\b"
+    r"|(?:input|output|batch_input|batch_output|parameters|optimization)\s*:?\s*[\[{])",
     re.MULTILINE,
 )
 _LINE = re.compile(r"""^\s*(backend|platform|name)\s*:\s*["']([^"']*)["']""", re.MULTILINE)
@@ -169,6 +170,9 @@ def _complete(found: Found) -> bool:
             found.refuse("M20", str(error), advice)
     else:
         told = "" if PLACEHOLDER.search(config.backend) else config.backend
+        if not found.backend and not files and told not in BY_NAME:
+            # What follows a dot in the model's name is a backend to Triton; of a model such as phi-3.5 it is none.
+            told, known = "", False
         found.backend = ENSEMBLE if config.platform == ENSEMBLE else told or found.backend
     normalize(config)
     return known

@@ -51,7 +51,7 @@ class Image:
         return bool(PLACEHOLDER.search(self.version)) or self.version in ("yy.mm-py3", "xx.yy-py3")
 
 
-_NAME = r"(?:sagemaker-)?(?:tritonserver|tensorrtserver)(?:-sdk|-pyt?-min)?"
+_NAME = r"[\w-]*(?:tritonserver|tensorrtserver)[\w-]*"
 IMAGE = re.compile(
     rf"(?<![\w./:@${{}}-])(?P<registry>(?:[\w.\-${{}}()]+(?::\d+)?/)*)(?P<name>{_NAME})"
     r"(?::(?P<tag>[\w.\-${}()<>]*[\w}>)]))?(?![\w/])"
@@ -69,13 +69,17 @@ def server_images(source: Source, code: str) -> Iterator[Image]:
             continue
         if registry and not tag and not ("nvcr.io" in registry or "nvidia" in registry):
             continue
-        if "sagemaker" in name:
-            role = Role.SAGEMAKER
-        elif "-sdk" in name or tag.endswith("-sdk"):
-            role = Role.CLIENT
-        else:
-            role = Role.SERVER if not registry or "nvidia" in registry or "nvcr" in registry else Role.CUSTOM
-        yield Image(text, Span(start, end), role)
+        yield Image(text, Span(start, end), role_of(registry, name, tag))
+
+
+def role_of(registry: str, name: str, tag: str) -> Role:
+    """Tell what an image with Triton's name is for, by the parts of its own."""
+    if "sagemaker" in name:
+        return Role.SAGEMAKER
+    if "-sdk" in name or tag.endswith("-sdk"):
+        return Role.CLIENT
+    plain = name in ("tritonserver", "tensorrtserver", "tritonserver-pyt-min", "tritonserver-py-min")
+    return Role.SERVER if plain and (not registry or "nvidia" in registry or "nvcr" in registry) else Role.CUSTOM
 
 
 def _divide(text: str) -> tuple[str, str]:

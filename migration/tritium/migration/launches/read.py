@@ -8,13 +8,15 @@ from tritium.migration.launches.command import Command, commands
 from tritium.migration.launches.container import Container
 from tritium.migration.launches.dockerfile import last_image
 from tritium.migration.launches.format import Format, title
-from tritium.migration.launches.image import Image, Role, server_images
+from tritium.migration.launches.image import Image, Role, role_of, server_images
 from tritium.migration.launches.reading import Reading
 from tritium.migration.text.source import Source, Span
 from tritium.migration.text.tree import Mapping, Node, Scalar, walk
 
 _RUNNERS = re.compile(r"\b(docker|podman|nerdctl|apptainer|singularity|enroot|shifter|srun)\b")
 _TRITON = re.compile(r"(?<![a-z])triton(?!client)", re.IGNORECASE)
+_NAMED_IMAGE = re.compile(r"--image[= ][\"']?(?P<image>[\w./-]*triton[\w./-]*(?::[\w.-]+)?)")
+_SCRIPTS = {Format.SHELL, Format.SLURM, Format.MAKEFILE}
 _NO_SERVER = re.compile(r"client|sdk|perf|analyz|exporter|locust|benchmark|gateway|openai|test|adapter", re.IGNORECASE)
 
 
@@ -24,9 +26,11 @@ def read_launch(reading: Reading) -> Launch | None:
     if form is None or not _TRITON.search(reading.code):
         return None
     found_commands = tuple(commands(reading.code.splitlines(), form))
-    images = list(server_images(source, reading.code))
-    known = {image.span for image in images}
-    for image in _others(reading, found_commands):
+    images: list[Image] = []
+    known: set[Span] = set()
+    # What a chart's values say of a tag counts, so they come first.
+    divided = (image for tree in reading.trees for image in _divided(tree))
+    for image in (*divided, *server_images(source, reading.code), *_others(reading, found_commands)):
         if not any(image.span.start < span.end and span.start < image.span.end for span in known):
             images.append(image)
             known.add(image.span)
@@ -39,13 +43,14 @@ def read_launch(reading: Reading) -> Launch | None:
 def _others(reading: Reading, found: Sequence[Command]) -> Iterator[Image]:
     """Yield images that do not say Triton's name, and what makes one of them the server's."""
     source, code = reading.source, reading.code
-    for tree in reading.trees:
-        yield from _divided(tree)
     for container in reading.containers:
         if container.image is not None and _serves(container, source, found):
             yield Image(container.image.text, container.image.span, Role.CUSTOM)
     if reading.form is Format.DOCKERFILE and found and (last := last_image(code)) is not None:
         yield Image(last[0], last[1], Role.CUSTOM)
+    for match in _NAMED_IMAGE.finditer(code) if reading.form in _SCRIPTS else ():
+        if _is_server_name(match["image"].partition(":")[0], ()):
+            yield Image(match["image"], Span(*match.span("image")), Role.CUSTOM)
     for command in found:
         if (span := _run_image(source, code, command)) is not None:
             yield Image(span.of(source.text), span, Role.CUSTOM)
@@ -59,7 +64,8 @@ def _divided(tree: Node) -> Iterator[Image]:
         for key in ("repository", "image", "name", "imageName"):
             name, tag = node.get(key), node.get("tag") or node.get("imageTag")
             if isinstance(name, Scalar) and isinstance(tag, Scalar) and _is_server_name(name.text, keys):
-                yield Image(name.text, name.span, Role.SERVER, tag.text, tag.span)
+                registry, _, last = name.text.rpartition("/")
+                yield Image(name.text, name.span, role_of(registry, last, tag.text), tag.text, tag.span)
 
 
 def _is_server_name(name: str, keys: tuple[str, ...]) -> bool:

@@ -172,11 +172,11 @@ class OtherFormat(Rule):
 
     def find(self, deployment: Deployment) -> Iterator[Finding]:
         """Find every model of the other backends that are not here."""
-        for name in ("armnn_tflite", "paddle", "stateful", "caffe2_netdef"):
+        for name in ("armnn_tflite", "paddle", "stateful", "caffe2_netdef", "custom"):
             for model in _of_kind(deployment, name):
                 kind = model.kind
                 if kind is not None:
-                    gravity = Severity.BLOCKER if name == "caffe2_netdef" else None
+                    gravity = Severity.BLOCKER if name in ("caffe2_netdef", "custom") else None
                     yield self.of(model, kind.because, kind.advice, field=_named(model), severity=gravity)
 
 
