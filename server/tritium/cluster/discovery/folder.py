@@ -104,6 +104,8 @@ class FolderDiscovery:
     async def _look(self, folder: Path, on_change: Callable[[View], None]) -> None:
         seen: dict[str, _Seen] = {}
         last: View | None = None
+        with suppress(OSError):  # what is wrong with it, looking at it says
+            await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
         while True:
             try:
                 view = await asyncio.to_thread(self._read, folder, seen)
