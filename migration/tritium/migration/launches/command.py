@@ -21,6 +21,7 @@ _NO_COMMAND = re.compile(
     r"|pkill\b|killall\b|kill\b|pgrep\b|if\s+(!\s+)?pgrep\b|which\b|alias\b|log\w*\b)",
     re.IGNORECASE,
 )
+_ARGUMENTS = re.compile(r"""\s*["']?args["']?\s*[:=]\s*(?:\[|$)""")
 _BARE = re.compile(
     r"""(?:^\s*-\s*["']?|\[\s*["']?|^\s*(?:exec\s+|nohup\s+)?"""
     r"""|(?:command|args|entrypoint|cmd)\b[^=\w]*["'\[]*\s*)$""",
@@ -81,14 +82,15 @@ def commands(lines: Sequence[str], form: Format) -> Iterator[Command]:
             continue
         program = Word(match.group(), number + 1, match.start() + 1, len(match.group()))
         if inside := whole_string(code, match.start()):
-            words, _ = split(code[: match.start() + len(inside)], number + 1, match.end())
+            words = split(code[: match.start() + len(inside)], number + 1, match.end()).words
         else:
             rest = match.end() + (code[match.end() : match.end() + 1] in ("'", '"'))
-            words, ended = split(code, number + 1, rest)
-            while not ended and (following := _following(lines, number)):
+            read = split(code, number + 1, rest)
+            words = read.words
+            while not read.ended and (following := _following(lines, number, closed=read.closed)):
                 number = following
-                more, ended = split(lines[number], number + 1)
-                words += more
+                read = split(lines[number], number + 1)
+                words += read.words
         # Words without any flag are a sentence about the server, not a command.
         flagged = any(w.text.startswith("-") or PLACEHOLDER.search(w.text) for w in words)
         if flagged or (not words and form not in _WORDY and _BARE.search(code[: match.start()])):
@@ -96,7 +98,7 @@ def commands(lines: Sequence[str], form: Format) -> Iterator[Command]:
         number += 1
 
 
-def _following(lines: Sequence[str], number: int) -> int:
+def _following(lines: Sequence[str], number: int, *, closed: bool) -> int:
     """Return the line on which the command goes on, past comments and template conditions; 0 when it is at its end."""
     after = number + 1
     while after < len(lines) and _is_passed_over(lines[after]) and after - number < 20:
@@ -104,12 +106,14 @@ def _following(lines: Sequence[str], number: int) -> int:
     if after >= len(lines):
         return 0
     here, there = lines[number].rstrip(), lines[after]
+    if closed:
+        return after if _ARGUMENTS.match(there) else 0
     item = re.compile(r"(\s*)-\s")
     first, second = item.match(here), item.match(there)
     goes_on = (
         here.endswith("\\")
         or re.match(r"""\s*(-\s+|,)?\s*["']?--[a-z]""", there) is not None
-        or re.match(r"\s*args:\s*(\[|$)", there) is not None
+        or _ARGUMENTS.match(there) is not None
         or (here.endswith(",") and re.match(r"""\s*f?["']""", there) is not None)
         or (first is not None and second is not None and first[1] == second[1])
     )

@@ -16,6 +16,8 @@ from tritium.migration.text.tree import Mapping, Node, Scalar, walk
 _RUNNERS = re.compile(r"\b(docker|podman|nerdctl|apptainer|singularity|enroot|shifter|srun)\b")
 _TRITON = re.compile(r"(?<![a-z])triton(?!client)", re.IGNORECASE)
 _NAMED_IMAGE = re.compile(r"--image[= ][\"']?(?P<image>[\w./-]*triton[\w./-]*(?::[\w.-]+)?)")
+_ALONE = {"--rm", "-it", "-ti", "-d", "-i", "-t", "--privileged", "--nv", "--cleanenv", "--init"}
+"""Flags of container runners that take no value, so that an image may follow them."""
 _SCRIPTS = {Format.SHELL, Format.SLURM, Format.MAKEFILE}
 _NO_SERVER = re.compile(r"client|sdk|perf|analyz|exporter|locust|benchmark|gateway|openai|test|adapter", re.IGNORECASE)
 
@@ -92,19 +94,15 @@ def _serves(container: Container, source: Source, found: Sequence[Command]) -> b
 def _run_image(source: Source, code: str, command: Command) -> Span | None:
     """Return the word before the server's name where a container is run: `docker run ... IMAGE tritonserver`."""
     start = command.program.span(source).start
-    begin = start
-    while (line := code.rfind("\n", 0, begin)) >= 0 and (code[:line].rstrip("\r \t").endswith("\\") or begin == start):
-        begin = line
-        if not code[:line].rstrip("\r \t").endswith("\\"):
-            break
+    begin = code.rfind("\n", 0, start) + 1
+    while begin and code[: begin - 1].rstrip().endswith("\\"):
+        begin = code.rfind("\n", 0, begin - 1) + 1
     before = code[begin:start]
     if not _RUNNERS.search(before):
         return None
     words = [m for m in re.finditer(r"[^\s\\\"']+", before) if m.group() not in ("bash", "sh", "-c", "-lc", "exec")]
     if not words or words[-1].group().startswith("-") or not re.search(r"[/:$]", words[-1].group()):
         return None
-    if len(words) > 1 and re.fullmatch(r"-{1,2}[a-zA-Z][\w-]*", words[-2].group()):
-        flag = words[-2].group()
-        if flag not in ("--rm", "-it", "-ti", "-d", "-i", "-t", "--privileged"):
-            return None
+    if len(words) > 1 and words[-2].group() not in _ALONE and re.fullmatch(r"-{1,2}[a-zA-Z][\w-]*", words[-2].group()):
+        return None
     return Span(begin + words[-1].start(), begin + words[-1].end())

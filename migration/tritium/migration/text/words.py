@@ -12,7 +12,9 @@ PLACEHOLDER = re.compile(r"\$\{?\w+\}?|\$\([^)]*\)|\{\{.*?\}\}|<[A-Za-z_.-]+>|@\
 """A value that is filled in at deployment time."""
 
 _ENDS = {"|", "||", "&", "&&", ";", ":", ">", ">>", "<", "2>&1", "&>"}
-_KEY = re.compile(r"\s*(?:-\s+)?[\w-]+:(?:\s+|$)(?:[|>][+-]?\s*$)?")
+_KEY = re.compile(r"""\s*(?:-\s+)?["']?[\w-]+["']?(?::(?:\s+|$)|\s*=\s+)(?:[|>][+-]?\s*$)?""")
+_ARGUMENTS = re.compile(r"""\]\s*,?\s*["']?args["']?\s*[:=]\s*\[""")
+_BRACKETS = re.compile(r"[\])}({]+[,;]?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,29 +46,45 @@ def whole_string(code: str, at: int) -> str:
     return ""
 
 
-def split(code: str, line: int, begin: int = 0) -> tuple[list[Word], bool]:
-    """Split a line into words from `begin` on; and tell whether something in it ends the command (`|`, `;`, `&&`)."""
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The words of one line of a command. `ended`: by `|`, `;`, `&&`; `closed`: the list it stands in is at its end."""
+
+    words: list[Word]
+    ended: bool = False
+    closed: bool = False
+
+
+def split(code: str, line: int, begin: int = 0) -> Line:
+    """Split a line into words from `begin` on."""
     words: list[Word] = []
     if begin == 0 and (key := _KEY.match(code)):
         begin = key.end()
     at = begin
     while at < len(code):
-        if code[at] in " \t,[]":
+        if code[at] in " \t,[":
             at += 1
             continue
+        if code[at] == "]":
+            if (arguments := _ARGUMENTS.match(code, at)) is None:
+                return Line(words, closed=True)
+            at = arguments.end()
+            continue
+        if code[at] in "fFrRbB" and code[at + 1 : at + 2] in ("'", '"') and code[at - 1] in " \t,([":
+            at += 1  # the prefix of a string of Python's
         if code[at] == "\\" and not code[at + 1 :].strip():
             break
         text, end = _word(code, at)
         if text in _ENDS:
-            return words, True
-        if text and not (text == "-" and not code[:at].strip()):
+            return Line(words, ended=True)
+        if text and not _BRACKETS.fullmatch(text) and not (text == "-" and not code[:at].strip()):
             quoted = code[at] in "'\"" and code[end - 1 : end] == code[at] and code.find(code[at], at + 1) == end - 1
             width = end - at - 2 if quoted else end - at
             words.append(Word(text.removesuffix(";"), line, at + 1 + quoted, width))
             if text.endswith(";"):
-                return words, True
+                return Line(words, ended=True)
         at = max(end, at + 1)
-    return words, False
+    return Line(words)
 
 
 def _closing(code: str, at: int) -> int:

@@ -1,0 +1,201 @@
+"""Images and commands are found in every format that starts a server, and their spans are the file's own text."""
+
+from pathlib import Path
+
+import pytest
+
+from tritium.migration.deployment import Deployment
+from tritium.migration.launches.image import Role
+from tritium.migration.survey import survey
+
+HEAD = "nvcr.io/nvidia/tritonserver"
+# ruff: noqa: E501, ISC004  (files are easier to read in few lines)
+CASES = [
+    (
+        "Dockerfile",
+        f"ARG V=24.01\nFROM {HEAD}:${{V}}-py3 AS serve\nRUN pip install x\nENTRYPOINT tritonserver --model-repository=/m\n",
+        [f"{HEAD}:${{V}}-py3"],
+        ["tritonserver --model-repository=/m"],
+    ),
+    (
+        "serve.Containerfile",
+        'FROM acme/base:1\nCMD ["/opt/tritonserver/bin/tritonserver", "--model-repository", "/m"]\n',
+        ["acme/base:1"],
+        ["/opt/tritonserver/bin/tritonserver --model-repository /m"],
+    ),
+    (
+        "stack.yaml",
+        "services:\n  t:\n    image: registry.local:5000/ml/triton@sha256:abc\n    command:\n      - bash\n      - -c\n"
+        "      - |\n        pip install x\n        exec tritonserver --model-repository=/m \\\n          --log-verbose=1\n",
+        ["registry.local:5000/ml/triton@sha256:abc"],
+        ["tritonserver --model-repository=/m --log-verbose=1"],
+    ),
+    (
+        "k8s/pod.yml",
+        f"kind: Pod\nspec:\n  containers:\n  - image: {HEAD}:24.01-py3\n    name: t\n    command: [/bin/sh, -c]\n"
+        '    args: ["ulimit -n 9000; exec tritonserver --model-repository=/m --http-port=80 | tee log"]\n',
+        [f"{HEAD}:24.01-py3"],
+        ["tritonserver --model-repository=/m --http-port=80"],
+    ),
+    (
+        "chart/templates/d.yaml",
+        "kind: Deployment\nspec:\n{{- if .Values.gpu }}\n  gpu: 1\n{{- end }}\n  containers:\n  - name: t\n"
+        '    image: "{{ .Values.image }}"\n    args:\n    {{- range .Values.args }}\n    - {{ . | quote }}\n    {{- end }}\n'
+        "    - tritonserver\n    - --model-store={{ .Values.repo }}\n",
+        ["{{ .Values.image }}"],
+        ["tritonserver --model-store={{ .Values.repo }}"],
+    ),
+    (
+        "values.yaml",
+        'triton:\n  image:\n    repository: nvcr.io/nvidia/tritonserver\n    tag: "24.01-py3"\n',
+        ["nvcr.io/nvidia/tritonserver"],
+        [],
+    ),
+    (
+        "main.tf",
+        f'resource "kubernetes_deployment" "t" {{\n  container {{\n    image = "{HEAD}:24.01-py3" # pinned\n'
+        '    command = ["tritonserver"]\n    args = [\n      "--model-repository=s3://b/m",\n      // a remark\n'
+        '      "--http-port=8000",\n    ]\n  }\n}\n',
+        [f"{HEAD}:24.01-py3"],
+        ["tritonserver --model-repository=s3://b/m --http-port=8000"],
+    ),
+    (
+        "task.json",
+        f'{{"containerDefinitions": [{{"name": "t", "image": "{HEAD}:24.01-py3",\n'
+        ' "command": ["tritonserver", "--model-repository=/m"]}]}\n',
+        [f"{HEAD}:24.01-py3"],
+        ["tritonserver --model-repository=/m"],
+    ),
+    (
+        "job.sbatch",
+        f"#!/bin/bash\n#SBATCH -G 1\nIMAGE={HEAD}:24.01-py3\nsrun apptainer exec --nv docker://$IMAGE \\\n"
+        "  tritonserver --model-repository=$REPO &\nwait\n",
+        [f"{HEAD}:24.01-py3", "docker://$IMAGE"],
+        ["tritonserver --model-repository=$REPO"],
+    ),
+    (
+        "Makefile",
+        f"serve:\n\tdocker run --rm --gpus all -p8000:8000 -v $(PWD)/m:/m {HEAD}:24.01-py3 tritonserver --model-repository=/m\n",
+        [f"{HEAD}:24.01-py3"],
+        ["tritonserver --model-repository=/m"],
+    ),
+    (
+        "play.yml",
+        f"- hosts: gpu\n  tasks:\n  - community.docker.docker_container:\n      name: triton\n      image: {HEAD}:24.01-py3\n"
+        "      command: tritonserver --model-repository=/m\n",
+        [f"{HEAD}:24.01-py3"],
+        ["tritonserver --model-repository=/m"],
+    ),
+    (
+        "triton.service",
+        f"[Service]\nExecStart=/usr/bin/docker run --rm {HEAD}:24.01-py3 tritonserver --model-repository=/m\n",
+        [f"{HEAD}:24.01-py3"],
+        ["tritonserver --model-repository=/m"],
+    ),
+    (
+        "serve.py",
+        'import subprocess\nsubprocess.Popen(["tritonserver", "--model-repository=/m",\n    f"--http-port={port}"])\n',
+        [],
+        ["tritonserver --model-repository=/m --http-port={port}"],
+    ),
+    (
+        "up",
+        f"#!/usr/bin/env bash\nset -e\npodman run --device nvidia.com/gpu=all {HEAD}:24.01-vllm-python-py3 \\\n"
+        '  bash -c "tritonserver --model-repository=/m --model-control-mode=explicit --load-model=a"\n',
+        [f"{HEAD}:24.01-vllm-python-py3"],
+        ["tritonserver --model-repository=/m --model-control-mode=explicit --load-model=a"],
+    ),
+    (
+        "guide.ipynb",
+        '{"cells": [\n {"cell_type": "markdown", "source": ["run tritonserver --model-repository=/no\\n"]},\n'
+        f' {{"cell_type": "code", "source": [\n  "IMAGE = \'{HEAD}:22.12-py3\'\\n",\n'
+        '  "!docker run $IMAGE \\\\\\n",\n  "  tritonserver --model-repository=/m --exit-on-error=false\\n"]}]}\n',
+        [f"{HEAD}:22.12-py3"],
+        ["tritonserver --model-repository=/m --exit-on-error=false"],
+    ),
+    (
+        ".env",
+        f"TRITON_IMAGE={HEAD}:24.01-py3\n",
+        [f"{HEAD}:24.01-py3"],
+        [],
+    ),
+    (
+        "job.nomad",
+        f'task "t" {{\n  config {{\n    image = "{HEAD}:24.01-py3"\n    args = ["tritonserver", "--model-repository=/m"]\n  }}\n}}\n',
+        [f"{HEAD}:24.01-py3"],
+        ["tritonserver --model-repository=/m"],
+    ),
+]
+
+
+def read(root: Path, name: str, text: str) -> Deployment:
+    """Write one file, its line ends as they are, and read the folder."""
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_bytes(text.encode())
+    return survey(root)
+
+
+@pytest.mark.parametrize("crlf", [False, True], ids=["lf", "crlf"])
+@pytest.mark.parametrize(("name", "text", "images", "commands"), CASES, ids=[case[0] for case in CASES])
+def test_every_format_is_read(
+    name: str,
+    text: str,
+    images: list[str],
+    commands: list[str],
+    crlf: bool,  # noqa: FBT001
+    tmp_path: Path,
+) -> None:
+    """The image and the command's words are found, with either kind of line ends."""
+    found = read(tmp_path, name, text.replace("\n", "\r\n") if crlf else text)
+    (launch,) = found.launches
+    assert [image.text for image in launch.images] == images
+    assert [command.text for command in launch.commands] == commands
+
+
+@pytest.mark.parametrize(("name", "text"), [case[:2] for case in CASES], ids=[case[0] for case in CASES])
+def test_spans_are_the_files_own_text(name: str, text: str, tmp_path: Path) -> None:
+    """What stands at the span of an image or a word is that image or word, also behind a byte order mark."""
+    found = read(tmp_path, name, "\ufeff" + text)
+    for launch, image in found.images():
+        assert image.span.of(launch.source.text) == image.text
+    for launch, command in found.commands():
+        for word in (command.program, *command.words):
+            assert word.span(launch.source).of(launch.source.text) == word.text
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.yaml", "app: tritonserver\nname: tritonserver\n"),
+        ("label_map.pbtxt", "item {\n  id: 1\n  name: 'raccoon'\n}\n"),
+        ("kernel.py", "import triton\nimport triton.language as tl\n\n@triton.jit\ndef add(x, y): ...\n"),
+        ("requirements.txt", "triton==3.0\n"),
+        ("deepstream.txt", "infer_config { backend { triton { model_name: 'x' version: -1 } } }\n"),
+        ("Dockerfile", "FROM nvidia/cuda:12\nRUN pip install triton\n"),
+        (
+            "isvc.yaml",
+            "apiVersion: serving.kserve.io/v1beta1\nkind: InferenceService\nspec: {predictor: {sklearn: {}}}\n",
+        ),
+        ("client.py", "import requests\nrequests.post('http://mlserver/v2/models/iris/infer')\n"),
+        ("graph.pbtxt", "node {\n  name: 'x'\n  op: 'Const'\n  input: 'y'\n}\n"),
+        (
+            "README.md",
+            "```\ndocker run nvcr.io/nvidia/tritonserver:24.01-py3 tritonserver --model-repository=/m\n```\n",
+        ),
+    ],
+)
+def test_what_is_no_deployment_has_no_findings(name: str, text: str, tmp_path: Path) -> None:
+    """The language called Triton, label maps, other servers of the same protocol, and prose start no Triton."""
+    from tritium.migration.audit import audit  # noqa: PLC0415  (beside its one use)
+
+    (tmp_path / name).write_text(text)
+    report = audit(tmp_path)
+    assert not report.is_deployment
+    assert report.findings == ()
+
+
+def test_a_charts_tag_tells_what_its_image_is_for(tmp_path: Path) -> None:
+    """A repository and a tag that stand apart are one image: -sdk in the tag makes it the client's."""
+    text = "server:\n  image: {repository: nvcr.io/nvidia/tritonserver, tag: 24.01-py3}\n"
+    found = read(tmp_path, "values.yaml", text + text.replace("server:", "client:", 1).replace("py3}", "py3-sdk}"))
+    assert [image.role for _, image in found.images()] == [Role.SERVER, Role.CLIENT]
