@@ -70,7 +70,7 @@ CASES = [
         "job.sbatch",
         f"#!/bin/bash\n#SBATCH -G 1\nIMAGE={HEAD}:24.01-py3\nsrun apptainer exec --nv docker://$IMAGE \\\n"
         "  tritonserver --model-repository=$REPO &\nwait\n",
-        [f"{HEAD}:24.01-py3", "docker://$IMAGE"],
+        [f"{HEAD}:24.01-py3"],
         ["tritonserver --model-repository=$REPO"],
     ),
     (

@@ -54,7 +54,7 @@ def _others(reading: Reading, found: Sequence[Command]) -> Iterator[Image]:
         if _is_server_name(match["image"].partition(":")[0], ()):
             yield Image(match["image"], Span(*match.span("image")), Role.CUSTOM)
     for command in found:
-        if (span := _run_image(source, code, command)) is not None:
+        if (span := _run_image(source, code, command)) is not None and not _is_known(span.of(code), code):
             yield Image(span.of(source.text), span, Role.CUSTOM)
 
 
@@ -89,6 +89,12 @@ def _serves(container: Container, source: Source, found: Sequence[Command]) -> b
         return True
     anonymous = not last or "$" in last or "{{" in image
     return anonymous and bool(_TRITON.search(container.name)) and not _NO_SERVER.search(container.name)
+
+
+def _is_known(image: str, code: str) -> bool:
+    """Tell whether an image is a variable that the file itself gives one of Triton's, which has been found there."""
+    name = re.fullmatch(r"(?:docker://)?\$\{?(\w+)\}?", image)
+    return name is not None and bool(re.search(rf"\b{name[1]}\s*=\s*[\"']?[\w./:-]*tritonserver", code))
 
 
 def _run_image(source: Source, code: str, command: Command) -> Span | None:
