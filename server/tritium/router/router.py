@@ -33,6 +33,8 @@ from tritium.router.dump import Dump
 from tritium.router.speed import Pace
 from tritium.router.tiers import Depths, Tier, TieredIndex
 
+_SCATTER = 1 << 30
+
 _KEEP_OUTPUT = 0.98
 """How much of the learnt length of answers stays when one more ends."""
 
@@ -48,6 +50,7 @@ class Prompt:
 class Router:
     """The workers of one role. `rng` serves the modes that draw lots.
 
+    With `scatter`, workers that are equal are tried in an order of this router's own, beside others that choose too.
     With `assumed_s`, a worker is taken to hold what was routed to it, for so long: for engines that tell no events.
     A worker with `most_prefill_tokens` to compute is full; 0: only its sequences count.
     """
@@ -61,6 +64,7 @@ class Router:
         index: TieredIndex | None = None,
         assumed_s: float = 0.0,
         most_prefill_tokens: int = 0,
+        scatter: bool = False,
     ) -> None:
         self.block_tokens = block_tokens
         self._most_prefill_blocks = -(-most_prefill_tokens // block_tokens)
@@ -71,6 +75,7 @@ class Router:
         self._rng = rng or random.Random()  # noqa: S311  it draws lots, not keys
         self._assumed = AssumedBlocks(self.index.device, assumed_s) if assumed_s else None
         self._output_tokens = 0.0
+        self._scatter = scatter
         self._loads: dict[str, WorkerLoad] = {}
         self._free: list[int] = []
 
@@ -91,6 +96,8 @@ class Router:
         """Admit a worker with an empty cache; `max_sequences` 0: nobody knows how many it takes."""
         number = self._free.pop() if self._free else len(self._loads)
         load = self._loads[worker] = WorkerLoad(worker, number, max_sequences or sys.maxsize)
+        if self._scatter:
+            load.last_routed = -self._rng.randrange(_SCATTER)
         self.book.admit(load)
         self.index.add(number, capacity_blocks)
         if self._assumed is not None:
@@ -270,19 +277,25 @@ class Router:
         return lease
 
     def share(
-        self, worker: str, blocks: Sequence[int], *, prompt_blocks: int, compute_blocks: int, max_tokens: int = 0
+        self,
+        worker: str,
+        blocks: Sequence[int],
+        *,
+        prompt_blocks: int,
+        compute_blocks: int,
+        max_tokens: int = 0,
+        now_s: float = 0.0,
     ) -> Lease | None:
-        """Book what another router has sent to a worker; None where the worker is not known here.
-
-        It is given back by `book.prefilled` and `book.release`: of how fast workers are it teaches nothing.
-        """
+        """Book what another router has sent to a worker, as `lease` does; None where the worker is not known here."""
         load = self._loads.get(worker)
         if load is None:
             return None
         output_blocks = int(min(max_tokens, self._output_tokens)) // self.block_tokens
-        return self.book.lease(
+        lease = self.book.lease(
             load, blocks, prompt_blocks=prompt_blocks, compute_blocks=compute_blocks, output_blocks=output_blocks
         )
+        lease.began_s = now_s
+        return lease
 
     def prefilled(self, lease: Lease, *, now_s: float = 0.0) -> None:
         """Note the first token: its worker has the prompt's blocks, and took so long. Harmless when repeated."""
