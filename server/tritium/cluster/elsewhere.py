@@ -2,8 +2,11 @@
 
     Elsewhere: taken -> lease ---prefilled---> decoding ---over---> released          (the worker lost: all released)
 
-A front's own requests are never among them, so that nothing counts twice (`cluster.workload` has the other side).
+A front's own requests are never among them, so that nothing counts twice (`cluster.workload` has the other side). From
+theirs it learns as from its own how fast workers are, and what they hold where engines do not tell.
 """
+
+import time
 
 from tritium.cluster.frames import Elsewhere
 from tritium.router.book import Lease
@@ -24,27 +27,28 @@ class OtherFronts:
 
     def take(self, news: Elsewhere) -> None:
         """Take in what a worker tells."""
-        book = self._router.book
+        router, now_s = self._router, time.monotonic()
         for taken in news.taken:
             if taken.id in self._leases:
                 continue
-            lease = self._router.share(
+            lease = router.share(
                 self._worker,
                 taken.blocks,
                 prompt_blocks=taken.prompt_blocks,
                 compute_blocks=taken.compute_blocks,
                 max_tokens=taken.max_tokens,
+                now_s=now_s,
             )
             if lease is not None:
                 self._leases[taken.id] = lease
-                if not taken.compute_blocks:
-                    book.prefilled(lease)
+                if taken.prefilled:
+                    router.book.prefilled(lease)
         for number in news.prefilled:
             if (lease := self._leases.get(number)) is not None:
-                book.prefilled(lease)
+                router.prefilled(lease, now_s=now_s)
         for number in news.over:
             if (lease := self._leases.pop(number, None)) is not None:
-                book.release(lease)
+                router.release(lease)
 
     def close(self) -> None:
         """Give all of them back: the worker is gone, or no more chosen from."""

@@ -161,6 +161,8 @@ class Taken(msgspec.Struct, array_like=True):
     prompt_blocks: int
     compute_blocks: int
     max_tokens: int = 0
+    prefilled: bool = False
+    """The prompt is computed already, here or elsewhere."""
 
 
 class Elsewhere(msgspec.Struct, array_like=True, tag="elsewhere"):

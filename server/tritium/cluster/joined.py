@@ -19,6 +19,7 @@ class JoinedFleet(LocalFleet):
     def __init__(self, spec: FleetSpec, members: Members, on_event: Callable[[FleetEvent], None]) -> None:
         super().__init__(spec, members.model.card.model, on_event, info=members.model.card.info)
         self._members = members
+        self.workers.scatter = True
         members.join(self.workers)
 
     @property

@@ -304,6 +304,7 @@ class EngineRunner:
             shares.setdefault(peer, []).append(delta)
             if delta.finish is not None:
                 self._over(number)
+        workload.flush()
         for peer, deltas in shares.items():
             self._send_step(peer, Step(deltas, step.running, step.waiting, step.used_blocks))
         self._look_at_gauges()

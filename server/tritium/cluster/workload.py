@@ -5,7 +5,7 @@
 
 Fronts choose by the load they know of. Each knows its own requests at once and those of the others by this, so that
 they do not all choose the worker that seemed idle, and send equal prompts to one worker. All that happens in a turn
-of the loop is told together; with a single front nothing is.
+of the loop is told together, and before the front that asked has its tokens; with a single front nothing is told.
 """
 
 import asyncio
@@ -89,10 +89,11 @@ class Workload:
 
     def _tell(self, front: Front) -> _News:
         if not self._news:
-            asyncio.get_running_loop().call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(self.flush)
         return self._news.setdefault(front, _News())
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Tell what there is to tell, now."""
         told, self._news = self._news, {}
         for owner, news in told.items():
             frame = Elsewhere(news.taken, news.prefilled, news.over)
@@ -114,4 +115,5 @@ class Workload:
             prompt,
             0 if computed else prompt - self._mirror.held(blocks),
             most if isinstance(most, int) else 0,
+            computed,
         )
