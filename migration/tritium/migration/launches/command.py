@@ -22,6 +22,7 @@ _NO_COMMAND = re.compile(
     re.IGNORECASE,
 )
 _ARGUMENTS = re.compile(r"""\s*["']?args["']?\s*[:=]\s*(?:\[|$)""")
+_CONDITIONAL = re.compile(r"\s*\{\{-?\s*(?:if|range|with)\b[^}]*\}\}.*\s(?:--[a-z]|\{\{)")
 _BARE = re.compile(
     r"""(?:^\s*-\s*["']?|\[\s*["']?|^\s*(?:exec\s+|nohup\s+)?"""
     r"""|(?:command|args|entrypoint|cmd)\b[^=\w]*["'\[]*\s*)$""",
@@ -87,7 +88,7 @@ def commands(lines: Sequence[str], form: Format) -> Iterator[Command]:
             rest = match.end() + (code[match.end() : match.end() + 1] in ("'", '"'))
             read = split(code, number + 1, rest)
             words = read.words
-            while not read.ended and (following := _following(lines, number, closed=read.closed)):
+            while not read.ended and (following := _following(lines, number, form, closed=read.closed)):
                 number = following
                 read = split(lines[number], number + 1)
                 words += read.words
@@ -98,7 +99,7 @@ def commands(lines: Sequence[str], form: Format) -> Iterator[Command]:
         number += 1
 
 
-def _following(lines: Sequence[str], number: int, *, closed: bool) -> int:
+def _following(lines: Sequence[str], number: int, form: Format, *, closed: bool) -> int:
     """Return the line on which the command goes on, past comments and template conditions; 0 when it is at its end."""
     after = number + 1
     while after < len(lines) and _is_passed_over(lines[after]) and after - number < 20:
@@ -114,7 +115,8 @@ def _following(lines: Sequence[str], number: int, *, closed: bool) -> int:
         here.endswith("\\")
         or re.match(r"""\s*(-\s+|,)?\s*["']?--[a-z]""", there) is not None
         or _ARGUMENTS.match(there) is not None
-        or (here.endswith(",") and re.match(r"""\s*f?["']""", there) is not None)
+        or _CONDITIONAL.match(there) is not None
+        or (here.endswith(",") and (form is Format.PYTHON or re.match(r"""\s*f?["']""", there) is not None))
         or (first is not None and second is not None and first[1] == second[1])
     )
     return after if goes_on else 0

@@ -36,7 +36,7 @@ class UnknownFlag(Rule):
             try:
                 _parse(word, following)
             except FlagError as error:
-                if following is None and launch.format in (Format.PYTHON, Format.NOTEBOOK):
+                if launch.format in (Format.PYTHON, Format.NOTEBOOK) and not _is_literal(launch, following):
                     continue  # the value is a variable of the program
                 name = word.text[2:].partition("=")[0]
                 flag = BY_NAME.get(name)
@@ -165,6 +165,11 @@ def _flags(deployment: Deployment) -> Iterator[tuple[Launch, Word, Word | None]]
                 and not PLACEHOLDER.search(word.text.partition("=")[0])
             ):
                 yield launch, word, command.words[at + 1] if at + 1 < len(command.words) else None
+
+
+def _is_literal(launch: Launch, word: Word | None) -> bool:
+    """Tell whether a word of a program's list is a string."""
+    return word is not None and launch.source.text[word.span(launch.source).start - 1] in "\"'"
 
 
 def _parse(word: Word, following: Word | None) -> list[str]:
