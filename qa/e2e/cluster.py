@@ -17,11 +17,22 @@ TINY_CHAT = str(ROOT / "model_repository" / "tiny_chat")
 class WorkerProcess:
     """A running `tritium worker`."""
 
-    def __init__(self, name, discovery, *arguments, model=TINY_CHAT, wait_s=90.0):
+    def __init__(self, name, discovery, *arguments, model=TINY_CHAT, wait_s=90.0, within=()):
         self.name = name
-        command = [TRITIUM, "worker", model, "--worker-name", name, "--discovery", discovery, "--engine", "embedded"]
+        command = [
+            *within,
+            TRITIUM,
+            "worker",
+            model,
+            "--worker-name",
+            name,
+            "--discovery",
+            discovery,
+            "--engine",
+            "embedded",
+        ]
         self.process = subprocess.Popen(
-            [*command, *arguments],
+            [*command, "--engine=embedded", *arguments],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -61,6 +72,52 @@ class WorkerProcess:
         self._reader.join(10)
         self.process.stderr.close()
         return status
+
+
+class OtherMachine:
+    """A network namespace with a cable to this one, which can be pulled."""
+
+    def __init__(self):
+        self.name = f"tritium{os.getpid() % 100_000}"
+        third = os.getpid() % 250
+        self.here, self.there = f"10.213.{third}.1", f"10.213.{third}.2"
+        self.within = ("ip", "netns", "exec", self.name)
+        self._cable = f"tr{os.getpid() % 100_000}"
+        for command in (
+            f"netns add {self.name}",
+            f"link add {self._cable} type veth peer name eth0 netns {self.name}",
+            f"addr add {self.here}/30 dev {self._cable}",
+            f"link set {self._cable} up",
+            f"-n {self.name} addr add {self.there}/30 dev eth0",
+            f"-n {self.name} link set eth0 up",
+            f"-n {self.name} link set lo up",
+        ):
+            self._ip(command)
+
+    @staticmethod
+    def can_be():
+        """Tell whether this process may make network namespaces."""
+        name = f"tritium-try{os.getpid()}"
+        made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode == 0
+        if made:
+            subprocess.run(["ip", "netns", "delete", name], check=True)
+        return made
+
+    def pull(self):
+        """Pull the cable: nothing goes through any more, and nobody is told."""
+        self._ip(f"-n {self.name} link set eth0 down")
+
+    def plug(self):
+        """Put it back."""
+        self._ip(f"-n {self.name} link set eth0 up")
+
+    def close(self):
+        self._ip(f"link delete {self._cable}")
+        self._ip(f"netns delete {self.name}")
+
+    @staticmethod
+    def _ip(command):
+        subprocess.run(["ip", *command.split()], check=True, capture_output=True)
 
 
 def start_front(discovery, cache: Path, *arguments):

@@ -1,10 +1,11 @@
 """A cluster as it is operated: fronts and workers in processes of their own, found by etcd or in a folder."""
 
 import asyncio
+import shutil
 
 import httpx
 import pytest
-from qa.e2e.cluster import Load, WorkerProcess, start_front, until_metric
+from qa.e2e.cluster import Load, OtherMachine, WorkerProcess, metric, start_front, until_metric
 from qa.unit.cluster.etcd_server import EtcdServer
 
 
@@ -95,3 +96,53 @@ async def test_a_front_finds_models_as_they_come(tmp_path):
         if worker is not None:
             await asyncio.to_thread(worker.kill)
         await asyncio.to_thread(front.kill)
+
+
+@pytest.mark.server("etcd")
+@pytest.mark.skipif(not shutil.which("ip") or not OtherMachine.can_be(), reason="network namespaces need root")
+async def test_a_partition_between_two_machines(tmp_path):
+    """A cable pulled under load: streams of the lost machine go on at the other, and it is used again when it is back.
+
+    Takes some 15 s: it waits until a silent connection is given up, and until the lost machine is used again.
+    """
+    secret = tmp_path / "secret"
+    secret.write_text("0123456789abcdef0123456789abcdef")
+    secret.chmod(0o600)
+    machine = OtherMachine()
+    etcd = EtcdServer(machine.here)
+    running = []
+    try:
+        await etcd.start()
+
+        def worker(name, host, **rest):
+            return WorkerProcess(name, etcd.address, f"--cluster-secret={secret}", f"--listen={host}:0", **rest)
+
+        started = await asyncio.gather(
+            asyncio.to_thread(worker, "here", machine.here),
+            asyncio.to_thread(worker, "there", machine.there, within=machine.within),
+        )
+        running += [one.kill for one in started]
+        front = await asyncio.to_thread(
+            start_front,
+            etcd.address,
+            tmp_path / "cards",
+            f"--cluster-secret={secret}",
+            "--fleet=tiny_chat=router=round_robin,silent_s=2",
+        )
+        running.append(front.kill)
+        await until_metric(front, "tritium_workers", ready(2), state="ready")
+        load = Load([front.url("OpenAI")])
+        await load.grow(20)
+        machine.pull()
+        await until_metric(front, "tritium_workers", ready(1), state="ready")
+        await load.grow(20)
+        machine.plug()
+        await until_metric(front, "tritium_workers", ready(2), within_s=90, state="ready")
+        await load.grow(20)
+        assert await load.end() >= 60
+        assert await asyncio.to_thread(metric, front, "tritium_worker_hung_total") >= 1
+    finally:
+        for end in running:
+            await asyncio.to_thread(end)
+        etcd.close()
+        machine.close()

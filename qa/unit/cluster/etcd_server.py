@@ -18,21 +18,22 @@ def _free_port():
 
 
 class EtcdServer:
-    def __init__(self):
+    def __init__(self, host="127.0.0.1"):
+        self.host = host
         self.folder = tempfile.mkdtemp(prefix="tritium-etcd-")
         self.port, self.peer_port = _free_port(), _free_port()
         self.process = None
 
     @property
     def address(self):
-        return f"etcd://127.0.0.1:{self.port}"
+        return f"etcd://{self.host}:{self.port}"
 
     async def start(self):
         """Start it and wait until it takes connections."""
         return await asyncio.to_thread(self.start_now)
 
     def start_now(self, within_s=60.0):
-        client, peer = (f"http://127.0.0.1:{port}" for port in (self.port, self.peer_port))
+        client, peer = (f"http://{self.host}:{port}" for port in (self.port, self.peer_port))
         self.process = subprocess.Popen(
             [
                 *("etcd", "--data-dir", self.folder, "--name", "one", "--initial-cluster", f"one={peer}"),
@@ -45,7 +46,7 @@ class EtcdServer:
         deadline_s = time.monotonic() + within_s
         while time.monotonic() < deadline_s:
             assert self.process.poll() is None, "etcd has ended"
-            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            with suppress(OSError), socket.create_connection((self.host, self.port), 1):
                 return self
             time.sleep(0.05)
         raise TimeoutError("etcd does not listen")
@@ -57,7 +58,7 @@ class EtcdServer:
 
     async def compact(self):
         """Forget all revisions but the last."""
-        async with rpc.insecure_channel(f"127.0.0.1:{self.port}") as channel:
+        async with rpc.insecure_channel(f"{self.host}:{self.port}") as channel:
             kv = rpc.KVStub(channel)
             now = await kv.Range(rpc.RangeRequest(key=b"/"))
             await kv.Compact(rpc.CompactionRequest(revision=now.header.revision, physical=True))
