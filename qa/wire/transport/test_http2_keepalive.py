@@ -126,6 +126,8 @@ async def test_shared_port():
 
     first = await listen_grpc(counted(0), host="127.0.0.1", port=0, shared=True)
     second = await listen_grpc(counted(1), host="127.0.0.1", port=first.port, shared=True)
+    for listener in (first, second):
+        await listener.begin()
     try:
         async with asyncio.timeout(BOUND_S):
             while not all(counts):

@@ -53,10 +53,12 @@ class _SocketListener:
         self._door = door
         self._roster = door.roster
         self._servers = servers
+        self._begun = not door.shared
         self._shared = [each.dup() for each in sockets] if door.shared else []
 
     async def begin(self) -> None:
         """Take connections, at a port that other processes serve as well."""
+        self._begun = True
         for server in self._servers:
             await server.start_serving()
 
@@ -64,16 +66,20 @@ class _SocketListener:
         """Stop accepting, let calls in flight finish for up to `grace_s` seconds, then end what is left."""
         for server in self._servers:
             server.close()
-        for sock in self._shared:
-            await self._take_waiting(sock)
+        shared, self._shared = self._shared, []
+        for sock in shared:
+            with sock:
+                if self._begun:
+                    await self._take_waiting(sock)
         await self._roster.close(grace_s)
 
     async def _take_waiting(self, sock: socket.socket) -> None:
         """Accept what the kernel has given to this process of a shared port, and would reset with its socket."""
         accepted = []
-        with contextlib.suppress(BlockingIOError), sock:
+        with contextlib.suppress(BlockingIOError):
             while True:
                 accepted.append(sock.accept()[0])
+        sock.close()
         door = self._door
         for each in accepted:
             each.setblocking(False)
