@@ -11,9 +11,10 @@ import pytest
 from qa.wire.transport.echo import echo, echo_each
 from qa.wire.transport.http2_peer import block, message
 
-from tritium.wire.grpc import Effort, GrpcLimits, Methods
+from tritium.wire.grpc import Effort, GrpcError, GrpcLimits, Methods
 from tritium.wire.h2.compressed import choose
 from tritium.wire.h2.frames import END_HEADERS, END_STREAM, Kind
+from tritium.wire.status import Status
 
 TEXT = b"the same words again and again " * 1000
 UNPACK = {"gzip": gzip.decompress, "deflate": zlib.decompress}
@@ -172,3 +173,69 @@ async def test_others_are_served_while_a_large_answer_is_compressed(connect):
 
     turns, _head = await turns_during(asked())
     assert turns > 20
+
+
+def noisy(path, *parts, fault=None):
+    """Return methods that stream the parts, then end with a fault."""
+
+    async def answer(_messages, call):
+        for part in parts:
+            call.write(part)
+            await call.drain()
+        if fault is not None:
+            raise fault
+
+    return Methods({}, {path: answer}, compressed=frozenset((path,)), effort=Effort.HIGH)
+
+
+async def test_others_are_served_while_a_large_streamed_answer_is_compressed(connect):
+    """Messages of a stream leave the event loop as answers to unary calls do."""
+    raw = await connect(noisy("/s/Noise", *[random.Random(1).randbytes(8 << 20)] * 2))
+
+    async def asked():
+        await raw.call(1, b"", changes={":path": "/s/Noise", "grpc-accept-encoding": "gzip"})
+        await raw.next(Kind.HEADERS)
+        return await raw.next(Kind.DATA)
+
+    turns, _head = await turns_during(asked())
+    assert turns > 20
+
+
+@pytest.mark.parametrize(("fault", "status"), [(None, "0"), (GrpcError(Status.ABORTED, "enough"), "10")])
+async def test_a_stream_keeps_its_order(connect, fault, status):
+    """Small messages do not overtake large ones that are compressed aside, nor does the end of the call."""
+    parts = [b"first", TEXT * 20, b"third", TEXT * 5, b"fifth" * 3000, TEXT]
+    raw = await connect(noisy("/s/Noise", *parts, fault=fault))
+    await raw.call(1, b"", changes={":path": "/s/Noise", "grpc-accept-encoding": "gzip"})
+    data, trailers = await raw.reply(1)
+    read = []
+    while data:
+        flag, size = data[0], int.from_bytes(data[1:5], "big")
+        read.append(gzip.decompress(data[5 : 5 + size]) if flag else data[5 : 5 + size])
+        data = data[5 + size :]
+    assert read == parts
+    assert trailers["grpc-status"] == status
+
+
+async def test_client_that_leaves_a_stream_that_is_compressed(connect):
+    """What waits to be compressed is forgotten with its client, and the next call is served."""
+    ended = asyncio.Event()
+
+    async def answer(messages, call):
+        call.on_cancel(ended.set)
+        async for each in messages:
+            for _ in range(8):
+                call.write(each or random.Random(1).randbytes(1 << 20))
+                await call.drain()
+
+    paths = frozenset(("/s/Each",))
+    raw = await connect(Methods({}, {"/s/Each": answer}, compressed=paths, effort=Effort.HIGH))
+    asked = {":path": "/s/Each", "grpc-accept-encoding": "gzip"}
+    await raw.call(1, b"", changes=asked)
+    await raw.next(Kind.HEADERS)
+    await raw.send(Kind.RST_STREAM, 0, 1, (8).to_bytes(4, "big"))
+    await asyncio.wait_for(ended.wait(), 30)
+    await raw.send(Kind.WINDOW_UPDATE, 0, 0, (1 << 20).to_bytes(4, "big"))
+    await raw.call(3, b"x", changes=asked)
+    data, trailers = await raw.reply(3)
+    assert (data, trailers["grpc-status"]) == ((b"\0" + (1).to_bytes(4, "big") + b"x") * 8, "0")
