@@ -21,9 +21,9 @@ async def place():
             self.discovery = MemoryDiscovery()
             self.made = []
 
-        async def worker(self, name, address="127.0.0.1:0", security=None, role=Role.AGGREGATED, model="echo", **rest):
-            worker = OpenWorker(self.discovery, name, security=security, role=role, model=model)
-            await worker.start(address, **rest)
+        async def worker(self, name, address="127.0.0.1:0", **rest):
+            own = {key: rest.pop(key) for key in ("security", "role", "model", "namespace") if key in rest}
+            worker = await OpenWorker(self.discovery, name, **own).start(address, **rest)
             self.made.append(worker.end)
             return worker
 
@@ -202,3 +202,75 @@ async def test_disaggregated(place, collector, echo):
     await place.worker("x")
     await until(lambda: front.roll.members("echo").refused)
     assert "its role is aggregated" in next(iter(front.roll.members("echo").refused.values()))
+
+
+async def test_the_next_model_takes_over_when_the_last_is_gone(place):
+    """Workers of another model by the same name are refused until the last of the first has left; then it is theirs."""
+    old = await place.worker("a", block_tokens=4)
+    front = place.front()
+    await front.fleet()
+    await place.worker("b", block_tokens=8)
+    await until(lambda: front.roll.members("echo").refused)
+    assert front.vanished == []
+    await old.leave()
+    await until(lambda: front.vanished)
+    assert front.roll.members("echo").stranded
+    await front.fleets.pop("echo").close()
+    front.roll.forget("echo")
+    fleet = await front.fleet()
+    assert list(fleet.workers.by_name) == ["b"]
+    assert fleet.info.block_tokens == 8
+
+
+async def test_the_first_namespace_wins(place):
+    """Of two models by one name in two namespaces a front serves that of the namespace it names first."""
+    await place.worker("a", namespace="blue")
+    await place.worker("b", namespace="green")
+    fleet = await place.front(namespaces=("green", "blue")).fleet()
+    assert list(fleet.workers.by_name) == ["b"]
+    other = await place.front(namespaces=("blue",)).fleet()
+    assert list(other.workers.by_name) == ["a"]
+
+
+async def test_two_workers_of_one_name(place):
+    """The second of two living workers of one name is not let in until the first has left."""
+    first = await place.worker("a")
+    front = place.front()
+    fleet = await front.fleet()
+    second = await place.worker("a")
+    members = front.roll.members("echo")
+    await until(lambda: members.refused)
+    assert "another worker is called a" in next(iter(members.refused.values()))
+    await first.leave()
+    await until(lambda: (w := fleet.workers.by_name.get("a")) and w.ready and w.instance.run == second.run)
+
+
+async def test_a_silent_connection_is_given_up(place, collector, echo):
+    """A worker that says nothing any more though its connection stands is lost, and its streams go on elsewhere."""
+    frozen = await place.worker("a", step_s=0.01)
+    front = place.front(spec="silent_s=1")
+    fleet = await front.fleet()
+    sink = collector()
+    ask(fleet, sink, PROMPT, 40)
+    await sink.grown(2, 30)
+    await place.worker("b", step_s=0.01)
+    await until(lambda: len(fleet.workers.generating) == 2)
+    for session in frozen.door.fronts:
+        session.peer.send = lambda *_: None
+    await sink.end(30)
+    assert sink.tokens == echo.continuation(PROMPT, 40)
+    assert {name: value for name, labels, value in fleet.metrics() if name == "tritium_worker_hung_total" and value}
+
+
+async def test_closing_leaves_the_workers(place, collector):
+    """A front that closes finishes what runs and leaves its workers to others."""
+    worker = await place.worker("a", step_s=0.01)
+    front = place.front()
+    fleet = await front.fleet()
+    sink = collector()
+    ask(fleet, sink, PROMPT, 30)
+    await sink.grown(1, 30)
+    await fleet.close()
+    assert len(sink.tokens) == 30
+    await until(lambda: not worker.door.fronts)
+    assert (await place.front(name="next").fleet()).ready
