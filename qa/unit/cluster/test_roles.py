@@ -57,7 +57,7 @@ class Load:
 
     async def _stream(self, number: int) -> None:
         fleet, request_for, collector, echo = self._makers
-        start = number * 1000
+        start = number * 1_000_000  # no two streams ever ask the same
         while not self._stopped:
             start += 50
             began = self._round
