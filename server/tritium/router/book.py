@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 MEMORY = 25
 """How many requests a worker `recent` looks back, roughly."""
 
-BUSY = 2
-"""Requests under way at each worker from which on history counts in full: who is idle need not be spared."""
+BUSY = 4
+"""Requests under way at each worker from which on a fleet counts as busy."""
 
 _MOST_WEIGHT = 1e12
 
@@ -70,11 +70,14 @@ class LoadBook:
     """How many the workers take together, before each is full."""
 
     @property
+    def busyness(self) -> float:
+        """Return how busy the workers are together: 0 where nothing is under way, 1 where each has `BUSY` requests."""
+        return min(1.0, self.active / (BUSY * max(1, len(self._loads))))
+
+    @property
     def history_weight(self) -> float:
-        """Return what a block of `recent` counts: nothing while all are idle, one where each has `BUSY` under way."""
-        if not self.active:
-            return 0.0
-        return min(1.0, self.active / (BUSY * max(1, len(self._loads)))) / self._weight
+        """Return what a block of `recent` counts: nothing while all are idle, for who is idle need not be spared."""
+        return self.busyness / self._weight
 
     def admit(self, load: WorkerLoad) -> None:
         """Count a worker in, as one that was given what the others were: it is new, not neglected."""

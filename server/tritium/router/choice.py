@@ -1,15 +1,16 @@
 """The choice of a worker: what each would cost, and the words for it.
 
     cost = slowness * ( own      blocks to compute, and those to fetch from host or disk at a share
-                      + waiting  WAIT_SHARE * blocks others routed there still have to prefill
+                      + waiting  blocks others routed there still have to prefill, at a share: the less, the busier all
                       + decoding DECODE_SHARE * blocks decoding there
                       + history  HISTORY_SHARE * blocks it was given lately, while all are busy
                       + crowding CROWD_SHARE * the prompt, for every sequence beyond its most
                       + silence  SILENT_SHARE * the prompt, for every beat without a sign of life )
 
-All in blocks. Work of our own making weighs most, for it delays everybody and pushes other prefixes out of the cache:
-a worker that holds a long prefix keeps its requests until it carries clearly more than the others, and a burst on
-one prefix still spills over. Equal costs go to the worker with fewest requests, then to the one not used for longest.
+All in blocks. While a fleet has time, to wait at a worker costs nearly as much as to compute. In a busy one work of our
+own making weighs most, for it delays everybody and pushes other prefixes out of the cache: a worker that holds a long
+prefix keeps its requests until it carries clearly more than the others. Equal costs go to the worker with fewest
+requests, then to the one not used for longest.
 """
 
 import random
@@ -26,15 +27,17 @@ HOST_SHARE = 0.2
 DISK_SHARE = 0.6
 """What a block costs that is fetched from host memory or disk, in blocks to compute. Estimates, not measurements."""
 
-WAIT_SHARE = 0.05
-"""What a block that others still have to prefill costs, in blocks to prefill ourselves."""
+WAIT_SHARE = 0.9
+BUSY_WAIT_SHARE = 0.05
+"""What a block that others still have to prefill costs, in blocks to prefill ourselves: while nobody has anything to
+do, and where all are busy (`LoadBook.busyness`)."""
 
-DECODE_SHARE = 0.05
+DECODE_SHARE = 0.02
 """What a block under decode costs."""
 
 HISTORY_SHARE = 0.05
 """What a block costs that the worker was given lately: so no worker stays home to more prefixes than the others.
-These three shares were chosen by the simulation in qa/unit/router; see docs/router.md."""
+These shares were chosen by simulation; see "The study" in docs/router.md."""
 
 CROWD_SHARE = 0.5
 """What every sequence beyond a worker's maximum costs, as a share of the prompt: it would wait in the engine."""
@@ -125,6 +128,12 @@ class Question:
     prompt_blocks: int
     saved: Mapping[int, float]
     history_weight: float
+    wait_share: float
+
+
+def wait_share(busyness: float) -> float:
+    """Return what a block costs that waits at a worker, by how busy all workers are together (0 to 1)."""
+    return WAIT_SHARE + (BUSY_WAIT_SHARE - WAIT_SHARE) * busyness
 
 
 def savings(depths: Depths) -> Mapping[int, float]:
@@ -147,7 +156,7 @@ def price(load: WorkerLoad, asked: Question) -> Price:
     crowd = load.active - load.max_sequences + 1
     return Price(
         own=max(0, asked.prompt_blocks - asked.saved.get(load.number, 0)),
-        waiting=WAIT_SHARE * load.prefill_blocks,
+        waiting=asked.wait_share * load.prefill_blocks,
         decoding=DECODE_SHARE * load.decode_blocks,
         history=HISTORY_SHARE * asked.history_weight * load.recent,
         crowding=CROWD_SHARE * asked.prompt_blocks * crowd if crowd > 0 else 0.0,
@@ -163,7 +172,7 @@ def cheapest(loads: Collection[WorkerLoad], asked: Question) -> WorkerLoad:
     least = float("inf")
     blocks = asked.prompt_blocks
     saved = asked.saved.get
-    pull, wait, decode = HISTORY_SHARE * asked.history_weight, WAIT_SHARE, DECODE_SHARE
+    pull, wait, decode = HISTORY_SHARE * asked.history_weight, asked.wait_share, DECODE_SHARE
     # The formula of `price`, written out: this loop runs for every worker of every request. Who has more to compute
     # than another costs in all need not be priced.
     for load in loads:

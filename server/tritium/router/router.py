@@ -28,6 +28,7 @@ from tritium.router.choice import (
     least_recent,
     price,
     savings,
+    wait_share,
 )
 from tritium.router.dump import Dump
 from tritium.router.speed import Pace
@@ -354,7 +355,7 @@ class Router:
 
     def _question(self, prompt: Prompt, depths: Depths) -> Question:
         blocks = -(-prompt.tokens // self.block_tokens)
-        return Question(blocks, savings(depths), self.book.history_weight)
+        return Question(blocks, savings(depths), self.book.history_weight, wait_share(self.book.busyness))
 
     def _depths(self, prompt: Prompt) -> Depths:
         depths = self.index.match(prompt.blocks)
