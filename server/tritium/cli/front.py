@@ -203,9 +203,10 @@ class FoundModels:
         """Unload a model that nobody serves any more, or nobody as it was found."""
         assert self._registry is not None
         ends_s = time.monotonic() + FORGET_S
-        while not self._roll.instances(name) and time.monotonic() < ends_s:  # noqa: ASYNC110  a look now and then
+        members = self._roll.members(name)
+        while not self._roll.instances(name) and (members.connected or time.monotonic() < ends_s):  # noqa: ASYNC110  looks
             await asyncio.sleep(1.0)
-        if self._roll.instances(name) and not self._roll.members(name).stranded:
+        if self._roll.instances(name) and not members.stranded:
             return
         if (serving := self._serving.get(name)) is not None:
             serving.cancel()

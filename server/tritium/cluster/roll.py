@@ -56,6 +56,11 @@ class Members:
         return self._pool is not None and not self._workers and bool(self.refused)
 
     @property
+    def connected(self) -> int:
+        """Return how many workers talk to us, announced or not."""
+        return sum(worker.connected for worker in self._workers.values())
+
+    @property
     def met(self) -> bool:
         """Tell whether every worker that was let in has been reached, or cannot be."""
         return all(worker.connected or worker.trouble for worker in self._workers.values())
