@@ -1,4 +1,4 @@
-"""Arguments of vLLM's engine that it had once, which model.json files of vllm_backend still carry. Source: vLLM 0.32."""
+"""Arguments that vLLM's engine had once and model.json files of vllm_backend still carry. Source: vLLM 0.32."""
 
 REMOVED = {
     "disable_log_requests": "requests are logged only when enable_log_requests asks for it",

@@ -98,6 +98,25 @@ BY_FILE: dict[str, str] = {family.filename: family.backend for family in FAMILIE
 EXPLICIT = frozenset({"identity", "pytorch", *TRIAL})
 """Kinds whose configuration must have inputs and outputs in full: nothing completes them from the model."""
 
+_HINTS = {
+    "tensorflow": "tf|tensorflow|savedmodel|graphdef",
+    "tensorrt": "trt|tensorrt|plan",
+    "onnxruntime": "onnx|onnxruntime",
+    "pytorch": "torch|pytorch|libtorch|torchscript",
+    "python": "python",
+    "openvino": "openvino",
+    "dali": "dali",
+    "fil": "xgb|xgboost|lightgbm|fil",
+}
+_HINT = {kind: re.compile(rf"(?:^|[_\W\d])(?:{words})(?:$|[_\W\d])", re.IGNORECASE) for kind, words in _HINTS.items()}
+
+
+def likely_kind(name: str) -> str:
+    """Return the kind that a model's name speaks of, where nothing else tells; "" for none, or for several."""
+    found = [kind for kind, pattern in _HINT.items() if pattern.search(name)]
+    return found[0] if len(found) == 1 else ""
+
+
 ENGINE_PARAMETERS = re.compile(
     r"""["'](gpt_model_path|gpt_model_type|engine_dir|encoder_model_path|model_checkpoint_path)["']"""
 )

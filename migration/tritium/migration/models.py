@@ -21,13 +21,13 @@ from tritium.migration.files import check_files
 from tritium.migration.finding import Finding, ModelReport, Severity, Verdict, score_of
 from tritium.migration.folder import CONFIG, Folder, read_folder
 from tritium.migration.found import Found
-from tritium.migration.kinds import BY_FILE, BY_NAME, ENGINE_PARAMETERS, EXPLICIT
+from tritium.migration.kinds import BY_FILE, BY_NAME, ENGINE_PARAMETERS, EXPLICIT, likely_kind
 from tritium.migration.text.words import PLACEHOLDER
 
 # A field that only a model configuration has, at the beginning of a line.
 _TELLTALE = re.compile(
     r"^\s*(?:(?:backend|platform|max_batch_size|instance_group|dynamic_batching|sequence_batching|ensemble_scheduling"
-    r"|default_model_filename|model_transaction_policy|version_policy|model_warmup|model_metrics|response_cache)\b"
+    r"|default_model_filename|model_transaction_policy|version_policy|model_warmup|model_metrics|model_operations|response_cache)\b"
     r"|(?:input|output|batch_input|batch_output|parameters|optimization)\s*:?\s*[\[{])",
     re.MULTILINE,
 )
@@ -58,11 +58,13 @@ def read_model(path: Path, root: Path) -> Found | None:
     for match in _LINE.finditer(text or ""):
         lines.setdefault(match[1], match[2])
     in_folder = path.name.startswith(CONFIG)
-    name = path.parent.name if in_folder else lines.get("name", path.stem)
+    name = path.parent.name if in_folder else lines.get("name") or path.stem.removesuffix(".pbtxt")
     folder = read_folder(path.parent) if in_folder else Folder(path.parent, {})
     backend = lines.get("backend") or lines.get("platform") or ""
     if PLACEHOLDER.search(backend) and ENGINE_PARAMETERS.search(text or ""):
         backend = "tensorrtllm"
+    if not in_folder and not backend and (told := path.stem.rpartition(".")[2]) in BY_NAME:
+        backend = told  # as model.dali.pbtxt does
     found = Found(name, place, folder, parsed, backend, path.parent.parent if in_folder else None)
     _problems(found, parsed.problems)
     if proper:
@@ -198,7 +200,7 @@ def report(found: Found, findings: Sequence[Finding] | None = None) -> ModelRepo
     verdict, because = _judge(found, findings)
     return ModelReport(
         name=found.name,
-        kind=kind.name if kind else found.backend or "unknown",
+        kind=kind.name if kind else found.backend or likely_kind(found.name) or "unknown",
         verdict=verdict,
         path=found.place,
         because=because,
@@ -232,7 +234,9 @@ def _judge(found: Found, findings: Sequence[Finding]) -> tuple[Verdict, str]:
         if found.code is not None:
             return Verdict.SERVES, f"its backend is written in Python ({found.code}), which --backend-directory names"
         if not backend:
-            return Verdict.UNKNOWN, "no backend is named, and there is no model file here that would tell"
+            said = "no backend is named, and there is no model file here that would tell"
+            likely = likely_kind(found.name)
+            return Verdict.UNKNOWN, f"{said}; by its name it may be {likely}'s" if likely else said
         return (
             Verdict.UNSUPPORTED,
             f"backend '{backend}' is not known here, and custom backends in C++ cannot be loaded",

@@ -12,7 +12,7 @@ from tritium.migration.launches.format import Format
 from tritium.migration.text.words import PLACEHOLDER, Word, split, whole_string
 
 _SERVER = re.compile(
-    r"(?<![\w/.:=@-])(?:[\w./${}-]*/bin/)?tritonserver(?![\w:.\-/])"
+    r"(?:(?<![\w/.:@-])[\w./${}-]+/bin/|(?<![\w/.:=@-]))tritonserver(?![\w:.\-/])"
     r"|(?:[\w./${}-]*/)?launch_triton_server\.py"
     r"|(?:[\w./${}-]*/)?openai(?:_frontend)?/main\.py"
 )
@@ -24,7 +24,7 @@ _NO_COMMAND = re.compile(
 _ARGUMENTS = re.compile(r"""\s*["']?args["']?\s*[:=]\s*(?:\[|$)""")
 _CONDITIONAL = re.compile(r"\s*\{\{-?\s*(?:if|range|with)\b[^}]*\}\}.*\s(?:--[a-z]|\{\{)")
 _BARE = re.compile(
-    r"""(?:^\s*-\s*["']?|\[\s*["']?|^\s*(?:exec\s+|nohup\s+)?"""
+    r"""(?:^\s*-\s*["']?|\[\s*["']?|^\s*(?:exec\s+|nohup\s+)?|^\s*(?:export\s+)?\w+=["']?"""
     r"""|(?:command|args|entrypoint|cmd)\b[^=\w]*["'\[]*\s*)$""",
     re.IGNORECASE,
 )
@@ -124,4 +124,4 @@ def _following(lines: Sequence[str], number: int, form: Format, *, closed: bool)
 
 def _is_passed_over(line: str) -> bool:
     code = line.strip()
-    return code in ("", "[") or re.fullmatch(r"\{\{-?\s*(if|else|end|range|with)\b.*\}\}", code) is not None
+    return code in ("", "[") or re.fullmatch(r"\{\{-?\s*(if|else|end|range|with)\b[^}]*\}\}", code) is not None

@@ -16,9 +16,14 @@ from tritium.migration.text.tree import Mapping, Node, Scalar, walk
 _RUNNERS = re.compile(r"\b(docker|podman|nerdctl|apptainer|singularity|enroot|shifter|srun)\b")
 _TRITON = re.compile(r"(?<![a-z])triton(?!client)", re.IGNORECASE)
 _NAMED_IMAGE = re.compile(r"--image[= ][\"']?(?P<image>[\w./-]*triton[\w./-]*(?::[\w.-]+)?)")
+_IMAGE_LINE = re.compile(
+    r"""^\s*-?\s*image:[ \t]*["']?(?P<image>\{\{[^}]*triton[^}]*\}\}|[\w./-]*triton[\w./:-]*)""", re.MULTILINE
+)
+"""An image in a document that no parser takes."""
 _ALONE = {"--rm", "-it", "-ti", "-d", "-i", "-t", "--privileged", "--nv", "--cleanenv", "--init"}
 """Flags of container runners that take no value, so that an image may follow them."""
 _SCRIPTS = {Format.SHELL, Format.SLURM, Format.MAKEFILE}
+_YAMLS = {Format.COMPOSE, Format.KUBERNETES, Format.HELM, Format.ANSIBLE, Format.YAML}
 _NO_SERVER = re.compile(r"client|sdk|perf|analyz|exporter|locust|benchmark|gateway|openai|test|adapter", re.IGNORECASE)
 
 
@@ -48,9 +53,11 @@ def _others(reading: Reading, found: Sequence[Command]) -> Iterator[Image]:
     for container in reading.containers:
         if container.image is not None and _serves(container, source, found):
             yield Image(container.image.text, container.image.span, Role.CUSTOM)
-    if reading.form is Format.DOCKERFILE and found and (last := last_image(code)) is not None:
+    last = last_image(code) if reading.form is Format.DOCKERFILE else None
+    if last is not None and (found or _is_server_name(last[0].partition(":")[0], ())):
         yield Image(last[0], last[1], Role.CUSTOM)
-    for match in _NAMED_IMAGE.finditer(code) if reading.form in _SCRIPTS else ():
+    pattern = _NAMED_IMAGE if reading.form in _SCRIPTS else _IMAGE_LINE
+    for match in pattern.finditer(code) if reading.form in _SCRIPTS | _YAMLS else ():
         if _is_server_name(match["image"].partition(":")[0], ()):
             yield Image(match["image"], Span(*match.span("image")), Role.CUSTOM)
     for command in found:

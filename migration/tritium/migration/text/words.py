@@ -14,7 +14,7 @@ PLACEHOLDER = re.compile(r"\$\{?\w+\}?|\$\([^)]*\)|\{\{.*?\}\}|<[A-Za-z_.-]+>|@\
 _ENDS = {"|", "||", "&", "&&", ";", ":", ">", ">>", "<", "2>&1", "&>"}
 _KEY = re.compile(r"""\s*(?:-\s+)?["']?[\w-]+["']?(?::(?:\s+|$)|\s*=\s+)(?:[|>][+-]?\s*$)?""")
 _ARGUMENTS = re.compile(r"""\]\s*,?\s*["']?args["']?\s*[:=]\s*\[""")
-_BRACKETS = re.compile(r"[\])}({]+[,;]?|\{\{-?\s*(?:if|else|end|range|with)\b.*\}\}")
+_BRACKETS = re.compile(r"[\])}({]+[,;]?|\{\{-?\s*(?:if|else|end|range|with)\b[^}]*\}\}")
 """What is no word of a command: closing brackets, and the conditions of a template around some of its words."""
 
 
