@@ -189,6 +189,16 @@ async def test_a_slow_greeting_ends(place, monkeypatch):
     stranger.end()
 
 
+async def test_a_look_whether_the_port_is_open(place):
+    """A probe that connects and goes again, as balancers and orchestrators do, is nobody who was refused."""
+    worker = await place.worker()
+    stranger = await Stranger.at(worker)
+    await until(lambda: worker.door._greeting)
+    stranger.end()
+    await until(lambda: not worker.door._greeting)
+    assert worker.door.refused == 0
+
+
 async def test_a_worker_that_does_not_greet(monkeypatch):
     """A front does not wait for ever for a peer that takes the connection and says nothing."""
     monkeypatch.setattr(greeting, "GREETING_S", 0.1)

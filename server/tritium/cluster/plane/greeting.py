@@ -89,6 +89,8 @@ class GreetingLine(asyncio.Protocol):
     """One end of a connection until both sides know each other."""
 
     def __init__(self) -> None:
+        self.silent = True
+        """Nothing has come yet; who only looks whether the port is open goes like that."""
         self._received = bytearray()
         self._more = asyncio.Event()
         self._lost: str | None = None
@@ -100,6 +102,7 @@ class GreetingLine(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Keep what comes, as far as anything may come before an answer."""
+        self.silent = False
         self._received += data
         if len(self._received) > MOST_BYTES + LENGTH_BYTES and self._transport is not None:
             self._transport.pause_reading()

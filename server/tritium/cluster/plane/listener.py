@@ -172,8 +172,11 @@ class PlaneListener:
                 return
             self._take_in(line, greeted)
         except Refusal as refusal:
-            self.refused += 1
             line.refuse(refusal.message)
+            if line.silent:
+                log.debug("front_said_nothing")
+                return
+            self.refused += 1
             log.warning("front_refused", reason=refusal.message)
 
     def _take_in(self, line: "_Incoming", greeted: Greeted) -> None:
