@@ -53,6 +53,7 @@ class LinkedWorker:
         self.state = WorkerState.STARTING
         self.info: EngineInfo | None = None
         self.restarts = 0
+        self.run = f"{name}-run"
         self.hung = 0
         self.gauges: dict[str, float] = {}
         self.peer = Peer(self._sent)

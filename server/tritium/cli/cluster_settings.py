@@ -6,6 +6,7 @@ from tritium.cli.options import ServeOptions, SettingsError
 from tritium.cli.worker_options import WorkerOptions
 from tritium.cluster.discovery.choose import open_discovery
 from tritium.cluster.discovery.contract import Discovery
+from tritium.cluster.events.place import NatsPlace, parse_events
 from tritium.cluster.plane.security import PlaneSecurity, read_secret
 from tritium.core.errors import InferenceError
 
@@ -48,6 +49,18 @@ def discovery_of(options: ServeOptions | WorkerOptions) -> Discovery:
         )
     except InferenceError as error:
         raise SettingsError(f"discovery: {_told(error)}") from None
+
+
+def events_of(options: ServeOptions | WorkerOptions) -> NatsPlace | None:
+    """Return where changes of caches go; None is by the workers' own connections.
+
+    Raises:
+        SettingsError: the address means nothing, or a package is missing.
+    """
+    try:
+        return parse_events(options.events)
+    except InferenceError as error:
+        raise SettingsError(f"events: {_told(error)}") from None
 
 
 def _path(text: str) -> Path | None:

@@ -18,9 +18,10 @@ from typing import Any
 
 import structlog
 
-from tritium.cli.cluster_settings import discovery_of, security_of
+from tritium.cli.cluster_settings import discovery_of, events_of, security_of
 from tritium.cli.options import ServeOptions, SettingsError
 from tritium.cluster.card import CardFile, Instance
+from tritium.cluster.events.subscriber import EventSubscriber
 from tritium.cluster.fleet import Fleet
 from tritium.cluster.joined import join_fleet
 from tritium.cluster.plane.address import parse_address
@@ -60,6 +61,8 @@ class FoundModels:
         """The repository of what is found; there from `start` to `close`."""
         self._security = security_of(options)
         self._discovery = discovery_of(options)
+        place = events_of(options)
+        self._events = EventSubscriber(place, options.namespace or ("default",), name) if place is not None else None
         self._name = name
         self._cache = CardCache(Path(options.card_cache) if options.card_cache else default_cache())
         self._roll = Roll(
@@ -80,6 +83,8 @@ class FoundModels:
         self._registry = registry
         self._taken = taken
         self.home.mkdir(mode=0o700)
+        if self._events is not None:
+            self._events.start()
         self._roll.start()
 
     async def settle(self) -> None:
@@ -101,6 +106,8 @@ class FoundModels:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._discovery.close()
+        if self._events is not None:
+            await self._events.close()
         await asyncio.to_thread(shutil.rmtree, self.home, ignore_errors=True)
 
     async def join(
@@ -119,7 +126,7 @@ class FoundModels:
         """
         if not self._roll.instances(name):
             raise NotFound(f"nobody serves model '{name}' any more")
-        return join_fleet(parse_fleet(fleet), self._roll.members(name))
+        return join_fleet(parse_fleet(fleet), self._roll.members(name), events=self._events)
 
     def metrics(self) -> Iterator[tuple[str, Mapping[str, str], float]]:
         """Return how it stands with discovery."""
@@ -129,6 +136,8 @@ class FoundModels:
             yield "tritium_discovery_age_seconds", {}, time.monotonic() - status.heard_s
         yield "tritium_discovery_reconnects_total", {}, status.reconnects
         yield "tritium_discovery_unreadable_total", {}, status.unreadable
+        if self._events is not None:
+            yield from self._events.metrics()
 
     def _found(self, model: FoundModel) -> None:
         name = model.card.model

@@ -258,6 +258,11 @@ class ServeOptions:
     namespace: tuple[str, ...] = setting(
         (), "Namespaces whose workers are served (none: default); of two models of a name the first's.", group="cluster"
     )
+    events: str = setting(
+        "local",
+        "How fronts learn what workers cache: local (by their connections), or nats://HOST:4222.",
+        group="cluster",
+    )
     cluster_secret: str = setting("", "File with the secret that workers and fronts share.", group="cluster")
     cluster_ca: str = setting(
         "", "Certificate authority (PEM) of workers and fronts; where it is set they speak TLS.", group="cluster"

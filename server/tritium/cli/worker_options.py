@@ -43,6 +43,11 @@ class WorkerOptions:
     discovery: str = setting(
         "", "Where it announces itself: etcd://HOST:2379 or file:/FOLDER; fronts look there.", group="cluster"
     )
+    events: str = setting(
+        "local",
+        "How fronts learn what workers cache: local (by their connections), or nats://HOST:4222.",
+        group="cluster",
+    )
     cluster_secret: str = setting("", "File with the secret that workers and fronts share.", group="cluster")
     cluster_ca: str = setting(
         "", "Certificate authority (PEM) of workers and fronts; where it is set they speak TLS.", group="cluster"

@@ -26,13 +26,14 @@ import structlog
 import uvloop
 
 from tritium.backends.engine import Role
-from tritium.cli.cluster_settings import discovery_of, security_of
+from tritium.cli.cluster_settings import discovery_of, events_of, security_of
 from tritium.cli.options import SettingsError
 from tritium.cli.streams import complete_streams
 from tritium.cli.worker_model import WorkerModel, find_worker_model
 from tritium.cli.worker_options import WorkerOptions
 from tritium.cluster.card import Instance
 from tritium.cluster.discovery.contract import Discovery
+from tritium.cluster.events.publisher import EventPublisher
 from tritium.cluster.frames import VERSION, Load
 from tritium.cluster.plane.address import PlaneAddress, parse_address
 from tritium.cluster.plane.files import FileServer
@@ -95,6 +96,7 @@ class _Settings:
         """
         self.security: PlaneSecurity = security_of(options)
         self.discovery: Discovery = discovery_of(options)
+        self.events = events_of(options)
         self.model: WorkerModel = find_worker_model(options, scratch)
         try:
             self.listen: PlaneAddress = parse_address(options.listen)
@@ -185,6 +187,11 @@ class _WorkerProcess:
             _say(f"tritium: {error.told}")
             await runner.stop()
             return FAILED
+        events = None
+        if settings.events is not None:
+            events = EventPublisher(settings.events, self._options.namespace, run)
+            runner.publish, runner.more_gauges = events.publish, events.metrics
+            events.start()
         told = bound.at(host=self._options.advertise) if self._options.advertise and not bound.path else bound
         role = Role(self._options.role)
         instance = Instance(
@@ -202,6 +209,8 @@ class _WorkerProcess:
         await settings.discovery.withdraw(instance)
         await door.drain(self._options.drain_s)
         await door.close()
+        if events is not None:
+            await events.close()
         await runner.stop()
         return OK
 

@@ -104,7 +104,9 @@ class DrainHeard(msgspec.Struct, array_like=True, tag="drain_heard"):
 
 
 class AskCache(msgspec.Struct, array_like=True, tag="ask_cache"):
-    """Ask for a CacheDump."""
+    """Ask for a CacheDump, and say whether changes are to come by this connection, or do so by another way."""
+
+    changes_here: bool = True
 
 
 class Ready(msgspec.Struct, array_like=True, tag="ready"):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tritium.backends.engine import Role
+from tritium.cluster.events.subscriber import EventSubscriber
 from tritium.cluster.local import FleetEvent, LocalFleet
 from tritium.cluster.roll import Members
 from tritium.cluster.samples import Sample
@@ -16,10 +17,17 @@ from tritium.cluster.spec import FleetSpec
 class JoinedFleet(LocalFleet):
     """A Fleet (see `cluster.fleet`) of discovered workers. Make one with `join_fleet`."""
 
-    def __init__(self, spec: FleetSpec, members: Members, on_event: Callable[[FleetEvent], None]) -> None:
+    def __init__(
+        self,
+        spec: FleetSpec,
+        members: Members,
+        on_event: Callable[[FleetEvent], None],
+        events: EventSubscriber | None,
+    ) -> None:
         super().__init__(spec, members.model.card.model, on_event, info=members.model.card.info)
         self._members = members
         self.workers.scatter = True
+        self.workers.events = events
         members.join(self.workers)
 
     @property
@@ -45,12 +53,17 @@ class JoinedFleet(LocalFleet):
 
 
 def join_fleet(
-    spec: FleetSpec, members: Members, on_event: Callable[[FleetEvent], None] = lambda _: None
+    spec: FleetSpec,
+    members: Members,
+    on_event: Callable[[FleetEvent], None] = lambda _: None,
+    *,
+    events: EventSubscriber | None = None,
 ) -> JoinedFleet:
     """Serve a model by the workers that discovery finds, those to come included; returns at once.
 
-    Of the setting, what says how many workers there are does not count.
+    Changes of their caches come by `events`, or by the workers' own connections. Of the setting, what says how many
+    workers there are does not count.
     """
     if members.model.disaggregated:
-        return JoinedFleet(replace(spec, workers=0, prefill=1, decode=1), members, on_event)
-    return JoinedFleet(replace(spec, workers=1, prefill=0, decode=0), members, on_event)
+        return JoinedFleet(replace(spec, workers=0, prefill=1, decode=1), members, on_event, events)
+    return JoinedFleet(replace(spec, workers=1, prefill=0, decode=0), members, on_event, events)

@@ -42,6 +42,8 @@ class PoolWorker(Protocol):
     hung: int
     """How often it was given up because it, or its engine, did nothing any more."""
     gauges: dict[str, float]
+    run: str
+    """What its changes are told by where that is not by its connection; empty for one that is ours alone."""
 
     @property
     def ready(self) -> bool:

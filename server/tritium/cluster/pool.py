@@ -22,6 +22,7 @@ from tritium.backends.engine import (
     Step,
 )
 from tritium.cluster.elsewhere import OtherFronts
+from tritium.cluster.events.subscriber import EventSubscriber
 from tritium.cluster.following import CacheFollower
 from tritium.cluster.frames import VERSION, AskCache, CacheChanged, CacheDump, Elsewhere, Gauges, Load, ToWorker
 from tritium.cluster.member import PoolWorker, Reports, Told, WorkerState
@@ -63,6 +64,8 @@ class WorkerPool:
         self.loras: dict[str, str] = {}
         """The adapters that every run of a worker has: path by the name that the engines know."""
         self.prefill = PrefillDesk(spec.thresholds)
+        self.events: EventSubscriber | None = None
+        """Brings changes of caches, where they do not come by the workers' own connections."""
         self.scatter = False
         """Other fronts choose among the same workers: begin elsewhere than they where all are equal."""
         self.mode = spec.router
@@ -224,7 +227,11 @@ class WorkerPool:
         router = self._router(worker.role)
         router.add(worker.name, capacity_blocks=info.total_blocks, max_sequences=most)
         self.elsewhere[worker.name] = OtherFronts(router, worker.name)
-        self.followers[worker.name] = CacheFollower(router, worker.name, lambda: worker.send(AskCache()))
+        here = self.events is None or not worker.run
+        follower = CacheFollower(router, worker.name, lambda: worker.send(AskCache(here)))
+        self.followers[worker.name] = follower
+        if self.events is not None:
+            self.events.follow(worker.run, follower.hear)
         self._on_ready(worker)
 
     def _router(self, role: Role) -> Router:
@@ -259,6 +266,8 @@ class WorkerPool:
         self._router(worker.role).remove(worker.name)
         if (follower := self.followers.pop(worker.name, None)) is not None:
             follower.close()
+        if self.events is not None:
+            self.events.leave(worker.run)
 
     def _take(self, worker: PoolWorker, frame: Told) -> None:
         if isinstance(frame, Step):

@@ -78,6 +78,7 @@ class RemoteWorker:
         self.state = WorkerState.STARTING
         self.info: EngineInfo | None = None
         self.restarts = 0
+        self.run = instance.run
         self.hung = 0
         self.gauges: dict[str, float] = {}
         self.announced = True

@@ -12,7 +12,7 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import cast
@@ -77,10 +77,12 @@ Asked = Submit | SubmitPool | Abort | LoadLora | UnloadLora | AskCache | Ping
 class Peer:
     """One for whom the engine works; `send` raises as `Channel.send` does."""
 
-    __slots__ = ("numbers", "send")
+    __slots__ = ("changes_here", "numbers", "send")
 
     def __init__(self, send: Callable[[FromWorker], None]) -> None:
         self.send = send
+        self.changes_here = True
+        """Changes of the cache are told it by `send`."""
         self.numbers: dict[int, int] = {}
         """The engine's number of each request under way, by the peer's own."""
 
@@ -91,6 +93,10 @@ class EngineRunner:
     def __init__(self, scratch: str, on_death: Callable[[str], None]) -> None:
         self.scratch = scratch
         self.info: EngineInfo | None = None
+        self.publish: Callable[[CacheChanged], None] | None = None
+        """Tells changes of the cache to those who have them not by their connection."""
+        self.more_gauges: Callable[[], Mapping[str, float]] = dict
+        """What else is to be told beside the engine's counters."""
         self._on_death = on_death
         self._engine: LanguageEngine | None = None
         self._heartbeat: Heartbeat | None = None
@@ -190,8 +196,9 @@ class EngineRunner:
                 self._pool(peer, request)
             case Abort(id):
                 self._abort(peer, id)
-            case AskCache():
+            case AskCache(changes_here):
                 assert self._mirror is not None
+                peer.changes_here = changes_here or self.publish is None
                 peer.send(CacheDump(self._mirror.dump()))
             case Ping():
                 peer.send(Pong())
@@ -342,7 +349,11 @@ class EngineRunner:
         if self._mirror is None:
             self._early += events
         elif (changed := self._mirror.take(events)) is not None:
-            self._tell_all(changed)
+            for peer in self._peers:
+                if peer.changes_here:
+                    peer.send(changed)
+            if self.publish is not None:
+                self.publish(changed)
 
     def _look_at_gauges(self) -> None:
         if self._gauges_due is None:
@@ -355,6 +366,7 @@ class EngineRunner:
         self._gauges_due = None
         assert self._engine is not None
         values = {**self._engine.metrics(), "tritium_worker_canaries_total": float(self._canaries_sent)}
+        values.update(self.more_gauges())
         last_change = 0
         if self._mirror is not None:
             last_change = self._mirror.last
@@ -374,7 +386,7 @@ class EngineRunner:
             self._own_metrics_sent_s = time.monotonic()
             self._tell_all(OwnMetrics(msgspec.Raw(msgspec.msgpack.encode(self._engine.own_metrics()))))
 
-    def _tell_all(self, frame: CacheChanged | Gauges | OwnMetrics) -> None:
+    def _tell_all(self, frame: Gauges | OwnMetrics) -> None:
         for peer in self._peers:
             peer.send(frame)
 

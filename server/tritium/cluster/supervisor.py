@@ -78,6 +78,7 @@ class SupervisedWorker:
         self.state = WorkerState.STARTING
         self.info: EngineInfo | None = None
         self.restarts = 0
+        self.run = ""
         self.hung = 0
         self.gauges: dict[str, float] = {}
         self._own_metrics = _NO_METRICS

@@ -1,0 +1,1 @@
+"""How changes of workers' caches reach fronts where not by the workers' own connections."""
