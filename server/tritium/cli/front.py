@@ -21,6 +21,7 @@ import structlog
 from tritium.cli.cluster_settings import discovery_of, events_of, security_of
 from tritium.cli.options import ServeOptions, SettingsError
 from tritium.cluster.card import CardFile, Instance
+from tritium.cluster.events.place import LOCAL
 from tritium.cluster.events.subscriber import EventSubscriber
 from tritium.cluster.fleet import Fleet
 from tritium.cluster.joined import join_fleet
@@ -243,6 +244,11 @@ def check_role(options: ServeOptions) -> None:
     Raises:
         SettingsError: it is to have repositories, or is told of no discovery.
     """
+    if options.events not in ("", LOCAL) and not options.discovery:
+        raise SettingsError(
+            "events are told by NATS of workers that are found, and there is no discovery\n"
+            "  hint: --discovery etcd://HOST:2379, or leave --events out"
+        )
     if options.role != "front":
         return
     if options.repositories:
