@@ -157,7 +157,9 @@ class WorkerPool:
         Raises:
             InferenceError: in the words of the engine.
         """
-        successor = SupervisedWorker(load, self.reports, loras=self.loras, silent_s=self.spec.silent_s)
+        successor = SupervisedWorker(
+            load, self.reports, loras=self.loras, silent_s=self.spec.silent_s, load_s=self.spec.load_s
+        )
         self.add(successor)
         await successor.start()
 
@@ -193,7 +195,9 @@ class WorkerPool:
                     check_transfer=self.spec.prefill > 0 and not children,
                 )
                 children.append(
-                    SupervisedWorker(load, self.reports, loras=self.loras, silent_s=self.spec.silent_s),
+                    SupervisedWorker(
+                        load, self.reports, loras=self.loras, silent_s=self.spec.silent_s, load_s=self.spec.load_s
+                    ),
                 )
                 self.add(children[-1])
         starting = [asyncio.create_task(worker.start()) for worker in children]

@@ -36,6 +36,9 @@ _SWEEP_S = 5.0
 _SWEEP_POLL_S = 0.02
 """How long a dead worker's children may take to end before they are killed, and how often to look."""
 
+_KILLED_S = 30.0
+"""How long a killed worker and what it started may take to be gone."""
+
 _GOODBYE_S = 10.0
 """How long a worker may take to end after its connection closed."""
 
@@ -114,13 +117,19 @@ class WorkerProcess:
         self._channel.send(*frames)
 
     async def end(self, within_s: float) -> None:
-        """Wait for the process to end by itself, then kill it."""
+        """Wait for the process to end by itself, then kill it and wait for that, within a bound as well."""
         try:
-            await asyncio.wait_for(self.ended.wait(), within_s)
+            if within_s:
+                await asyncio.wait_for(self.ended.wait(), within_s)
+                return
         except TimeoutError:
             log.warning("worker_killed", worker=self.worker, after_s=within_s)
-            self.kill()
-            await self.ended.wait()
+        self.kill()
+        try:
+            await asyncio.wait_for(self.ended.wait(), _KILLED_S)
+        except TimeoutError:
+            # In a system call that nothing interrupts, such as one of a broken device.
+            log.error("worker_does_not_die", worker=self.worker, pid=self.pid)  # noqa: TRY400  its cause is no exception
 
     def kill(self) -> None:
         """Kill the process; what it started is swept away after it."""
@@ -179,14 +188,17 @@ class WorkerProcess:
                 os.killpg(self.pid, signal.SIGKILL)
             self._remove_scratch()
             raise
-        self._tell_gone()
-        await asyncio.wait([reading], timeout=_LAST_WORDS_S)
-        self._channel.close()
-        self._on_end(self)
-        await self._sweep()
-        reading.cancel()
-        self._remove_scratch()
-        self.ended.set()
+        try:
+            self._tell_gone()
+            await asyncio.wait([reading], timeout=_LAST_WORDS_S)
+            self._channel.close()
+            self._on_end(self)
+        finally:
+            # Whatever the owner makes of it: others wait for the end.
+            await self._sweep()
+            reading.cancel()
+            self._remove_scratch()
+            self.ended.set()
 
     async def _sweep(self) -> None:
         """End what the worker started: asked first, for it may hold shared memory that only itself can free."""
@@ -194,9 +206,10 @@ class WorkerProcess:
         deadline = loop.time() + _SWEEP_S
         with suppress(ProcessLookupError):  # the group is empty
             os.killpg(self.pid, signal.SIGTERM)
-            while True:
+            while loop.time() < deadline + _GOODBYE_S:
                 await asyncio.sleep(_SWEEP_POLL_S)
                 os.killpg(self.pid, signal.SIGKILL if loop.time() > deadline else 0)
+            log.error("worker_processes_left", worker=self.worker, group=self.pid)
 
     def _remove_scratch(self) -> None:
         shutil.rmtree(self.scratch, ignore_errors=True)

@@ -62,6 +62,8 @@ class FleetSpec:
     stuck_s: float = 60.0
     """How long a worker's engine may make no step while it has work before it is killed and started again; 0: for
     ever."""
+    load_s: float = 3600.0
+    """How long a worker may take to load its model, or an adapter, before it is killed; 0: for ever."""
     canary_s: float = 60.0
     """How long a worker may be idle before it is asked for a token, to see whether it still makes them; 0: not."""
     moves: int = 3

@@ -70,6 +70,7 @@ class SupervisedWorker:
         *,
         loras: Mapping[str, str],
         silent_s: float = 0.0,
+        load_s: float = 0.0,
     ) -> None:
         self.load = load
         self.loras = loras
@@ -94,6 +95,7 @@ class SupervisedWorker:
             on_missed=lambda beats: reports.on_missed(self, beats),
         )
         self._silent_s = silent_s
+        self._load_s = load_s
         self._verdict = ""
         self._numbers = itertools.count(1)
         self._adapting: dict[int, asyncio.Future[LoraDone]] = {}
@@ -151,7 +153,10 @@ class SupervisedWorker:
         answer = self._adapting[frame.id] = asyncio.get_running_loop().create_future()
         self.send(frame)
         try:
-            done = await answer
+            async with asyncio.timeout(self._load_s or None):
+                done = await answer
+        except TimeoutError:
+            raise ModelFailed(f"{self.name}: no answer about the adapter within {self._load_s:g} s") from None
         finally:
             self._adapting.pop(frame.id, None)
         if done.error:
@@ -170,8 +175,7 @@ class SupervisedWorker:
                 process.send(Drain(grace_s))
                 await process.end(grace_s + END_S)
             else:
-                process.kill()
-                await process.ended.wait()
+                await process.end(0)
         self.state = WorkerState.STOPPED
 
     async def _launch(self) -> None:
@@ -185,12 +189,14 @@ class SupervisedWorker:
         try:
             await process.start()
             process.send(self.load)
-            self.info = await self._loaded
+            async with asyncio.timeout(self._load_s or None):
+                self.info = await self._loaded
             await self._load_loras()
         except BaseException as error:
             if process.started and not process.ended.is_set():
-                process.kill()
-                await process.ended.wait()
+                await process.end(0)
+            if isinstance(error, TimeoutError):
+                raise WorkerLost(f"{self.name}: it had not loaded after {self._load_s:g} s") from None
             if isinstance(error, OSError):
                 raise WorkerLost(f"{self.name}: its process cannot be started: {error}") from error
             raise
