@@ -49,16 +49,30 @@ class RequestOutput:
         await asyncio.sleep(0)
         completion, parameters = self.outputs[0], self._parameters
         completion.start_step()
-        completion.token_ids.append(self._prompt[-1] + len(completion.token_ids) + 1)
-        token = completion.token_ids[-1]
+        token = self._prompt[-1] + len(completion.token_ids) + 1
+        handed = self._part if not completion.token_ids else None
+        if handed is not None and handed.request_type == "generation_only":
+            # What was sampled where the prompt was computed is the beginning of the answer here.
+            (token,) = handed.first_gen_tokens
+        elif handed is not None:
+            # Sampling is told apart by its temperature: the likeliest token, or the one after it.
+            token += 1 if parameters.temperature else 0
+        completion.token_ids.append(token)
         if parameters.logprobs is not None:
-            completion.logprobs.append(_logprobs(token, parameters.logprobs))
+            assert handed is None or handed.request_type != "generation_only" or handed.first_gen_log_probs
+            own = _logprobs(token, parameters.logprobs)
+            given = handed.first_gen_log_probs if handed is not None else None
+            completion.logprobs.append(given[0][0] if given else own)
         if parameters.prompt_logprobs is not None:
             completion.prompt_logprobs = [_logprobs(each, parameters.prompt_logprobs) for each in self._prompt[1:]]
-        if self._part is not None and self._part.request_type == "context_only":
+        if self._part is not None and self._part.request_type == "context_only" and token != END:
             completion.finish_reason = "not_finished"
             completion.disaggregated_params = DisaggregatedParams(
-                request_type="context_only", first_gen_tokens=[token], ctx_request_id=7, opaque_state=b"\x00kv"
+                request_type="context_only",
+                first_gen_tokens=[token],
+                first_gen_log_probs=[completion.logprobs] if parameters.logprobs is not None else None,
+                ctx_request_id=7,
+                opaque_state=b"\x00kv",
             )
         elif token == END and not parameters.ignore_eos:
             completion.finish_reason = "stop"

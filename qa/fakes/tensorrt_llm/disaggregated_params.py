@@ -1,6 +1,7 @@
 """What context and generation workers tell each other."""
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(slots=True, kw_only=True)
@@ -9,6 +10,7 @@ class DisaggregatedParams:
 
     request_type: str | None = None
     first_gen_tokens: list[int] | None = None
+    first_gen_log_probs: list[list[dict[int, Any]]] | None = None
     ctx_request_id: int | None = None
     opaque_state: bytes | None = None
     draft_tokens: list[int] | None = None

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from qa.fakes.record import record
 
@@ -160,6 +161,32 @@ async def test_roles_hand_over(serving: Serving, tensorrt_llm: Any) -> None:
         assert (await decoder.generate([5], max_tokens=1)).tokens == [6]
         foreign = (await decoder.generate([5], transfer={"engine": "other"}, max_tokens=1)).last
         assert (foreign.finish, foreign.invalid) == (FinishReason.ERROR, False)
+
+
+async def test_first_token_is_the_context_workers(serving: Serving) -> None:
+    """It is sampled as the request asks, and stands at the head of the answer with its log probability."""
+    sampling = {"temperature": 0.7, "logprobs": 2}
+    async with serving(Role.PREFILL) as prefiller, serving(Role.DECODE) as decoder:
+        assert prefiller.info.first_token_moves
+        transfer = (await prefiller.generate([5], max_tokens=1, **sampling)).last.transfer
+        assert transfer["first_gen_tokens"] == [7], "the likeliest would be 6"
+        # Through a frame and back.
+        transfer = msgspec.msgpack.decode(msgspec.msgpack.encode(transfer))
+        answer = await decoder.generate([5], transfer=transfer, max_tokens=3, **sampling)
+        assert answer.tokens == [7, 7, 8]
+        first = answer.deltas[0].logprobs[0]
+        assert [(entry.token_id, entry.logprob, entry.rank) for entry in first] == [
+            (7, -0.5, 1),
+            (7, -0.5, 1),
+            (8, -1.0, 2),
+        ]
+
+
+async def test_answer_that_ends_with_its_first_token(serving: Serving) -> None:
+    """The context worker says so and hands nothing over."""
+    async with serving(Role.PREFILL) as prefiller:
+        last = (await prefiller.generate([1], max_tokens=1)).last
+        assert (last.token_ids, last.finish, last.transfer) == ([2], FinishReason.STOP, None)
 
 
 async def test_a_wrong_argument_does_not_start(serving: Serving) -> None:

@@ -22,7 +22,7 @@ from tritium.backends.engine import (
 )
 from tritium.backends.streams import EngineLoad, Streams
 from tritium.backends.tensorrtllm.events import EventBook
-from tritium.backends.tensorrtllm.sequences import ResultReader, biases, guided_fields, sampling_fields
+from tritium.backends.tensorrtllm.sequences import ResultReader, biases, guided_fields, parameters_of, sampling_fields
 from tritium.backends.tensorrtllm.settings import settings_for
 from tritium.core.errors import InferenceError, InvalidArgument, Unavailable
 
@@ -68,6 +68,7 @@ class TensorRtLlmEngine:
         self._sampling = importlib.import_module("tensorrt_llm.sampling_params")
         self._requests = importlib.import_module("tensorrt_llm.executor.request")
         self._disaggregation = importlib.import_module("tensorrt_llm.disaggregated_params")
+        self._results = importlib.import_module("tensorrt_llm.executor.result")
         settings = settings_for(self._source, known=list(llm_args.TorchLlmArgs.model_fields))
         # Makes configurations of mappings, as it does of Triton's model.yaml.
         arguments = llm_utils.update_llm_args_with_extra_dict({}, settings.arguments)
@@ -188,7 +189,8 @@ class TensorRtLlmEngine:
             return None
         if "opaque_state" not in request.transfer:
             raise InferenceError("the prompt was computed by another kind of engine")
-        return disaggregated(**request.transfer | {"request_type": "generation_only"})
+        fields = parameters_of(request.transfer, self._results.Logprob)
+        return disaggregated(**fields | {"request_type": "generation_only"})
 
     def _parameters(self, request: Generate) -> Any:
         """Make TensorRT-LLM's SamplingParams."""

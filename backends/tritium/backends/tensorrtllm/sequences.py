@@ -1,6 +1,6 @@
 """From our sequences to TensorRT-LLM's sampling parameters, and from its outputs to our deltas."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -51,7 +51,10 @@ TRANSFER = (
     "ctx_dp_rank",
     "ctx_info_endpoint",
 )
-"""The fields of DisaggregatedParams that go from a context worker to a generation worker."""
+"""The fields of DisaggregatedParams that go from a context worker to a generation worker as they are."""
+
+FIRST_LOGPROBS = "first_gen_log_probs"
+"""The one that frames cannot hold as it is: by beam and token, a mapping from token to Logprob."""
 
 
 def sampling_fields(request: Generate, context_tokens: int) -> dict[str, Any]:
@@ -120,7 +123,21 @@ def biases(request: Generate, vocabulary: int) -> dict[int, float]:
 def transfer_of(parameters: Any) -> dict[str, Any]:
     """Return what a generation worker must be told, of a context worker's DisaggregatedParams."""
     values = {name: getattr(parameters, name, None) for name in TRANSFER}
+    if (beams := getattr(parameters, FIRST_LOGPROBS, None)) is not None:
+        values[FIRST_LOGPROBS] = [
+            [[[token, entry.logprob, entry.rank] for token, entry in place.items()] for place in beam] for beam in beams
+        ]
     return {name: value for name, value in values.items() if value is not None}
+
+
+def parameters_of(transfer: dict[str, Any], logprob: Callable[[float, int | None], Any]) -> dict[str, Any]:
+    """Return the fields of DisaggregatedParams that `transfer_of` has told of; `logprob` makes a Logprob."""
+    fields = dict(transfer)
+    if (beams := fields.get(FIRST_LOGPROBS)) is not None:
+        fields[FIRST_LOGPROBS] = [
+            [{token: logprob(value, rank) for token, value, rank in place} for place in beam] for beam in beams
+        ]
+    return fields
 
 
 class ResultReader:
