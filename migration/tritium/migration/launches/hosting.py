@@ -16,7 +16,11 @@ _IN_CODE: tuple[tuple[Platform, str, re.Pattern[str]], ...] = (
     (Platform.SAGEMAKER, "endpoint", re.compile(r"SAGEMAKER_TRITON_\w+|sagemaker-tritonserver")),
     (Platform.VERTEX, "endpoint", re.compile(r"--vertex-ai-default-model|\bAIP_(?:MODE|STORAGE_URI|HTTP_PORT)\b")),
     (Platform.VERTEX, "endpoint", re.compile(r"gcloud (?:beta )?ai models upload|serving_container_image_uri")),
-    (Platform.AZUREML, "model", re.compile(r"\btriton_model\b|AssetTypes\.TRITON_MODEL")),
+    (
+        Platform.AZUREML,
+        "model",
+        re.compile(r"AssetTypes\.TRITON_MODEL|--type[ =]triton_model|\btype\s*=\s*[\"']triton_model"),
+    ),
     (Platform.PYTRITON, "program", re.compile(r"^\s*(?:from|import) pytriton\b", re.MULTILINE)),
     (Platform.IN_PROCESS, "program", re.compile(r"^\s*import tritonserver\b|\bTRITONSERVER_ServerNew\b", re.MULTILINE)),
 )

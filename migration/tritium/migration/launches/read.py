@@ -70,11 +70,13 @@ def _divided(tree: Node) -> Iterator[Image]:
     for keys, node in walk(tree):
         if not isinstance(node, Mapping):
             continue
-        for key in ("repository", "image", "name", "imageName"):
-            name, tag = node.get(key), node.get("tag") or node.get("imageTag")
+        for key in ("repository", "image", "newName", "name", "imageName"):
+            name = node.get(key)
+            tag = next(filter(None, map(node.get, ("tag", "imageTag", "newTag"))), None)
             if isinstance(name, Scalar) and isinstance(tag, Scalar) and _is_server_name(name.text, keys):
                 registry, _, last = name.text.rpartition("/")
                 yield Image(name.text, name.span, role_of(registry, last, tag.text), tag.text, tag.span)
+                break
 
 
 def _is_server_name(name: str, keys: tuple[str, ...]) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from tritium.migration.finding import Audit, Finding, Severity
 from tritium.migration.rules.page import page_of
 from tritium.migration.rules.registry import rules
+from tritium.migration.secrets import covered
 from tritium.migration.text.edit import Fix
 
 _LEVELS = {
@@ -62,7 +63,7 @@ def _result(audit: Audit, finding: Finding, *, several: bool) -> dict[str, Any]:
         "locations": [{"physicalLocation": place}],
         "properties": {"severity": finding.severity.value, "already": finding.already},
     }
-    if finding.fix is not None:
+    if finding.fix is not None and all(covered(edit.new) == edit.new for edit in finding.fix.edits):
         result["fixes"] = [_fix(audit, finding.fix, several=several)]
     return result
 

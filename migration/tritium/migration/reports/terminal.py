@@ -38,6 +38,9 @@ def summary(audits: Sequence[Audit]) -> RenderableType:
     head = f"{models} models, {files} files that start Triton"
     if len(audits) > 1:
         head = f"{len(audits)} folders, {len(deployed)} of them deployments: {head}"
+    if not deployed:
+        clients = sum(len(audit.clients) for audit in audits)
+        head = f"no Triton deployment{f'; {clients} files call one' if clients else ''}"
     parts: list[RenderableType] = [Text(head, style="bold"), *_bar(deployed)]
     if len(audits) > 1:
         parts.append(_deployments(deployed))

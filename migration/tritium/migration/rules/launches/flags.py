@@ -6,9 +6,10 @@ from tritium.compat.flags import BY_NAME, Fate, FlagError, parse
 from tritium.migration.deployment import Deployment, Launch
 from tritium.migration.finding import Finding, Severity
 from tritium.migration.launches.format import Format
-from tritium.migration.rules.rule import Rule
+from tritium.migration.rules.rule import Rule, replacement
 from tritium.migration.text.edit import Edit, Fix
 from tritium.migration.text.removal import without
+from tritium.migration.text.source import Span
 from tritium.migration.text.words import PLACEHOLDER, Word
 
 _READ_ONLY = {Format.NOTEBOOK, Format.DOCUMENT}
@@ -108,9 +109,9 @@ class OldFlag(Rule):
         source, span = launch.source, word.span(launch.source)
         fix = None
         if name == "model-store":
-            new = word.text.replace("--model-store", "--model-repository", 1)
+            name_span = Span(span.start, span.start + len("--model-store"))
             message, advice = "--model-store is deprecated", "write --model-repository"
-            fix = Fix((Edit(source.path, span, new),)) if span.of(source.text) == word.text else None
+            fix = replacement(source, name_span, "--model-repository") if span.of(source.text) == word.text else None
         else:
             given = (value or (following.text if following and not following.text.startswith("-") else "true")).lower()
             message = f"--strict-model-config={given} is deprecated"
