@@ -88,18 +88,22 @@ def _mentions(deployment: Deployment) -> Iterator[Mention]:
         wanted = {PurePosixPath(w.text) for c in launch.commands for w in c.values(*_SERVES)} or {
             PurePosixPath("/models")
         }
+        mounted = False
         pattern = _COPY if launch.format is Format.DOCKERFILE else _VOLUME
         for match in pattern.finditer(source.text):
             inside = PurePosixPath(match["inside"])
             if not any(inside == one or inside in one.parents for one in wanted):
                 continue
             folder = _below(match["host"], source.path, wanted, inside)
+            mounted = mounted or folder is not None
             yield Mention(launch, folder, "", source.place(match.start("host"))[0])
         for command in launch.commands:
             for word in command.values(*_SERVES):
                 relative = not word.text.startswith(("/", "$", "{", "s3:", "gs:", "as:"))
                 folder = _below(word.text, source.path, set(), None) if relative else None
-                yield Mention(launch, folder, PurePosixPath(word.text.rstrip("/")).name, word.line)
+                # What a path within the container is called says nothing where a mount says which folder it is.
+                name = "" if mounted else PurePosixPath(word.text.rstrip("/")).name
+                yield Mention(launch, folder, name, word.line)
 
 
 def _below(host: str, file: Path, wanted: set[PurePosixPath], inside: PurePosixPath | None) -> PurePosixPath | None:
