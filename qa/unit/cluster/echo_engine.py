@@ -2,9 +2,10 @@
 
 Runs in real worker processes, named "echo_engine:EchoEngine". Arguments: `step_s`, `prefill_step_s`, `block_tokens`,
 `total_blocks`, `fail_load`, `die_loading`, `tasks`, `slow_pool` (no prompt is answered), `stand_at` (by worker, after
-how many steps it makes no more). Sampling: `max_tokens`, and `boom` (the sequence fails), `refuse` (the request is at
-fault), `exit` (the process dies), `no_transfer` (a decode worker cannot fetch the KV), `huge` (what comes of it is
-larger than a frame); parameters of poolings are `boom`, `refuse`, `exit` and `huge`, too.
+how many steps it makes no more), `any_role`, `refuse_role`, `decodes_only`, `first_token_moves` (see EngineInfo).
+Sampling: `max_tokens`, and `boom` (the sequence fails), `refuse` (the request is at fault), `exit` (the process dies),
+`no_transfer` (a decode worker cannot fetch the KV), `one_is_all` (the first token is the last), `huge` (what comes of
+it is larger than a frame); parameters of poolings are `boom`, `refuse`, `exit` and `huge`, too.
 """
 
 import asyncio
@@ -81,7 +82,8 @@ class EchoEngine:
             tasks=tuple(self.arguments.get("tasks", ["generate"])),
             lora=True,
             roles=tuple(Role) if self.arguments.get("any_role") else (),
-            computes_prompts=not self.arguments.get("decodes_only"),
+            computes_prompts=not (self.arguments.get("decodes_only") and self.source.role is Role.DECODE),
+            first_token_moves=bool(self.arguments.get("first_token_moves")),
         )
 
     def pool(self, request: Pool) -> None:
@@ -148,6 +150,8 @@ class EchoEngine:
             return Delta(number, [], "error", error="boom")
         if sampling.get("huge"):
             return Delta(number, [1], transfer={"kv": bytes(MAX_FRAME_BYTES)})
+        if self.arguments.get("decodes_only") and self.source.role is Role.DECODE and request.transfer is None:
+            return Delta(number, [], "error", error="there is no KV to go on from")
         if sampling.get("refuse"):
             return Delta(number, [], "error", error="no field 'refuse'", invalid=True)
         if request.transfer is not None and sampling.get("no_transfer"):
@@ -164,7 +168,7 @@ class EchoEngine:
         return Delta(
             number,
             [token],
-            "length" if done else None,
+            "stop" if sampling.get("one_is_all") else "length" if done else None,
             cached_tokens=cached,
             logprobs=[[TokenLogprob(token, -0.5, 1)]] if sampling.get("logprobs") is not None else None,
             transfer={"tokens": request.token_ids, "from": self.source.worker} if done and request.keep else None,

@@ -3,6 +3,7 @@
 import os
 import signal
 
+from tritium.cluster.flight import own_prefill_sampling
 from tritium.core.errors import InvalidArgument
 
 PROMPT = list(range(1, 42))
@@ -140,6 +141,50 @@ async def test_decode_worker_lost_while_prefilling(fleet_of, request_for, collec
         assert echo.continuation(PROMPT, 8) == sink.tokens
         assert f"moved from {lost} after 0 tokens" in handle.route.because
         assert not any(load.active for router in fleet.workers.routers.values() for load in router.loads)
+
+
+async def test_answer_that_the_prefill_ends(fleet_of, request_for, collector, echo):
+    """Where the prefill worker samples the first token, and that is the last, nothing is moved and usage is right."""
+    async with fleet_of("prefill=1,decode=1", first_token_moves=True) as fleet:
+        handle = fleet.generate(request_for(PROMPT, sampling={"one_is_all": True}), sink := collector())
+        await sink.end()
+        assert (sink.tokens, sink.finish, sink.cached_tokens) == (echo.continuation(PROMPT, 1), "stop", 0)
+        assert handle.route.prefill_worker == "prefill_0"
+        assert sink.deltas[0].transfer is None
+        assert _sample(fleet, "tritium_output_tokens_total") == 1
+        assert _sample(fleet, "tritium_transfer_moved_tokens_total") == 0
+        assert not any(load.active for router in fleet.workers.routers.values() for load in router.loads)
+
+
+async def test_decode_workers_that_compute_no_prompts(fleet_of, request_for, collector, echo):
+    """Every prompt goes by a prefill worker, waits for one where none is ready, and is tried again where it fails."""
+    async with fleet_of("prefill=1,decode=1,local_prefill_tokens=100", decodes_only=True, prefill_step_s=0.05) as fleet:
+        handle = fleet.generate(request_for(PROMPT[:2]), sink := collector())
+        await sink.end()
+        assert echo.continuation(PROMPT[:2], 8) == sink.tokens
+        assert "the engine's decode workers compute none" in handle.route.because
+        handle = fleet.generate(request_for(PROMPT), sink := collector())
+        os.kill(fleet.workers.by_name["prefill_0"].pid, signal.SIGKILL)
+        await sink.end(60)
+        assert echo.continuation(PROMPT, 8) == sink.tokens
+        assert handle.route.prefill_worker == "prefill_0"
+        assert (fleet.flights.counters.held, fleet.flights.counters.prefill_fallbacks) == (1, 1)
+
+
+async def test_prefill_that_always_fails(fleet_of, request_for, collector):
+    """It is given up with an error after as many tries as the setting has moves."""
+    async with fleet_of("prefill=1,decode=1,moves=2", decodes_only=True) as fleet:
+        fleet.generate(request_for(PROMPT, sampling={"no_transfer": True}), sink := collector())
+        await sink.end()
+        assert "its KV did not arrive (the KV is gone), 3 times in all" in sink.error.message
+        assert not any(load.active for router in fleet.workers.routers.values() for load in router.loads)
+
+
+def test_sampling_of_a_first_token():
+    """It is the request's own, for one token."""
+    own = {"max_tokens": 9, "min_tokens": 4, "temperature": 0.7, "seed": 3}
+    assert own_prefill_sampling(own) == {"max_tokens": 1, "min_tokens": 1, "temperature": 0.7, "seed": 3}
+    assert own_prefill_sampling({}) == {"max_tokens": 1}
 
 
 async def test_cancel_while_prefilling(fleet_of, request_for, collector):
