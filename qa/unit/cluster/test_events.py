@@ -148,7 +148,7 @@ async def test_every_front_hears_every_change(nats):
             await late.equal()
         finally:
             await late.events.close()
-        assert worker.events.metrics()["tritium_events_published_total"] == 52
+        assert worker.events.metrics()["tritium_worker_events_published_total"] == 52
 
 
 @pytest.mark.server("nats-server")
@@ -221,7 +221,7 @@ async def test_what_nobody_kept_is_asked_of_the_worker(nats, monkeypatch):
         await front.equal()
         assert front.asked > asked
         assert front.follower.lost
-        assert worker.events.metrics()["tritium_events_dropped_total"] >= 15
+        assert worker.events.metrics()["tritium_worker_events_dropped_total"] >= 15
 
 
 @pytest.mark.server("nats-server")

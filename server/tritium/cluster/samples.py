@@ -37,6 +37,7 @@ FLEET_HELP: Mapping[str, str] = {
     "tritium_router_index_blocks": "Blocks the router knows of",
     "tritium_router_dropped_blocks_total": "Blocks the router let go because its index or a worker's share was full",
     "tritium_router_worker_active": "Generations routed to a worker and not finished",
+    "tritium_router_worker_elsewhere": "Of these, the generations that other fronts have sent",
     "tritium_router_worker_prefill_blocks": "Prompt blocks routed to a worker and not yet computed",
     "tritium_router_worker_decode_blocks": "Blocks of the sequences a worker is decoding",
     "tritium_router_worker_held_blocks": "Blocks a worker holds, as its events tell",
@@ -77,6 +78,13 @@ DISCOVERY_HELP: Mapping[str, str] = {
     "tritium_discovery_age_seconds": "Time since it last answered; the view of the workers is that old at most",
     "tritium_discovery_reconnects_total": "How often it was reached again after it did not answer",
     "tritium_discovery_unreadable_total": "Announcements that could not be read",
+    "tritium_events_connected": "1 while the NATS server that tells of caches answers, else 0",
+    "tritium_events_outages_total": "How often the NATS server was lost",
+    "tritium_events_received_total": "Changes of caches that came by NATS",
+    "tritium_events_unreadable_total": "Messages of NATS that could not be read",
+    "tritium_worker_events_connected": "1 while a worker reaches its NATS server, else 0",
+    "tritium_worker_events_published_total": "Changes of its cache that a worker told by NATS",
+    "tritium_worker_events_dropped_total": "Changes that a worker did not keep until NATS was there again",
 }
 
 
@@ -135,6 +143,8 @@ def fleet_samples(name: str, flights: Flights, pool: WorkerPool) -> list[Sample]
                 samples.append((checked, labels | way, worker.info.transfer_bytes_s))
             of_engine = {"engine": worker.info.engine, "version": worker.info.version}
             samples.append(("tritium_engine_info", labels | of_engine, 1.0))
+        if (others := pool.elsewhere.get(worker.name)) is not None:
+            samples.append(("tritium_router_worker_elsewhere", labels, len(others)))
         if (follower := pool.followers.get(worker.name)) is not None:
             samples.append(("tritium_cache_changes_lost_total", labels, follower.lost))
             samples.append(("tritium_cache_dumps_total", labels, follower.healed))

@@ -2,7 +2,8 @@
 
     DOWN --connected, on_up done--> UP --lost, or on_up failed--> DOWN --back-off--> ...
 
-A NATS server that is away holds up nothing: requests go by the workers' own connections.
+A NATS server that is away holds up nothing: requests go by the workers' own connections, and by what these tell fronts
+notice in some seconds that they have missed changes, and ask for all of a cache.
 """
 
 import asyncio
@@ -91,7 +92,7 @@ class NatsLink:
             self.up.clear()
             self.outages += 1
             self._on_lost()
-            log.warning("events_lost", nats=str(self._place), effect="caches are followed as far as they were known")
+            log.warning("events_lost", nats=str(self._place), effect="workers are asked for what changes, with a delay")
 
     async def _connect(self, closed: asyncio.Event) -> "Client":
         import nats  # noqa: PLC0415  only whoever asks for it has it

@@ -56,9 +56,10 @@ class EventPublisher:
     def metrics(self) -> dict[str, float]:
         """Return counters by metric name."""
         return {
-            "tritium_events_published_total": float(self.published),
-            "tritium_events_dropped_total": float(self.dropped),
-        } | {name: value for name, _, value in self.link.metrics()}
+            "tritium_worker_events_connected": float(self.link.up.is_set()),
+            "tritium_worker_events_published_total": float(self.published),
+            "tritium_worker_events_dropped_total": float(self.dropped),
+        }
 
     async def close(self) -> None:
         """Publish nothing any more."""
