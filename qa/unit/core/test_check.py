@@ -252,3 +252,12 @@ def test_quick_yes_agrees_with_the_whole_check(fakes: ModuleType, data: st.DataO
     # A batch of zero elements is left to the whole check, which decides it as Triton does.
     assert quick in (whole, 0)
     assert quick == whole or any(t.shape[:1] == (0,) for t in tensors) or not tensors
+
+
+@pytest.mark.parametrize(("cut", "extra", "right"), [(0, b"", True), (1, b"", False), (0, b"\0", False)])
+def test_many_elements_of_one_length(cut: int, extra: bytes, *, right: bool) -> None:
+    """Strings of one length are looked at together, and found wrong as any others are."""
+    count = 50_000
+    data = (b"\6\0\0\0abcdef" * count)[: 10 * count - cut] + extra
+    assert walk_bytes(data, count).holds(count) == right
+    assert not walk_bytes(data, count - 1).holds(count - 1)

@@ -7,9 +7,12 @@ Source: Triton core, infer_request.cc, Normalize(); the messages are held to rec
 
 import difflib
 import math
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
+
+import numpy as np
 
 from tritium.compat.config.model import ModelConfig, TensorSpec
 from tritium.compat.datatypes import BY_NAME
@@ -18,6 +21,10 @@ from tritium.core.request import InferRequest
 from tritium.core.tensor import Buffer, Tensor
 
 _INT64_MAX: Final = (1 << 63) - 1
+
+_LENGTH_BYTES: Final = 4
+_MANY_ELEMENTS: Final = 4_096
+_length_at = struct.Struct("<I").unpack_from
 
 _BATCH_NOTE: Final = (
     "NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be prepended to each "
@@ -243,17 +250,26 @@ def walk_bytes(data: Buffer, expected: int) -> BytesWalk:
     """Follow the lengths of a BYTES payload, and stop at one element more than expected."""
     view = memoryview(data).cast("B") if not isinstance(data, bytes) else data
     at, end, elements = 0, len(view), 0
-    while at < end:
-        if end - at < 4:
-            return BytesWalk(elements, trailing=end - at)
+    if expected >= _MANY_ELEMENTS and _alike(view, expected):
+        return BytesWalk(expected)
+    while end - at >= _LENGTH_BYTES:
         elements += 1
         if elements > expected:
             return BytesWalk(elements)
-        length = int.from_bytes(view[at : at + 4], "little")
-        at += 4 + length
+        length: int = _length_at(view, at)[0]
+        at += _LENGTH_BYTES + length
         if at > end:
             return BytesWalk(elements, length=length, lacking=at - end)
-    return BytesWalk(elements)
+    return BytesWalk(elements, trailing=end - at)
+
+
+def _alike(view: bytes | memoryview, expected: int) -> bool:
+    """Tell whether the payload is exactly this many elements of one length: seen in milliseconds for millions."""
+    size, rest = divmod(len(view), expected)
+    if rest or size < _LENGTH_BYTES:
+        return False
+    heads = np.frombuffer(view, np.uint8).reshape(expected, size)[:, :_LENGTH_BYTES]
+    return bool((np.ascontiguousarray(heads).view("<u4") == size - _LENGTH_BYTES).all())
 
 
 def _expected(spec: TensorSpec, bit: int) -> _Expected:
