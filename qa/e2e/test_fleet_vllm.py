@@ -1,7 +1,7 @@
 """Fleets of real vLLM workers on the sample model: one machine, CPU where there is no GPU.
 
 All questions are put to two fleets, for a vLLM worker takes the better part of a minute to start: two aggregated
-workers, and a prefill with a decode worker whose KV moves by NIXL.
+workers, and two prefill workers with a decode worker whose KV moves by NIXL.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ async def single(aggregated, prompts):
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def disaggregated():
-    fleet = await sample_fleet("prefill=1,decode=1", "vllm")
+    fleet = await sample_fleet("prefill=2,decode=1,detour=0", "vllm")
     yield fleet
     await fleet.close()
 
@@ -126,13 +126,15 @@ async def test_disaggregated_equals_single(disaggregated, single, prompts):
     """Prefilled on one worker and decoded on another, every token is the single worker's; NIXL's bytes are counted."""
     before = samples(disaggregated, "tritium_kv_received_bytes_total").get("decode_0", 0)
     moved_tokens = 0
+    prefilled_by = set()
     for length, tokens in prompts.items():
         route, sink = await ask(disaggregated, tokens)
         assert sink.error is None
         assert single[length] == sink.tokens, f"prompt of {length} tokens"
         assert route.worker == "decode_0"
         if length >= 32:
-            assert route.prefill_worker == "prefill_0", route.because
+            assert route.prefill_worker in {"prefill_0", "prefill_1"}, route.because
+            prefilled_by.add(route.prefill_worker)
             assert f"{length} uncached tokens" in route.because
             moved_tokens += length
         else:
@@ -147,6 +149,9 @@ async def test_disaggregated_equals_single(disaggregated, single, prompts):
     assert samples(disaggregated, "tritium_kv_pulls_total")["decode_0"] == 5
     assert samples(disaggregated, "tritium_kv_pull_failures_total")["decode_0"] == 0
     assert samples(disaggregated, "tritium_fleet_prefill_fallbacks_total")[""] == 0
+    assert prefilled_by == {"prefill_0", "prefill_1"}
+    # By which path was tried before the first request.
+    assert samples(disaggregated, "tritium_transfer_checked_bytes_per_second")["prefill_0"] > 1 << 20
 
 
 async def test_prompt_held_by_the_decoder_stays_there(disaggregated, prompts):
@@ -175,6 +180,52 @@ async def test_idle_workers_sleep(disaggregated):
         before = spent()
         await asyncio.sleep(1)  # the time that is measured
         seconds.append(spent() - before)
+
+
+async def test_roles_change_under_load(disaggregated, single, prompts):
+    """A prefill worker decodes from one moment to the next and prefills again later, in place; all answers are right."""
+    pids = {worker.name: worker.pid for worker in disaggregated.workers.by_name.values()}
+    decoded_by, stopped = [], asyncio.Event()
+
+    async def stream(length):
+        salts = 0
+        while not stopped.is_set():
+            salts += 1
+            # A salt of its own: nobody holds the prompt, so that its KV has to move.
+            route, sink = await ask(disaggregated, prompts[length], cache_salt=f"{length} {salts}")
+            assert sink.error is None
+            assert single[length] == sink.tokens
+            assert sink.cached_tokens == 0
+            decoded_by.append(route.worker)
+
+    streams = [asyncio.create_task(stream(length)) for length in (97, 160, 301)]
+    await until(lambda: len(decoded_by) >= 3, 120)
+    report = await disaggregated.change("prefill=1,decode=2", {})
+    (change,) = report.changes
+    assert (change.before, change.after, change.restarted) == ("prefill", "decode", False)
+    await until(lambda: decoded_by.count(change.worker) >= 3, 120)
+    await disaggregated.change("prefill=2,decode=1", {})
+    heard = len(decoded_by)
+    await until(lambda: len(decoded_by) >= heard + 6, 120)
+    stopped.set()
+    await asyncio.gather(*streams)
+    assert pids == {worker.name: worker.pid for worker in disaggregated.workers.by_name.values()}
+    assert samples(disaggregated, "tritium_fleet_prefill_fallbacks_total")[""] == 0
+
+
+async def test_killed_prefill_worker(disaggregated, single, prompts):
+    """kill -9 of a worker while it prefills: the decode worker computes the prompt, and usage says so."""
+    handle, sink = generate(disaggregated, prompts[500], cache_salt="killed")
+    killed = handle.route.prefill_worker
+    os.kill(disaggregated.workers.by_name[killed].pid, signal.SIGKILL)
+    await asyncio.wait_for(sink.over.wait(), 120)
+    assert sink.error is None
+    assert single[500] == sink.tokens
+    assert sink.cached_tokens == 0
+    assert "so prefilled here" in handle.route.because
+    route, sink = await ask(disaggregated, prompts[301], cache_salt="killed")
+    assert route.prefill_worker not in {"", killed}
+    assert single[301] == sink.tokens
 
 
 async def test_killed_engine_process(disaggregated, prompts):
