@@ -81,7 +81,7 @@ async def test_kv(three: Product) -> None:
         again = [await client.ask(prompt + ending) for ending in ("one", "two", "three")]
         assert {answer.headers["x-tritium-worker"] for answer in again} == {first.headers["x-tritium-worker"]}
         assert all(answer.json()["usage"]["prompt_tokens_details"]["cached_tokens"] >= 64 for answer in again)
-        assert re.match(r"[\d.]+; own=[\d.]+ waiting=0 ", again[0].headers["x-tritium-cost"])
+        assert re.match(r"[\d.]+; own=[\d.]+ eviction=[\d.]+ waiting=0 ", again[0].headers["x-tritium-cost"])
 
 
 async def test_round_robin(three: Product) -> None:

@@ -265,7 +265,7 @@ async def test_explain_header(door):
         assert response.headers["x-tritium-worker"] == "worker_0"
         assert "blocks" in response.headers["x-tritium-because"]
         assert response.headers["x-tritium-overlap"] == "0/0"
-        assert response.headers["x-tritium-cost"].startswith("1.5; own=1.5 waiting=0 ")
+        assert response.headers["x-tritium-cost"].startswith("1.5; own=1.5 eviction=0 waiting=0 ")
     plain = await door.http.post("/v1/chat/completions", json=CHAT)
     assert "x-tritium-worker" not in plain.headers
 

@@ -7,7 +7,7 @@ A leased prompt also counts as about to be cached: its blocks are expected on it
 which time the engine's own events have told of them. That keeps a burst with one prefix together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field
 
 MEMORY = 25
@@ -26,6 +26,9 @@ class WorkerLoad:
     name: str
     number: int
     max_sequences: int
+    capacity_blocks: int = 0
+    held: Sized = ()
+    """The blocks it holds; their number changes with it."""
     active: int = 0
     prefill_blocks: int = 0
     decode_blocks: int = 0

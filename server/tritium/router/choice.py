@@ -1,6 +1,7 @@
 """The choice of a worker: what each would cost, and the words for it.
 
     cost = slowness * ( own      blocks to compute, and those to fetch from host or disk at a share
+                      + eviction blocks it pushes out of a full cache, times the share of blocks that is asked for again
                       + waiting  blocks others routed there still have to prefill, at a share: the less, the busier all
                       + decoding DECODE_SHARE * blocks decoding there
                       + history  HISTORY_SHARE * blocks it was given lately, while all are busy
@@ -67,6 +68,7 @@ class Price:
     """What a prompt would cost on a worker, part by part, in blocks to prefill."""
 
     own: float
+    eviction: float
     waiting: float
     decoding: float
     history: float
@@ -77,14 +79,16 @@ class Price:
     @property
     def cost(self) -> float:
         """Return the sum; lower wins."""
-        return (self.own + self.waiting + self.decoding + self.history + self.crowding + self.silence) * self.slowness
+        spent = self.own + self.eviction + self.waiting + self.decoding
+        return (spent + self.history + self.crowding + self.silence) * self.slowness
 
     @property
     def told(self) -> str:
         """Return every part by its name, in one line."""
         return (
-            f"own={self.own:.4g} waiting={self.waiting:.4g} decoding={self.decoding:.4g} history={self.history:.4g}"
-            f" crowding={self.crowding:.4g} silence={self.silence:.4g} slowness={self.slowness:.4g}"
+            f"own={self.own:.4g} eviction={self.eviction:.4g} waiting={self.waiting:.4g}"
+            f" decoding={self.decoding:.4g} history={self.history:.4g} crowding={self.crowding:.4g}"
+            f" silence={self.silence:.4g} slowness={self.slowness:.4g}"
         )
 
 
@@ -122,12 +126,14 @@ class Route:
 class Question:
     """What every worker is asked: how long the prompt is, and what each is spared of it.
 
-    `saved` are blocks that need not be computed, by the worker's number, less what fetching them costs.
+    `saved` are blocks that need not be computed, by the worker's number, less what fetching them costs. `reuse` is the
+    share of blocks lately routed that were cached: how likely a block that is pushed out would have been asked for.
     """
 
     prompt_blocks: int
     saved: Mapping[int, float]
     history_weight: float
+    reuse: float
     wait_share: float
 
 
@@ -154,8 +160,11 @@ def savings(depths: Depths) -> Mapping[int, float]:
 def price(load: WorkerLoad, asked: Question) -> Price:
     """Return what a prompt would cost on one worker, part by part."""
     crowd = load.active - load.max_sequences + 1
+    own = max(0, asked.prompt_blocks - asked.saved.get(load.number, 0))
+    over = own + load.prefill_blocks + len(load.held) - load.capacity_blocks
     return Price(
-        own=max(0, asked.prompt_blocks - asked.saved.get(load.number, 0)),
+        own=own,
+        eviction=asked.reuse * min(own, over) if over > 0 else 0.0,
         waiting=asked.wait_share * load.prefill_blocks,
         decoding=DECODE_SHARE * load.decode_blocks,
         history=HISTORY_SHARE * asked.history_weight * load.recent,
@@ -172,13 +181,17 @@ def cheapest(loads: Collection[WorkerLoad], asked: Question) -> WorkerLoad:
     least = float("inf")
     blocks = asked.prompt_blocks
     saved = asked.saved.get
+    reuse = asked.reuse
     pull, wait, decode = HISTORY_SHARE * asked.history_weight, asked.wait_share, DECODE_SHARE
     # The formula of `price`, written out: this loop runs for every worker of every request. Who has more to compute
     # than another costs in all need not be priced.
     for load in loads:
-        cost = blocks - saved(load.number, 0)
+        cost = own = blocks - saved(load.number, 0)
         if cost > least and load.slowness >= 1:
             continue
+        over = own + load.prefill_blocks + len(load.held) - load.capacity_blocks
+        if over > 0:
+            cost += reuse * min(own, over)
         cost += wait * load.prefill_blocks + decode * load.decode_blocks + pull * load.recent
         if load.active >= load.max_sequences:
             cost += CROWD_SHARE * blocks * (load.active - load.max_sequences + 1)

@@ -8,7 +8,7 @@ A worker's share is bounded by its capacity and all shares together by `limit`: 
 neither stored nor routed lately. So lost removals cannot grow the index, nor can a fleet too large for it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import islice
 
 MOST_BLOCKS = 16_000_000
@@ -53,6 +53,10 @@ class KvIndex:
     def held_by(self, worker: int) -> int:
         """Return how many blocks a worker holds, by its engine's count."""
         return len(self._workers[worker])
+
+    def held(self, worker: int) -> Sized:
+        """Return what a worker holds as something whose length goes with it."""
+        return self._workers[worker]
 
     def capacity_of(self, worker: int) -> int:
         """Return how many blocks a worker can hold."""

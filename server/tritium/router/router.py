@@ -36,6 +36,9 @@ from tritium.router.tiers import Depths, Tier, TieredIndex
 
 _SCATTER = 1 << 30
 
+_KEEP_REUSE = 0.99
+"""How much of the learnt share of blocks that are asked for again stays when one more prompt is routed."""
+
 _KEEP_OUTPUT = 0.98
 """How much of the learnt length of answers stays when one more ends."""
 
@@ -76,6 +79,8 @@ class Router:
         self._rng = rng or random.Random()  # noqa: S311  it draws lots, not keys
         self._assumed = AssumedBlocks(self.index.device, assumed_s) if assumed_s else None
         self._output_tokens = 0.0
+        self._reused_blocks = 0.0
+        self._routed_blocks = 0.0
         self._scatter = scatter
         self._loads: dict[str, WorkerLoad] = {}
         self._free: list[int] = []
@@ -96,11 +101,17 @@ class Router:
     def add(self, worker: str, *, capacity_blocks: int, max_sequences: int) -> None:
         """Admit a worker with an empty cache; `max_sequences` 0: nobody knows how many it takes."""
         number = self._free.pop() if self._free else len(self._loads)
-        load = self._loads[worker] = WorkerLoad(worker, number, max_sequences or sys.maxsize)
+        self.index.add(number, capacity_blocks)
+        load = self._loads[worker] = WorkerLoad(
+            worker,
+            number,
+            max_sequences or sys.maxsize,
+            self.index.device.capacity_of(number),
+            self.index.device.held(number),
+        )
         if self._scatter:
             load.last_routed = -self._rng.randrange(_SCATTER)
         self.book.admit(load)
-        self.index.add(number, capacity_blocks)
         if self._assumed is not None:
             self._assumed.add(number)
 
@@ -267,6 +278,8 @@ class Router:
         The answer is expected to be as long as others were lately, but not longer than `max_tokens`; 0: no telling.
         """
         self.index.touch(prompt.blocks[: route.overlap_blocks])
+        self._reused_blocks = _KEEP_REUSE * self._reused_blocks + route.overlap_blocks
+        self._routed_blocks = _KEEP_REUSE * self._routed_blocks + route.prompt_blocks
         lease = self.book.lease(
             self._loads[route.worker],
             prompt.blocks,
@@ -355,7 +368,8 @@ class Router:
 
     def _question(self, prompt: Prompt, depths: Depths) -> Question:
         blocks = -(-prompt.tokens // self.block_tokens)
-        return Question(blocks, savings(depths), self.book.history_weight, wait_share(self.book.busyness))
+        reuse = self._reused_blocks / self._routed_blocks if self._routed_blocks else 0.0
+        return Question(blocks, savings(depths), self.book.history_weight, reuse, wait_share(self.book.busyness))
 
     def _depths(self, prompt: Prompt) -> Depths:
         depths = self.index.match(prompt.blocks)
