@@ -183,7 +183,7 @@ async def test_idle_workers_sleep(disaggregated):
 
 
 async def test_roles_change_under_load(disaggregated, single, prompts):
-    """A prefill worker decodes from one moment to the next and prefills again later, in place; all answers are right."""
+    """A prefill worker decodes at once, and prefills again later, in place: all answers are right."""
     pids = {worker.name: worker.pid for worker in disaggregated.workers.by_name.values()}
     decoded_by, stopped = [], asyncio.Event()
 
