@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from tritium.cli.options import LOG_FORMATS, setting
 
 WORKER_ROLES = ("aggregated", "prefill", "decode")
+PATHS = ("auto", "rdma", "tcp", "shm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,9 @@ class WorkerOptions:
     advertise: str = setting("", "Host that fronts are told, where it is not that of --listen.", group="worker")
     share: str = setting(
         "0/1", "Which worker of how many on this machine, as 0/2: they share its cores and GPUs.", group="worker"
+    )
+    transfer: str = setting(
+        "auto", "By which path KV moves to and from it; a role other than aggregated.", group="worker", choices=PATHS
     )
     drain_s: float = setting(60.0, "How long streams may take to finish after SIGTERM.", group="worker")
 

@@ -26,6 +26,7 @@ import structlog
 import uvloop
 
 from tritium.backends.engine import Role
+from tritium.backends.transfer.paths import TransferPath
 from tritium.cli.cluster_settings import discovery_of, events_of, security_of
 from tritium.cli.options import SettingsError
 from tritium.cli.streams import complete_streams
@@ -165,17 +166,21 @@ class _WorkerProcess:
 
     def _frame(self, settings: _Settings, prepared: Prepared) -> Load:
         spec = FleetSpec()
+        role = Role(self._options.role)
         return Load(
             VERSION,
             prepared.engine,
             str(prepared.folder),
             prepared.arguments,
-            Role(self._options.role),
+            role,
             settings.name,
             settings.index,
             settings.count,
             spec.stuck_s,
             spec.canary_s,
+            mixed=role is not Role.AGGREGATED,
+            path=TransferPath(self._options.transfer),
+            check_transfer=role is not Role.AGGREGATED and settings.index == 0,
         )
 
     async def _offer(self, settings: _Settings, runner: EngineRunner, made: CardAndFiles) -> int:
