@@ -79,8 +79,8 @@ class LoadBook:
 
     @property
     def history_weight(self) -> float:
-        """Return what a block of `recent` counts: nothing while all are idle, for who is idle need not be spared."""
-        return self.busyness / self._weight
+        """Return what a block of `recent` counts: little until all are busy, for who is idle need not be spared."""
+        return self.busyness**2 / self._weight
 
     def admit(self, load: WorkerLoad) -> None:
         """Count a worker in, as one that was given what the others were: it is new, not neglected."""
