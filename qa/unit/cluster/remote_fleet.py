@@ -42,7 +42,7 @@ class OpenWorker:
         self.runner = EngineRunner("", lambda reason: None)
         self.run = f"run{next(_RUNS)}"
 
-    async def start(self, address="127.0.0.1:0", **arguments):
+    async def start(self, address="127.0.0.1:0", card_of=None, **arguments):
         load = Load(
             VERSION,
             "qa.unit.cluster.echo_engine:EchoEngine",
@@ -52,9 +52,9 @@ class OpenWorker:
             self.name,
         )
         info = await self.runner.open(load)
-        self.door = PlaneListener(self.runner, FileServer({}), self.security, worker=self.name, run=self.run)
+        card, files = card_of(info) if card_of is not None else (ModelCard(self.model, info), FileServer({}))
+        self.door = PlaneListener(self.runner, files, self.security, worker=self.name, run=self.run)
         bound = await self.door.open(parse_address(address))
-        card = ModelCard(self.model, info)
         number = float(self.run.removeprefix("run"))
         self.instance = Instance(self.namespace, self.name, self.run, self.role, str(bound), VERSION, number, card)
         await self.discovery.announce(self.instance)
