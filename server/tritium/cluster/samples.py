@@ -24,7 +24,6 @@ FLEET_HELP: Mapping[str, str] = {
     "tritium_prefill_decisions_total": "Where prompts of disaggregated fleets were to be computed, by reason",
     "tritium_transfer_moved_tokens_total": "Prompt tokens whose KV moved to the worker that decodes",
     "tritium_transfer_checked_bytes_per_second": "How fast KV moved when that was tried before a worker was ready",
-    "tritium_transfer_checked_bytes_per_second": "How fast KV moved when that was tried before a worker was ready",
     "tritium_transfer_base_seconds": "What a transfer of KV is learnt to take before the first token moves",
     "tritium_transfer_token_seconds": "What a transfer of KV is learnt to take for each token",
     "tritium_fleet_waiting_requests": "Requests that wait because every worker is full",
@@ -71,6 +70,9 @@ FLEET_HELP: Mapping[str, str] = {
     "tritium_cache_changes_lost_total": "Changes of a worker's cache that did not reach this server",
     "tritium_cache_dumps_total": "Times the whole of a worker's cache was read, at its start and after losses",
     "tritium_cache_behind": "1 while changes of a worker's cache are missing, else 0",
+    "tritium_worker_events_connected": "1 while a worker reaches its NATS server, else 0",
+    "tritium_worker_events_published_total": "Changes of its cache that a worker told by NATS",
+    "tritium_worker_events_dropped_total": "Changes that a worker did not keep until NATS was there again",
 }
 
 DISCOVERY_HELP: Mapping[str, str] = {
@@ -82,9 +84,6 @@ DISCOVERY_HELP: Mapping[str, str] = {
     "tritium_events_outages_total": "How often the NATS server was lost",
     "tritium_events_received_total": "Changes of caches that came by NATS",
     "tritium_events_unreadable_total": "Messages of NATS that could not be read",
-    "tritium_worker_events_connected": "1 while a worker reaches its NATS server, else 0",
-    "tritium_worker_events_published_total": "Changes of its cache that a worker told by NATS",
-    "tritium_worker_events_dropped_total": "Changes that a worker did not keep until NATS was there again",
 }
 
 
@@ -133,10 +132,6 @@ def fleet_samples(name: str, flights: Flights, pool: WorkerPool) -> list[Sample]
         samples.append(("tritium_worker_restarts_total", labels, worker.restarts))
         samples.append(("tritium_worker_hung_total", labels, worker.hung))
         if worker.info is not None:
-            if worker.info.transfer_path:
-                way = {"transport": worker.info.transfer, "path": worker.info.transfer_path}
-                checked = "tritium_transfer_checked_bytes_per_second"
-                samples.append((checked, labels | way, worker.info.transfer_bytes_s))
             if worker.info.transfer_path:
                 way = {"transport": worker.info.transfer, "path": worker.info.transfer_path}
                 checked = "tritium_transfer_checked_bytes_per_second"
