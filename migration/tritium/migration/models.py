@@ -9,6 +9,7 @@ deployed, is judged by its `backend:` and `platform:` lines and by what stands i
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tritium.compat.config.defaults import ENSEMBLE, UnknownBackend, complete_backend, complete_instances, normalize
@@ -204,7 +205,7 @@ def report(found: Found, findings: Sequence[Finding] | None = None) -> ModelRepo
         verdict=verdict,
         path=found.place,
         because=because,
-        advice=kind.advice if kind is not None and not found.broken else "",
+        advice=kind.advice if kind is not None and verdict is kind.verdict and not found.broken else "",
         versions=tuple(found.folder.versions),
         findings=tuple(findings),
         score=_score(verdict, findings),
@@ -224,6 +225,12 @@ _GRAVITY = {
 }
 
 
+def names_checkpoint(found: Found) -> bool:
+    """Tell whether a model of TensorRT-LLM names the checkpoint that is served: by a parameter, or over the LLM API."""
+    files = {name for version in found.folder.versions.values() for name in version}
+    return "checkpoint" in found.config.parameters or bool(files & {"model.yaml", "model.json"})
+
+
 def _judge(found: Found, findings: Sequence[Finding]) -> tuple[Verdict, str]:
     kind, backend = found.kind, found.backend
     if found.broken:
@@ -241,6 +248,8 @@ def _judge(found: Found, findings: Sequence[Finding]) -> tuple[Verdict, str]:
             Verdict.UNSUPPORTED,
             f"backend '{backend}' is not known here, and custom backends in C++ cannot be loaded",
         )
+    if kind.name == "tensorrtllm" and names_checkpoint(found):
+        kind = replace(kind, verdict=Verdict.SERVES, because="the checkpoint it names is served", advice="")
     if kind.verdict is Verdict.SERVES and any(f.severity is not Severity.INFO for f in findings):
         return Verdict.CHANGE, f"{kind.because}, once the findings are settled"
     return kind.verdict, kind.because

@@ -115,12 +115,17 @@ class OldFlag(Rule):
         else:
             given = (value or (following.text if following and not following.text.startswith("-") else "true")).lower()
             message = f"--strict-model-config={given} is deprecated"
-            if given in ("false", "0", "off"):
+            if PLACEHOLDER.search(given):
+                advice, edit = (
+                    "write --disable-auto-complete-config where it is true, and nothing where it is false",
+                    None,
+                )
+            elif given in ("false", "0", "off"):
                 advice = "leave it out: it is the default"
                 edit = without(source, span) if value else None
             else:
                 advice = "write --disable-auto-complete-config"
-                edit = Edit(source.path, span, "--disable-auto-complete-config") if value and "$" not in value else None
+                edit = Edit(source.path, span, "--disable-auto-complete-config") if value else None
             fix = Fix((edit,)) if edit is not None else None
         fix = None if launch.format in _READ_ONLY else fix
         return self.at(source, span, message, advice, severity=Severity.CHANGE if fix else None, fix=fix)

@@ -10,6 +10,8 @@ from tritium.migration.rules.rule import Rule
 from tritium.migration.text.edit import Edit, Fix
 
 _READ_ONLY = {Format.NOTEBOOK, Format.DOCUMENT}
+_ANALYZED = "triton_docker_image"
+"""A setting of model-analyzer, which starts Triton itself."""
 
 
 class ServerImage(Rule):
@@ -42,6 +44,11 @@ class ServerImage(Rule):
         """Find every image of the server."""
         for launch, image in deployment.images():
             if image.role is Role.SERVER:
+                if _ANALYZED in launch.source.line(launch.source.place(image.span.start)[0]):
+                    advice = "model-analyzer goes on with Triton's own image"
+                    message = f"image {image.text} is model-analyzer's"
+                    yield self.at(launch.source, image.span, message, advice, severity=Severity.INFO)
+                    continue
                 shown = image.text + (f":{image.tag}" if image.tag else "")
                 yield self.at(
                     launch.source,

@@ -1,10 +1,30 @@
 """The rule of TensorRT-LLM's launcher."""
 
+import re
 from collections.abc import Iterator
 
-from tritium.migration.deployment import Deployment
+from tritium.migration.deployment import Deployment, Launch
 from tritium.migration.finding import Finding, Severity
+from tritium.migration.launches.command import Command
+from tritium.migration.launches.format import Format
 from tritium.migration.rules.rule import Rule
+from tritium.migration.text.edit import Edit, Fix
+from tritium.migration.text.removal import without
+from tritium.migration.text.source import Span
+from tritium.migration.text.words import Word
+
+_KEPT = {
+    "model-repo": "model-repository",
+    "http-port": "http-port",
+    "grpc-port": "grpc-port",
+    "metrics-port": "metrics-port",
+}
+"""Flags of the launcher that are the server's, by its own spelling and by the server's."""
+
+_ALONE = {"force", "log", "multi-model", "disable-spawn-processes", "no-mpi", "oversubscribe"}
+"""Flags of the launcher that take no value."""
+
+_PYTHON = re.compile(r"(python3?(?:[\"']\s*,\s*[\"']|\s+(?:-\S+\s+)*))$")
 
 
 class Ranks(Rule):
@@ -12,13 +32,18 @@ class Ranks(Rule):
 
     `launch_triton_server.py --world_size N` runs `mpirun -n N tritonserver ...`. Here one `tritonserver` serves the
     repository, and the workers of the language model get the GPUs: N becomes `tensor_parallel_size` (times
-    `pipeline_parallel_size`) in the model's `model.json`. MPI, ranks and shared-memory prefixes go away.
+    `pipeline_parallel_size`) in the model's `model.json`. MPI, ranks and shared-memory prefixes go away. The launcher
+    goes on in the background and the server does not, so a script that does more after it needs an `&`.
 
     Before start.sh:
 
         python3 /tensorrtllm_backend/scripts/launch_triton_server.py --world_size=4 --model_repo=/models
 
     Finds: starts 4 ranks of TensorRT-LLM under MPI
+
+    After start.sh:
+
+        tritonserver --model-repository=/models
     """
 
     id = "L05"
@@ -34,4 +59,29 @@ class Ranks(Rule):
                 if size.isdigit() and size != "1":
                     advice += f" (tensor_parallel_size {size})"
                 span = command.program.span(launch.source)
-                yield self.at(launch.source, span, f"starts {ranks} of TensorRT-LLM under MPI", advice)
+                fix = None if launch.format is Format.NOTEBOOK else _fix(launch, command)
+                yield self.at(launch.source, span, f"starts {ranks} of TensorRT-LLM under MPI", advice, fix=fix)
+
+
+def _fix(launch: Launch, command: Command) -> Fix | None:
+    """Make the launcher's command the server's; None for one with words that are no flags known here."""
+    source, program = launch.source, command.program.span(launch.source)
+    python = _PYTHON.search(source.text[max(0, program.start - 40) : program.start])
+    start = program.start - len(python[1]) if python else program.start
+    edits = [Edit(source.path, Span(start, program.end), "tritonserver")]
+    words = list(command.words)
+    while words:
+        word = words.pop(0)
+        name, equals, _ = word.text.partition("=")
+        name = name.removeprefix("--").replace("_", "-")
+        span = word.span(source)
+        if name in _KEPT:
+            edits.append(Edit(source.path, Span(span.start, span.start + len(name) + 2), f"--{_KEPT[name]}"))
+        elif not word.text.startswith("--"):
+            return None
+        if not equals and name not in _ALONE and words and not words[0].text.startswith("--"):
+            value: Word = words.pop(0)
+            span = Span(span.start, value.span(source).end)
+        if name not in _KEPT:
+            edits.append(without(source, span))
+    return Fix(tuple(edits), safe=False)

@@ -2,17 +2,20 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tritium.migration.deployment import Deployment
 from tritium.migration.finding import Finding, Severity
 from tritium.migration.found import Found
 from tritium.migration.kinds import ENGINE_PARAMETERS
+from tritium.migration.models import names_checkpoint
 from tritium.migration.rules.rule import Rule
+from tritium.migration.text.edit import Edit, Fix
 from tritium.migration.text.source import Source, Span
 from tritium.migration.text.words import PLACEHOLDER
 
-_ENGINES = {"tensorrtllm", "tensorrt_llm", "fastertransformer"}
+_OURS = {"tensorrtllm", "tensorrt_llm"}
+_ENGINES = {*_OURS, "fastertransformer"}
 # A model of the hub is called OWNER/NAME; nearly all names have a number in them, which paths of two parts seldom do.
 _HUB = r"[A-Za-z][\w.-]+/[\w.-]*\d[\w.-]*"
 _PLACES = (
@@ -89,6 +92,7 @@ class Checkpoint(Rule):
     removed its engine-based Triton backend. The checkpoint it was built from is served instead. It is looked for in
     the engine's `config.json`, the tokenizer's folder, build scripts, and names given to launchers. What is found is
     shown with its place and asked about, never taken silently: an engine may be quantized, or built with adapters.
+    Where one candidate is left, the fix that names it is there for who asks for unsafe ones.
 
     Before models/tensorrt_llm/config.pbtxt:
 
@@ -100,6 +104,12 @@ class Checkpoint(Rule):
         huggingface-cli download meta-llama/Llama-3.1-8B-Instruct --local-dir /ckpt
 
     Finds: probably meta-llama/Llama-3.1-8B-Instruct (build.sh:1)
+
+    After models/tensorrt_llm/config.pbtxt:
+
+        backend: "tensorrtllm"
+        parameters { key: "gpt_model_path" value { string_value: "/engines/llama" } }
+        parameters { key: "checkpoint" value { string_value: "meta-llama/Llama-3.1-8B-Instruct" } }
     """
 
     id = "M05"
@@ -111,26 +121,29 @@ class Checkpoint(Rule):
         for model in deployment.models:
             if not is_engine(model):
                 continue
-            own = _tokenizer(model)
             if traces is None:
                 traces = list(_traces(deployment))
-            near = _nearest(traces, model)
-            known = list(dict.fromkeys([*own, *(trace.checkpoint for trace in near)]))
-            advice = (
-                'name it by a parameter "checkpoint" of this model: with backend "tensorrtllm" it serves the checkpoint'
-                if model.backend in ("tensorrtllm", "tensorrt_llm")
-                else 'a model with backend "vllm" and the checkpoint in 1/model.json serves it'
-            )
-            if len(known) == 1 and (own or _belongs(near[0], model)):
-                place = next(
-                    (f" ({t.source.path}:{t.source.place(t.span.start)[0]})" for t in near), " (its tokenizer)"
-                )
-                message = f"which checkpoint was this engine built from? probably {known[0]}{place}"
-            elif known:
-                message = f"which checkpoint was this engine built from? named here: {', '.join(known[:4])}"
-            else:
-                message = "which checkpoint was this engine built from? nothing here names it"
-            yield self.of(model, message, advice, field=_engine(model))
+            yield self._ask(deployment, model, _nearest(traces, model))
+
+    def _ask(self, deployment: Deployment, model: Found, near: list[Trace]) -> Finding:
+        own = _tokenizer(model)
+        known = list(dict.fromkeys([*own, *(trace.checkpoint for trace in near)]))
+        likely = len(known) == 1 and bool(own or _belongs(near[0], model))
+        answer, fix = "nothing here names it", None
+        if likely:
+            place = f"{near[0].source.path}:{near[0].source.place(near[0].span.start)[0]}" if near else "its tokenizer"
+            answer = f"probably {known[0]} ({place})"
+            source = deployment.sources.get(model.place)
+            fix = _named_by(source, known[0]) if source is not None and model.backend in _OURS else None
+        elif known:
+            answer = f"named here: {', '.join(known[:4])}"
+        advice = (
+            'name it by a parameter "checkpoint" of this model: with backend "tensorrtllm" it serves the checkpoint'
+            if model.backend in _OURS
+            else 'a model with backend "vllm" and the checkpoint in 1/model.json serves it'
+        )
+        finding = self.of(model, f"which checkpoint was this engine built from? {answer}", advice, field=_engine(model))
+        return replace(finding, fix=fix)
 
 
 class HiddenLanguageModel(Rule):
@@ -321,16 +334,11 @@ class Multimodal(Rule):
 
 def is_engine(model: Found) -> bool:
     """Tell whether a model is a compiled engine of a language model."""
-    if model.backend in ("tensorrtllm", "tensorrt_llm") and _runs_checkpoint(model):
+    if model.backend in _OURS and names_checkpoint(model):
         return False
     return model.backend in _ENGINES or (
         model.backend == "python" and bool(ENGINE_PARAMETERS.search(model.parsed.places.source.text))
     )
-
-
-def _runs_checkpoint(model: Found) -> bool:
-    """Tell whether a model is TensorRT-LLM's over its LLM API, which takes a checkpoint."""
-    return any("model.yaml" in files for files in model.folder.versions.values())
 
 
 def _tokenizer(model: Found) -> list[str]:
@@ -341,6 +349,15 @@ def _tokenizer(model: Found) -> list[str]:
         if re.fullmatch(_HUB, value) and not _PATHLIKE.match(value):
             found.append(value)
     return found
+
+
+def _named_by(source: Source, checkpoint: str) -> Fix:
+    """Write the parameter that names a checkpoint at the end of a configuration."""
+    end = len(source.text)
+    newline = "\r\n" if "\r\n" in source.text else "\n"
+    begun = "" if source.text.endswith("\n") or not source.text else newline
+    text = f'parameters {{ key: "checkpoint" value {{ string_value: "{checkpoint}" }} }}'
+    return Fix((Edit(source.path, Span(end, end), f"{begun}{text}{newline}"),), safe=False)
 
 
 def _engine(model: Found) -> tuple[str | int, ...]:
