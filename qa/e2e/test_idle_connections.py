@@ -10,8 +10,7 @@ import pytest
 import tritonclient.http as http_client
 from qa.e2e.product import ROOT, Product
 
-HTTP, GRPC = 10_000, 100
-"""Few over gRPC: those that closed wait for the garbage collector."""
+HTTP, GRPC = 8_000, 2_000
 
 
 def resident_mib(product: Product) -> float:

@@ -9,6 +9,7 @@ import pytest
 from tritium.wire.errors import ListenError
 from tritium.wire.grpc import Methods
 from tritium.wire.h1.connection import HttpConnection
+from tritium.wire.h2.connection import GrpcConnection
 from tritium.wire.http import Response
 from tritium.wire.listener import listen_grpc, listen_grpcio, listen_http
 
@@ -19,8 +20,8 @@ async def hello(request):
     return Response(200, (), (b"hello",))
 
 
-async def start(protocol, host="127.0.0.1", port=0):
-    return await LISTEN[protocol](hello if protocol == "http" else Methods(), host=host, port=port)
+async def start(protocol, host="127.0.0.1", port=0, *, shared=False):
+    return await LISTEN[protocol](hello if protocol == "http" else Methods(), host=host, port=port, shared=shared)
 
 
 @pytest.mark.parametrize("protocol", LISTEN)
@@ -94,6 +95,21 @@ async def test_closing_twice_is_harmless(protocol):
     await listener.close(0)
 
 
+@pytest.mark.parametrize("protocol", LISTEN)
+async def test_shared_port_waits_for_its_process(protocol):
+    """A shared port takes no connection before its process says that it can serve; it may be closed before that."""
+    listener = await start(protocol, shared=True)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", listener.port)
+    unused = await start(protocol, shared=True, port=listener.port)
+    await unused.close(0)
+    await unused.close(0)
+    await listener.begin()
+    _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    writer.close()
+    await listener.close(0)
+
+
 GREETINGS = {
     "http": b"GET / HTTP/1.1\r\nhost: a\r\n\r\n",
     "grpc": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0",
@@ -110,9 +126,9 @@ def without_collector():
 
 
 @pytest.mark.parametrize("greets", [False, True])
-@pytest.mark.parametrize(("protocol", "kind"), [("http", HttpConnection)])
+@pytest.mark.parametrize(("protocol", "kind"), [("http", HttpConnection), ("grpc", GrpcConnection)])
 async def test_nothing_is_left_of_a_connection(without_collector, protocol, kind, greets):
-    """Memory of idle HTTP clients that leave is free at once; that of gRPC's waits for the garbage collector."""
+    """Memory of idle clients that leave is free at once: nothing waits for the garbage collector."""
     listener = await start(protocol)
     clients = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(20)]
     if greets:

@@ -101,6 +101,8 @@ class GrpcConnection(asyncio.BufferedProtocol):
         self._closed = True
         self._roster.strike(self)
         self._calls.cancel_all()
+        self._reader.leave()
+        self._outbox.leave()
 
     def eof_received(self) -> bool:
         """Close: a client that sends nothing more cannot even acknowledge."""

@@ -52,13 +52,18 @@ class Outbox:
 
     def __init__(self, batch: Batch, gate: Gate, on_ended: Callable[[int], None]) -> None:
         self._batch = batch
-        self._on_ended = on_ended
+        self._on_ended: Callable[[int], None] | None = on_ended
+        """None once the connection is lost: it would be in a circle with this."""
         self.gate = gate
         self.window = DEFAULT_WINDOW
         self.initial_window = DEFAULT_WINDOW
         self.frame_bytes = DEFAULT_FRAME_BYTES
         self.pending_bytes = 0
         self.waiting: dict[int, Outlet] = {}
+
+    def leave(self) -> None:
+        """Let go of the connection, which is lost and has dropped its outlets."""
+        self._on_ended = None
 
     def open(self, stream_id: int) -> Outlet:
         """Begin to send on a stream."""
@@ -158,7 +163,9 @@ class Outbox:
 
     def _end(self, outlet: Outlet) -> None:
         outlet.closed = True
-        self._on_ended(outlet.stream_id)
+        on_ended = self._on_ended
+        if on_ended is not None:
+            on_ended(outlet.stream_id)
 
     # windows
 

@@ -68,7 +68,8 @@ class FrameReader:
     def __init__(self, sink: FrameSink, scratch: memoryview, *, data_limit: int, frame_limit: int) -> None:
         """Limits are in bytes of payload; `frame_limit` is for everything but DATA and must fit into the scratch."""
         assert frame_limit + HEAD_BYTES + DIRECT_BYTES <= len(scratch)
-        self._sink = sink
+        self._sink: FrameSink | None = sink
+        """None once the connection is lost: in a circle with this, both would wait for the garbage collector."""
         self._scratch = scratch
         self._tail = b""
         self._preface_left = PREFACE
@@ -81,6 +82,10 @@ class FrameReader:
         self.data_limit = data_limit
         self.frame_limit = frame_limit
 
+    def leave(self) -> None:
+        """Let go of the connection, which is lost."""
+        self._sink = None
+
     @property
     def greeted(self) -> bool:
         """Tell whether the client's preface is in."""
@@ -88,8 +93,9 @@ class FrameReader:
 
     def offer(self) -> memoryview:
         """Return the memory that the next read goes into."""
-        if self._data_left >= DIRECT_BYTES and not self._data_held:
-            memory = self._sink.vacancy(self._data_stream)
+        sink = self._sink
+        if self._data_left >= DIRECT_BYTES and not self._data_held and sink is not None:
+            memory = sink.vacancy(self._data_stream)
             if memory is not None and len(memory) >= DIRECT_BYTES:
                 self._direct = memory[: self._data_left]
                 return self._direct
@@ -105,20 +111,22 @@ class FrameReader:
         Raises:
             ConnectionFault: The peer does not keep to HTTP/2.
         """
+        sink = self._sink
+        if sink is None:
+            return
         if self._direct is not None:
             self._direct = None
             self._data_left -= size
-            self._sink.on_filled(self._data_stream, size, last=self._data_last and not self._data_left)
+            sink.on_filled(self._data_stream, size, last=self._data_last and not self._data_left)
             return
         end = size + len(self._tail)
         self._tail = b""
-        start = self._cut(self._scratch, end)
+        start = self._cut(sink, self._scratch, end)
         if start < end:
             self._tail = bytes(self._scratch[start:end])
 
-    def _cut(self, view: memoryview, end: int) -> int:
+    def _cut(self, sink: FrameSink, view: memoryview, end: int) -> int:
         """Hand out every frame of view[:end]; return where the first incomplete one starts."""
-        sink = self._sink
         at = 0
         if self._preface_left:
             at = self._greet(bytes(view[: min(end, len(self._preface_left))]))
@@ -153,7 +161,7 @@ class FrameReader:
                     at = body + length
                     sink.on_data(stream_id, view[body:at], length, last=bool(flags & END_STREAM))
                     continue
-                at = self._begin_data(view, body, end, length, flags, stream_id)
+                at = self._begin_data(sink, view, body, end, length, flags, stream_id)
                 if at < 0:
                     return body - HEAD_BYTES
                 continue
@@ -165,7 +173,9 @@ class FrameReader:
             at = body + length
             sink.on_frame(kind, flags, stream_id, bytes(view[body:at]))
 
-    def _begin_data(self, view: memoryview, body: int, end: int, length: int, flags: int, stream_id: int) -> int:
+    def _begin_data(
+        self, sink: FrameSink, view: memoryview, body: int, end: int, length: int, flags: int, stream_id: int
+    ) -> int:
         """Enter a DATA frame that is padded or not all here; return where its data starts, -1 if that is not known."""
         pad = 0
         if flags & PADDED:
@@ -182,7 +192,7 @@ class FrameReader:
         self._pad_left = max(pad - 1, 0)
         if not self._data_left:
             self._data_held = 0
-            self._sink.on_data(stream_id, view[body:body], length, last=self._data_last)
+            sink.on_data(stream_id, view[body:body], length, last=self._data_last)
         return body
 
     def _greet(self, start: bytes) -> int:
