@@ -65,7 +65,8 @@ async def main(prefill: int, decode: int) -> None:
         expected = await answers(await front("alone", 1))
         split = await front("split", total)
         found = await answers(split)
-        await until_metric(split, "tritium_kv_received_bytes_total", lambda moved: moved > 0)
+        remote = await asyncio.to_thread(metric, split, "tritium_fleet_remote_prefills_total")
+        await until_metric(split, "tritium_kv_pulls_total", lambda pulls: pulls >= remote)
         print(f"equal answers          {sum(a == b for a, b in zip(expected, found, strict=True))} of {len(PROMPTS)}")
         for name in (
             "tritium_fleet_remote_prefills_total",
