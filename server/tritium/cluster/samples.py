@@ -25,6 +25,7 @@ FLEET_HELP: Mapping[str, str] = {
     "tritium_transfer_moved_tokens_total": "Prompt tokens whose KV moved to the worker that decodes",
     "tritium_transfer_checked_bytes_per_second": "How fast KV moved when that was tried before a worker was ready",
     "tritium_transfer_base_seconds": "What a transfer of KV is learnt to take before the first token moves",
+    "tritium_transfer_learnt_bytes_per_second": "How fast KV is learnt to move, beyond what every transfer takes",
     "tritium_transfer_token_seconds": "What a transfer of KV is learnt to take for each token",
     "tritium_fleet_waiting_requests": "Requests that wait because every worker is full",
     "tritium_fleet_refused_requests_total": "Requests refused because no worker could take them",
@@ -115,7 +116,8 @@ def fleet_samples(name: str, flights: Flights, pool: WorkerPool) -> list[Sample]
         ("tritium_fleet_refused_requests_total", model | {"reason": reason.value}, flights.waiting.refused[reason])
         for reason in Refusal
     ]
-    samples += prefill_samples(model, pool.prefill)
+    received = sum(worker.gauges.get("tritium_kv_received_bytes_total", 0.0) for worker in pool.by_name.values())
+    samples += prefill_samples(model, pool.prefill, received)
     for role, router in pool.routers.items():
         labels = model | {"role": role.value}
         samples.append(("tritium_router_index_blocks", labels, len(router.index)))
@@ -148,8 +150,11 @@ def fleet_samples(name: str, flights: Flights, pool: WorkerPool) -> list[Sample]
     return samples
 
 
-def prefill_samples(model: dict[str, str], desk: PrefillDesk) -> list[Sample]:
-    """Return what was decided of prompts and what their transfers cost; nothing in aggregated fleets."""
+def prefill_samples(model: dict[str, str], desk: PrefillDesk, received_bytes: float) -> list[Sample]:
+    """Return what was decided of prompts and what their transfers cost; nothing in aggregated fleets.
+
+    `received_bytes` is what the engines count of KV that came, which tells how large a token's is.
+    """
     samples: list[Sample] = [
         ("tritium_prefill_decisions_total", model | {"where": where, "reason": reason.value}, count)
         for (where, reason), count in desk.decisions.items()
@@ -159,6 +164,9 @@ def prefill_samples(model: dict[str, str], desk: PrefillDesk) -> list[Sample]:
     if (transfer := desk.transfer) is not None:
         samples.append(("tritium_transfer_base_seconds", model, transfer.base_s))
         samples.append(("tritium_transfer_token_seconds", model, transfer.slope_s))
+        if transfer.slope_s and received_bytes:
+            bytes_s = received_bytes / desk.moved_tokens / transfer.slope_s
+            samples.append(("tritium_transfer_learnt_bytes_per_second", model, bytes_s))
     return samples
 
 

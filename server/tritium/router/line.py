@@ -45,11 +45,16 @@ class Line:
         self.product *= keep
 
     def fit(self) -> Fit:
-        """Return the line; where it would fall or begin below nothing, the mean. There must be a point."""
+        """Return the line; one through nothing where it would begin below, the mean where it would fall.
+
+        There must be a point.
+        """
         spread = self.count * self.amounts_squared - self.amounts * self.amounts
         if spread > 0:
             slope_s = (self.count * self.product - self.amounts * self.seconds) / spread
             base_s = (self.seconds - slope_s * self.amounts) / self.count
             if slope_s >= 0 and base_s >= 0:
                 return Fit(base_s, slope_s)
+            if slope_s >= 0:
+                return Fit(0.0, self.product / self.amounts_squared)
         return Fit(self.seconds / self.count, 0.0)
