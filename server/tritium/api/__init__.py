@@ -20,12 +20,13 @@ from tritium.api.errors import (
     UnknownError,
     UnsupportedError,
 )
+from tritium.api.memory_buffer import MemoryBuffer, MemoryType
 from tritium.api.model import Model, ModelBatchFlag, ModelTxnPropertyFlag
 from tritium.api.options import LogFormat, ModelControlMode, Options, RateLimiterResource, RateLimitMode
 from tritium.api.request import InferenceRequest
 from tritium.api.response import AsyncResponseIterator, InferenceResponse, ResponseIterator
 from tritium.api.server import Server
-from tritium.api.tensor import DataType, MemoryType, Tensor
+from tritium.api.tensor import DataType, Tensor
 
 __all__ = [
     "AlreadyExistsError",
@@ -37,6 +38,7 @@ __all__ = [
     "InternalError",
     "InvalidArgumentError",
     "LogFormat",
+    "MemoryBuffer",
     "MemoryType",
     "Model",
     "ModelBatchFlag",

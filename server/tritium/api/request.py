@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tritium.api.errors import InvalidArgumentError
-from tritium.api.tensor import MemoryType, Tensor, tensor_of
+from tritium.api.memory_buffer import MemoryType
+from tritium.api.tensor import Tensor, tensor_of
 from tritium.core.request import NO_SEQUENCE, InferRequest, Parameter, SequenceStep
 
 if TYPE_CHECKING:

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from enum import Enum, IntEnum
+from enum import Enum
 from typing import Any
 
 import numpy as np
 
 from tritium.api.errors import InvalidArgumentError
+from tritium.api.memory_buffer import MemoryBuffer, MemoryType
 from tritium.compat.datatypes import BY_NAME, DATATYPES
 from tritium.compat.pb_utils.bfloat16 import as_bfloat16, as_uint16, is_bfloat16
 from tritium.core import tensor as core
@@ -20,22 +21,18 @@ _CPU = (1, 0)
 _BY_DTYPE = {kind.numpy: kind.name for kind in DATATYPES if kind.name not in {"BF16", "BYTES"}}
 
 
-class MemoryType(IntEnum):
-    """Kinds of memory, numbered as TRITONSERVER_MemoryType. Here it is always the host's."""
-
-    CPU = 0
-    CPU_PINNED = 1
-    GPU = 2
-
-
 class Tensor:
     """A datatype, a shape and memory. BYTES tensors hold the v2 form: each element behind its length."""
 
     __slots__ = ("_data", "data_type", "shape")
 
-    def __init__(self, data_type: str, shape: Sequence[int], data: "core.Buffer | np.ndarray[Any, Any]") -> None:
+    def __init__(
+        self, data_type: str, shape: Sequence[int], data: "MemoryBuffer | core.Buffer | np.ndarray[Any, Any]"
+    ) -> None:
         self.data_type = DataType(data_type)
         self.shape: Sequence[int] = tuple(shape)
+        if isinstance(data, MemoryBuffer):
+            data = data.view()
         self._data = data if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
 
     @staticmethod
@@ -67,6 +64,11 @@ class Tensor:
         """Encode bytes or strings, of any shape."""
         array = np.array(elements, dtype=np.object_)
         return Tensor("BYTES", array.shape, core.join_bytes(array.ravel().tolist()))
+
+    @property
+    def memory_buffer(self) -> MemoryBuffer:
+        """Return the memory, which this tensor owns."""
+        return MemoryBuffer(self.data_ptr, self.memory_type, self.memory_type_id, self.size, self)
 
     @property
     def data_ptr(self) -> int:
