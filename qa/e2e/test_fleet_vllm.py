@@ -267,6 +267,23 @@ async def test_killed_worker(aggregated, single, prompts):
     assert not shared & _names("/dev/shm")
 
 
+async def test_killed_worker_under_a_schema(aggregated, prompts):
+    """kill -9 in the middle of an answer held to a schema: the other worker holds it to what is left of it."""
+    names = {"type": "array", "items": {"enum": ["ann", "bob", "cid"]}, "minItems": 40, "maxItems": 40}
+    sampling = {"structured_outputs": {"json": names}, "ignore_eos": False}
+    await until(lambda: all(worker.ready for worker in aggregated.workers.by_name.values()), START_S)
+    _, undisturbed = await ask(aggregated, prompts[20], 700, sampling)
+    assert undisturbed.error is None
+    pids = {worker.name: worker.pid for worker in aggregated.workers.by_name.values()}
+    sink = Sink(at=30, then=lambda: os.kill(pids[handle.route.worker], signal.SIGKILL))
+    handle, _ = generate(aggregated, prompts[20], 700, sampling, sink)
+    await asyncio.wait_for(sink.over.wait(), 120)
+    assert sink.error is None
+    assert "moved from" in handle.route.because
+    assert undisturbed.tokens == sink.tokens
+    assert undisturbed.deltas[-1].finish == sink.deltas[-1].finish
+
+
 def _command(process: int) -> str:
     return Path(f"/proc/{process}/comm").read_text()
 

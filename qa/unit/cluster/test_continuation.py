@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tritium.backends.engine import Delta, EngineInfo, Generate, Role, Step, TokenLogprob
 from tritium.cluster.continuation import LOOKS_BACK, obstacle, sampling_left
 from tritium.cluster.fleet import GenerationRequest
-from tritium.cluster.flight import Flight
+from tritium.cluster.flight import Flight, Stage
 from tritium.cluster.flights import Flights
 from tritium.cluster.frames import Abort, Submit
 from tritium.cluster.member import WorkerState
@@ -249,6 +249,36 @@ async def test_every_single_death(spec, when):
             fleet.run([sink], {turn: (victim, when)})
             check_answer(sink, prompt, 8)
             fleet.check_empty()
+
+
+@pytest.mark.parametrize("spec", [FleetSpec(workers=2), FleetSpec(workers=0, prefill=1, decode=2)], ids=["2", "1P2D"])
+async def test_a_client_that_leaves_at_any_step(spec):
+    """Whatever stage a request is in (waiting for a worker, too), leaving frees the engines and hears nothing more."""
+    stages = set()
+    for turn in range(12):
+        for deaths in ((), (0,), (0, 1), (0, 1, 2)):
+            fleet = Fleet(spec)
+            sink = Sink()
+            request = GenerationRequest(list(range(30, 43)), {"max_tokens": 30})
+            flight = Flight(request, sink, fleet.timings.watch())
+            fleet.flights.start(flight)
+            for worker in range(turn):
+                fleet.workers[worker % len(fleet.workers)].step()
+            for victim in deaths:
+                if victim < len(fleet.workers):
+                    fleet.workers[victim].die()
+            stages.add((flight.stage, bool(sink.tokens)))
+            told = len(sink.deltas)
+            fleet.flights.cancel(flight)
+            for worker in fleet.workers:
+                if not worker.ready:
+                    worker.live()
+                worker.step()
+            assert len(sink.deltas) == told
+            assert not sink.over
+            fleet.check_empty()
+    assert {(Stage.HELD, False), (Stage.HELD, True), (Stage.GENERATING, True)} <= stages
+    assert (Stage.PREFILLING in {stage for stage, _ in stages}) == bool(spec.prefill)
 
 
 async def test_what_looks_back_is_not_continued():

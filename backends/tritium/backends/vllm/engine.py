@@ -122,6 +122,8 @@ class VllmEngine:
             notes=(*settings.notes, *check.notes),
             tasks=tasks_of(await llm.get_supported_tasks(), config.model_config.score_type),
             modalities=modalities_of(llm),
+            # With a reasoning parser a grammar holds from the end of the thoughts on, wherever that is.
+            resumes=() if config.structured_outputs_config.reasoning_parser else ("structured_outputs",),
             lora=config.lora_config is not None,
             roles=_roles(config.kv_transfer_config),
         )

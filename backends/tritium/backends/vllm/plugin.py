@@ -12,6 +12,8 @@ import signal
 import sys
 from typing import Any
 
+from tritium.backends.vllm.resume import take_up_grammars
+
 TRANSFER_VARIABLE = "TRITIUM_KV_TRANSFER"
 """Set to "nixl" for the processes of a worker whose KV moves by NIXL."""
 
@@ -39,6 +41,9 @@ def register() -> None:
     die_with_parent(libc)
     if os.environ.get(TRANSFER_VARIABLE) == "nixl":
         prepare_nixl()
+    # The process of the engine has loaded it by now; no other needs it.
+    if (structured := sys.modules.get("vllm.v1.structured_output")) is not None:
+        take_up_grammars(structured.StructuredOutputManager)
 
 
 def ask_for_amx(libc: ctypes.CDLL) -> bool:

@@ -4,6 +4,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from tritium.backends.engine import Delta, FinishReason, Generate, TokenLogprob
+from tritium.backends.vllm.resume import RESUMED
 from tritium.core.errors import InvalidArgument, SamplingRefused
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def sampling_params(request: Generate) -> "SamplingParams":
     transfer = PREFILL_TRANSFER if request.keep else request.transfer
     if transfer is not None:
         fields["extra_args"] = {**(fields.get("extra_args") or {}), "kv_transfer_params": transfer}
+    if request.resumed_tokens:
+        fields["extra_args"] = {**(fields.get("extra_args") or {}), RESUMED: request.resumed_tokens}
     if isinstance(fields.get("structured_outputs"), dict):
         try:
             fields["structured_outputs"] = StructuredOutputsParams(**fields["structured_outputs"])
