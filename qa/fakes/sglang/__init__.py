@@ -23,7 +23,16 @@ __version__ = "0.5.23"
 VOCABULARY = 1_000
 END = 2
 
-_rooms: dict[int, threading.Event] = {}
+
+class Room:
+    """Where the two halves of a request meet: `first` is the token that the prefilling one has sampled, once it has."""
+
+    def __init__(self) -> None:
+        self.both = threading.Event()
+        self.first: int | None = None
+
+
+_rooms: dict[int, Room] = {}
 _rooms_lock = threading.Lock()
 
 
@@ -177,7 +186,9 @@ class Engine:
             yield _refusal("Failed to compile json grammar", 400)
             return
         self.tokenizer_manager.running.add(rid)
-        await self._meet(room)
+        # Sampling is told apart by its seed, which the first token of a whole answer is off by.
+        first = (prompt[-1] + 1 + (parameters.sampling_seed or 0)) % VOCABULARY
+        first = await self._meet(room, first)
         cached = 32 if tuple(prompt) in self._seen else 0
         self._seen.add(tuple(prompt))
         self._publish(prompt)
@@ -189,7 +200,7 @@ class Engine:
                 reason = {"type": "abort", "message": "Aborted", "status_code": None, "err_type": None}
                 new = []
             else:
-                tokens.append((prompt[-1] + len(tokens) + 1) % VOCABULARY)
+                tokens.append((prompt[-1] + len(tokens) + 1) % VOCABULARY if tokens else first)
                 new = tokens[-1:]
                 reason = _reason(tokens, parameters)
             meta: dict[str, Any] = {
@@ -213,18 +224,22 @@ class Engine:
                 self.tokenizer_manager.running.discard(rid)
             yield {"text": "", "output_ids": new, "meta_info": meta}
 
-    async def _meet(self, room: int | None) -> None:
-        """Have the two halves of a disaggregated request wait for each other."""
+    async def _meet(self, number: int | None, sampled: int) -> int:
+        """Have the two halves of a disaggregated request wait for each other; return the prefilling one's token."""
         if self.server_args.disaggregation_mode == "null":
-            return
-        assert room is not None
+            return sampled
+        assert number is not None
         with _rooms_lock:
-            first = room not in _rooms
-            met = _rooms.setdefault(room, threading.Event())
-        if not first:
-            met.set()
-        while not met.is_set():
+            alone = number not in _rooms
+            room = _rooms.setdefault(number, Room())
+            if self.server_args.disaggregation_mode == "prefill":
+                room.first = sampled
+        if not alone:
+            room.both.set()
+        while not room.both.is_set():
             await asyncio.sleep(0.001)
+        assert room.first is not None
+        return room.first
 
     def _publish(self, prompt: list[int]) -> None:
         if self._publisher is not None:

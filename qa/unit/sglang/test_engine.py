@@ -143,6 +143,18 @@ async def test_roles_meet_in_a_room(serving: Serving) -> None:
         assert "computes no prompts" in alone.error
 
 
+async def test_first_token_is_the_prefill_workers(serving: Serving) -> None:
+    """It is sampled where the prompt is computed, as the request asks, and heads the answer of the decode worker."""
+    async with serving(Role.PREFILL) as prefiller, serving(Role.DECODE) as decoder:
+        assert (prefiller.info.first_token_moves, prefiller.info.computes_prompts) == (True, True)
+        assert not decoder.info.computes_prompts
+        transfer = (await prefiller.generate([5], max_tokens=1, seed=3)).last.transfer
+        assert (await decoder.generate([5], transfer=transfer, max_tokens=3, seed=3)).tokens == [9, 7, 8]
+        unasked = (await prefiller.generate([5], max_tokens=1, request_keep=False)).last
+        assert (unasked.finish, unasked.transfer) == (FinishReason.ERROR, None)
+        assert "for others alone" in unasked.error
+
+
 async def test_priority_needs_its_setting(serving: Serving, sglang: Any) -> None:
     """SGLang is told a request's priority only where it schedules by it, and then as ours: the lowest first."""
     async with serving() as plain, serving(enable_priority_scheduling=True) as scheduled:
