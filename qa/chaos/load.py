@@ -109,6 +109,11 @@ class Load:
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
 
+    @property
+    def errors(self) -> Counter[str]:
+        """Return how often requests failed, by the error."""
+        return self._errors
+
     def complaints(self) -> list[str]:
         """Return what was not as it should be."""
         return self._complaints if self._came["right"] else [*self._complaints, "no request was answered at all"]
