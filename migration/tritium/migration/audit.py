@@ -75,7 +75,7 @@ def judge(deployment: Deployment, findings: Iterable[Finding], root: Path) -> Au
         LaunchReport(
             launch.source.path,
             launch.kind,
-            tuple(dict.fromkeys(image.text + (f":{image.tag}" if image.tag else "") for image in launch.images)),
+            tuple(dict.fromkeys(covered(image.shown) for image in launch.images)),
             tuple(covered(command.text) for command in launch.commands),
             tuple(by_path.pop(launch.source.path, ())),
         )

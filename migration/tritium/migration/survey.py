@@ -4,11 +4,12 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tritium.migration.deployment import Deployment
+from tritium.migration.deployment import Deployment, Launch
 from tritium.migration.ensembles import check_ensembles
 from tritium.migration.folder import CONFIG, holds_a_model
 from tritium.migration.language import language_models
 from tritium.migration.launches.calling import calls
+from tritium.migration.launches.format import Format
 from tritium.migration.launches.hosting import hosted
 from tritium.migration.launches.read import read_launch
 from tritium.migration.launches.reading import Reading
@@ -70,9 +71,15 @@ def _read_file(source: Source, found: Deployment, sources: dict[Path, Source]) -
     reading = Reading(source)
     if not reading.is_worth_it:
         return
-    if (launch := read_launch(reading)) is not None:
+    hosts = tuple(hosted(reading))
+    launch = read_launch(reading)
+    if launch is None and hosts:
+        # The platform starts the server from this description: there is no image and no command of one's own.
+        kind = f"{hosts[0].platform.value} {hosts[0].what.partition(' ')[0]}"
+        launch = Launch(source, reading.form or Format.TEXT, kind=kind)
+    if launch is not None:
         found.launches.append(launch)
-    found.hosted += hosted(reading)
+    found.hosted += hosts
     found.queries += queries(reading)
     found.calls += calls(reading)
 

@@ -120,6 +120,19 @@ CASES = [
         [],
     ),
     (
+        "kustomization.yaml",
+        f"images:\n- name: {HEAD}\n  newTag: 24.01-py3\n",
+        [HEAD],
+        [],
+    ),
+    (
+        "isvc.yaml",
+        "apiVersion: serving.kserve.io/v1beta1\nkind: InferenceService\nspec:\n  predictor:\n    triton:\n"
+        "      runtimeVersion: 23.05-py3\n      storageUri: s3://b/m\n",
+        ["23.05-py3"],
+        [],
+    ),
+    (
         "job.nomad",
         f'task "t" {{\n  config {{\n    image = "{HEAD}:24.01-py3"\n    args = ["tritonserver", "--model-repository=/m"]\n  }}\n}}\n',
         [f"{HEAD}:24.01-py3"],
@@ -177,6 +190,11 @@ def test_spans_are_the_files_own_text(name: str, text: str, tmp_path: Path) -> N
             "apiVersion: serving.kserve.io/v1beta1\nkind: InferenceService\nspec: {predictor: {sklearn: {}}}\n",
         ),
         ("client.py", "import requests\nrequests.post('http://mlserver/v2/models/iris/infer')\n"),
+        (
+            "bench.yaml",
+            "kind: Pod\nspec:\n  containers:\n  - name: bench\n    image: ghcr.io/a/triton:1\n    command: [pytest]\n",
+        ),
+        ("values.yaml", "image:\n  repository: ghcr.io/meta/tritonbench\n  tag: latest\n"),
         ("graph.pbtxt", "node {\n  name: 'x'\n  op: 'Const'\n  input: 'y'\n}\n"),
         (
             "README.md",

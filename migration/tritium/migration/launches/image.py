@@ -17,6 +17,8 @@ class Role(StrEnum):
     CUSTOM = "custom"
     """Somebody's own image, in which Triton runs."""
     SAGEMAKER = "SageMaker"
+    RUNTIME = "runtime"
+    """A version alone, of the image that a platform starts: KServe's runtimeVersion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,13 @@ class Image:
     role: Role
     tag: str = ""
     tag_span: Span | None = None
+
+    @property
+    def shown(self) -> str:
+        """Return the whole name, as a reader looks for it."""
+        if self.role is Role.RUNTIME:
+            return f"nvcr.io/nvidia/tritonserver:{self.text}"
+        return self.text + (f":{self.tag}" if self.tag else "")
 
     @property
     def repository(self) -> str:

@@ -24,6 +24,9 @@ _ALONE = {"--rm", "-it", "-ti", "-d", "-i", "-t", "--privileged", "--nv", "--cle
 """Flags of container runners that take no value, so that an image may follow them."""
 _SCRIPTS = {Format.SHELL, Format.SLURM, Format.MAKEFILE}
 _YAMLS = {Format.COMPOSE, Format.KUBERNETES, Format.HELM, Format.ANSIBLE, Format.YAML}
+_CALLED = re.compile(r"(?:^|[-_.])triton(?:server)?(?:$|[-_.])|tritonserver|tensorrtserver", re.IGNORECASE)
+_SERVING = re.compile(r"\b800[0-2]\b|/v2/|model[-_]?(?:repo|store)|/models\b|tritonserver", re.IGNORECASE)
+"""What an inference server has around it, and a compiler of the same name has not."""
 _NO_SERVER = re.compile(r"client|sdk|perf|analyz|exporter|locust|benchmark|gateway|openai|test|adapter", re.IGNORECASE)
 
 
@@ -36,7 +39,7 @@ def read_launch(reading: Reading) -> Launch | None:
     images: list[Image] = []
     known: set[Span] = set()
     # What a chart's values say of a tag counts, so they come first.
-    divided = (image for tree in reading.trees for image in _divided(tree))
+    divided = (image for tree in reading.trees for image in (*_divided(tree), *_runtimes(tree)))
     for image in (*divided, *server_images(source, reading.code), *_others(reading, found_commands)):
         if not any(image.span.start < span.end and span.start < image.span.end for span in known):
             images.append(image)
@@ -50,6 +53,7 @@ def read_launch(reading: Reading) -> Launch | None:
 def _others(reading: Reading, found: Sequence[Command]) -> Iterator[Image]:
     """Yield images that do not say Triton's name, and what makes one of them the server's."""
     source, code = reading.source, reading.code
+    serving = bool(_SERVING.search(code))
     for container in reading.containers:
         if container.image is not None and _serves(container, source, found):
             yield Image(container.image.text, container.image.span, Role.CUSTOM)
@@ -58,7 +62,7 @@ def _others(reading: Reading, found: Sequence[Command]) -> Iterator[Image]:
         yield Image(last[0], last[1], Role.CUSTOM)
     pattern = _NAMED_IMAGE if reading.form in _SCRIPTS else _IMAGE_LINE
     for match in pattern.finditer(code) if reading.form in _SCRIPTS | _YAMLS else ():
-        if _is_server_name(match["image"].partition(":")[0], ()):
+        if serving and (_is_server_name(match["image"].partition(":")[0], ()) or "{{" in match["image"]):
             yield Image(match["image"], Span(*match.span("image")), Role.CUSTOM)
     for command in found:
         if (span := _run_image(source, code, command)) is not None and not _is_known(span.of(code), code):
@@ -79,9 +83,18 @@ def _divided(tree: Node) -> Iterator[Image]:
                 break
 
 
+def _runtimes(tree: Node) -> Iterator[Image]:
+    """Yield the versions of Triton's image that InferenceServices ask for."""
+    for keys, node in walk(tree):
+        if keys[-1:] in (("triton",), ("tensorrt",)) and isinstance(node, Mapping):
+            version = node.get("runtimeVersion")
+            if isinstance(version, Scalar):
+                yield Image(version.text, version.span, Role.RUNTIME)
+
+
 def _is_server_name(name: str, keys: tuple[str, ...]) -> bool:
     last = name.rsplit("/", 1)[-1]
-    named = bool(_TRITON.search(last)) or (not name and any(_TRITON.search(key) for key in keys))
+    named = bool(_CALLED.search(last.partition(":")[0])) or (not name and any(_TRITON.search(key) for key in keys))
     return named and not _NO_SERVER.search(last)
 
 
@@ -94,8 +107,8 @@ def _serves(container: Container, source: Source, found: Sequence[Command]) -> b
     last = image.rsplit("/", 1)[-1].partition(":")[0]
     if _NO_SERVER.search(last) or "initContainers" in container.keys:
         return False
-    if _TRITON.search(last):
-        return True
+    if _CALLED.search(last):
+        return bool(_SERVING.search(span.of(source.text)))
     anonymous = not last or "$" in last or "{{" in image
     return anonymous and bool(_TRITON.search(container.name)) and not _NO_SERVER.search(container.name)
 

@@ -191,6 +191,6 @@ def _parse(word: Word, following: Word | None) -> list[str]:
     if flag is not None and flag.kind != "none" and not equals and following and not following.text.startswith("--"):
         value = following.text
         arguments.append(value)
-    if flag is not None and PLACEHOLDER.search(value):
+    if flag is not None and (PLACEHOLDER.search(value) or "{" in value):
         return []
     return parse(arguments, whole=False).notes

@@ -49,11 +49,10 @@ class ServerImage(Rule):
                     message = f"image {image.text} is model-analyzer's"
                     yield self.at(launch.source, image.span, message, advice, severity=Severity.INFO)
                     continue
-                shown = image.text + (f":{image.tag}" if image.tag else "")
                 yield self.at(
                     launch.source,
                     image.span,
-                    f"image {shown}",
+                    f"image {image.shown}",
                     "build Tritium's Dockerfile and name that image here; command, ports, probes and mounts stay",
                     severity=Severity.INFO if launch.format in _READ_ONLY else None,
                     fix=None if launch.format in _READ_ONLY else _fix(launch, image, deployment.target),
