@@ -31,9 +31,10 @@ class FleetServer:
         (version.parent / "config.pbtxt").write_text('backend: "vllm"\n')
         (version / "model.json").write_text(json.dumps({"model": str(model)} | arguments))
         self.port = free_port()
+        self.http_port = free_port()
         self.metrics_port = free_port()
         self._line = [TRITIUM, "serve", str(scratch / "models"), f"--engine={engine}", "--host=127.0.0.1"]
-        self._line += ["--no-http", "--no-grpc", f"--metrics-port={self.metrics_port}", f"--openai-port={self.port}"]
+        self._line += ["--no-grpc", f"--http-port={self.http_port}", f"--metrics-port={self.metrics_port}", f"--openai-port={self.port}"]
         self._line += [f"--fleet={self.name}={fleet}"]
         self._log = (scratch / "server.log").open("ab")
         self.seen: set[int] = set()
@@ -79,9 +80,18 @@ class FleetServer:
 
     def metric(self, name: str) -> float:
         """Return the sum of a metric over all its labels."""
+        return sum(self.by_worker(name).values())
+
+    def by_worker(self, name: str) -> dict[str, float]:
+        """Return a metric by the label `worker`, "" where it has none."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as answer:
             lines = answer.read().decode().splitlines()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.partition("{")[0] == name)
+        found: dict[str, float] = {}
+        for line in lines:
+            if line.partition("{")[0] == name:
+                worker = line.partition('worker="')[2].partition('"')[0]
+                found[worker] = found.get(worker, 0.0) + float(line.rpartition(" ")[2])
+        return found
 
     def kill_front(self) -> None:
         """kill -9 the server itself, and start it again: its workers go with it."""
