@@ -89,8 +89,10 @@ class WorkerPool:
 
     @property
     def ready(self) -> bool:
-        """Tell whether every role has a live worker."""
-        return {worker.role for worker in self.by_name.values() if worker.ready}.issuperset(self.roles)
+        """Tell whether somebody generates, and in a fleet with prefill workers somebody prefills."""
+        if not self.routers.get(self._generating):
+            return False
+        return Role.PREFILL not in self.roles or bool(self.routers.get(Role.PREFILL))
 
     @property
     def can_generate(self) -> bool:

@@ -100,9 +100,7 @@ def settle(
     return None
 
 
-def weigh(
-    prompt_tokens: int, decoder: Decoder, prefiller: Prefiller, thresholds: Thresholds
-) -> PrefillDecision:
+def weigh(prompt_tokens: int, decoder: Decoder, prefiller: Prefiller, thresholds: Thresholds) -> PrefillDecision:
     """Decide between the decode worker and the prefill worker that would be chosen."""
     words = f"{prompt_tokens - decoder.cached_tokens} uncached tokens"
     local_s = remote_s = None
