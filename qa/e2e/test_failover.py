@@ -130,7 +130,7 @@ async def ask(server, protocol, *, kill, **more):
 async def whole(server):
     """Wait until both workers are there."""
     async with asyncio.timeout(WITHIN_S):
-        while await asyncio.to_thread(server.metric, "tritium_worker_ready") < 2:
+        while await asyncio.to_thread(server.metric, "tritium_worker_ready") < 2:  # noqa: ASYNC110  HTTP
             await asyncio.sleep(0.05)
 
 
