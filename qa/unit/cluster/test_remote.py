@@ -2,12 +2,14 @@
 
 import asyncio
 
+import msgspec
 import pytest
 from qa.unit.cluster.remote_fleet import Front, OpenWorker, ask, until
 
 from tritium.backends.engine import Role
 from tritium.cluster.discovery.memory import MemoryDiscovery
 from tritium.cluster.member import WorkerState
+from tritium.cluster.remote import RemoteWorker
 
 PROMPT = list(range(1, 21))
 
@@ -274,3 +276,37 @@ async def test_closing_leaves_the_workers(place, collector):
     assert len(sink.tokens) == 30
     await until(lambda: not worker.door.fronts)
     assert (await place.front(name="next").fleet()).ready
+
+
+async def test_a_worker_is_held_to_its_card(place):
+    """A worker whose engine is not what it announced is not used, and the front says what is different."""
+    worker = await place.worker("a", block_tokens=4)
+    told = worker.runner.info
+    worker.runner.info = msgspec.structs.replace(told, block_tokens=16)
+    front = place.front()
+    await until(lambda: "echo" in front.fleets)
+    remote = front.fleets["echo"].workers.by_name["a"]
+    await until(lambda: remote.trouble)
+    assert "not what it announced: block_tokens: 16 instead of 4" in remote.trouble
+    worker.runner.info = told
+    await until(lambda: remote.ready)
+
+
+async def test_a_worker_that_loses_its_connections_is_not_hammered(place, monkeypatch):
+    """A worker that lets a front in and loses it again and again is tried less and less often."""
+    waited = []
+
+    async def rest(self, seconds):
+        waited.append(seconds)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(RemoteWorker, "_rest", rest)
+    worker = await place.worker("a")
+    fleet = await place.front().fleet()
+    [remote] = fleet.workers.by_name.values()
+    for times in range(1, 5):
+        await until(lambda: remote.ready and worker.door.fronts)
+        next(iter(worker.door.fronts)).channel.abort()
+        await until(lambda times=times: remote.restarts == times)
+    assert waited == sorted(waited)
+    assert waited[-1] >= 8 * waited[0]

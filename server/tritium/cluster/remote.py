@@ -11,6 +11,7 @@ The connection is the better witness: a worker that discovery has lost sight of 
 import asyncio
 import itertools
 import random
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
@@ -46,6 +47,9 @@ from tritium.core.errors import InferenceError, InvalidArgument, ModelFailed, Wo
 
 FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 5.0
+PROVEN_S = 10.0
+"""A connection that held for so long is made again without delay."""
+
 READY_S = 10.0
 """How long a worker that has greeted may take to say that it is ready; its engine has loaded before."""
 
@@ -182,11 +186,17 @@ class RemoteWorker:
                 backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
                 continue
             self.trouble = ""
-            backoff_s = FIRST_BACKOFF_S
+            began_s = time.monotonic()
             await self._lost.wait()
             if self.state is WorkerState.STOPPED:
                 break
             self.restarts += 1
+            if time.monotonic() - began_s > PROVEN_S:
+                backoff_s = FIRST_BACKOFF_S
+            else:
+                # It lets us in and loses us again: no reason to be back at once.
+                await self._rest(backoff_s)
+                backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
         self.state = WorkerState.STOPPED
         self._on_gone(self)
 
@@ -212,6 +222,7 @@ class RemoteWorker:
                 raise Refusal(f"at {address} is another worker by now, '{greeted.worker}'")
             async with asyncio.timeout(READY_S):
                 self.info = await self._ready
+                self._check(self.info)
                 await self._load_loras()
         except TimeoutError:
             self._hang_up()
@@ -223,6 +234,16 @@ class RemoteWorker:
         log.info("worker_ready", worker=self.name, address=self.instance.address)
         self._pulse.start()
         self._reports.on_ready(self)
+
+    def _check(self, info: EngineInfo) -> None:
+        """Hold the worker to its card.
+
+        Raises:
+            Refusal: its engine is another one than it announced.
+        """
+        card = self.instance.card
+        if difference := card.differs(msgspec.structs.replace(card, info=info)):
+            raise Refusal(f"it is not what it announced: {difference}")
 
     def _open(self, _greeted: Greeted) -> Channel[FromWorker]:
         channel: Channel[FromWorker] = Channel(FromWorker, self._take, lambda error: self._closed(channel, error))
