@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
+from qa.bench.migration.__main__ import audited, folders, measure
+from rich.console import Console
 
 from tritium.migration.audit import audit
 from tritium.migration.finding import Severity, Verdict
@@ -43,3 +45,12 @@ def test_every_config_belongs_to_a_model() -> None:
         report = audit(folder)
         listed = {model.path for model in report.models}
         assert {file.relative_to(folder) for file in folder.rglob("config.pbtxt")} <= listed, folder.name
+
+
+def test_the_bars_are_held() -> None:
+    """Images, commands, classes and negatives are found as `python -m qa.bench.migration` wants them."""
+    deployments()
+    places = folders(Path(os.environ["TRITIUM_CORPUS"]))
+    audits, crashes = audited(places, Console(quiet=True))
+    for bar in measure(audits, places, crashes):
+        assert bar.share >= bar.least, (bar.title, bar.missed)
