@@ -35,6 +35,13 @@ def test_kv_moves_from_prefill_to_decode(serve):
     assert list(outcome.records.ended_s) == pytest.approx([0.096])
 
 
+def test_a_mixed_fleet_has_workers_of_every_kind(serve):
+    """Two prompts at once: one is computed elsewhere, the other by the aggregated worker that generates."""
+    outcome = serve([Request(number, 0.0, 32, 2, []) for number in range(2)], fleet="prefill=1,decode=1,workers=1")
+    assert sorted(outcome.records.by_worker) == ["decode_0", "worker_0"]
+    assert sorted(outcome.records.first_s) == pytest.approx([0.042, 0.085])
+
+
 def test_what_finds_no_room_waits_its_turn(serve):
     """With one request a worker the second begins when the first has ended, and the third finds the room full."""
     requests = [Request(number, 0.001 * number, 8, 2, []) for number in range(3)]

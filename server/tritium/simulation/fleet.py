@@ -70,8 +70,12 @@ class SimulatedFleet:
         self._numbers = itertools.count(1)
         self._room: WaitingRoom[Job] = WaitingRoom(spec.waiting)
         self._opening = False
-        self.routers = {role: router_of(role) for role in spec.roles}
-        self._generating = self.routers[Role.DECODE if spec.prefill else Role.AGGREGATED]
+        # All who generate have one router, as in `cluster.pool`.
+        self._generates = Role.DECODE if spec.prefill else Role.AGGREGATED
+        self._generating = router_of(self._generates)
+        self.routers = {self._generates: self._generating}
+        if spec.prefill:
+            self.routers[Role.PREFILL] = router_of(Role.PREFILL)
         for role, count in spec.roles.items():
             for index in range(count):
                 self._add(role, f"{'worker' if role is Role.AGGREGATED else role}_{index}")
@@ -84,7 +88,7 @@ class SimulatedFleet:
         return self.records
 
     def _add(self, role: Role, name: str) -> None:
-        router = self.routers[role]
+        router = self.routers[Role.PREFILL] if role is Role.PREFILL else self._generating
 
         def on_blocks(worker: str, stored: bool, tier: str, blocks: list[int]) -> None:  # noqa: FBT001  (a journal's word)
             if stored:
@@ -157,7 +161,8 @@ class SimulatedFleet:
         job.worker = route.worker
         job.lease = router.lease(route, prompt, max_tokens=request.output_tokens, now_s=now_s)
         if Role.PREFILL in self.routers:
-            plan = self.prefill.decide(prompt, route, router, self.routers[Role.PREFILL], Decoder())
+            stays = "an aggregated worker computes its own" if route.worker.startswith("worker") else ""
+            plan = self.prefill.decide(prompt, route, router, self.routers[Role.PREFILL], Decoder(stays=stays))
             self.prefill.count(plan)
             if plan.route is not None and plan.decision.remote:
                 job.moved_tokens = prompt.tokens - route.overlap_blocks * router.block_tokens
