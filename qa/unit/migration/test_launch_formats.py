@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from tritium.migration.audit import check
 from tritium.migration.deployment import Deployment
 from tritium.migration.launches.image import Role
 from tritium.migration.survey import survey
+from tritium.migration.text.edit import rewrite
 
 HEAD = "nvcr.io/nvidia/tritonserver"
 # ruff: noqa: E501, ISC004  (files are easier to read in few lines)
@@ -217,3 +219,14 @@ def test_a_charts_tag_tells_what_its_image_is_for(tmp_path: Path) -> None:
     text = "server:\n  image: {repository: nvcr.io/nvidia/tritonserver, tag: 24.01-py3}\n"
     found = read(tmp_path, "values.yaml", text + text.replace("server:", "client:", 1).replace("py3}", "py3-sdk}"))
     assert [image.role for _, image in found.images()] == [Role.SERVER, Role.CLIENT]
+
+
+@pytest.mark.parametrize(("name", "text"), [case[:2] for case in CASES], ids=[case[0] for case in CASES])
+def test_fixes_are_made_once(name: str, text: str, tmp_path: Path) -> None:
+    """After all fixes the same images and commands are there by number, none of them has a fix left."""
+    before = read(tmp_path, name, text)
+    edits = [edit for finding in check(before) if finding.fix for edit in finding.fix.edits]
+    after = read(tmp_path, name, rewrite(text, edits))
+    assert [finding for finding in check(after) if finding.fix] == []
+    assert len(list(after.commands())) == len(list(before.commands()))
+    assert HEAD not in rewrite(text, edits) or name == "guide.ipynb"

@@ -88,7 +88,8 @@ def _findings(findings: Sequence[Finding], indent: str, listed: Collection[str] 
     places: dict[tuple[int, str, str, str], list[str]] = {}
     for finding in findings:
         place = f"{finding.path}:{finding.line}:{finding.column}" if finding.line else str(finding.path)
-        said = (-_GRAVITY.index(finding.severity), finding.rule, finding.advice, finding.message)
+        message = finding.message + (" (so on Triton too)" if finding.already else "")
+        said = (-_GRAVITY.index(finding.severity), finding.rule, finding.advice, message)
         places.setdefault(said, []).append(place)
     ordered = sorted(places, key=lambda said: said[:3])
     for index, said in enumerate(ordered):
