@@ -65,7 +65,6 @@ class EngineSource:
     scratch: str = ""
     """A folder that is removed with the worker; for sockets and other things an engine leaves behind."""
 
-
     @property
     def moves_kv(self) -> bool:
         """Tell whether KV may go to other workers of the fleet, or come from them."""
@@ -223,6 +222,8 @@ class BlocksStored(msgspec.Struct, array_like=True, tag="stored"):
     tier: str = "device"
     lora: str = ""
     salt: str = ""
+    media: dict[int, str] = {}
+    """What stands behind placeholder tokens, by the index in `token_ids` at which it begins."""
 
 
 class BlocksRemoved(msgspec.Struct, array_like=True, tag="removed"):

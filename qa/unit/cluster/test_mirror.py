@@ -181,3 +181,28 @@ def test_an_unreadable_dump_changes_nothing():
     front.answer(b"no dump")
     assert front.holds()[Tier.DEVICE] == set(blocks_of([5, 6]))
     assert front.asked == 0
+
+
+def test_equal_placeholders_of_two_images_are_two_blocks():
+    """What stands behind placeholders is part of a block's name and of all after it; text before is shared."""
+    mirror = CacheMirror(BLOCK, 20)
+    tokens = [5, 6, 9, 9, 7, 8]
+    entered = []
+    for number, image in enumerate(("cat", "dog")):
+        names = [number * 10, number * 10 + 1, number * 10 + 2]
+        changed = mirror.take([BlocksStored(names, None, tokens, BLOCK, media={2: image})])
+        entered.append(changed.changes[0].blocks)
+    assert entered[0] == hash_blocks(tokens, BLOCK, media={2: "cat"})
+    assert entered[1] == hash_blocks(tokens, BLOCK, media={2: "dog"})[1:]
+    assert not set(entered[0]) & set(entered[1])
+    assert mirror.held(blocks_of([5, 6, 1, 1])) == 1
+
+
+def test_adapters_and_salts_are_part_of_the_name():
+    """Prompts of another adapter or tenant find nothing."""
+    mirror = CacheMirror(BLOCK, 20)
+    mirror.take([BlocksStored([1, 2], None, [5, 6, 7, 8], BLOCK, lora="poet", salt="acme")])
+    mirror.take([BlocksStored([3], 2, [1, 2], BLOCK, lora="poet", salt="acme")])
+    prompt = [5, 6, 7, 8, 1, 2]
+    assert mirror.held(blocks_of(prompt, lora="poet", salt="acme")) == 3
+    assert [mirror.held(blocks_of(prompt, **keys)) for keys in ({}, {"lora": "poet"}, {"salt": "acme"})] == [0, 0, 0]

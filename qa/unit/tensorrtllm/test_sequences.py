@@ -135,3 +135,19 @@ def test_after_lost_events_what_was_known_stays() -> None:
     assert book.translate(stored(5, 6, (8, [1, 2], 0))) == [BlocksStored([8], 6, [1, 2], 2)]
     assert book.lost == 3
     assert book.translate({"event_id": 6, "data": {"type": "removed", "block_hashes": [6]}}) == [BlocksRemoved([6])]
+
+
+def test_media_and_salts_of_events() -> None:
+    """Blocks with an image in them are told with it, also when they move; a prompt's salt comes along."""
+    book = EventBook(2)
+    event = stored(0, None, (6, [3, 4], 0), (7, [9, 9], 0), (8, [9, 9], 0))
+    blocks = event["data"]["blocks"]
+    blocks[0]["cache_salt"] = "acme"
+    for block, offset in ((blocks[1], 0), (blocks[2], 2)):
+        block["mm_keys"] = [{"type": "mm_key", "hash": "cat", "start_offset": offset}]
+    assert book.translate(event) == [
+        BlocksStored([6, 7, 8], None, [3, 4, 9, 9, 9, 9], 2, salt="acme", media={2: "cat+0", 4: "cat+2"})
+    ]
+    level = {"type": "event_diff", "old_value": 0, "new_value": 1}
+    moved = book.translate({"event_id": 1, "data": {"type": "updated", "block_hash": 8, "cache_level": level}})
+    assert moved[1] == BlocksStored([8], 7, [9, 9], 2, "host", media={0: "cat+2"})

@@ -58,6 +58,16 @@ def test_salts_and_adapters(fields, lora, salt):
     assert (event.lora, event.salt) == (lora, salt)
 
 
+def test_media():
+    """An image is named at the token it begins at, not again in the blocks it goes on in."""
+    keys = [[["cat", 3], "acme"], [["cat", -29], ["dog", 30]]]
+    (event,) = translate(batch(stored(extra_keys=keys)))
+    assert event.media == {3: "cat", 62: "dog"}
+    assert event.salt == "acme"
+    (going_on,) = translate(batch(stored(parent_block_hash=1, extra_keys=[[["cat", -61]], None])))
+    assert going_on.media == {}
+
+
 def test_digests_are_cut_to_numbers():
     """Where vLLM sends whole digests, their last eight bytes stand for them, parent and block alike."""
     (event,) = translate(batch(stored(block_hashes=[b"\1" * 32, b"\2" * 32], parent_block_hash=b"\3" * 32)))

@@ -90,6 +90,7 @@ class CacheMirror:
                     event.token_ids,
                     self._block_tokens,
                     seed=seed_of(salt=event.salt, lora=event.lora),
+                    media=event.media,
                 ),
             )
         if not blocks:

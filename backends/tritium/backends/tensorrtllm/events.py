@@ -4,7 +4,7 @@ created (sizes of the cache; nothing to tell)    stored    removed    updated (a
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from tritium.backends.engine import BlocksRemoved, BlocksStored, KvEvent
 
@@ -19,7 +19,7 @@ class EventBook:
 
     def __init__(self, block_tokens: int) -> None:
         self._block_tokens = block_tokens
-        self._blocks: dict[int, tuple[int | None, list[int], str]] = {}
+        self._blocks: dict[int, _Block] = {}
         self._expected: int | None = None
         self.lost = 0
         """Events that never arrived. TensorRT-LLM repeats none, so what was known stays (as in `event_reader`)."""
@@ -44,36 +44,55 @@ class EventBook:
         events: list[KvEvent] = []
         parent = data["parent_hash"]
         parent = None if parent is None else parent & _MASK
-        for block in data["blocks"]:
-            tokens = [token["token_id"] for token in block["tokens"]]
+        for told in data["blocks"]:
+            tokens = [token["token_id"] for token in told["tokens"]]
             if len(tokens) < self._block_tokens:
                 break  # a part of a block can be reused by TensorRT-LLM, but routes nobody
-            number, tier = block["block_hash"] & _MASK, TIERS.get(block["cache_level"], "other")
-            self._blocks[number] = (parent, tokens, tier)
+            number, tier = told["block_hash"] & _MASK, TIERS.get(told["cache_level"], "other")
+            block = self._blocks[number] = _Block(parent, tokens, tier, told.get("cache_salt") or "", _media(told))
             last = events[-1] if events else None
             if isinstance(last, BlocksStored) and last.tier == tier:
+                if block.media:
+                    last.media = last.media | {len(last.token_ids): block.media}
                 last.hashes.append(number)
                 last.token_ids.extend(tokens)
             else:
-                events.append(BlocksStored([number], parent, list(tokens), self._block_tokens, tier))
+                events.append(self._told(number, block))
             parent = number
         return events
 
+    def _told(self, number: int, block: "_Block") -> BlocksStored:
+        media = {0: block.media} if block.media else {}
+        tokens = list(block.tokens)
+        return BlocksStored(
+            [number], block.parent, tokens, self._block_tokens, block.tier, salt=block.salt, media=media
+        )
+
     def _removed(self, number: int) -> list[KvEvent]:
         known = self._blocks.pop(number, None)
-        return [] if known is None else [BlocksRemoved([number], known[2])]
+        return [] if known is None else [BlocksRemoved([number], known.tier)]
 
     def _moved(self, data: Mapping[str, Any]) -> list[KvEvent]:
         number, level = data["block_hash"] & _MASK, data.get("cache_level")
         known = self._blocks.get(number)
         if known is None or level is None:
             return []
-        parent, tokens, before = known
         tier = TIERS.get(level["new_value"], "other")
-        if tier == before:
+        if tier == known.tier:
             return []
-        self._blocks[number] = (parent, tokens, tier)
-        return [
-            BlocksRemoved([number], before),
-            BlocksStored([number], parent, list(tokens), self._block_tokens, tier),
-        ]
+        moved = self._blocks[number] = known._replace(tier=tier)
+        return [BlocksRemoved([number], known.tier), self._told(number, moved)]
+
+
+class _Block(NamedTuple):
+    parent: int | None
+    tokens: list[int]
+    tier: str
+    salt: str
+    media: str
+    """What part of which image or the like lies in it; empty for text."""
+
+
+def _media(told: Mapping[str, Any]) -> str:
+    keys = [key for key in told.get("mm_keys") or () if key.get("type") == "mm_key"]
+    return ",".join(f"{key.get('hash')}+{key.get('start_offset')}" for key in keys)

@@ -63,6 +63,7 @@ def translate(payload: bytes) -> list[KvEvent]:
                         TIERS.get(event.medium, "other"),
                         event.lora_name or "",
                         _salt(event),
+                        _media(event),
                     )
                 )
             case _Removed() if not event.group_idx:
@@ -84,3 +85,13 @@ def _salt(event: _Stored) -> str:
     first = event.extra_keys[0] if event.extra_keys else None
     words = [key for key in first or () if isinstance(key, str) and key != event.lora_name]
     return words[-1] if words else ""
+
+
+def _media(event: _Stored) -> dict[int, str]:
+    """Read the images and the like out of the extra keys: a pair of identifier and offset in each block it lies in."""
+    return {
+        number * event.block_size + key[1]: str(key[0])
+        for number, keys in enumerate(event.extra_keys or ())
+        for key in keys or ()
+        if isinstance(key, list) and len(key) == 2 and isinstance(key[1], int) and key[1] >= 0
+    }
