@@ -1,11 +1,13 @@
 """An audit as one HTML file that needs nothing else: shares for who decides, findings with their lines for who acts."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup, escape
 
 from tritium.migration.finding import Audit, Finding, Severity
 from tritium.migration.reports.fate import fate_of_launch, fate_of_model, most_frequent, shares
@@ -27,6 +29,7 @@ def as_html(audits: Sequence[Audit]) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["prose"] = _prose
     template = environment.get_template("report.html.j2")
     return template.render(
         audits=[audit for audit in audits if audit.is_deployment or audit.others],
@@ -40,6 +43,11 @@ def as_html(audits: Sequence[Audit]) -> str:
         severities=list(Severity),
         version=version("tritium"),
     )
+
+
+def _prose(text: str) -> Markup:
+    """Return a text of a rule's docstring with its code set as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)).replace("\n\n", "<br><br>")))  # noqa: S704  (escaped)
 
 
 def _asked(audits: Sequence[Audit]) -> list[Asked]:

@@ -119,7 +119,7 @@ class Checkpoint(Rule):
         """Ask for the checkpoint of every engine."""
         traces: list[Trace] | None = None
         for model in deployment.models:
-            if not is_engine(model):
+            if not is_engine(model) or _serves_another(model, deployment):
                 continue
             if traces is None:
                 traces = list(_traces(deployment))
@@ -338,6 +338,13 @@ def is_engine(model: Found) -> bool:
         return False
     return model.backend in _ENGINES or (
         model.backend == "python" and bool(ENGINE_PARAMETERS.search(model.parsed.places.source.text))
+    )
+
+
+def _serves_another(model: Found, deployment: Deployment) -> bool:
+    """Tell whether a python model only stands before or behind an engine of its repository."""
+    return model.backend == "python" and any(
+        other.backend in _ENGINES and other.repository == model.repository for other in deployment.models
     )
 
 
