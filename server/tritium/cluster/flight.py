@@ -130,6 +130,10 @@ class Flight:
     def account(self, delta: Delta) -> None:
         """Note what a delta adds, and let it tell the client of the prompt once, and truly."""
         self.tokens += delta.token_ids
+        if not self.told or delta.cached_tokens is not None:
+            self._tell(delta)
+
+    def _tell(self, delta: Delta) -> None:
         if self.told and self.moves:
             # A later worker speaks of a prompt that holds what the earlier ones generated.
             delta.cached_tokens = delta.prompt_tokens = delta.prompt_logprobs = None
