@@ -27,7 +27,7 @@ _PLACES = (
     ),
     re.compile(rf"\b(?:HF_\w*MODEL\w*|MODEL_ID|HF_REPO\w*|MODEL_NAME)=[\"']?(?P<id>{_HUB})[\"']?\s*$", re.MULTILINE),
 )
-_PATHLIKE = re.compile(r"^(?:\.{0,2}/|\w+/(?:models?|engines?|checkpoints?|data|mnt|weights)\b)")
+_PATHLIKE = re.compile(r"^(?:\.{0,2}/|\w+/(?:models?|engines?|checkpoints?|data|mnt|weights)(?:/|$))")
 _SCRIPTS = (".sh", ".py", ".md", ".yaml", ".yml", ".ipynb", "Makefile", ".tf", ".json")
 
 
