@@ -1,0 +1,101 @@
+"""The tier in host memory: one arena of slots, pinned for the GPU where there is one."""
+
+import ctypes
+import mmap
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import xxhash
+
+from tritium.kv.block import Tier
+from tritium.kv.settings import HostSettings
+from tritium.kv.shelf import Entry, Shares, Shelf
+
+PAGE_BYTES = 4096
+# What is copied is summed while it still lies in the processor's cache.
+_CHUNK_BYTES = 128 << 10
+
+
+def round_up(size_bytes: int) -> int:
+    """Return the size in whole pages."""
+    return -(-size_bytes // PAGE_BYTES) * PAGE_BYTES
+
+
+def checksum_of(data: memoryview) -> int:
+    """Return the xxh3 of a block."""
+    return xxhash.xxh3_64_intdigest(data)
+
+
+def copy_block(into: memoryview, data: memoryview) -> int:
+    """Copy a block and return the checksum of what arrived."""
+    target, source = np.frombuffer(into, np.uint8), np.frombuffer(data, np.uint8)
+    if len(source) <= _CHUNK_BYTES:
+        np.copyto(target, source)
+        return xxhash.xxh3_64_intdigest(target.data)
+    summed = xxhash.xxh3_64()
+    for start in range(0, len(source), _CHUNK_BYTES):
+        part = target[start : start + _CHUNK_BYTES]
+        np.copyto(part, source[start : start + _CHUNK_BYTES])
+        summed.update(part.data)
+    return summed.intdigest()
+
+
+class HostTier:
+    """Blocks in memory."""
+
+    tier = Tier.HOST
+    min_uses = 1
+
+    def __init__(self, settings: HostSettings, block_bytes: int, shares: Shares) -> None:
+        self._stride = round_up(block_bytes)
+        self.shelf = Shelf(settings.size_bytes // block_bytes, shares)
+        self.capacity_bytes = self.shelf.slots * block_bytes
+        self._memory = mmap.mmap(-1, self.shelf.slots * self._stride)
+        self._arena = memoryview(self._memory)
+        self.pinned = settings.pinned and _pin(self._arena)
+
+    def view(self, entry: Entry) -> memoryview:
+        """Return a block's bytes where they lie."""
+        start = entry.slot * self._stride
+        return self._arena[start : start + entry.size_bytes]
+
+    def write(
+        self, entries: Sequence[Entry], blocks: Sequence[memoryview], checksums: Sequence[int | None]
+    ) -> list[int | None]:
+        """Copy blocks to their slots; return their checksums."""
+        summed = [copy_block(self.view(entry), block) for entry, block in zip(entries, blocks, strict=True)]
+        return [given or own for given, own in zip(checksums, summed, strict=True)]
+
+    def read(self, entries: Sequence[Entry], into: Sequence[memoryview]) -> list[int | None]:
+        """Copy blocks out; return the checksums of what arrived."""
+        return [copy_block(target, self.view(entry)) for entry, target in zip(entries, into, strict=True)]
+
+    def discard(self, entries: Sequence[Entry]) -> None:
+        """Nothing is left behind in memory that anybody could find."""
+
+    @property
+    def resting(self) -> bool:
+        """Return False: memory does not go away."""
+        return False
+
+    def close(self) -> None:
+        """Give the memory back."""
+        if self.pinned:
+            _unpin(self._arena)
+        self._arena.release()
+        self._memory.close()
+
+
+def _pin(arena: memoryview) -> bool:
+    # Whoever has blocks on a GPU has loaded torch; nobody else should wait for its import.
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return False
+    address = ctypes.addressof(ctypes.c_char.from_buffer(arena))
+    return int(torch.cuda.cudart().cudaHostRegister(address, arena.nbytes, 0)) == 0
+
+
+def _unpin(arena: memoryview) -> None:
+    address = ctypes.addressof(ctypes.c_char.from_buffer(arena))
+    sys.modules["torch"].cuda.cudart().cudaHostUnregister(address)
