@@ -34,7 +34,12 @@ class FleetServer:
         self.http_port = free_port()
         self.metrics_port = free_port()
         self._line = [TRITIUM, "serve", str(scratch / "models"), f"--engine={engine}", "--host=127.0.0.1"]
-        self._line += ["--no-grpc", f"--http-port={self.http_port}", f"--metrics-port={self.metrics_port}", f"--openai-port={self.port}"]
+        self._line += [
+            "--no-grpc",
+            f"--http-port={self.http_port}",
+            f"--metrics-port={self.metrics_port}",
+            f"--openai-port={self.port}",
+        ]
         self._line += [f"--fleet={self.name}={fleet}"]
         self._log = (scratch / "server.log").open("ab")
         self.seen: set[int] = set()
