@@ -69,6 +69,16 @@ async def test_canary_of_an_idle_engine():
     await asyncio.wait_for(engine.stuck.wait(), 30)
 
 
+async def test_begun_again():
+    """Beginning once more changes nothing: there is one timer, and stopping stops it."""
+    engine = Engine(0.04, 0, working=True)
+    timer = engine.heartbeat._timer
+    engine.heartbeat.start()
+    assert engine.heartbeat._timer is timer
+    engine.heartbeat.stop()
+    assert timer.cancelled()
+
+
 async def test_switched_off():
     """Without bounds nothing is watched, and no timer runs."""
     assert Engine(0, 0, working=True).heartbeat._timer is None

@@ -46,8 +46,8 @@ class Heartbeat:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin to watch."""
-        if self._look_s:
+        """Begin to watch. Harmless when repeated: every front that joins has it begun."""
+        if self._look_s and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._look_s, self._look)
 
     def stop(self) -> None:
