@@ -135,6 +135,30 @@ CASES = [
         [],
     ),
     (
+        "both.sh",
+        "CUDA_VISIBLE_DEVICES=$gpu nohup /opt/tritonserver/bin/tritonserver --model-store=/a --http-port=9000 > a.log 2>&1 &\n"
+        "nohup tritonserver --model-store=/b \\\n  --http-port=9001 >b.log &\n",
+        [],
+        [
+            "/opt/tritonserver/bin/tritonserver --model-store=/a --http-port=9000",
+            "tritonserver --model-store=/b --http-port=9001",
+        ],
+    ),
+    (
+        "runtime.yaml",
+        "apiVersion: serving.kserve.io/v1alpha1\nkind: ClusterServingRuntime\nspec:\n  containers:\n  - args:\n"
+        "    - tritonserver\n    - --model-store=/mnt/models\n    - --allow-grpc=true\n    image: <my-own-image>\n",
+        ["<my-own-image>"],
+        ["tritonserver --model-store=/mnt/models --allow-grpc=true"],
+    ),
+    (
+        "sdk.py",
+        "client.containers.run(\n    image,\n"
+        '    command="tritonserver --model-store=/models --strict-model-config=false",\n)\n',
+        [],
+        ["tritonserver --model-store=/models --strict-model-config=false"],
+    ),
+    (
         "job.nomad",
         f'task "t" {{\n  config {{\n    image = "{HEAD}:24.01-py3"\n    args = ["tritonserver", "--model-repository=/m"]\n  }}\n}}\n',
         [f"{HEAD}:24.01-py3"],
@@ -197,6 +221,12 @@ def test_spans_are_the_files_own_text(name: str, text: str, tmp_path: Path) -> N
             "kind: Pod\nspec:\n  containers:\n  - name: bench\n    image: ghcr.io/a/triton:1\n    command: [pytest]\n",
         ),
         ("values.yaml", "image:\n  repository: ghcr.io/meta/tritonbench\n  tag: latest\n"),
+        (
+            "extract.sh",
+            "if [ -f /opt/tritonserver/bin/tritonserver ]; then\n"
+            '  cp "$ROOT/opt/tritonserver/bin/tritonserver" "$OUT/bin/tritonserver"\nfi\n'
+            "command -v tritonserver >/dev/null || echo no tritonserver\npkill -f tritonserver\n",
+        ),
         ("graph.pbtxt", "node {\n  name: 'x'\n  op: 'Const'\n  input: 'y'\n}\n"),
         (
             "README.md",

@@ -18,7 +18,8 @@ _SERVER = re.compile(
 )
 _NO_COMMAND = re.compile(
     r"\s*(FROM\b|LABEL\b|ENV\b|ARG\b|WORKDIR\b|COPY\b|image\s*[:=]|import\b|echo\b|-?\s*name\s*[:=]|\w*name\s*[:=]"
-    r"|pkill\b|killall\b|kill\b|pgrep\b|if\s+(!\s+)?pgrep\b|which\b|alias\b|log\w*\b)",
+    r"|(?:sudo\s+)?(?:pkill|killall|kill|pgrep|which|alias|cp|mv|ln|rm|ls|chmod|chown|find|stat|ldd|objdump|test)\b"
+    r"|(?:el)?if\s+(?:!\s+)?(?:\[|pgrep|command\b|which\b|test\b)|\[|log\w*\b)",
     re.IGNORECASE,
 )
 _ARGUMENTS = re.compile(r"""\s*["']?args["']?\s*[:=]\s*(?:\[|$)""")

@@ -12,6 +12,7 @@ PLACEHOLDER = re.compile(r"\$\{?\w+\}?|\$\([^)]*\)|\{\{.*?\}\}|<[A-Za-z_.-]+>|@\
 """A value that is filled in at deployment time."""
 
 _ENDS = {"|", "||", "&", "&&", ";", ":", ">", ">>", "<", "2>&1", "&>"}
+_REDIRECTION = re.compile(r"(?:\d*>|&>)")
 _KEY = re.compile(r"""\s*(?:-\s+)?["']?[\w-]+["']?(?::(?:\s+|$)|\s*=\s+)(?:[|>][+-]?\s*$)?""")
 _ARGUMENTS = re.compile(r"""\]\s*,?\s*["']?args["']?\s*[:=]\s*\[""")
 _BRACKETS = re.compile(r"[\])}({]+[,;]?|\{\{-?\s*(?:if|else|end|range|with)\b[^}]*\}\}")
@@ -76,7 +77,7 @@ def split(code: str, line: int, begin: int = 0) -> Line:
         if code[at] == "\\" and not code[at + 1 :].strip():
             break
         text, end = _word(code, at)
-        if text in _ENDS:
+        if text in _ENDS or _REDIRECTION.match(text):
             return Line(words, ended=True)
         if text and not _BRACKETS.fullmatch(text) and not (text == "-" and not code[:at].strip()):
             quoted = code[at] in "'\"" and code[end - 1 : end] == code[at] and code.find(code[at], at + 1) == end - 1
