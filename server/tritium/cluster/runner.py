@@ -277,7 +277,7 @@ class EngineRunner:
         """Ask the idle engine for a token, with a prompt too short to stay in any cache; nobody waits for it."""
         assert self._engine is not None
         assert self.info is not None
-        if GENERATE in self.info.tasks:
+        if GENERATE in self.info.tasks and self.info.computes_prompts:
             number = next(self._numbers)
             self._canaries.add(number)
             self._canaries_sent += 1
