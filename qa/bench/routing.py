@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--speedup", type=float, default=2.0, help="of the mock workers' time")
     parser.add_argument("--trace", type=Path, help="also a trace of Mooncake's format")
     parser.add_argument("--limit", type=int, default=600, help="how much of the trace")
-    parser.add_argument("--shares", help="other constants of kv: WAIT,DECODE,HISTORY")
+    parser.add_argument("--shares", help="other constants of kv: WAIT (of an idle fleet),DECODE,HISTORY")
     arguments = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     if arguments.shares:
