@@ -69,12 +69,12 @@ def test_times_decide_and_are_told(routers):
 
 
 def test_detours_are_tried_again(routers):
-    """One in sixteen goes all the same, so that it is noticed when transfers become fast; asking counts nothing."""
+    """One of sixteen goes all the same, then of twice as many, to notice when transfers become fast; asking is free."""
     desk = PrefillDesk(Thresholds())
     for _ in range(8):
         desk.transferred("p", "d", 80, 1.0)
-    for _ in range(2):
-        for number in range(PROBE - 1):
+    for between in (PROBE, 2 * PROBE):
+        for number in range(between - 1):
             plan = _decide(desk, routers, start=1000 * number)
             assert plan.decision.reason is Reason.DETOUR
             assert plan == _decide(desk, routers, start=1000 * number)
@@ -82,4 +82,4 @@ def test_detours_are_tried_again(routers):
         probe = _decide(desk, routers)
         assert (probe.decision.remote, probe.decision.reason, probe.route.worker) == (True, Reason.PROBE, "p")
         desk.count(probe)
-    assert desk.decisions == {("local", Reason.DETOUR): 30, ("remote", Reason.PROBE): 2}
+    assert desk.decisions == {("local", Reason.DETOUR): 46, ("remote", Reason.PROBE): 2}

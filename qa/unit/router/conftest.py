@@ -187,6 +187,7 @@ class Desk:
             int(options.get("cached", 0)),
             int(options.get("decoding", 0)),
             seconds("here"),
+            seconds("compute") or seconds("here") or 0.0,
             "log probabilities of the prompt are asked for" if "logprobs" in flags else "",
             computes="decode-only" not in flags,
         )

@@ -30,7 +30,9 @@ KEEP = 0.95
 """How much of what was learnt of transfers stays when one more ends; about the last twenty count."""
 
 PROBE = 16
-"""Of so many prompts in a row that transfers were found too slow for, one is sent all the same, to learn anew."""
+MOST_PROBE = 1024
+"""Of so many prompts in a row that transfers were found too slow for, one is sent all the same, to learn anew; each
+time that it was in vain the next one is twice as far, up to the second number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class PrefillDesk:
         """Tokens of the prompts whose KV was moved."""
         self._transfers = Line()
         self._met: set[tuple[str, str]] = set()
+        self._probe = PROBE
         self._detours = 0
 
     @property
@@ -70,6 +73,7 @@ class PrefillDesk:
             cached_tokens,
             load.active,
             _expected_s(load.prefill_blocks + route.compute_blocks, generating, prefilling),
+            _compute_s(route.compute_blocks, generating, prefilling),
             decoder.stays,
             decoder.computes,
         )
@@ -88,7 +92,7 @@ class PrefillDesk:
             transfer.at(prompt.tokens - cached_tokens) if transfer is not None else None,
         )
         decision = weigh(prompt.tokens, known, prefiller, self.thresholds)
-        if decision.reason is Reason.DETOUR and self._detours >= PROBE - 1:
+        if decision.reason is Reason.DETOUR and self._detours >= self._probe - 1:
             because = f"{decision.because}; sent to learn how long transfers take now"
             decision = replace(decision, remote=True, reason=Reason.PROBE, because=because)
         return PrefillPlan(decision, there)
@@ -98,8 +102,10 @@ class PrefillDesk:
         self.decisions["remote" if plan.decision.remote else "local", plan.decision.reason] += 1
         if plan.decision.reason is Reason.DETOUR:
             self._detours += 1
-        elif plan.decision.reason in (Reason.PROBE, Reason.UNCACHED):
-            self._detours = 0
+        elif plan.decision.reason is Reason.PROBE:
+            self._detours, self._probe = 0, min(2 * self._probe, MOST_PROBE)
+        elif plan.decision.reason is Reason.UNCACHED:
+            self._detours, self._probe = 0, PROBE
 
     def forget(self, worker: str) -> None:
         """Forget whom a worker has met: it comes back as another."""
@@ -127,3 +133,8 @@ def _expected_s(blocks: int, *routers: Router) -> float | None:
     same machines.
     """
     return next((known for router in routers if (known := router.pace.expected_s(blocks)) is not None), None)
+
+
+def _compute_s(blocks: int, *routers: Router) -> float:
+    """Return how much of a first token's time goes with the number of blocks; 0 where nothing is known."""
+    return (_expected_s(blocks, *routers) or 0.0) - (_expected_s(0, *routers) or 0.0)

@@ -1,7 +1,7 @@
 """Whether a prompt is computed by a prefill worker, its KV then moved, or where it will be decoded.
 
     local_s  = what the decode worker has to compute before it, and the prompt's uncached part
-               * (1 + STALL_SHARE * sequences decoding there, which all wait meanwhile)
+               + STALL_SHARE * the latter, for every sequence decoding there: all wait while it is computed
     remote_s = what waits at the prefill worker, what that one has not cached of the prompt, and the transfer
 
 The times are learnt from first tokens (`router.speed`) and transfers (`router.line`); until there are enough of them
@@ -50,12 +50,14 @@ class Thresholds:
 class Decoder:
     """What counts of the worker that will decode.
 
-    `stays` says why its prompts cannot be computed elsewhere, "" where they can; `computes` whether it can do so.
+    `local_s` is how long the prompt takes there, queue included, and `compute_s` its share in that. `stays` says why
+    its prompts cannot be computed elsewhere, "" where they can; `computes` whether it can do so.
     """
 
     cached_tokens: int = 0
     decoding: int = 0
     local_s: float | None = None
+    compute_s: float = 0.0
     stays: str = ""
     computes: bool = True
 
@@ -105,7 +107,7 @@ def weigh(prompt_tokens: int, decoder: Decoder, prefiller: Prefiller, thresholds
     words = f"{prompt_tokens - decoder.cached_tokens} uncached tokens"
     local_s = remote_s = None
     if decoder.local_s is not None:
-        local_s = decoder.local_s * (1 + STALL_SHARE * decoder.decoding)
+        local_s = decoder.local_s + STALL_SHARE * decoder.decoding * decoder.compute_s
     if prefiller.prefill_s is not None and prefiller.transfer_s is not None:
         remote_s = prefiller.prefill_s + prefiller.transfer_s
 
