@@ -23,9 +23,9 @@ _SPARE = re.compile(
     re.IGNORECASE,
 )
 _VOLUME = re.compile(
-    r"""(?:-v\s+|--volume[= ]|^\s*-\s*)["']?(?P<host>[\w./${}()-]*[\w}/.)]):(?P<inside>/[\w./-]+)""", re.MULTILINE
+    r"""(?:-v\s+|--volume[= ]|^[ \t]*-\s*)["']?(?P<host>[\w./${}()-]*[\w}/.)]):(?P<inside>/[\w./-]+)""", re.MULTILINE
 )
-_COPY = re.compile(r"^\s*(?:COPY|ADD)\s+(?:--\S+\s+)*(?P<host>[\w./-]+)\s+(?P<inside>/?[\w./-]+)\s*$", re.MULTILINE)
+_COPY = re.compile(r"^[ \t]*(?:COPY|ADD)\s+(?:--\S+\s+)*(?P<host>[\w./-]+)\s+(?P<inside>/?[\w./-]+)\s*$", re.MULTILINE)
 _HERE = re.compile(r"^(?:\$\{?PWD\}?|\$\(pwd\)|\.)(?=/|$)/?")
 _SERVES = ("model-repository", "model-store", "model-repo")
 

@@ -57,7 +57,7 @@ _ENVIRONMENT = re.compile(r"\.env(\..*)?$")
 _TEMPLATE = (".template", ".tmpl", ".j2", ".jinja", ".jinja2", ".in", ".example", ".sample", ".bak", ".dist")
 _KIND = re.compile(r"^kind:\s*['\"]?([\w{][\w.]*)", re.MULTILINE)
 _PLAYBOOK = re.compile(
-    r"^\s*-?\s*(hosts|tasks|ansible\.[\w.]+|community\.docker\.[\w.]+|docker_container):", re.MULTILINE
+    r"^[ \t]*-?\s*(hosts|tasks|ansible\.[\w.]+|community\.docker\.[\w.]+|docker_container):", re.MULTILINE
 )
 _COMPOSE = re.compile(r"^services:\s*$", re.MULTILINE)
 _NOT_READ = {"package-lock.json", ".terraform.lock.hcl", "poetry.lock", "uv.lock"}

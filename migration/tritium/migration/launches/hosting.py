@@ -21,8 +21,12 @@ _IN_CODE: tuple[tuple[Platform, str, re.Pattern[str]], ...] = (
         "model",
         re.compile(r"AssetTypes\.TRITON_MODEL|--type[ =]triton_model|\btype\s*=\s*[\"']triton_model"),
     ),
-    (Platform.PYTRITON, "program", re.compile(r"^\s*(?:from|import) pytriton\b", re.MULTILINE)),
-    (Platform.IN_PROCESS, "program", re.compile(r"^\s*import tritonserver\b|\bTRITONSERVER_ServerNew\b", re.MULTILINE)),
+    (Platform.PYTRITON, "program", re.compile(r"^[ \t]*(?:from|import) pytriton\b", re.MULTILINE)),
+    (
+        Platform.IN_PROCESS,
+        "program",
+        re.compile(r"^[ \t]*import tritonserver\b|\bTRITONSERVER_ServerNew\b", re.MULTILINE),
+    ),
 )
 _NAMED = re.compile(r"(?<![a-z])triton(?!client)", re.IGNORECASE)
 _CODE = {Format.PYTHON, Format.NOTEBOOK, Format.SHELL, Format.DOCKERFILE, Format.MAKEFILE, Format.HCL, Format.TEXT}

@@ -17,7 +17,7 @@ _RUNNERS = re.compile(r"\b(docker|podman|nerdctl|apptainer|singularity|enroot|sh
 _TRITON = re.compile(r"(?<![a-z])triton(?!client)", re.IGNORECASE)
 _NAMED_IMAGE = re.compile(r"--image[= ][\"']?(?P<image>[\w./-]*triton[\w./-]*(?::[\w.-]+)?)")
 _IMAGE_LINE = re.compile(
-    r"""^\s*-?\s*image:[ \t]*["']?(?P<image>\{\{[^}]*triton[^}]*\}\}|[\w./-]*triton[\w./:-]*)""", re.MULTILINE
+    r"""^[ \t]*-?[ \t]*image:[ \t]*["']?(?P<image>\{\{[^}]*triton[^}]*\}\}|[\w./-]*triton[\w./:-]*)""", re.MULTILINE
 )
 """An image in a document that no parser takes."""
 _ALONE = {"--rm", "-it", "-ti", "-d", "-i", "-t", "--privileged", "--nv", "--cleanenv", "--init"}

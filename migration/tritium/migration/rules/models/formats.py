@@ -11,6 +11,7 @@ from tritium.migration.rules.rule import Rule
 from tritium.migration.text.source import Span
 from tritium.migration.text.words import PLACEHOLDER
 
+_COPIED = re.compile(r"^[ \t]*(?:COPY|ADD)\s+.*?/backends/(\w+)/?.*$", re.MULTILINE)
 _LIBRARY = re.compile(r"(?:^|/)lib[\w.-]+\.so(?:\.\d+)*$")
 
 
@@ -213,7 +214,7 @@ class SharedLibrary(Rule):
                 )
                 yield self.of(model, message, "move what it does into a python model", field=_named(model))
         for launch in deployment.launches:
-            for match in re.finditer(r"^\s*(?:COPY|ADD)\s+.*?/backends/(\w+)/?.*$", launch.source.text, re.MULTILINE):
+            for match in _COPIED.finditer(launch.source.text):
                 if match[1] != "python" and ".so" in match.group():
                     span = Span(match.start(1), match.end(1))
                     advice = "models of this backend need another; see their findings"
