@@ -2,7 +2,8 @@
 
 Runs in real worker processes, named "echo_engine:EchoEngine". Arguments: `step_s`, `prefill_step_s`, `block_tokens`,
 `total_blocks`, `fail_load`, `die_loading`, `tasks`, `slow_pool` (no prompt is answered), `stand_at` (by worker, after
-how many steps it makes no more), `any_role`, `refuse_role`, `decodes_only`, `first_token_moves` (see EngineInfo).
+how many steps it makes no more), `refuse_below` (it chokes on prompts of so many tokens at most), `any_role`,
+`refuse_role`, `decodes_only`, `first_token_moves` (see EngineInfo).
 Sampling: `max_tokens`, and `boom` (the sequence fails), `refuse` (the request is at fault), `exit` (the process dies),
 `no_transfer` (a decode worker cannot fetch the KV), `one_is_all` (the first token is the last), `huge` (what comes of
 it is larger than a frame); parameters of poolings are `boom`, `refuse`, `exit` and `huge`, too.
@@ -111,7 +112,7 @@ class EchoEngine:
     def submit(self, request: Generate) -> None:
         if request.sampling.get("exit"):
             os._exit(9)
-        if request.sampling.get("choke"):
+        if request.sampling.get("choke") or len(request.token_ids) <= self.arguments.get("refuse_below", 0):
             raise ValueError("negative width")
         self.sequences[request.id] = (request, list(request.token_ids))
         if not self.ticking:

@@ -123,3 +123,17 @@ async def test_canaries_are_counted(fleet_of):
         worker._process._channel._on_frame = seen
         await asyncio.wait_for(told.wait(), 60)
         assert worker.pid == pid
+
+
+async def test_an_engine_that_refuses_its_canary_is_awake(fleet_of, request_for, collector):
+    """What an engine does not take of a canary is no reason to end it."""
+    async with fleet_of("stuck_s=0.2,canary_s=0.05", refuse_below=1) as fleet:
+        worker = fleet.workers.by_name["worker_0"]
+        pid = worker.pid
+        async with asyncio.timeout(60):
+            while worker.gauges.get("tritium_worker_canaries_total", 0) < 12:
+                # Gauges are told after a step; canaries come while there is none.
+                fleet.generate(request_for(PROMPT), sink := collector())
+                await sink.end()
+                await asyncio.sleep(0.2)
+        assert worker.pid == pid

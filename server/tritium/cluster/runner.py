@@ -281,7 +281,10 @@ class EngineRunner:
             number = next(self._numbers)
             self._canaries.add(number)
             self._canaries_sent += 1
-            self._engine.submit(Generate(number, [CANARY_TOKEN], {"max_tokens": 1, "temperature": 0.0}))
+            try:
+                self._engine.submit(Generate(number, [CANARY_TOKEN], {"max_tokens": 1, "temperature": 0.0}))
+            except Exception:  # noqa: BLE001  an engine that refuses is awake, whatever its reasons
+                self._canaries.discard(number)
 
     def _over(self, number: int) -> None:
         if owner := self._owners.pop(number, None):
