@@ -7,10 +7,7 @@ A front keeps nothing that another could not find out as well: of several, any m
 """
 
 import asyncio
-import os
-import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +17,7 @@ import structlog
 
 from tritium.cli.cluster_settings import discovery_of, events_of, security_of
 from tritium.cli.options import ServeOptions, SettingsError
+from tritium.cli.scratch import Scratch
 from tritium.cluster.card import CardFile, Instance
 from tritium.cluster.events.place import LOCAL
 from tritium.cluster.events.subscriber import EventSubscriber
@@ -58,7 +56,8 @@ class FoundModels:
         Raises:
             SettingsError: discovery or what protects the cluster cannot be used.
         """
-        self.home = Path(tempfile.gettempdir()) / f"tritium-front-{os.getpid()}-{secrets.token_hex(4)}"
+        self._scratch = Scratch("front")
+        self.home = self._scratch.folder / "models"
         """The repository of what is found; there from `start` to `close`."""
         self._security = security_of(options)
         self._discovery = discovery_of(options)
@@ -83,7 +82,8 @@ class FoundModels:
         """Serve what is found through a registry; `taken` tells of models that it has by itself."""
         self._registry = registry
         self._taken = taken
-        self.home.mkdir(mode=0o700)
+        self._scratch.open()
+        self.home.mkdir()
         if self._events is not None:
             self._events.start()
         self._roll.start()
@@ -109,7 +109,7 @@ class FoundModels:
         await self._discovery.close()
         if self._events is not None:
             await self._events.close()
-        await asyncio.to_thread(shutil.rmtree, self.home, ignore_errors=True)
+        await asyncio.to_thread(self._scratch.close)
 
     async def join(
         self,

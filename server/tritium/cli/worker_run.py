@@ -12,11 +12,9 @@ import asyncio
 import contextlib
 import os
 import secrets
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +27,7 @@ from tritium.backends.engine import Role
 from tritium.backends.transfer.paths import TransferPath
 from tritium.cli.cluster_settings import discovery_of, events_of, security_of
 from tritium.cli.options import SettingsError
+from tritium.cli.scratch import Scratch
 from tritium.cli.streams import complete_streams
 from tritium.cli.worker_model import WorkerModel, find_worker_model
 from tritium.cli.worker_options import WorkerOptions
@@ -75,11 +74,11 @@ def run(options: WorkerOptions) -> NoReturn:
         ),
         sys.stderr,
     )
-    scratch = tempfile.mkdtemp(prefix="tritium-worker-")
+    scratch = Scratch("worker")
     try:
-        status = uvloop.run(_WorkerProcess(options, Path(scratch)).serve())
+        status = uvloop.run(_WorkerProcess(options, scratch.open()).serve())
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.close()
     sys.stdout.flush()
     sys.stderr.flush()
     # The engine has freed what it held; taking a big library down object by object would only cost seconds.
