@@ -8,6 +8,7 @@ from qa.bench.openai_front.model import write_model
 from qa.bench.routing import BLOCK, Answer, prefix_jobs
 
 from tritium.cluster.fleet import GenerationRequest
+from tritium.cluster.frames import AskCache
 
 ENGINE = {"max_model_len": 4096, "block_size": BLOCK, "num_gpu_blocks_override": 256}
 
@@ -79,3 +80,30 @@ async def test_fronts_do_not_herd(model, fronts):
         assert outcome.hits > 0.7, "the best possible is 0.876"
         assert outcome.balance < 3
         assert all(load == (0, 0, 0) for fleet in fleets for load in loads(fleet).values())
+
+
+async def test_changes_come_one_way(model):
+    """A front that has changes by another way is not told by its connection, unless the worker has no other way."""
+    async with fronts_over(model, fronts=2, workers=1, arguments=ENGINE) as (one, other):
+        [worker] = one.workers.by_name.values()
+        published = []
+
+        async def generate(first):
+            answer = Answer(asyncio.get_running_loop().create_future())
+            tokens = list(range(first, first + 2 * BLOCK))
+            other.generate(GenerationRequest(tokens, {"max_tokens": 1}), answer)
+            await asyncio.wait_for(answer.over, 60)
+            await turns()
+            return one.explain(tokens).overlap_blocks, other.explain(tokens).overlap_blocks
+
+        worker.send(AskCache(changes_here=False))
+        await turns()
+        assert await generate(10) == (2, 2)
+        worker._runner.publish = published.append
+        worker.send(AskCache(changes_here=False))
+        await turns()
+        assert await generate(100) == (0, 2)
+        [changed] = published
+        one.workers.followers["worker_0"].hear(changed)
+        assert await generate(200) == (0, 2)
+        assert one.explain(list(range(100, 100 + 2 * BLOCK))).overlap_blocks == 2

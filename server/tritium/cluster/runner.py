@@ -310,7 +310,8 @@ class EngineRunner:
                 self._canaries.discard(number)
                 continue
             peer, delta.id = owner
-            workload.first_token(number)
+            if delta.cached_tokens is not None:
+                workload.first_token(number)
             shares.setdefault(peer, []).append(delta)
             if delta.finish is not None:
                 self._over(number)

@@ -94,6 +94,8 @@ class Workload:
 
     def flush(self) -> None:
         """Tell what there is to tell, now."""
+        if not self._news:
+            return
         told, self._news = self._news, {}
         for owner, news in told.items():
             frame = Elsewhere(news.taken, news.prefilled, news.over)
