@@ -110,3 +110,10 @@ def test_more_time_for_more_work():
     workload = make_workload("mix", rate=20, duration_s=20, block_tokens=64)
     small, large = (play(scenario(workload, f"workers={count}"), "least_loaded").summary for count in (2, 4))
     assert small.ttft_mean_s > large.ttft_mean_s
+
+
+def test_thousands_in_a_row_may_be_refused():
+    """A stream goes on with the next request at once, however many were too long."""
+    requests = [Request(number, 0.0, 10_000_000, 1, []) for number in range(3000)]
+    records = play(scenario(Workload("too long", 64, lambda: iter(requests)), streams=2), "kv").records
+    assert (len(records), len(records.refusals)) == (0, 3000)

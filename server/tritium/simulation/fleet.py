@@ -71,9 +71,9 @@ class SimulatedFleet:
         self._room: WaitingRoom[Job] = WaitingRoom(spec.waiting)
         self._opening = False
         # All who generate have one router, as in `cluster.pool`.
-        self._generates = Role.DECODE if spec.prefill else Role.AGGREGATED
-        self._generating = router_of(self._generates)
-        self.routers = {self._generates: self._generating}
+        generates = Role.DECODE if spec.prefill else Role.AGGREGATED
+        self._generating = router_of(generates)
+        self.routers = {generates: self._generating}
         if spec.prefill:
             self.routers[Role.PREFILL] = router_of(Role.PREFILL)
         for role, count in spec.roles.items():
@@ -233,7 +233,8 @@ class SimulatedFleet:
         """End a request that nobody serves; its client does not go on."""
         self.records.refused(job.request)
         if self._streams:
-            self._come()
+            # Not from within its own arrival: thousands in a row may be refused.
+            self.agenda.at(self.agenda.now_s, self._come)
 
     def _go_on(self, request: Request) -> None:
         """Let a client ask on that has its answer."""
