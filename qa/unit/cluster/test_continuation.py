@@ -4,6 +4,7 @@ The pool, its routers and the flights are the real ones; the workers are engines
 they are told to, and die before or after any of them.
 """
 
+import asyncio
 from dataclasses import dataclass, field
 
 import pytest
@@ -20,7 +21,7 @@ from tritium.cluster.member import WorkerState
 from tritium.cluster.pool import WorkerPool
 from tritium.cluster.spec import FleetSpec
 from tritium.cluster.timings import Timings
-from tritium.core.errors import WorkerLost
+from tritium.core.errors import Unavailable, WorkerLost
 
 CONTEXT = 64
 
@@ -279,6 +280,47 @@ async def test_a_client_that_leaves_at_any_step(spec):
             fleet.check_empty()
     assert {(Stage.HELD, False), (Stage.HELD, True), (Stage.GENERATING, True)} <= stages
     assert (Stage.PREFILLING in {stage for stage, _ in stages}) == bool(spec.prefill)
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110  the timers under test tell nobody else
+            await asyncio.sleep(0.01)
+
+
+async def test_a_live_worker_that_forgets_a_request():
+    """A request that gets no token for `token_s` fails and leaves the engine; one that gets some goes on."""
+    fleet = Fleet(FleetSpec(workers=1, token_s=0.4))
+    forgotten, served = fleet.generate([1, 2, 3], max_tokens=50), fleet.generate([4, 5, 6], max_tokens=50)
+    (worker,) = fleet.workers
+    lost = worker.sequences.pop(1)
+
+    def stepping() -> bool:
+        if len(served.tokens) < 49:
+            worker.step()
+        return bool(forgotten.over)
+
+    await until(stepping)
+    assert lost.request.token_ids == [1, 2, 3]
+    assert isinstance(forgotten.error, Unavailable)
+    assert "had no token for the request within 0.4 s" in forgotten.error.message
+    assert not served.error
+    fleet.run([served], {})
+    fleet.check_empty()
+    assert fleet.flights.counters.overdue == 1
+
+
+async def test_a_live_prefill_worker_that_forgets_a_prompt():
+    """A prefill that takes longer than `token_s` is done by the worker that decodes."""
+    fleet = Fleet(FleetSpec(workers=0, prefill=1, decode=1, token_s=0.2))
+    sink = fleet.generate(list(range(30, 43)), max_tokens=5)
+    prefill, decode = fleet.workers
+    assert prefill.sequences
+    await until(lambda: decode.sequences)
+    assert not prefill.sequences
+    fleet.run([sink], {})
+    check_answer(sink, list(range(30, 43)), 5)
+    fleet.check_empty()
 
 
 async def test_what_looks_back_is_not_continued():
