@@ -169,6 +169,10 @@ async def test_decode_workers_that_compute_no_prompts(fleet_of, request_for, col
         assert echo.continuation(PROMPT, 8) == sink.tokens
         assert handle.route.prefill_worker == "prefill_0"
         assert (fleet.flights.counters.held, fleet.flights.counters.prefill_fallbacks) == (1, 1)
+        await fleet.change("workers=2", {})
+        handle = fleet.generate(request_for(PROMPT[3:]), sink := collector())
+        await sink.end()
+        assert (handle.route.prefill_worker, sink.error) == ("", None)
 
 
 async def test_prefill_that_always_fails(fleet_of, request_for, collector):

@@ -147,7 +147,7 @@ class Flights:
         try:
             if flight.prompt is None:
                 check(request, self._pool.info, self._model)
-            if not self._pool.can_generate or self._pool.coming_back(request.worker):
+            if not len(router) or self._pool.coming_back(request.worker):
                 self._hold(flight)
                 return
             if self.waiting.must_wait(router) and not flight.moves:
@@ -194,6 +194,10 @@ class Flights:
             prompt = flight.prompt = router.prompt(flight.prompt_tokens(), salt=request.cache_salt, lora=request.lora)
             route = router.choose(prompt, pinned=request.worker, session=request.session)
             plan = self._pool.plan_prefill(prompt, route, stays=stays_local(request))
+            if plan is not None and plan.decision.remote and plan.route is None:
+                # The worker cannot compute the prompt, and whoever could is not ready.
+                self._hold(flight)
+                return
         except InferenceError as error:
             self._fail(flight, error)
             return

@@ -73,7 +73,6 @@ class WorkerPool:
         """How many workers each role has, or is to have."""
         self._generating = Role.DECODE if spec.prefill else Role.AGGREGATED
         self._info = info
-        self._needs_prefill = False
         self._on_step = on_step
         self._on_pooled = on_pooled
         self._on_ready = on_ready
@@ -93,11 +92,6 @@ class WorkerPool:
         if not self.routers.get(self._generating):
             return False
         return Role.PREFILL not in self.roles or bool(self.routers.get(Role.PREFILL))
-
-    @property
-    def can_generate(self) -> bool:
-        """Tell whether a generation can be begun: somebody decodes, and somebody computes its prompt."""
-        return len(self.generating) > 0 and (not self._needs_prefill or len(self.prefilling) > 0)
 
     def computes_prompts(self, worker: str) -> bool:
         """Tell whether a worker that generates can compute prompts itself."""
@@ -228,7 +222,6 @@ class WorkerPool:
         if info.transfer_path:
             gib_s = round(info.transfer_bytes_s / (1 << 30), 3)
             log.info("kv_transfer", by=info.transfer, path=info.transfer_path, gib_s=gib_s, worker=worker.name)
-        self._needs_prefill = self._needs_prefill or not info.computes_prompts
         most = self.spec.worker_requests or info.max_sequences
         router = self._router(worker.role)
         router.add(worker.name, capacity_blocks=info.total_blocks, max_sequences=most)
