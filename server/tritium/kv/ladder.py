@@ -69,14 +69,25 @@ class Ladder:
             for key, size_bytes in zip(keys, sizes, strict=True):
                 self._uses.add(key)
                 found.append(self._pin(levels, key, size_bytes))
+            self._touch(keys)
         return found
+
+    def touch(self, keys: Sequence[bytes]) -> None:
+        """Note that the blocks of a prompt were used, the last of them the longest ago: it is of use to fewest."""
+        with self._lock:
+            self._touch(keys)
+
+    def _touch(self, keys: Sequence[bytes]) -> None:
+        for level in self.levels:
+            for key in reversed(keys):
+                if key in level.shelf:
+                    level.shelf.touch(key)
 
     def _pin(self, levels: Sequence[Level], key: bytes, size_bytes: int) -> Found | None:
         for level in levels:
             entry = level.shelf.held(key)
             if entry is not None and entry.size_bytes == size_bytes:
                 entry.pins += 1
-                level.shelf.touch(key)
                 return Found(level, entry)
         return None
 
@@ -211,8 +222,6 @@ class Ladder:
             for key, block in zip(keys, blocks, strict=True):
                 if depth == 0:
                     self._uses.add(key)
-                if level.shelf.held(key):
-                    level.shelf.touch(key)
                 taken = None if level.resting else level.shelf.take(key, block.nbytes)
                 entries.append(taken.entry if taken else None)
                 if taken and taken.victim:

@@ -111,6 +111,7 @@ class BlockStore:
             self._ladder.count(dropped_saves=len(keys))
             return transfer
         parts = _parts([block.nbytes for block in blocks])
+        transfer.on_done(partial(self._ladder.touch, keys))
         transfer.begin(len(parts))
         for part in parts:
             self._in_the_background(partial(self._save_part, transfer, part, keys, blocks))
@@ -303,4 +304,12 @@ def _open_levels(settings: StoreSettings) -> list[Level]:
         from tritium.kv.host import HostTier  # noqa: PLC0415  (a tier that is not used is not imported)
 
         levels.append(HostTier(settings.host, settings.block_bytes, shares))
+    if settings.disk is not None:
+        from tritium.kv.disk import DiskTier  # noqa: PLC0415
+
+        levels.append(DiskTier(settings.disk, settings.block_bytes, shares))
+    if settings.objects is not None:
+        from tritium.kv.objects import ObjectTier  # noqa: PLC0415
+
+        levels.append(ObjectTier(settings.objects, settings.block_bytes, shares))
     return levels

@@ -1,0 +1,179 @@
+"""The tier on disk: blocks in the slots of one or more directories, found again after a restart."""
+
+import itertools
+import mmap
+import threading
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from tritium.kv.block import Tier
+from tritium.kv.host import PAGE_BYTES, checksum_of, copy_block, round_up
+from tritium.kv.mover import Run, open_mover
+from tritium.kv.settings import DiskSettings
+from tritium.kv.shelf import Entry, Shares, Shelf
+from tritium.kv.slab import Record, Slab
+
+
+class DiskTier:
+    """Blocks in files; slot n lies in directory n modulo their number."""
+
+    tier = Tier.DISK
+
+    def __init__(self, settings: DiskSettings, block_bytes: int, shares: Shares) -> None:
+        self.min_uses = settings.min_uses
+        self._stride = round_up(block_bytes)
+        self._block_bytes = block_bytes
+        self._direct = settings.direct
+        self._mover = open_mover(settings.mover)
+        self._slabs: list[Slab] = []
+        self.shelf = Shelf(settings.size_bytes // self._stride, shares)
+        self.capacity_bytes = self.shelf.slots * self._stride
+        self._of_thread = threading.local()
+        try:
+            for directory in settings.directories:
+                self._slabs.append(Slab(directory, self._stride, direct=settings.direct))
+        except BaseException:
+            self.close()
+            raise
+        self._serials = itertools.count(self._restore())
+        self._filler = memoryview(bytearray(self._stride))
+
+    @property
+    def resting(self) -> bool:
+        """Return False: a disk that fails answers at once, and each block of it by itself."""
+        return False
+
+    def view(self, entry: Entry) -> memoryview | None:  # noqa: ARG002  (of the tiers' protocol)
+        """Return None: blocks have to be read."""
+        return None
+
+    def write(
+        self, entries: Sequence[Entry], blocks: Sequence[memoryview], checksums: Sequence[int | None]
+    ) -> list[int | None]:
+        """Write blocks, adjacent slots in one go, and then their records."""
+        summed: list[int | None] = [
+            checksum_of(block) if given is None else given for block, given in zip(blocks, checksums, strict=True)
+        ]
+        for slab, places in self._runs(entries):
+            try:
+                self._write_run(slab, places, entries, blocks)
+                slab.note(self._record(entries[i], summed[i] or 0) for i in reversed(places))
+            except OSError:  # disk full, gone, or failing: these blocks are not kept, the tier counts them
+                for i in places:
+                    summed[i] = None
+        return summed
+
+    def read(self, entries: Sequence[Entry], into: Sequence[memoryview]) -> list[int | None]:
+        """Read blocks, adjacent slots in one go."""
+        summed: list[int | None] = [None] * len(entries)
+        for slab, places in self._runs(entries):
+            try:
+                for i, checksum in zip(places, self._read_run(slab, places, entries, into), strict=True):
+                    summed[i] = checksum
+            except OSError:
+                continue  # None stands for these blocks: they are counted as faults and computed again
+        return summed
+
+    def discard(self, entries: Sequence[Entry]) -> None:
+        """Blank the records of blocks that leave."""
+        for entry in entries:
+            slab, slot = self._place(entry)
+            try:
+                slab.blank([slot])
+            except OSError:
+                continue  # the record stays, and is true until the slot is written; then the block fails its checksum
+
+    def close(self) -> None:
+        """Close all files."""
+        for slab in self._slabs:
+            slab.close()
+
+    def _restore(self) -> int:
+        """Note what the directories hold; return the next serial."""
+        found = sorted(
+            (record.slot * len(self._slabs) + i, i, record)
+            for i, slab in enumerate(self._slabs)
+            for record in slab.records()
+        )
+        newest: dict[bytes, int] = {}
+        for _, _, record in found:
+            newest[record.key] = max(record.serial, newest.get(record.key, 0))
+        for slot, i, record in found:
+            fits = slot < self.shelf.slots and record.size_bytes <= self._block_bytes
+            if fits and record.serial == newest[record.key]:
+                self.shelf.restore(record.key, slot, record.size_bytes, record.checksum)
+            else:
+                self._slabs[i].blank([record.slot])
+        for key in sorted(newest, key=newest.__getitem__):
+            if key in self.shelf:
+                self.shelf.touch(key)
+        return max(newest.values(), default=0) + 1
+
+    def _place(self, entry: Entry) -> tuple[Slab, int]:
+        return self._slabs[entry.slot % len(self._slabs)], entry.slot // len(self._slabs)
+
+    def _record(self, entry: Entry, checksum: int) -> Record:
+        return Record(self._place(entry)[1], entry.key, entry.size_bytes, checksum, next(self._serials))
+
+    def _runs(self, entries: Sequence[Entry]) -> Iterator[tuple[Slab, list[int]]]:
+        """Yield the places of blocks that lie behind one another in one file."""
+        for number, slab in enumerate(self._slabs):
+            ours = [i for i, entry in enumerate(entries) if entry.slot % len(self._slabs) == number]
+            ours.sort(key=lambda i: entries[i].slot)
+            run: list[int] = []
+            for i in ours:
+                if run and entries[i].slot != entries[run[-1]].slot + len(self._slabs):
+                    yield slab, run
+                    run = []
+                run.append(i)
+            if run:
+                yield slab, run
+
+    def _write_run(self, slab: Slab, places: list[int], entries: Sequence[Entry], blocks: Sequence[memoryview]) -> None:
+        offset = self._place(entries[places[0]])[1] * self._stride
+        if self._direct and not all(_aligned(blocks[i]) for i in places):
+            for i in places:
+                bounce = self._bounce()
+                np.copyto(np.frombuffer(bounce[: blocks[i].nbytes], np.uint8), np.frombuffer(blocks[i], np.uint8))
+                self._mover.write(slab.file, Run(offset, [bounce]))
+                offset += self._stride
+            return
+        self._mover.write(slab.file, Run(offset, self._padded([blocks[i] for i in places])))
+
+    def _read_run(
+        self, slab: Slab, places: list[int], entries: Sequence[Entry], into: Sequence[memoryview]
+    ) -> list[int]:
+        offset = self._place(entries[places[0]])[1] * self._stride
+        if self._direct and not all(_aligned(into[i]) for i in places):
+            summed = []
+            for i in places:
+                bounce = self._bounce()
+                self._mover.read(slab.file, Run(offset, [bounce]))
+                summed.append(copy_block(into[i], bounce[: into[i].nbytes]))
+                offset += self._stride
+            return summed
+        # The last slot of a file is as long as its block, not as long as a slot.
+        self._mover.read(slab.file, Run(offset, self._padded([into[i] for i in places], pad_last=False)))
+        return [checksum_of(into[i]) for i in places]
+
+    def _padded(self, views: list[memoryview], *, pad_last: bool = True) -> list[memoryview]:
+        padded = []
+        for view in views:
+            padded.append(view)
+            if view.nbytes < self._stride:
+                padded.append(self._filler[: self._stride - view.nbytes])
+        if not pad_last and views[-1].nbytes < self._stride:
+            padded.pop()
+        return padded
+
+    def _bounce(self) -> memoryview:
+        """Return this thread's own slot of aligned memory."""
+        memory: mmap.mmap | None = getattr(self._of_thread, "memory", None)
+        if memory is None:
+            memory = self._of_thread.memory = mmap.mmap(-1, self._stride)
+        return memoryview(memory)
+
+
+def _aligned(view: memoryview) -> bool:
+    return view.nbytes % PAGE_BYTES == 0 and np.frombuffer(view, np.uint8).ctypes.data % PAGE_BYTES == 0
