@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--modes", default="kv", help="ours, a row each")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--speedup", type=float, default=100.0, help="of the mock workers' time")
+    parser.add_argument("--speedup", type=float, default=4.0, help="of the mock workers' time")
     parser.add_argument("--rounds", type=int, default=1, help="how often all is measured, in turn")
     parser.add_argument("--trace", type=Path, help="also a trace of Mooncake's format")
     parser.add_argument("--begin", type=int, default=0, help="where in the trace")
