@@ -1,12 +1,11 @@
 """Changes of caches by NATS: to fronts that are there, late, away for a while, and without NATS itself."""
 
 import asyncio
-import importlib.util
 import sys
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
+from qa.unit.cluster.nats_server import NatsServer
 
 from tritium.backends.engine import BlocksRemoved, BlocksStored
 from tritium.cluster.events import link, publisher
@@ -27,10 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # so
 
 @pytest.fixture
 async def nats():
-    spec = importlib.util.spec_from_file_location("nats_server", Path(__file__).parent / "nats_server.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    server = module.NatsServer()
+    server = NatsServer()
     await server.start()
     yield server
     server.close()
