@@ -16,6 +16,9 @@ MEMORY = 25
 BUSY = 4
 """Requests under way at each worker from which on a fleet counts as busy."""
 
+SPREAD_FROM = 3
+"""Requests under way at each worker from which on history counts in full: who is idle need not be spared."""
+
 _MOST_WEIGHT = 1e12
 
 
@@ -75,12 +78,15 @@ class LoadBook:
     @property
     def busyness(self) -> float:
         """Return how busy the workers are together: 0 where nothing is under way, 1 where each has `BUSY` requests."""
-        return min(1.0, self.active / (BUSY * max(1, len(self._loads))))
+        return self._share_of(BUSY)
 
     @property
     def history_weight(self) -> float:
-        """Return what a block of `recent` counts: little until all are busy, for who is idle need not be spared."""
-        return self.busyness**2 / self._weight
+        """Return what a block of `recent` counts: one from `SPREAD_FROM` on, by the square of less before."""
+        return self._share_of(SPREAD_FROM) ** 2 / self._weight
+
+    def _share_of(self, most: int) -> float:
+        return min(1.0, self.active / (most * max(1, len(self._loads))))
 
     def admit(self, load: WorkerLoad) -> None:
         """Count a worker in, as one that was given what the others were: it is new, not neglected."""

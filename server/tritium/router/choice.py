@@ -36,7 +36,7 @@ do, and where all are busy (`LoadBook.busyness`)."""
 DECODE_SHARE = 0.02
 """What a block under decode costs."""
 
-HISTORY_SHARE = 0.05
+HISTORY_SHARE = 0.08
 """What a block costs that the worker was given lately: so no worker stays home to more prefixes than the others.
 These shares were chosen by simulation; see "The study" in docs/router.md."""
 
