@@ -9,6 +9,7 @@ from google.protobuf import text_format
 from tritium.backends.contract import BackendHost, InstancePlace, ModelSource
 from tritium.cluster.samples import DISCOVERY_HELP, FLEET_HELP
 from tritium.cluster.timings import Timings
+from tritium.cluster.waiting import Waiting
 from tritium.compat.config.model import from_proto
 from tritium.compat.protobufs import model_config_pb2
 from tritium.core.cache.store import LocalStore
@@ -26,6 +27,8 @@ from tritium.observe.machine import Machine, pinned_memory, process
 from tritium.observe.models import REASONS, model_metrics
 from tritium.openai.keys.readings import KEY_HELP
 from tritium.repository.on_demand import ON_DEMAND_HELP
+from tritium.router.admission import Bounds
+from tritium.router.router import Router
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -57,6 +60,7 @@ async def test_every_metric_is_documented_and_every_documented_metric_exists() -
     served = {sample.family for source in sources for sample in source()}
     served |= ON_DEMAND_HELP.keys() | TOKENIZER_HELP.keys() | KEY_HELP.keys()
     served |= {sample.family for sample in Timings().samples("m")}
+    served |= {sample.family for sample in Waiting(Bounds(), lambda: Router(1)).samples("m")}
     documented_names = {name.partition("{")[0] for name in documented("metrics.md")}
     assert served <= documented_names
     assert documented_names <= served | FLEET_HELP.keys() | DISCOVERY_HELP.keys()
