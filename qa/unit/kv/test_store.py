@@ -32,6 +32,12 @@ def test_the_least_recently_used_go_first(store: BlockStore) -> None:
     assert store.hold(keys(14)) == [Tier.HOST] * 2 + [None] * 3 + [Tier.HOST] * 4 + [None] + [Tier.HOST] * 4
 
 
+def test_a_prompt_does_not_push_out_its_own_blocks(store: BlockStore) -> None:
+    """What is held already makes no room for what is saved with it."""
+    save(store, keys(10))
+    assert save(store, [*keys(2, 8), *keys(8, 100)]) == [True] * 10
+
+
 def test_another_shape_is_never_served(store: BlockStore) -> None:
     """The same block hash under another model, dtype, layout, share of heads, block size or tenant is another block."""
     save(store, keys(1))

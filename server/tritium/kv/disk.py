@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from tritium.core.errors import InvalidArgument
 from tritium.kv.block import Tier
 from tritium.kv.host import PAGE_BYTES, checksum_of, copy_block, round_up
 from tritium.kv.mover import Run, open_mover
@@ -24,18 +25,20 @@ class DiskTier:
         self.min_uses = settings.min_uses
         self._stride = round_up(block_bytes)
         self._block_bytes = block_bytes
-        self._direct = settings.direct
         self._mover = open_mover(settings.mover)
         self._slabs: list[Slab] = []
         self.shelf = Shelf(settings.size_bytes // self._stride, shares)
         self.capacity_bytes = self.shelf.slots * self._stride
         self._of_thread = threading.local()
-        try:
-            for directory in settings.directories:
+        for directory in settings.directories:
+            try:
                 self._slabs.append(Slab(directory, self._stride, direct=settings.direct))
-        except BaseException:
-            self.close()
-            raise
+            except BaseException as fault:
+                self.close()
+                if isinstance(fault, OSError):
+                    hint = "its file system may not take direct I/O" if settings.direct else ""
+                    raise InvalidArgument(f"the disk tier cannot use {directory}: {fault.strerror}", hint) from None
+                raise
         self._serials = itertools.count(self._restore())
         self._filler = memoryview(bytearray(self._stride))
 
@@ -132,7 +135,7 @@ class DiskTier:
 
     def _write_run(self, slab: Slab, places: list[int], entries: Sequence[Entry], blocks: Sequence[memoryview]) -> None:
         offset = self._place(entries[places[0]])[1] * self._stride
-        if self._direct and not all(_aligned(blocks[i]) for i in places):
+        if slab.direct and not all(_aligned(blocks[i]) for i in places):
             for i in places:
                 bounce = self._bounce()
                 np.copyto(np.frombuffer(bounce[: blocks[i].nbytes], np.uint8), np.frombuffer(blocks[i], np.uint8))
@@ -145,7 +148,7 @@ class DiskTier:
         self, slab: Slab, places: list[int], entries: Sequence[Entry], into: Sequence[memoryview]
     ) -> list[int]:
         offset = self._place(entries[places[0]])[1] * self._stride
-        if self._direct and not all(_aligned(into[i]) for i in places):
+        if slab.direct and not all(_aligned(into[i]) for i in places):
             summed = []
             for i in places:
                 bounce = self._bounce()

@@ -22,6 +22,11 @@ def round_up(size_bytes: int) -> int:
     return -(-size_bytes // PAGE_BYTES) * PAGE_BYTES
 
 
+def aligned_memory(size_bytes: int) -> memoryview:
+    """Return memory that begins with a page, as direct I/O needs it."""
+    return memoryview(mmap.mmap(-1, size_bytes))
+
+
 def checksum_of(data: memoryview) -> int:
     """Return the xxh3 of a block."""
     return xxhash.xxh3_64_intdigest(data)

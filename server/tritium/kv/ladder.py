@@ -219,6 +219,7 @@ class Ladder:
         victims: list[Entry] = []
         with self._lock:
             stats = self.stats.tiers[level.tier]
+            self._touch(keys)  # none of them makes room for another
             for key, block in zip(keys, blocks, strict=True):
                 if depth == 0:
                     self._uses.add(key)

@@ -35,8 +35,8 @@ class DiskSettings:
 
     size_bytes: int
     directories: tuple[Path, ...]
-    direct: bool = False
-    """Go past the page cache (O_DIRECT); `tritium kv bench` says whether that pays on a machine."""
+    direct: bool | None = None
+    """Go past the page cache (O_DIRECT): None where the file system takes it and blocks are not small."""
     min_uses: int = 2
     """How often a block must have been saved or loaded before it is worth a write."""
     mover: str = "plain"

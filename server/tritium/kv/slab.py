@@ -25,6 +25,7 @@ _VERSION = 1
 _HEAD = struct.Struct("<16sIIQ88sQ")
 _RECORD = struct.Struct(f"<QIIQ{MOST_KEY_BYTES}s40xQ")
 RECORD_BYTES = 128
+_DIRECT_FROM_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,11 @@ class Record:
 class Slab:
     """The two files of a directory, open in one process at a time."""
 
-    def __init__(self, directory: Path, slot_bytes: int, *, direct: bool) -> None:
+    def __init__(self, directory: Path, slot_bytes: int, *, direct: bool | None) -> None:
+        """Open or make the files; `direct` None: past the page cache where the file system takes it and it pays.
+
+        Raises Unavailable where another process has them open, and OSError.
+        """
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.slot_bytes = slot_bytes
@@ -54,13 +59,15 @@ class Slab:
             raise Unavailable(
                 f"{directory} is open in another process", "give every worker a directory of its own"
             ) from None
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (os.O_DIRECT if direct else 0)
+        self.direct = direct is True or (direct is None and slot_bytes >= _DIRECT_FROM_BYTES)
         try:
-            self.file = os.open(directory / "blocks.dat", flags, 0o600)
-        except OSError as fault:
-            os.close(self._index)
-            hint = "its file system may not take direct I/O: leave `direct` out" if direct else ""
-            raise InvalidArgument(f"{directory / 'blocks.dat'}: {fault.strerror}", hint) from None
+            self.file = self._open_blocks()
+        except OSError:
+            if not self.direct or direct:
+                os.close(self._index)
+                raise
+            self.direct = False
+            self.file = self._open_blocks()
         self._begin_anew_unless_it_fits()
 
     def records(self) -> Iterator[Record]:
@@ -85,6 +92,10 @@ class Slab:
         """Close both files; the lock goes with them."""
         os.close(self.file)
         os.close(self._index)
+
+    def _open_blocks(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (os.O_DIRECT if self.direct else 0)
+        return os.open(self.directory / "blocks.dat", flags, 0o600)
 
     def _begin_anew_unless_it_fits(self) -> None:
         head = _head(self.slot_bytes)
