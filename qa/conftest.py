@@ -2,7 +2,12 @@
 
 import shutil
 
+import hypothesis
 import pytest
+
+# How long one example takes says how busy the machine is, not whether the code is right.
+hypothesis.settings.register_profile("tritium", deadline=None)
+hypothesis.settings.load_profile("tritium")
 
 
 def pytest_runtest_setup(item):
