@@ -119,6 +119,19 @@ def test_secrets_are_not_shown() -> None:
     assert shown.count("***") == len(given)
 
 
+def test_passwords_in_urls_are_not_shown() -> None:
+    """--print-config hides who a URL is asked as in every setting, and leaves the address."""
+    given = {
+        "events": "nats://fleet:hidden@10.0.0.1:4222,tls://hidden/too@b:4223",
+        "repositories": ["s3://key:hidden@host:9000/models", "models@home"],
+        "trace_config": ["opentelemetry,url=http://u:hidden@collector:4318"],
+    }
+    shown = describe(load(given, None, {}))
+    assert "hidden" not in shown
+    for left in ("nats://***@10.0.0.1:4222,tls://***@b:4223", "s3://***@host:9000/models", "'models@home'", "collector"):
+        assert left in shown
+
+
 def test_tritonservers_flags_become_settings() -> None:
     """Both spellings of a value, repeated flags, lone booleans and deprecated names are taken."""
     line = "--model-repository=/a --model-store /b --http-port 18000 --grpc-port=18001 --allow-metrics=0"

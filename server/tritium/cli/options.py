@@ -293,6 +293,9 @@ class ServeOptions:
     exit_timeout_s: float = setting(30.0, "How long a shutdown waits for requests in flight.", group="server")
 
 
+_CREDENTIALS = re.compile(r"(://)[^,\s]+@")
+"""Who a URL is asked as, and by which password; a path with an @ is hidden rather than a password with a / shown."""
+
 SECRETS = frozenset({"cache_config", "openai_key", "http_restricted", "grpc_restricted"})
 
 PREFIX = "TRITIUM_"
@@ -353,9 +356,16 @@ def describe(loaded: Loaded[Any]) -> str:
     lines = []
     for f in dataclasses.fields(loaded.options):
         value = getattr(loaded.options, f.name)
-        shown = "***" if f.name in SECRETS and value else value
+        shown = "***" if f.name in SECRETS and value else _without_passwords(value)
         lines.append(f"{f.name:18} = {shown!r:32}  # {loaded.origin.get(f.name, 'default')}")
     return "\n".join(lines)
+
+
+def _without_passwords(value: Any) -> Any:
+    """Return a setting's value with what stands before the @ of its URLs hidden."""
+    if isinstance(value, tuple):
+        return tuple(map(_without_passwords, value))
+    return _CREDENTIALS.sub(r"\1***@", value) if isinstance(value, str) else value
 
 
 def element_type(f: "dataclasses.Field[Any]") -> type:

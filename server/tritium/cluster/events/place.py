@@ -49,7 +49,8 @@ def parse_events(text: str) -> NatsPlace | None:
         except ValueError:
             good = False
         if not good:
-            raise InvalidArgument(f"'{server}' is no way for events", hint="write local, or nats://HOST:4222")
+            told = server.rpartition("@")[2]  # without a password
+            raise InvalidArgument(f"'{told}' is no way for events", hint="write local, or nats://HOST:4222")
     try:
         import nats  # noqa: F401, PLC0415  only whoever asks for it has it
     except ImportError:
