@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from tritium.migration.planning import commands
+
 _FORMATS = ("text", "json", "sarif", "html", "markdown", "github", "csv")
 
 
@@ -12,6 +14,11 @@ _FORMATS = ("text", "json", "sarif", "html", "markdown", "github", "csv")
 @click.version_option(package_name="tritium", prog_name="dynamo-migrate")
 def main() -> None:
     """Move Triton deployments to Tritium."""
+
+
+main.add_command(commands.plan)
+main.add_command(commands.apply)
+main.add_command(commands.rollback)
 
 
 @main.command()

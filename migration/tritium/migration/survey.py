@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tritium.migration.deployment import Deployment, Launch
+from tritium.migration.deployment import Deployment, Launch, Target
 from tritium.migration.ensembles import check_ensembles
 from tritium.migration.folder import CONFIG, holds_a_model
 from tritium.migration.language import language_models
@@ -17,7 +17,16 @@ from tritium.migration.launches.watching import queries
 from tritium.migration.models import is_config, read_bare, read_model
 from tritium.migration.text.source import Source, decode, source_of
 
-_SKIPPED_FOLDERS = {".git", "node_modules", ".venv", "venv", "__pycache__", ".terraform", "site-packages"}
+_SKIPPED_FOLDERS = {
+    ".dynamo-migrate",
+    ".git",
+    "node_modules",
+    ".venv",
+    "venv",
+    "__pycache__",
+    ".terraform",
+    "site-packages",
+}
 _LARGEST_BYTES = 2 << 20
 """No hand-written configuration or manifest is larger; weights and data are not read."""
 
@@ -26,8 +35,16 @@ class SurveyError(Exception):
     """The path cannot be read as a deployment."""
 
 
-def survey(root: Path, progress: Callable[[int], None] = lambda _: None) -> Deployment:
+def survey(
+    root: Path,
+    progress: Callable[[int], None] = lambda _: None,
+    *,
+    target: Target | None = None,
+    aside: frozenset[Path] = frozenset(),
+) -> Deployment:
     """Read everything below `root`; `progress` is told the number of files read so far.
+
+    Files in `aside`, by their absolute paths, are no part of the deployment; fixes name the images of `target`.
 
     Raises:
         SurveyError: there is no such folder.
@@ -37,10 +54,12 @@ def survey(root: Path, progress: Callable[[int], None] = lambda _: None) -> Depl
         raise SurveyError(f"{root} {what}; name the folder that holds the deployment or its model repository")
     # A model is called like its folder, which "." does not tell.
     root = Path(os.path.abspath(root))  # noqa: PTH100  (resolve() would follow links, and rename models)
-    found = Deployment(root)
+    found = Deployment(root, target=target or Target())
     sources: dict[Path, Source] = {}
     for number, path in enumerate(_paths(root)):
         progress(number)
+        if path in aside:
+            continue
         if path.is_dir() and not path.is_symlink():
             found.models.append(read_bare(path, root))
         elif is_config(path):

@@ -102,6 +102,8 @@ class CustomImage(Rule):
         for launch, image in deployment.images():
             if image.role is not Role.CUSTOM or "{{" in image.text or launch.format in _READ_ONLY:
                 continue
+            if image.text in (deployment.target.image, deployment.target.vllm_image) or _is_ours(image):
+                continue
             yield self.at(
                 launch.source,
                 image.span,
@@ -111,6 +113,10 @@ class CustomImage(Rule):
                 else "say what it was made from (FROM), and whether models or python packages are in it",
                 severity=Severity.INFO if built else None,
             )
+
+
+def _is_ours(image: Image) -> bool:
+    return image.repository.rpartition("/")[2] == "tritium"
 
 
 class ClientImage(Rule):

@@ -117,24 +117,17 @@ class Checkpoint(Rule):
 
     def find(self, deployment: Deployment) -> Iterator[Finding]:
         """Ask for the checkpoint of every engine."""
-        traces: list[Trace] | None = None
-        for model in deployment.models:
-            if not is_engine(model) or _serves_another(model, deployment):
-                continue
-            if traces is None:
-                traces = list(_traces(deployment))
-            yield self._ask(deployment, model, _nearest(traces, model))
+        for model, near in asked(deployment):
+            yield self._ask(deployment, model, near)
 
     def _ask(self, deployment: Deployment, model: Found, near: list[Trace]) -> Finding:
-        own = _tokenizer(model)
-        known = list(dict.fromkeys([*own, *(trace.checkpoint for trace in near)]))
-        likely = len(known) == 1 and bool(own or _belongs(near[0], model))
+        known = checkpoints(model, near)
+        likely = len(known) == 1 and bool(_tokenizer(model) or _belongs(near[0], model))
         answer, fix = "nothing here names it", None
         if likely:
             place = f"{near[0].source.path}:{near[0].source.place(near[0].span.start)[0]}" if near else "its tokenizer"
             answer = f"probably {known[0]} ({place})"
-            source = deployment.sources.get(model.place)
-            fix = _named_by(source, known[0]) if source is not None and model.backend in _OURS else None
+            fix = named_by(deployment, model, known[0], safe=False)
         elif known:
             answer = f"named here: {', '.join(known[:4])}"
         advice = (
@@ -358,13 +351,32 @@ def _tokenizer(model: Found) -> list[str]:
     return found
 
 
-def _named_by(source: Source, checkpoint: str) -> Fix:
-    """Write the parameter that names a checkpoint at the end of a configuration."""
+def asked(deployment: Deployment) -> Iterator[tuple[Found, list[Trace]]]:
+    """Yield every engine whose checkpoint is not known, with what near it names one."""
+    traces: list[Trace] | None = None
+    for model in deployment.models:
+        if is_engine(model) and not _serves_another(model, deployment):
+            if traces is None:
+                traces = list(_traces(deployment))
+            yield model, _nearest(traces, model)
+
+
+def checkpoints(model: Found, near: list[Trace]) -> list[str]:
+    """Return the checkpoints that an engine may have been built from, as they are named in and near it."""
+    return list(dict.fromkeys([*_tokenizer(model), *(trace.checkpoint for trace in near)]))
+
+
+def named_by(deployment: Deployment, model: Found, checkpoint: str, *, safe: bool) -> Fix | None:
+    """Write the parameter that names a checkpoint at the end of a configuration; None for a backend without one."""
+    source = deployment.sources.get(model.place)
+    if source is None or model.backend not in _OURS:
+        return None
     end = len(source.text)
     newline = "\r\n" if "\r\n" in source.text else "\n"
     begun = "" if source.text.endswith("\n") or not source.text else newline
-    text = f'parameters {{ key: "checkpoint" value {{ string_value: "{checkpoint}" }} }}'
-    return Fix((Edit(source.path, Span(end, end), f"{begun}{text}{newline}"),), safe=False)
+    value = checkpoint.replace("\\", "\\\\").replace('"', '\\"')
+    text = f'parameters {{ key: "checkpoint" value {{ string_value: "{value}" }} }}'
+    return Fix((Edit(source.path, Span(end, end), f"{begun}{text}{newline}"),), safe)
 
 
 def _engine(model: Found) -> tuple[str | int, ...]:

@@ -1,0 +1,109 @@
+"""The journal of an apply in place: what it writes, and how it was before. It stands in `.dynamo-migrate`.
+
+    (none) --begin--> BEGUN --finish--> DONE
+                        |                 |
+                        +----- end -------+--> (none)
+
+Backups are complete before BEGUN is written, and BEGUN before the first file is: whatever happens after, every file is
+the old one or the new one, and both are known.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from tritium.migration.applying.disk import flush_folder, replace
+from tritium.migration.planning.saved import digest
+
+FOLDER = ".dynamo-migrate"
+
+
+class State(StrEnum):
+    """How far an apply came."""
+
+    BEGUN = "begun"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file: its digests before ("" where there was none) and after."""
+
+    path: str
+    before: str
+    after: str
+
+
+@dataclass(slots=True)
+class Record:
+    """What is written down."""
+
+    state: State
+    entries: list[Entry] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    """Folders that are made for new files, outer ones first."""
+
+
+class BadJournal(Exception):
+    """A journal that cannot be read."""
+
+
+class Journal:
+    """The journal of one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._folder = root / FOLDER
+        self._file = self._folder / "journal.json"
+
+    def read(self) -> Record | None:
+        """Return what is written down; None where nothing was applied.
+
+        Raises:
+            BadJournal: somebody else wrote it.
+        """
+        try:
+            return msgspec.convert(json.loads(self._file.read_bytes()), Record)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise BadJournal(f"{self._file} cannot be read: {error}") from error
+
+    def backup(self, path: str) -> Path:
+        """Return where a file's old content is kept."""
+        return self._folder / "backup" / path
+
+    def begin(self, entries: list[Entry], folders: list[str]) -> None:
+        """Keep what is about to be replaced, then write down that it is."""
+        # Backups without a journal are those of an apply that never began.
+        shutil.rmtree(self._folder / "backup", ignore_errors=True)
+        self._folder.mkdir(exist_ok=True)
+        (self._folder / ".gitignore").write_text("*\n")
+        for entry in entries:
+            if entry.before:
+                kept = self.backup(entry.path)
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                replace(kept, (self._root / entry.path).read_bytes(), like=self._root / entry.path)
+        self._write(Record(State.BEGUN, entries, folders))
+
+    def finish(self, record: Record) -> None:
+        """Write down that every file is the new one."""
+        self._write(Record(State.DONE, record.entries, record.folders))
+
+    def end(self) -> None:
+        """Take the journal away, and then what it was about."""
+        self._file.unlink(missing_ok=True)
+        flush_folder(self._folder)
+        shutil.rmtree(self._folder)
+
+    def _write(self, record: Record) -> None:
+        replace(self._file, json.dumps(msgspec.to_builtins(record), indent=1).encode())
+
+
+def digest_of(path: Path) -> str:
+    """Return the digest of a file; "" where there is none."""
+    return digest(path.read_bytes()) if path.is_file() else ""

@@ -1,0 +1,67 @@
+"""The questions of a plan: facts that no file tells, each with what the deployment says about it."""
+
+from collections.abc import Iterator
+
+from tritium.migration.deployment import Deployment
+from tritium.migration.finding import Finding, Severity
+from tritium.migration.launches.image import Role
+from tritium.migration.planning.answers import KEEP, Answers
+from tritium.migration.planning.plan import Change, Question
+from tritium.migration.planning.proposals import change_of
+from tritium.migration.rules.models.engines import asked, checkpoints, named_by
+from tritium.migration.rules.rule import replacement
+
+
+def questions(deployment: Deployment, findings: tuple[Finding, ...], answers: Answers) -> Iterator[Question]:
+    """Yield every question, those that are answered included."""
+    yield from _images(deployment, findings, answers)
+    for model, near in asked(deployment):
+        about = model.place.parent.as_posix()
+        text = f"{model.name}: which checkpoint was this engine built from? A hub name or a path"
+        yield Question("checkpoint", about, text, checkpoints(model, near)[:4], answer=answers.to("checkpoint", about))
+    for image in _foreign(deployment, findings):
+        text = f"{image}: which image takes its place? Build its Dockerfile again from Tritium's image, or '{KEEP}'"
+        yield Question("base", image, text, answer=answers.to("base", image))
+
+
+def answered(deployment: Deployment, findings: tuple[Finding, ...], answers: Answers) -> Iterator[Change]:
+    """Yield the changes that answers ask for. They are safe: somebody said so."""
+    by_place = {finding.path: finding for finding in findings if finding.rule == "M05"}
+    for model, _ in asked(deployment):
+        checkpoint = answers.to("checkpoint", model.place.parent.as_posix())
+        fix = named_by(deployment, model, checkpoint, safe=True) if checkpoint not in ("", KEEP) else None
+        if fix is not None and (finding := by_place.get(model.place)) is not None:
+            yield change_of(finding, fix, f"serves {checkpoint} in place of the compiled engine, as answered")
+    for finding in findings:
+        if finding.rule != "L09":
+            continue
+        for launch, image in deployment.images():
+            new = answers.to("base", image.text)
+            place = launch.source.place(image.span.start)
+            if new not in ("", KEEP) and (launch.source.path, *place) == (finding.path, finding.line, finding.column):
+                fix = replacement(launch.source, image.span, new)
+                yield change_of(finding, fix, f"image {image.text} becomes {new}, as answered")
+
+
+def _images(deployment: Deployment, findings: tuple[Finding, ...], answers: Answers) -> Iterator[Question]:
+    """Ask for the names of Tritium's images, as far as one is written anywhere."""
+    written = any(finding.rule == "L01" and finding.fix is not None for finding in findings)
+    plain, vllm = deployment.target.image, deployment.target.vllm_image
+    flavours = {image.flavour in ("vllm", "trtllm") for _, image in deployment.images() if image.role is Role.SERVER}
+    if written and False in flavours:
+        text = "what is Tritium's image called where it is pushed? (docker build -t NAME .)"
+        yield Question("image", "", text, assumed=plain, answer=answers.to("image"))
+    if written and True in flavours:
+        text = "and the one for language models? (docker build --build-arg EXTRAS=onnx,vllm -t NAME .)"
+        yield Question("vllm_image", "", text, assumed=vllm, answer=answers.to("vllm_image"))
+
+
+def _foreign(deployment: Deployment, findings: tuple[Finding, ...]) -> list[str]:
+    """Return the images of others that nothing here builds."""
+    places = {(f.path, f.line, f.column) for f in findings if f.rule == "L09" and f.severity is Severity.QUESTION}
+    found = [
+        image.text
+        for launch, image in deployment.images()
+        if image.role is Role.CUSTOM and (launch.source.path, *launch.source.place(image.span.start)) in places
+    ]
+    return list(dict.fromkeys(found))
