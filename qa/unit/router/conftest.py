@@ -2,6 +2,7 @@
 
 import random
 import shlex
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,15 @@ from pathlib import Path
 import pytest
 from xxhash import xxh3_64_intdigest
 
+from tritium.backends.engine import BlocksRemoved, BlocksStored, CacheCleared, KvEvent
+from tritium.cluster.following import apply_changes
+from tritium.cluster.mirror import CacheMirror
 from tritium.core.errors import InferenceError
 from tritium.router.book import Lease
 from tritium.router.choice import Mode
 from tritium.router.disaggregation import Decoder, Prefiller, Thresholds, settle, weigh
-from tritium.router.dump import decode, encode
+from tritium.router.dump import decode
 from tritium.router.router import Prompt, Router
-from tritium.router.tiers import Tier
 
 
 @dataclass
@@ -39,13 +42,17 @@ def read_cases(path: Path) -> Iterator[Case]:
 
 
 class Desk:
-    """A router worked by commands. A word of a prompt stands for one full block of tokens; `+3` for 3 tokens more."""
+    """A router worked by commands. A word of a prompt stands for one full block of tokens; `+3` for 3 tokens more.
+
+    What engines say of their caches comes to it as in a fleet, by the mirrors that their workers keep.
+    """
 
     def __init__(self) -> None:
         self.router = Router(block_tokens=4, rng=random.Random(0))
         self.now_s = 1.0
         self.prompts: dict[str, Prompt] = {}
         self.leases: dict[str, Lease] = {}
+        self.mirrors: dict[str, CacheMirror] = defaultdict(lambda: CacheMirror(4, 1000))
 
     def run(self, command: str) -> list[str]:
         verb, *words = shlex.split(command)
@@ -73,7 +80,7 @@ class Desk:
         self.router.suspect(name, int(beats))
 
     def do_copy(self, source, target):
-        self.router.restore(target, decode(encode(self.router.dump(source))))
+        self.router.restore(target, decode(self.mirrors[source].dump()))
 
     def options(self, words):
         plain = [word for word in words if "=" not in word]
@@ -92,41 +99,50 @@ class Desk:
 
     def do_workers(self, *words):
         names, options = self.options(words)
+        capacity_blocks = int(options.get("capacity", 1000))
         for name in names:
+            self.mirrors[name] = CacheMirror(4, capacity_blocks)
             self.router.add(
                 name,
-                capacity_blocks=int(options.get("capacity", 1000)),
+                capacity_blocks=capacity_blocks,
                 max_sequences=int(options.get("sequences", 100)),
             )
 
     def do_remove(self, name):
         self.router.remove(name)
+        del self.mirrors[name]
+
+    def tell(self, worker, event: KvEvent):
+        if changed := self.mirrors[worker].take([event]):
+            apply_changes(self.router, worker, changed)
 
     def do_stored(self, worker, *words):
         words, options = self.options(words)
         parent = options.get("after")
-        self.router.stored(
-            worker,
+        event = BlocksStored(
             [self.name(worker, word) for word in words],
             self.name(worker, parent) if parent else None,
             self.tokens(words),
+            self.router.block_tokens,
             salt=options.get("salt", ""),
             lora=options.get("lora", ""),
-            tier=Tier(options.get("tier", "device")),
-            media=self.media(options),
+            tier=options.get("tier", "device"),
+            media=self.media(options) or {},
         )
+        self.tell(worker, event)
 
     def do_moved(self, worker, *words):
         words, options = self.options(words)
-        self.router.stored(worker, [self.name(worker, word) for word in words], None, [], tier=Tier(options["tier"]))
+        names = [self.name(worker, word) for word in words]
+        self.tell(worker, BlocksStored(names, None, [], self.router.block_tokens, tier=options["tier"]))
 
     def do_removed(self, worker, *words):
         words, options = self.options(words)
-        tier = Tier(options.get("tier", "device"))
-        self.router.removed(worker, [self.name(worker, word) for word in words], tier=tier)
+        names = [self.name(worker, word) for word in words]
+        self.tell(worker, BlocksRemoved(names, options.get("tier", "device")))
 
     def do_cleared(self, worker):
-        self.router.cleared(worker)
+        self.tell(worker, CacheCleared())
 
     def prompt(self, words) -> Prompt:
         words, options = self.options(words)

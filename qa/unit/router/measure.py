@@ -36,12 +36,11 @@ def speed() -> None:
         name = f"w{worker}"
         router.add(name, capacity_blocks=100_000, max_sequences=256)
         tokens = [rng.randrange(32_000) for _ in range(BLOCK * 800)]
-        hashes = [rng.getrandbits(64) for _ in range(800)]
         began = time.process_time()
-        router.stored(name, hashes, None, tokens)
+        router.entered(name, router.prompt(tokens).blocks)
         stored_s += time.process_time() - began
         held = rng.choice([64, 128, 256, PROMPT_BLOCKS])
-        router.stored(name, [rng.getrandbits(64) for _ in range(held)], None, prompt_tokens[: held * BLOCK])
+        router.entered(name, router.prompt(prompt_tokens[: held * BLOCK]).blocks)
     prompt = router.prompt(prompt_tokens)
     print(f"store a block, hash included     {stored_s / WORKERS / 800 * 1e6:7.2f} us")
     print(f"hash {PROMPT_BLOCKS} blocks                  {median_us(lambda: router.prompt(prompt_tokens)):7.1f} us")

@@ -16,7 +16,7 @@ OPERATIONS = st.lists(
     st.one_of(
         st.tuples(st.just("store"), WORKERS, TIERS, PAIRS),
         st.tuples(st.just("remove"), WORKERS, TIERS, KEYS),
-        st.tuples(st.just("move"), WORKERS, TIERS, KEYS),
+        st.tuples(st.just("copy_down"), WORKERS, TIERS, KEYS),
         st.tuples(st.just("clear"), WORKERS, TIERS, st.none()),
         st.tuples(st.just("restore"), WORKERS, TIERS, PAIRS),
         st.tuples(st.just("copy"), WORKERS, TIERS, WORKERS),
@@ -57,9 +57,10 @@ def test_matches_as_the_naive_one(operations, prompt):
             index.tiers[tier].remove(worker, what)
             for key in what:
                 held[tier].pop(key, None)
-        elif operation == "move":
-            known = {key: block for key in what if (block := naive.block_of(worker, key)) is not None}
-            index.move(worker, tier, what)
+        elif operation == "copy_down":
+            known = index.known(worker, what)
+            assert known == {key: block for key in what if (block := naive.block_of(worker, key)) is not None}
+            index.tiers[tier].store(worker, known.keys(), known.values())
             held[tier].update(known)
         elif operation == "clear":
             index.clear(worker)
@@ -112,4 +113,4 @@ def test_dumps_fit_their_router():
     with pytest.raises(InvalidArgument, match="32 tokens, here are 16"):
         router.restore("a", Dump(32, {}))
     with pytest.raises(NotFound, match="no worker 'b'"):
-        router.dump("b")
+        router.restore("b", Dump(16, {}))

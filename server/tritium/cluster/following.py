@@ -61,7 +61,7 @@ class CacheFollower:
         """Take in what changed; ask for a dump where something before it is missing."""
         heard = self._line.hear(changed.number, changed)
         if heard.apply:
-            self._apply(changed)
+            apply_changes(self._router, self._worker, changed)
         if heard.ask:
             self._missed(changed.number - 1)
 
@@ -93,19 +93,20 @@ class CacheFollower:
             log.warning("cache_dump_unreadable", worker=self._worker, error=error.message)
             return
         for changed in after:
-            self._apply(changed)
+            apply_changes(self._router, self._worker, changed)
 
     def _missed(self, number: int) -> None:
         log.warning("cache_changes_lost", worker=self._worker, up_to=number, lost=self._line.lost)
         self._ask()
 
-    def _apply(self, changed: CacheChanged) -> None:
-        router, worker = self._router, self._worker
-        for change in changed.changes:
-            match change:
-                case Entered(blocks, tier):
-                    router.entered(worker, blocks, tier=Tier(tier))
-                case Left(blocks, tier):
-                    router.removed(worker, blocks, tier=Tier(tier))
-                case Emptied():
-                    router.cleared(worker)
+
+def apply_changes(router: Router, worker: str, changed: CacheChanged) -> None:
+    """Note in a router what changed in a worker's cache; a worker it does not know is no matter."""
+    for change in changed.changes:
+        match change:
+            case Entered(blocks, tier):
+                router.entered(worker, blocks, tier=Tier(tier))
+            case Left(blocks, tier):
+                router.removed(worker, blocks, tier=Tier(tier))
+            case Emptied():
+                router.cleared(worker)

@@ -76,23 +76,21 @@ class CacheMirror:
 
     def _store(self, event: BlocksStored, tier: Tier) -> list[Change]:
         index = self._index.tiers[tier]
-        if not event.token_ids:
-            named = [(name, block) for name in event.hashes if (block := self._index.block_of(_SELF, name)) is not None]
-            self._index.orphans += len(event.hashes) - len(named)
-            names, blocks = [name for name, _ in named], [block for _, block in named]
-        else:
-            names, blocks = (
-                event.hashes,
-                self._index.name(
-                    _SELF,
-                    event.hashes,
-                    event.parent,
-                    event.token_ids,
-                    self._block_tokens,
-                    seed=seed_of(salt=event.salt, lora=event.lora),
-                    media=event.media,
-                ),
+        if event.token_ids:
+            names = event.hashes
+            blocks = self._index.name(
+                _SELF,
+                names,
+                event.parent,
+                event.token_ids,
+                self._block_tokens,
+                seed=seed_of(salt=event.salt, lora=event.lora),
+                media=event.media,
             )
+        else:
+            # Copied from another tier: the engine does not repeat what is in them.
+            known = self._index.known(_SELF, event.hashes)
+            names, blocks = list(known), list(known.values())
         if not blocks:
             return []
         renamed = [was for name in names if (was := index.block_of(_SELF, name)) is not None]

@@ -1,6 +1,6 @@
 """The router of one pool of workers: it follows their caches and their load, and chooses among them.
 
-    stored/removed/cleared -> index
+    entered/removed/cleared -> index
     choose(prompt) -> Route -> lease(route) -> ... first token: prefilled(lease) ... end: release(lease)
 
 `choose` changes nothing and may be asked at any time; `lease` books what was chosen. The clock is the caller's.
@@ -131,64 +131,20 @@ class Router:
         if load := self._loads.get(worker):
             load.missed = beats
 
-    def stored(
-        self,
-        worker: str,
-        engine_hashes: Sequence[int],
-        parent: int | None,
-        token_ids: Sequence[int],
-        *,
-        salt: str = "",
-        lora: str = "",
-        tier: Tier = Tier.DEVICE,
-        media: Mapping[int, str] | None = None,
-    ) -> None:
-        """Note blocks that entered a worker's cache; `token_ids` cover them in order, after the block `parent`.
-
-        Without token ids the worker is taken to have copied blocks of these names from another tier.
-        """
-        load = self._loads.get(worker)
-        if load is None:
-            return
-        if not token_ids:
-            self.index.move(load.number, tier, engine_hashes)
-            return
-        blocks = self.index.name(
-            load.number,
-            engine_hashes,
-            parent,
-            token_ids,
-            self.block_tokens,
-            seed=seed_of(salt=salt, lora=lora),
-            media=media,
-        )
-        if blocks:
-            self.index.tiers[tier].store(load.number, engine_hashes, blocks)
-
     def entered(self, worker: str, blocks: Sequence[int], *, tier: Tier = Tier.DEVICE) -> None:
-        """Note blocks that entered a tier of a worker's cache, by our hashes; `removed` takes these too."""
+        """Note blocks that entered a tier of a worker's cache, by our hashes."""
         if load := self._loads.get(worker):
             self.index.tiers[tier].store(load.number, blocks, blocks)
 
-    def removed(self, worker: str, engine_hashes: Sequence[int], *, tier: Tier = Tier.DEVICE) -> None:
-        """Note blocks that left a tier of a worker's cache."""
+    def removed(self, worker: str, blocks: Sequence[int], *, tier: Tier = Tier.DEVICE) -> None:
+        """Note blocks that left a tier of a worker's cache, by our hashes."""
         if load := self._loads.get(worker):
-            self.index.tiers[tier].remove(load.number, engine_hashes)
+            self.index.tiers[tier].remove(load.number, blocks)
 
     def cleared(self, worker: str) -> None:
         """Note that a worker dropped its cache."""
         if load := self._loads.get(worker):
             self.index.clear(load.number)
-
-    def dump(self, worker: str, last_event: int = 0) -> Dump:
-        """Return all that is known of a worker's cache.
-
-        Raises:
-            NotFound: there is no such worker.
-        """
-        number = self._known(worker).number
-        tiers = {tier: index.dump(number) for tier, index in self.index.tiers.items()}
-        return Dump(self.block_tokens, tiers, last_event)
 
     def restore(self, worker: str, dump: Dump) -> None:
         """Make a dump all that is known of a worker's cache.
@@ -197,11 +153,13 @@ class Router:
             NotFound: there is no such worker.
             InvalidArgument: the dump has blocks of another size.
         """
-        number = self._known(worker).number
+        load = self._loads.get(worker)
+        if load is None:
+            raise NotFound(f"there is no worker '{worker}'", hint=f"one of {', '.join(sorted(self._loads))}")
         if dump.block_tokens != self.block_tokens:
             raise InvalidArgument(f"the dump has blocks of {dump.block_tokens} tokens, here are {self.block_tokens}")
         for tier, index in self.index.tiers.items():
-            index.restore(number, dump.tiers.get(tier, {}))
+            index.restore(load.number, dump.tiers.get(tier, {}))
 
     def prompt(
         self, token_ids: Sequence[int], *, salt: str = "", lora: str = "", media: Mapping[int, str] | None = None
@@ -359,12 +317,6 @@ class Router:
                 return better_of_two(loads, self._rng), "power of two"
             case _:
                 return self._rng.choice(loads), "random"
-
-    def _known(self, worker: str) -> WorkerLoad:
-        load = self._loads.get(worker)
-        if load is None:
-            raise NotFound(f"there is no worker '{worker}'", hint=f"one of {', '.join(sorted(self._loads))}")
-        return load
 
     def _question(self, prompt: Prompt, depths: Depths) -> Question:
         blocks = -(-prompt.tokens // self.block_tokens)

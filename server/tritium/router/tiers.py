@@ -125,11 +125,11 @@ class TieredIndex:
         self.orphans += len(engine_hashes)
         return []
 
-    def move(self, worker: int, tier: Tier, engine_hashes: Sequence[int]) -> None:
-        """Note blocks in a tier whose tokens were not told, because the worker held them elsewhere before."""
-        known = {name: block for name in engine_hashes if (block := self.block_of(worker, name)) is not None}
-        self.orphans += len(engine_hashes) - len(known)
-        self.tiers[tier].store(worker, known.keys(), known.values())
+    def known(self, worker: int, engine_hashes: Sequence[int]) -> dict[int, int]:
+        """Return our hashes by the engine's, of blocks whose tokens were told before; the others are orphans."""
+        found = {name: block for name in engine_hashes if (block := self.block_of(worker, name)) is not None}
+        self.orphans += len(engine_hashes) - len(found)
+        return found
 
     def clear(self, worker: int) -> None:
         """Note that the worker dropped all it held."""
