@@ -10,6 +10,7 @@ COMMANDS = {
     "check": ("tritium.cli.check", "Check model repositories without serving them."),
     "fleet": ("tritium.cli.fleet", "Show the fleet of a language model, or change it while it serves."),
     "simulate": ("tritium.cli.simulate", "Compare ways of routing on a fleet in virtual time."),
+    "kv": ("tritium.cli.kv", "Look at the tiers of KV below the device, empty them, or measure them."),
     "key": ("tritium.cli.key", "Make an API key for the OpenAI port."),
     "audit": ("tritium.migration.cli", "Say how a Triton deployment would fare (dynamo-migrate audit)."),
 }

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -150,6 +151,22 @@ def bench_objects(load: Load, settings: ObjectSettings) -> list[Measured]:
         return measured
     finally:
         loop.close()
+
+
+def movers() -> list[str]:
+    """Return what can move blocks between memory and files here."""
+    return ["plain", "nixl"] if find_spec("nixl") else ["plain"]
+
+
+def takes_direct(directory: Path) -> bool:
+    """Return whether files in a directory can be used past the page cache."""
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        with TemporaryDirectory(dir=directory, prefix="bench-") as made:
+            os.close(os.open(Path(made) / "file", os.O_RDWR | os.O_CREAT | os.O_DIRECT, 0o600))
+    except OSError:
+        return False
+    return True
 
 
 def _tiers_turns(

@@ -85,6 +85,7 @@ class NixlMover:
     def _agent(self) -> Any:
         agent = getattr(self._of_thread, "agent", None)
         if agent is None:
+            os.environ.setdefault("NIXL_LOG_LEVEL", "WARN")  # its INFO says that it began
             nixl = import_module("nixl._api")
             config = nixl.nixl_agent_config(enable_prog_thread=False, backends=[])
             agent = nixl.nixl_agent(f"kv-{threading.get_ident()}", config)

@@ -88,6 +88,11 @@ class Slab:
         for slot in slots:
             os.pwrite(self._index, bytes(RECORD_BYTES), (1 + slot) * RECORD_BYTES)
 
+    def empty(self) -> None:
+        """Drop every block and give the disk its room back."""
+        os.ftruncate(self._index, RECORD_BYTES)
+        os.ftruncate(self.file, 0)
+
     def close(self) -> None:
         """Close both files; the lock goes with them."""
         os.close(self.file)

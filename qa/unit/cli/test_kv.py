@@ -1,0 +1,102 @@
+"""`tritium kv`: an operator's look at tiers."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from qa.unit.kv.blocks import BLOCK, keys, save
+
+from tritium.cli.kv import kv
+from tritium.kv.bench import takes_direct
+from tritium.kv.settings import DiskSettings, ObjectSettings, StoreSettings
+from tritium.kv.store import BlockStore
+
+
+def run(*words: object) -> Result:
+    """Run the command as a shell would."""
+    return CliRunner().invoke(kv, [str(word) for word in words])
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A directory of a disk tier with six blocks."""
+    with BlockStore(StoreSettings(BLOCK, disk=DiskSettings(40 * 8192, (tmp_path / "kv",), min_uses=1))) as store:
+        save(store, keys(6))
+    return tmp_path / "kv"
+
+
+def test_stats_counts_a_directory(directory: Path) -> None:
+    """Blocks, bytes, slots and tenants."""
+    told = run("stats", directory).output
+    assert "6 blocks  29.3 KiB in slots of 8 KiB" in told
+    assert "1 tenants" in told
+
+
+def test_inspect_finds_damage(directory: Path) -> None:
+    """Whole directories are found whole, damaged ones exit with 1 and name the slot."""
+    whole = run("inspect", directory, "--verify")
+    assert whole.exit_code == 0
+    assert "6 of 6 blocks are whole" in whole.output
+    with (directory / "blocks.dat").open("r+b") as file:
+        file.seek(2 * 8192 + 100)
+        file.write(b"spoilt")
+    damaged = run("inspect", directory, "--verify", "--limit", 1)
+    assert damaged.exit_code == 1
+    assert "damaged: slot 2 " in damaged.output
+    assert "and 5 more" in damaged.output
+
+
+def test_clear_empties_what_no_worker_has_open(directory: Path) -> None:
+    """And refuses what one has."""
+    with BlockStore(StoreSettings(BLOCK, disk=DiskSettings(40 * 8192, (directory,)))):
+        refused = run("clear", directory, "--yes")
+        assert refused.exit_code == 1
+        assert "open in another process" in refused.output
+    assert "6 blocks gone" in run("clear", directory, "--yes").output
+    assert "0 blocks" in run("stats", directory).output
+
+
+def test_clear_asks_first(directory: Path) -> None:
+    """Without --yes nothing goes before an answer."""
+    assert run("clear", directory).exit_code == 1
+    assert "6 blocks" in run("stats", directory).output
+
+
+def test_objects_are_counted_and_cleared(tmp_path: Path) -> None:
+    """By the URL of the bucket."""
+    url = f"file://{tmp_path}"
+    with BlockStore(StoreSettings(BLOCK, objects=ObjectSettings(40 * BLOCK, url, min_uses=1))) as store:
+        save(store, keys(3))
+    assert "3 blocks" in run("stats", "--objects", url).output
+    assert "3 blocks gone" in run("clear", "--objects", url, "--yes").output
+    assert "0 blocks" in run("stats", "--objects", url).output
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("stats",), "nothing to look at"),
+        (("stats", "/nowhere"), "holds no KV blocks"),
+        (("clear",), "nothing to empty"),
+        (("stats", "--url", "ftp://x"), "not an http"),
+        (("bench", "--block", "big"), "is no size"),
+    ],
+)
+def test_bad_input_is_named(words: tuple[str, ...], told: str) -> None:
+    """What is wrong, in one line."""
+    refused = run(*words)
+    assert refused.exit_code
+    assert told in refused.output
+    assert "Traceback" not in refused.output
+
+
+def test_bench_measures_every_tier(tmp_path: Path) -> None:
+    """Both directions of host, disk and objects, with the raw speed beside them."""
+    (tmp_path / "bucket").mkdir()
+    small = ("--block", "64KiB", "--blocks", 4, "--turns", 1)
+    told = run("bench", *small, "--disk", tmp_path / "disk", "--objects", f"file://{tmp_path / 'bucket'}").output
+    direct = ["disk direct plain"] if takes_direct(tmp_path) else []
+    for name in ("host", *direct, "disk page cache plain", "objects"):
+        rows = [line for line in told.splitlines() if line.startswith(name)]
+        assert [row[28:32] for row in rows] == ["save", "load"]
+        assert all(float(row.split()[-1]) > 0 for row in rows)

@@ -1,0 +1,170 @@
+"""`tritium kv stats|inspect|clear|bench`: the tiers of KV below the device, from an operator's side."""
+
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+
+from tritium.core.errors import InferenceError
+from tritium.kv.inspection import clear_directory, clear_objects, look_into, object_names, verify
+from tritium.kv.settings import ObjectSettings, parse_bytes
+from tritium.kv.slab import read_directory
+
+_DIRECTORIES = click.argument("directories", nargs=-1, type=click.Path(path_type=Path, file_okay=False))
+_OBJECTS = click.option("--objects", metavar="URL", help="A bucket, such as s3://bucket/prefix.")
+_ENDPOINT = click.option("--endpoint", default="", help="The address of an S3 that is not AWS's.")
+_TIER = "tritium_kv_"
+_TIMEOUT_S = 30
+
+
+class _Command(click.Command):
+    """A command whose refusals are one line, not a traceback."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run it."""
+        try:
+            return super().invoke(ctx)
+        except InferenceError as error:
+            raise click.ClickException(error.told) from None
+        except OSError as error:
+            raise click.ClickException(f"{error.filename or 'input'}: {error.strerror or error}") from None
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def kv() -> None:
+    """Look at the tiers of KV below the device, empty them, or measure them.
+
+    A directory is one that a disk tier was given; docs/kv-tiers.md says how tiers are set.
+    """
+
+
+@kv.command(cls=_Command)
+@_DIRECTORIES
+@_OBJECTS
+@_ENDPOINT
+@click.option("--url", help="A running server's metrics, such as http://localhost:8002/metrics.")
+def stats(directories: tuple[Path, ...], objects: str | None, endpoint: str, url: str | None) -> None:
+    """Say how much tiers hold, and with --url what a running server did with them."""
+    if not directories and not objects and not url:
+        raise click.UsageError("nothing to look at: name a directory, --objects or --url")
+    for directory in directories:
+        content = look_into(directory)
+        click.echo(
+            f"{directory}  {content.blocks} blocks  {_size(content.size_bytes)} in slots of"
+            f" {_size(content.slot_bytes)}  {_size(content.file_bytes)} on disk  {content.tenants} tenants"
+        )
+    if objects:
+        names = object_names(_bucket(objects, endpoint))
+        click.echo(f"{objects}  {len(names)} blocks  {_size(sum(size for _, size in names))}")
+    if url:
+        lines = [line for line in _metrics(url) if line.startswith((f"{_TIER}tier_", f"{_TIER}store_"))]
+        click.echo("\n".join(lines) if lines else f"{url} tells of no KV tiers")
+
+
+@kv.command(cls=_Command)
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--verify", "check", is_flag=True, help="Read every block and compare it with its checksum.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="The newest so many blocks.")
+def inspect(directory: Path, limit: int, *, check: bool) -> None:
+    """List the blocks in DIRECTORY, the newest first; exit with 1 if --verify finds damaged ones."""
+    records = sorted(read_directory(directory), key=lambda record: -record.serial)
+    for record in records[:limit]:
+        click.echo(f"slot {record.slot:<8} {_size(record.size_bytes):>10}  {record.key.hex()}")
+    if len(records) > limit:
+        click.echo(f"and {len(records) - limit} more (--limit)")
+    if check:
+        bad = [verdict.record for verdict in verify(directory) if not verdict.good]
+        for record in bad:
+            click.echo(f"damaged: slot {record.slot}  {record.key.hex()}")
+        click.echo(f"{len(records) - len(bad)} of {len(records)} blocks are whole; damaged ones are never served")
+        if bad:
+            raise SystemExit(1)
+
+
+@kv.command(cls=_Command)
+@_DIRECTORIES
+@_OBJECTS
+@_ENDPOINT
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def clear(directories: tuple[Path, ...], objects: str | None, endpoint: str, *, yes: bool) -> None:
+    """Empty directories that no worker has open, or a bucket's blocks; what they held is computed again."""
+    if not directories and not objects:
+        raise click.UsageError("nothing to empty: name a directory or --objects")
+    if not yes:
+        click.confirm(f"Empty {', '.join([*map(str, directories), *([objects] if objects else [])])}?", abort=True)
+    for directory in directories:
+        click.echo(f"{directory}  {clear_directory(directory)} blocks gone")
+    if objects:
+        settings = _bucket(objects, endpoint)
+        names = [name for name, _ in object_names(settings)]
+        clear_objects(settings, names)
+        click.echo(f"{objects}  {len(names)} blocks gone")
+
+
+@kv.command(cls=_Command)
+@click.option("--disk", type=click.Path(path_type=Path, file_okay=False), help="A directory to measure in.")
+@_OBJECTS
+@_ENDPOINT
+@click.option("--block", default="1MiB", show_default=True, help="The size of a block.")
+@click.option("--blocks", type=click.IntRange(1), default=128, show_default=True, help="Blocks a turn.")
+@click.option("--turns", type=click.IntRange(1), default=5, show_default=True, help="Turns of each.")
+@click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="Threads that move blocks.")
+def bench(
+    disk: Path | None, objects: str | None, endpoint: str, block: str, blocks: int, turns: int, threads: int
+) -> None:
+    """Measure tiers here, each against the same bytes moved without it: memcpy, plain file I/O, the bucket's client.
+
+    The disk is measured with and without the page cache, and through NIXL where that is installed.
+    """
+    from tritium.kv.bench import (  # noqa: PLC0415  (only this command measures)
+        Load,
+        Measured,
+        bench_disk,
+        bench_host,
+        bench_objects,
+        movers,
+        takes_direct,
+    )
+
+    load = Load(parse_bytes(block), blocks, turns, threads)
+    click.echo(f"{blocks} blocks of {block}, {threads} threads, medians of {turns} turns\n")
+    click.echo(f"{'tier':<28}{'':<6}{'GB/s':>8}{'raw GB/s':>10}{'ratio':>8}")
+
+    def tell(name: str, measured: list[Measured]) -> None:
+        for one in measured:
+            click.echo(f"{name:<28}{one.what:<6}{one.tier_gb_s:>8.2f}{one.raw_gb_s:>10.2f}{one.ratio:>8.2f}")
+
+    tell("host", bench_host(load))
+    if disk:
+        for direct in (True, False) if takes_direct(disk) else (False,):
+            for mover in movers():
+                name = f"disk {'direct' if direct else 'page cache'} {mover}"
+                tell(name, bench_disk(load, disk, direct=direct, mover=mover))
+    if objects:
+        tell("objects", bench_objects(load, _bucket(objects, endpoint)))
+
+
+def _bucket(url: str, endpoint: str) -> ObjectSettings:
+    """Return how to reach a bucket; keys and region come from the environment, as AWS's tools take them."""
+    return ObjectSettings(1 << 60, url, endpoint=endpoint, timeout_s=_TIMEOUT_S)
+
+
+def _metrics(url: str) -> list[str]:
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise click.UsageError(f"--url {url} is not an http or https address")
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # noqa: S310  the scheme was looked at
+            text: str = answer.read().decode()
+    except OSError as error:
+        raise click.ClickException(f"no metrics at {url}: {getattr(error, 'reason', error)}") from None
+    return text.splitlines()
+
+
+def _size(size_bytes: int) -> str:
+    value = float(size_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.4g} {unit}"
+        value /= 1024
+    return f"{value:.4g} TiB"
