@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import os
 import shutil
 import time
 
@@ -153,6 +154,28 @@ async def test_a_card_that_cannot_be_read_harms_no_other(tmp_path):
     front.follow("default", views)
     await until(lambda: views.workers == ["a"])
     assert front.status.unreadable == 1
+    await front.close()
+    await worker.close()
+
+
+async def test_junk_in_the_folder_harms_no_card(tmp_path):
+    """Folders, pipes, links that lead nowhere and endless nesting are passed over; what becomes a card is taken."""
+    worker, front = FolderDiscovery(tmp_path), FolderDiscovery(tmp_path, look_s=0.02)
+    views = Views()
+    await worker.announce(instance("a"))
+    folder = tmp_path / "default"
+    (folder / "folder.json").mkdir()
+    os.mkfifo(folder / "pipe.json")
+    (folder / "round.json").symlink_to("round.json")
+    (folder / "deep.json").write_text("[" * 200_000)
+    (folder / os.fsdecode(b"\xff.json")).write_bytes(b"\xff")
+    (folder / "b.1.json").write_text("{")
+    front.follow("default", views)
+    await until(lambda: views.workers == ["a"])
+    assert front.status.unreadable == 5
+    (folder / "b.1.json").write_bytes(write_instance(instance("b")))
+    await until(lambda: views.workers == ["a", "b"])
+    assert front.status.connected
     await front.close()
     await worker.close()
 

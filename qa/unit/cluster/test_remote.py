@@ -224,6 +224,41 @@ async def test_the_next_model_takes_over_when_the_last_is_gone(place):
     assert fleet.info.block_tokens == 8
 
 
+async def test_workers_of_another_release_say_nothing_of_the_model(place, collector, echo):
+    """While a fleet is replaced by one of another release, the old workers' card is not what the new are held to."""
+    old = await place.worker("a", block_tokens=4)
+    await place.discovery.withdraw(old.instance)
+    await place.discovery.announce(msgspec.structs.replace(old.instance, version=old.instance.version - 1))
+    front = place.front()
+    await until(front.roll.seen.is_set)
+    assert front.fleets == {}
+    await place.worker("b", block_tokens=8)
+    fleet = await front.fleet()
+    assert list(fleet.workers.by_name) == ["b"]
+    assert "frames of version" in next(iter(front.roll.members("echo").refused.values()))
+    assert front.vanished == []
+    sink = collector()
+    ask(fleet, sink, PROMPT, 8)
+    await sink.end(30)
+    assert sink.tokens == echo.continuation(PROMPT, 8)
+
+
+@pytest.mark.parametrize("address", ["a..b:80", f"{'x' * 300}.com:99", "unix:/a\0b", f"h:{'9' * 5000}", "h:99999"])
+async def test_addresses_that_cannot_be(place, address):
+    """A worker announced where nothing can be is told of, and goes when it is announced no more."""
+    worker = await place.worker("a")
+    await place.discovery.withdraw(worker.instance)
+    lost = msgspec.structs.replace(worker.instance, address=address)
+    await place.discovery.announce(lost)
+    front = place.front()
+    await until(lambda: "echo" in front.fleets)
+    workers = front.fleets["echo"].workers.by_name
+    remote = workers["a"]
+    await until(lambda: remote.trouble)
+    await place.discovery.withdraw(lost)
+    await until(lambda: not workers)
+
+
 async def test_the_first_namespace_wins(place):
     """Of two models by one name in two namespaces a front serves that of the namespace it names first."""
     await place.worker("a", namespace="blue")

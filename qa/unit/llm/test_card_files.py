@@ -147,10 +147,22 @@ async def test_files_are_fetched_once(tmp_path):
         ({"files": (CardFile("x", 1, "../x"),)}, "names no file"),
         ({"files": (CardFile("x", 1 << 40, "a" * 64),)}, "too many"),
         ({"files": (CardFile("x", 1, "a" * 64),) * 300}, "300 files"),
+        ({"info": msgspec.structs.replace(INFO, block_tokens=0)}, "limits that no engine has"),
+        ({"info": msgspec.structs.replace(INFO, context_tokens=-1)}, "limits that no engine has"),
+        ({"info": msgspec.structs.replace(INFO, max_sequences=-1)}, "limits that no engine has"),
+        ({"config": 'backend: "python" default_model_filename: "files/run.py"'}, "of no language model"),
+        ({"config": 'platform: "ensemble"'}, "of no language model"),
+        ({"config": "backend: {"}, "no sound config.pbtxt"),
+        ({"config": "max_batch_size: 99999999999999999999"}, "no sound config.pbtxt"),
+        ({"settings": "no JSON"}, "no JSON object"),
+        ({"settings": "[]"}, "no JSON object"),
+        ({"settings": '{"loras": []}'}, "no JSON object"),
+        ({"settings": "[" * 100_000}, "no JSON object"),
+        ({"settings": '{"a": %s}' % ("1" * 5000)}, "no JSON object"),
     ],
 )
 def test_cards_that_no_worker_makes(change, words):
-    """What a card names becomes names of files, so that it is looked at before."""
+    """What a card says becomes files and settings of a model that this server loads, so that it is looked at before."""
     card = msgspec.structs.replace(ModelCard("m", INFO), **change)
     with pytest.raises(InvalidArgument, match=words):
         check_card(card)

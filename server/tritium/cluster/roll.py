@@ -3,7 +3,7 @@
     view -> instances by model -> card equal?  -> RemoteWorker in the fleet's pool
                                   `- otherwise -> refused, with the reason, until it is gone
 
-The first instance of a model says what the model is; all others must say the same.
+The first instance of a model that speaks our frames says what the model is; all others must say the same.
 """
 
 import asyncio
@@ -126,7 +126,7 @@ class Members:
 
     def _why_not(self, instance: Instance, pool: WorkerPool) -> str:
         if instance.version != VERSION:
-            return f"it speaks frames of version {instance.version}, this front of version {VERSION}"
+            return _other_version(instance)
         if difference := self.model.card.differs(instance.card):
             return f"its model is another one than that of the workers before it: {difference}"
         if (instance.role is not Role.AGGREGATED) != self.model.disaggregated:
@@ -208,6 +208,8 @@ class Roll:
         self._on_vanished = on_vanished
         self._views: dict[str, View] = {}
         self._known: dict[str, _Known] = {}
+        self._foreign: frozenset[str] = frozenset()
+        """Keys of instances of other releases that were told of."""
 
     def start(self) -> None:
         """Begin to follow."""
@@ -253,8 +255,23 @@ class Roll:
             if had and not known.instances:
                 self._on_vanished(model)
         for model, instances in by_model.items():
-            first = min(instances.values(), key=lambda one: (one.started_s, one.key))
+            understood = [one for one in instances.values() if one.version == VERSION]
+            if not understood:
+                self._tell_foreign(model, instances)
+                continue
+            first = min(understood, key=lambda one: (one.started_s, one.key))
             found = FoundModel(owner[model], first.card, first.role is not Role.AGGREGATED)
             self._known[model] = _Known(Members(found, self._security, self._front, self._on_vanished), instances)
             self._known[model].members.update(instances)
             self._on_found(found)
+
+    def _tell_foreign(self, model: str, instances: Mapping[str, Instance]) -> None:
+        """Say once of each instance of another release why its model is not served."""
+        for key, instance in instances.items():
+            if key not in self._foreign:
+                log.error("worker_refused", worker=instance.worker, model=model, reason=_other_version(instance))
+        self._foreign = self._foreign | instances.keys()
+
+
+def _other_version(instance: Instance) -> str:
+    return f"it speaks frames of version {instance.version}, this front of version {VERSION}"

@@ -17,6 +17,7 @@ from typing import Any
 
 from tritium.backends.engine import EngineInfo
 from tritium.cluster.card import CardFile, ModelCard
+from tritium.compat.config.parse import parse_text
 from tritium.core.errors import InvalidArgument
 from tritium.llm.facade.alias import PARAMETER as ALIASES
 from tritium.llm.loader import Prepared
@@ -34,6 +35,9 @@ _SETTINGS = (TOOL_PARSER, "tool_call_parser", REASONING_PARSER, ALIASES, "overri
 _LORAS = "loras"
 _MODEL = "files"
 _NAME = re.compile(r"[\w][\w.\-]*")
+_BACKENDS = frozenset({"vllm", "tensorrtllm"})
+"""The backends of language models; of another one, a front would run what it was sent."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -70,10 +74,11 @@ def make_card(model: str, info: EngineInfo, prepared: Prepared, config: str) -> 
 
 
 def check_card(card: ModelCard) -> None:
-    """Refuse a card that no worker of ours would make: its names become names of files.
+    """Refuse a card that no worker of ours would make: its names become names of files, its settings a model's.
 
     Raises:
-        InvalidArgument: it names a file outside its folder, too many, or too large ones.
+        InvalidArgument: it names a file outside its folder, too many, or too large ones; or it describes no language
+            model.
     """
     if not _NAME.fullmatch(card.model):
         raise InvalidArgument(f"'{card.model}' is no name of a model")
@@ -85,6 +90,17 @@ def check_card(card: ModelCard) -> None:
             raise InvalidArgument(f"the card of model '{card.model}' names no file by '{file.name}'")
         if not 0 <= file.size_bytes <= MOST_FILE_BYTES:
             raise InvalidArgument(f"{file.name} of model '{card.model}' has {file.size_bytes} bytes, too many")
+    info = card.info
+    if info.block_tokens < 1 or info.context_tokens < 1 or min(info.total_blocks, info.max_sequences) < 0:
+        raise InvalidArgument(f"the card of model '{card.model}' has limits that no engine has")
+    config = parse_text(_config(card), "config.pbtxt")
+    if config.problems:
+        raise InvalidArgument(
+            f"the card of model '{card.model}' has no sound config.pbtxt: {config.problems[0].message}"
+        )
+    if config.message.backend not in _BACKENDS or config.message.platform:
+        raise InvalidArgument(f"the card of model '{card.model}' has a config.pbtxt of no language model")
+    _settings_in(card)
 
 
 def default_cache() -> Path:
@@ -135,7 +151,7 @@ class CardCache:
             except OSError:  # another file system
                 shutil.copyfile(self._folder / file.sha256, path)
         (version / _MODEL).mkdir(parents=True, exist_ok=True)
-        settings = json.loads(card.settings)
+        settings = _settings_in(card)
         loras = settings.pop(_LORAS, {})
         (version / "multi_lora.json").write_text(json.dumps(loras))
         (version / "model.json").write_text(
@@ -147,6 +163,21 @@ class CardCache:
     def _whole(self, file: CardFile) -> bool:
         path = self._folder / file.sha256
         return path.is_file() and path.stat().st_size == file.size_bytes
+
+
+def _settings_in(card: ModelCard) -> dict[str, Any]:
+    """Return the settings of a card.
+
+    Raises:
+        InvalidArgument: they are none.
+    """
+    try:
+        settings = json.loads(card.settings)
+    except (ValueError, RecursionError):
+        settings = None
+    if not isinstance(settings, dict) or not isinstance(settings.get(_LORAS, {}), dict):
+        raise InvalidArgument(f"the settings in the card of model '{card.model}' are no JSON object")
+    return settings
 
 
 def _config(card: ModelCard) -> str:

@@ -27,6 +27,8 @@ LOOK_S = 0.5
 LEFT_S = 600.0
 """A card that nobody touched for so long is removed by who sees it."""
 
+MOST_CARD_BYTES = 16 << 20
+
 log = structlog.get_logger(__name__)
 
 
@@ -136,15 +138,14 @@ class FolderDiscovery:
                 changed_ns = entry.stat().st_mtime_ns
                 known = seen.get(entry.name)
                 if known is None:
-                    instance = read_instance(Path(entry.path).read_bytes())
-                    self.status.unreadable += instance is None
-                    seen[entry.name] = _Seen(changed_ns, now_s, instance)
+                    seen[entry.name] = _Seen(changed_ns, now_s, self._instance(entry))
                 elif changed_ns != known.changed_ns:
                     known.changed_ns, known.moved_s = changed_ns, now_s
+                    known.instance = known.instance or self._instance(entry)
                 elif now_s - known.moved_s > LEFT_S:
-                    Path(entry.path).unlink()
-                    continue
-            except FileNotFoundError:
+                    with suppress(OSError):  # it stays dead where it cannot be removed
+                        Path(entry.path).unlink()
+            except OSError:  # it has gone meanwhile, or leads nowhere
                 continue
             found.add(entry.name)
         for name in list(seen):
@@ -152,6 +153,24 @@ class FolderDiscovery:
                 del seen[name]
         alive = (one.instance for one in seen.values() if now_s - one.moved_s <= self._dead_s)
         return {instance.key: instance for instance in alive if instance is not None}
+
+    def _instance(self, entry: os.DirEntry[str]) -> Instance | None:
+        """Read a card; nothing where it is none, which is no harm to others.
+
+        Raises:
+            FileNotFoundError: it has gone meanwhile.
+        """
+        instance = None
+        try:
+            # Of a pipe or a device the end might never come.
+            if entry.is_file() and entry.stat().st_size <= MOST_CARD_BYTES:
+                instance = read_instance(Path(entry.path).read_bytes())
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            log.warning("announcement_unreadable", path=entry.path, error=error.strerror)
+        self.status.unreadable += instance is None
+        return instance
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -61,6 +61,6 @@ def parse_address(text: str) -> PlaneAddress:
             )
         return PlaneAddress(path=path)
     host, colon, port = text.removeprefix(_TCP).rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+    if not colon or not host or not port.isdecimal() or len(port) > 5 or int(port) > 65535:
         raise InvalidArgument(f"'{text}' is no address", hint="write HOST:PORT, [IPV6]:PORT or unix:/PATH")
     return PlaneAddress(host=host.removeprefix("[").removesuffix("]"), port=int(port))

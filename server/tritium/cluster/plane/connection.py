@@ -57,6 +57,9 @@ async def connect(
         raise Refusal(f"no TLS with {address}: {error.reason or error}") from None
     except OSError as error:
         raise Refusal(f"{address} cannot be reached: {error.strerror or error}") from None
+    except ValueError as error:
+        # A path with a zero in it, a host that no name server could be asked for.
+        raise Refusal(f"{address} cannot be an address: {error}") from None
     try:
         watch_over(transport)
         greeted = await greet(line, purpose, front, security.secret)
