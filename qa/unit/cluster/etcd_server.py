@@ -18,8 +18,10 @@ def _free_port():
 
 
 class EtcdServer:
-    def __init__(self, host="127.0.0.1"):
+    def __init__(self, host="127.0.0.1", security=None):
+        """With `security` (certificate, key and authority) clients have to show a certificate of that authority."""
         self.host = host
+        self.security = security
         self.folder = tempfile.mkdtemp(prefix="tritium-etcd-")
         self.port, self.peer_port = _free_port(), _free_port()
         self.process = None
@@ -33,12 +35,14 @@ class EtcdServer:
         return await asyncio.to_thread(self.start_now)
 
     def start_now(self, within_s=60.0):
-        client, peer = (f"http://{self.host}:{port}" for port in (self.port, self.peer_port))
+        peer = f"http://{self.host}:{self.peer_port}"
+        client = f"{'http' if self.security is None else 'https'}://{self.host}:{self.port}"
         self.process = subprocess.Popen(
             [
                 *("etcd", "--data-dir", self.folder, "--name", "one", "--initial-cluster", f"one={peer}"),
                 *("--listen-client-urls", client, "--advertise-client-urls", client),
                 *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--unsafe-no-fsync"),
+                *self._certificates(),
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -50,6 +54,13 @@ class EtcdServer:
                 return self
             time.sleep(0.05)
         raise TimeoutError("etcd does not listen")
+
+    def _certificates(self):
+        if self.security is None:
+            return []
+        of = self.security
+        files = ("--cert-file", of.certificate, "--key-file", of.key, "--trusted-ca-file", of.authority)
+        return [*map(str, files), "--client-cert-auth"]
 
     def kill(self):
         """kill -9."""
