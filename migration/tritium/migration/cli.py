@@ -5,7 +5,9 @@ from pathlib import Path
 
 import click
 
+from tritium.migration.comparing.command import verify
 from tritium.migration.planning import commands
+from tritium.migration.recording.command import record
 
 _FORMATS = ("text", "json", "sarif", "html", "markdown", "github", "csv")
 
@@ -80,3 +82,7 @@ def explain(name: str | None) -> None:
         Console().print(Markdown(text))
     else:
         click.echo(text, nl=False)
+
+
+main.add_command(verify)
+main.add_command(record)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import grpc
+import grpc  # type: ignore[import-untyped]  # grpcio is not typed
 from google.protobuf import json_format  # type: ignore[import-untyped]  # protobuf's stubs are not required
 
 from tritium.compat.protobufs import service_pb2

@@ -41,8 +41,10 @@ class Verifier:
         """Compare the two servers, with recorded calls or with made ones; `done` hears of each model.
 
         Raises:
-            Unreachable: one of the servers does not answer.
+            Unreachable: one of the servers does not answer, or they are named by different protocols.
         """
+        if self._old.protocol != self._new.protocol:
+            raise Unreachable("errors and streams differ between HTTP and gRPC: name both servers by the same protocol")
         states = self._old.models()
         wanted = self._asking.models or tuple(sorted({call.model for call in recorded} if recorded else states))
         if unknown := [name for name in wanted if name not in states]:
@@ -70,7 +72,7 @@ class Verifier:
         calls: Sequence[Call]
         if recorded is None:
             asking = self._asking
-            made = make(name, configs[0], seed=asking.seed, rounds=asking.rounds, protocol=self._both())
+            made = make(name, configs[0], seed=asking.seed, rounds=asking.rounds, protocol=self._old.protocol)
             calls, remarks = made.calls, [*remarks, *made.remarks]
         else:
             calls, told = self._sendable(recorded)
@@ -79,15 +81,12 @@ class Verifier:
         timed = [exchange.call for exchange in exchanges if not exchange.failed and not _stateful(exchange.call)]
         return ModelVerdict(name, tuple(differing), tuple(remarks), tuple(exchanges), self._latency(timed))
 
-    def _both(self) -> str:
-        return "http" if "http" in (self._old.protocol, self._new.protocol) else "grpc"
-
     def _sendable(self, recorded: Sequence[Captured]) -> tuple[list[Captured], list[str]]:
         """Return the recorded calls that both servers can be sent, and a line for each kind that they cannot."""
         calls, reasons = [], dict[str, int]()
         for call in recorded:
             reason = call.refused
-            if {self._old.protocol, self._new.protocol} != {call.protocol}:
+            if call.protocol != self._old.protocol:
                 reason = f"recorded over {call.protocol}: name {call.protocol}:// URLs of both servers"
             if reason:
                 reasons[reason] = reasons.get(reason, 0) + 1
