@@ -9,7 +9,6 @@ The connection is the better witness: a worker that discovery has lost sight of 
 """
 
 import asyncio
-import itertools
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -29,21 +28,20 @@ from tritium.cluster.frames import (
     Elsewhere,
     FromWorker,
     Gauges,
-    LoadLora,
     LoraDone,
     OwnMetrics,
     Ping,
     Ready,
     ToWorker,
-    UnloadLora,
 )
+from tritium.cluster.lora_calls import LoraCalls
 from tritium.cluster.member import Reports, WorkerState
 from tritium.cluster.plane.address import parse_address
 from tritium.cluster.plane.connection import connect
 from tritium.cluster.plane.greeting import Greeted, Refusal
 from tritium.cluster.plane.security import PlaneSecurity
 from tritium.cluster.pulse import Pulse
-from tritium.core.errors import InferenceError, InvalidArgument, ModelFailed, WorkerLost
+from tritium.core.errors import InferenceError
 
 FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 5.0
@@ -74,6 +72,7 @@ class RemoteWorker:
         front: str,
         loras: Mapping[str, str],
         silent_s: float,
+        load_s: float,
         on_gone: Callable[["RemoteWorker"], None],
     ) -> None:
         self.instance = instance
@@ -102,8 +101,7 @@ class RemoteWorker:
         self._silent_s = silent_s
         self._pulse = Pulse(silent_s, ping=lambda: self.send(Ping()), on_silent=self._silent)
         self._verdict = ""
-        self._numbers = itertools.count(1)
-        self._adapting: dict[int, asyncio.Future[LoraDone]] = {}
+        self._lora_calls = LoraCalls(self.name, self.send, load_s)
 
     @property
     def ready(self) -> bool:
@@ -135,18 +133,12 @@ class RemoteWorker:
             self._channel.send(*frames)
 
     async def load_lora(self, name: str, path: str) -> None:
-        """Load an adapter, by a path on the worker's machine.
-
-        Raises:
-            InvalidArgument: the engine does not take it.
-            ModelFailed: loading it failed.
-            WorkerLost: the worker was lost meanwhile.
-        """
-        await self._adapt(LoadLora(next(self._numbers), name, path))
+        """Load an adapter, by a path on the worker's machine; raises as `LoraCalls.load` does."""
+        await self._lora_calls.load(name, path)
 
     async def unload_lora(self, name: str) -> None:
-        """Forget an adapter; raises as `load_lora` does."""
-        await self._adapt(UnloadLora(next(self._numbers), name))
+        """Forget an adapter; raises as `LoraCalls.load` does."""
+        await self._lora_calls.unload(name)
 
     async def stop(self, grace_s: float) -> None:  # noqa: ARG002  nothing of ours runs there any more
         """Leave the worker; it goes on for others."""
@@ -160,16 +152,6 @@ class RemoteWorker:
             self._channel.close()
         if was_connected:
             self._reports.on_lost(self, "this front has left it")
-
-    async def _adapt(self, frame: LoadLora | UnloadLora) -> None:
-        answer = self._adapting[frame.id] = asyncio.get_running_loop().create_future()
-        self.send(frame)
-        try:
-            done = await answer
-        finally:
-            self._adapting.pop(frame.id, None)
-        if done.error:
-            raise (InvalidArgument if done.invalid else ModelFailed)(f"{self.name}: {done.error}")
 
     async def _keep(self) -> None:
         """Be connected as long as the worker is there."""
@@ -223,7 +205,7 @@ class RemoteWorker:
             async with asyncio.timeout(READY_S):
                 self.info = await self._ready
                 self._check(self.info)
-                await self._load_loras()
+                await self._lora_calls.bring_up_to(self._loras)
         except TimeoutError:
             self._hang_up()
             raise Refusal(f"it greeted and did not get ready within {READY_S:g} s") from None
@@ -255,15 +237,6 @@ class RemoteWorker:
             self._channel.abort()
             self._channel = None
 
-    async def _load_loras(self) -> None:
-        """Bring the worker to the adapters of the fleet."""
-        for name, path in list(self._loras.items()):
-            try:
-                await self.load_lora(name, path)
-            except (InvalidArgument, ModelFailed) as error:
-                # The model itself serves; requests for the adapter are told by the engine that it is not there.
-                log.warning("lora_lost", worker=self.name, lora=name, error=error.message)
-
     def _take(self, frame: FromWorker) -> None:
         self._pulse.heard()
         match frame:
@@ -276,9 +249,8 @@ class RemoteWorker:
                     self._reports.on_frame(self, frame)
             case OwnMetrics(families):
                 self._own_metrics = families.copy()
-            case LoraDone(id):
-                if (answer := self._adapting.get(id)) is not None and not answer.done():
-                    answer.set_result(frame)
+            case LoraDone():
+                self._lora_calls.answered(frame)
             case Ready(info):
                 if self._ready is not None and not self._ready.done():
                     self._ready.set_result(info)
@@ -307,9 +279,7 @@ class RemoteWorker:
             return
         self._channel = None
         reason = self._verdict or f"the connection ended{f': {error}' if error else ''}"
-        for answer in self._adapting.values():
-            if not answer.done():
-                answer.set_exception(WorkerLost(f"{self.name} was lost while it loaded an adapter: {reason}"))
+        self._lora_calls.lost(reason)
         if self._ready is not None and not self._ready.done():
             self._ready.set_exception(Refusal(reason))
         if not self.connected:

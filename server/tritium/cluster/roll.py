@@ -49,6 +49,8 @@ class Members:
         self._pool: WorkerPool | None = None
         self._instances: dict[str, Instance] = {}
         self._workers: dict[str, RemoteWorker] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        """Workers of ended runs that are being left."""
 
     @property
     def stranded(self) -> bool:
@@ -118,6 +120,7 @@ class Members:
             front=self._front,
             loras=pool.loras,
             silent_s=pool.spec.silent_s,
+            load_s=pool.spec.load_s,
             on_gone=self._gone,
         )
         self._workers[key] = worker
@@ -154,8 +157,8 @@ class Members:
     def _replace(self, worker: RemoteWorker) -> None:
         self._forget(worker)
         task = asyncio.get_running_loop().create_task(worker.stop(0))
-        _ENDING.add(task)
-        task.add_done_callback(_ENDING.discard)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     def _gone(self, worker: RemoteWorker) -> None:
         self._forget(worker)
@@ -170,10 +173,6 @@ class Members:
         self._instances.pop(worker.instance.key, None)
         if self._pool is not None:
             self._pool.discard(worker)
-
-
-_ENDING: set[asyncio.Task[None]] = set()
-"""Workers of ended runs that are being left."""
 
 
 @dataclass(slots=True)

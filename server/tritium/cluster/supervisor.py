@@ -13,7 +13,6 @@ The way back to READY always leads through a fresh process.
 """
 
 import asyncio
-import itertools
 import time
 from collections.abc import Mapping
 
@@ -30,19 +29,18 @@ from tritium.cluster.frames import (
     FromWorker,
     Gauges,
     Load,
-    LoadLora,
     LoraDone,
     OwnMetrics,
     Ping,
     Ready,
     ToWorker,
-    UnloadLora,
 )
 from tritium.cluster.heartbeat import STUCK_STATUS
+from tritium.cluster.lora_calls import LoraCalls
 from tritium.cluster.member import Reports, WorkerState
 from tritium.cluster.process import WorkerProcess
 from tritium.cluster.pulse import Pulse
-from tritium.core.errors import InvalidArgument, ModelFailed, WorkerLost
+from tritium.core.errors import ModelFailed, WorkerLost
 
 FIRST_BACKOFF_S = 0.25
 LONGEST_BACKOFF_S = 30.0
@@ -97,8 +95,7 @@ class SupervisedWorker:
         self._silent_s = silent_s
         self._load_s = load_s
         self._verdict = ""
-        self._numbers = itertools.count(1)
-        self._adapting: dict[int, asyncio.Future[LoraDone]] = {}
+        self._lora_calls = LoraCalls(self.name, self.send, load_s)
 
     @property
     def ready(self) -> bool:
@@ -136,31 +133,12 @@ class SupervisedWorker:
             self._process.send(*frames)
 
     async def load_lora(self, name: str, path: str) -> None:
-        """Load an adapter in the present run.
-
-        Raises:
-            InvalidArgument: the engine does not take it.
-            ModelFailed: loading it failed.
-            WorkerLost: the worker died meanwhile.
-        """
-        await self._adapt(LoadLora(next(self._numbers), name, path))
+        """Load an adapter in the present run; raises as `LoraCalls.load` does."""
+        await self._lora_calls.load(name, path)
 
     async def unload_lora(self, name: str) -> None:
-        """Forget an adapter in the present run; raises as `load_lora` does."""
-        await self._adapt(UnloadLora(next(self._numbers), name))
-
-    async def _adapt(self, frame: LoadLora | UnloadLora) -> None:
-        answer = self._adapting[frame.id] = asyncio.get_running_loop().create_future()
-        self.send(frame)
-        try:
-            async with asyncio.timeout(self._load_s or None):
-                done = await answer
-        except TimeoutError:
-            raise ModelFailed(f"{self.name}: no answer about the adapter within {self._load_s:g} s") from None
-        finally:
-            self._adapting.pop(frame.id, None)
-        if done.error:
-            raise (InvalidArgument if done.invalid else ModelFailed)(f"{self.name}: {done.error}")
+        """Forget an adapter in the present run; raises as `LoraCalls.load` does."""
+        await self._lora_calls.unload(name)
 
     async def stop(self, grace_s: float) -> None:
         """Let what runs finish within `grace_s`, then end the process."""
@@ -191,7 +169,7 @@ class SupervisedWorker:
             process.send(self.load)
             async with asyncio.timeout(self._load_s or None):
                 self.info = await self._loaded
-            await self._load_loras()
+            await self._lora_calls.bring_up_to(self.loras)
         except BaseException as error:
             if process.started and not process.ended.is_set():
                 await process.end(0)
@@ -206,18 +184,6 @@ class SupervisedWorker:
             log.warning("worker_note", worker=self.name, note=note)
         self._pulse.start()
         self._reports.on_ready(self)
-
-    async def _load_loras(self) -> None:
-        """Bring a fresh run to the adapters of the fleet, those included that come while this goes on."""
-        tried: set[str] = set()
-        while missing := [name for name in self.loras if name not in tried]:
-            tried.update(missing)
-            for name in missing:
-                try:
-                    await self.load_lora(name, self.loras[name])
-                except (InvalidArgument, ModelFailed) as error:
-                    # The model itself serves; requests for the adapter are told by the engine that it is not there.
-                    log.warning("lora_lost", worker=self.name, lora=name, error=error.message)
 
     async def _keep(self) -> None:
         """Start the worker again, whenever it is lost, until cancelled."""
@@ -254,9 +220,8 @@ class SupervisedWorker:
                     self._reports.on_frame(self, frame)
             case OwnMetrics(families):
                 self._own_metrics = families.copy()
-            case LoraDone(id):
-                if (answer := self._adapting.get(id)) is not None and not answer.done():
-                    answer.set_result(frame)
+            case LoraDone():
+                self._lora_calls.answered(frame)
             case Ready(info):
                 if self._loaded is not None and not self._loaded.done():
                     self._loaded.set_result(info)
@@ -288,9 +253,7 @@ class SupervisedWorker:
         return f"{self.name}: {message}" + "".join(f"\n    {cause}" for cause in causes)
 
     def _ended(self, process: WorkerProcess) -> None:
-        for answer in self._adapting.values():
-            if not answer.done():
-                answer.set_exception(WorkerLost(f"{self.name} died while it loaded an adapter: {process.death()}"))
+        self._lora_calls.lost(process.death())
         if self._loaded is not None and not self._loaded.done():
             self._loaded.set_exception(WorkerLost(f"{self.name} died while loading: {process.death()}"))
             return
