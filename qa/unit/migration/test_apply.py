@@ -175,10 +175,23 @@ def test_work_done_after_an_apply_is_not_lost(shop: Path) -> None:
     assert state(shop) == before
 
 
-def test_another_plan_waits_for_the_first_to_be_taken_back(shop: Path) -> None:
-    """Two journals would know two originals."""
+def test_plans_follow_one_another_and_go_back_together(shop: Path) -> None:
+    """Answers come later than the first plan: the next one builds on it, rollback goes to the beginning."""
+    before = state(shop)
     apply_in_place(make_plan(shop, Wishes()), shop)
-    with pytest.raises(Refused, match="another plan was applied here"):
+    second = make_plan(shop, EVERYTHING)
+    assert apply_in_place(second, shop) == sorted(second.results)
+    assert apply_in_place(second, shop) == []
+    roll_back(shop)
+    assert state(shop) == before
+
+
+def test_another_plan_waits_for_one_that_was_interrupted(shop: Path, tmp_path: Path) -> None:
+    """Nobody knows what it would build on."""
+    save(make_plan(shop, Wishes()), tmp_path / "plan.json")
+    command = [sys.executable, "-c", _KILLED, str(shop), str(tmp_path / "plan.json"), "1"]
+    assert subprocess.run(command, timeout=120, check=False).returncode == -signal.SIGKILL
+    with pytest.raises(Refused, match="another plan was begun here"):
         apply_in_place(make_plan(shop, EVERYTHING), shop)
 
 
@@ -209,7 +222,7 @@ def test_there_is_nothing_to_take_back_where_nothing_was_applied(shop: Path) -> 
     """And a journal that is damaged is said to be."""
     with pytest.raises(Refused, match="nothing was applied"):
         roll_back(shop)
-    (shop / ".dynamo-migrate").mkdir()
-    (shop / ".dynamo-migrate/journal.json").write_text("{")
+    (shop / ".dynamo-migrate/1").mkdir(parents=True)
+    (shop / ".dynamo-migrate/1/journal.json").write_text("{")
     with pytest.raises(BadJournal, match=r"journal\.json"):
         roll_back(shop)

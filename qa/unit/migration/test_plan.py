@@ -109,6 +109,16 @@ def test_language_models_with_gpus_to_spare_may_be_split(shop: Path) -> None:
     assert any("chat stays one worker" in note.message for note in plan.notes)
 
 
+def test_words_that_go_together_leave_a_list_that_reads(tmp_path: Path) -> None:
+    """A launcher's last words share commas."""
+    launcher = '"python3", "/tensorrtllm_backend/scripts/launch_triton_server.py"'
+    text = f'FROM nvcr.io/nvidia/tritonserver:24.08-py3\nCMD [{launcher}, "--model_repo=/m", "--world_size=2", "--log"]\n'
+    (tmp_path / "Dockerfile").write_text(text)
+    plan = make_plan(tmp_path, Wishes(unsafe=frozenset({"L05"})))
+    after = _after(tmp_path, plan.pieces["Dockerfile"])
+    assert after == 'FROM tritium:latest\nCMD ["tritonserver", "--model-repository=/m"]\n'
+
+
 def test_new_metrics_stand_beside_old_ones(shop: Path) -> None:
     """A panel gets a second target; in place they are replaced only for who asks."""
     plan = make_plan(shop, Wishes(unsafe=frozenset({"O02"})))

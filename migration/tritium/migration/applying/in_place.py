@@ -1,10 +1,10 @@
 """A plan carried out where the deployment lies, and taken back to the byte."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from tritium.migration.applying.disk import replace
-from tritium.migration.applying.journal import Entry, Journal, Record, State, digest_of
+from tritium.migration.applying.journal import Entry, Journal, Record, State, digest_of, journals
 from tritium.migration.planning.plan import Plan
 from tritium.migration.planning.planner import edits_of
 from tritium.migration.planning.saved import check_fresh, digest
@@ -39,33 +39,28 @@ def apply_in_place(plan: Plan, root: Path, write: Write = replace) -> list[str]:
     An apply that was interrupted is resumed by the same plan.
 
     Raises:
-        Refused: another plan was begun or applied here, and not taken back.
+        Refused: another plan was begun here, and not finished; or a file was changed since.
         StalePlan: the deployment has changed since.
     """
-    journal = Journal(root)
-    record = journal.read()
-    if record is not None and {entry.path: entry.after for entry in record.entries} != plan.results:
-        raise Refused(f"{root}: another plan was applied here; dynamo-migrate rollback {root} takes it back")
-    if record is None:
-        check_fresh(plan, root)
-        if not plan.results:
-            return []
-        entries = [Entry(path, digest_of(root / path), after) for path, after in sorted(plan.results.items())]
-        for entry in entries:
-            written(plan, entry.path, (root / entry.path).read_bytes() if entry.before else b"")
-        journal.begin(entries, _missing_folders(root, plan))
-        record = Record(State.BEGUN, entries)
-    elif record.state is State.DONE:
+    past = journals(root)
+    record = past[0].read() if past else None
+    same = record is not None and {entry.path: entry.after for entry in record.entries} == plan.results
+    if record is not None and same:
         _refuse_changed(root, record)
+        return [] if record.state is State.DONE else _carry_out(plan, root, past[0], record, write)
+    if record is not None and record.state is State.BEGUN:
+        raise Refused(f"{root}: another plan was begun here; apply that one, or dynamo-migrate rollback {root}")
+    check_fresh(plan, root)
+    if not plan.results:
         return []
-    return _carry_out(plan, root, journal, write)
+    entries = [Entry(path, digest_of(root / path), after) for path, after in sorted(plan.results.items())]
+    for entry in entries:
+        written(plan, entry.path, (root / entry.path).read_bytes() if entry.before else b"")
+    journal = Journal(root, len(past) + 1)
+    return _carry_out(plan, root, journal, journal.begin(entries, _missing_folders(root, plan)), write)
 
 
-def _carry_out(plan: Plan, root: Path, journal: Journal, write: Write) -> list[str]:
-    record = journal.read()
-    if record is None:
-        raise Refused(f"{root}: the journal has gone")
-    _refuse_changed(root, record)
+def _carry_out(plan: Plan, root: Path, journal: Journal, record: Record, write: Write) -> list[str]:
     for entry in record.entries:
         path = root / entry.path
         if digest_of(path) == entry.after:
@@ -78,17 +73,26 @@ def _carry_out(plan: Plan, root: Path, journal: Journal, write: Write) -> list[s
 
 
 def roll_back(root: Path, *, force: bool = False, write: Write = replace) -> list[str]:
-    """Put everything back as it was before an apply in place, and return which files; new ones are removed.
+    """Put everything back as it was before all applies in place, and return which files; new ones are removed.
 
     Raises:
         Refused: nothing was applied here, or a file was changed since, which only `force` gives up.
     """
-    journal = Journal(root)
-    record = journal.read()
-    if record is None:
+    past = journals(root)
+    if not past:
         raise Refused(f"{root}: nothing was applied here in place")
     if not force:
-        _refuse_changed(root, record)
+        for earlier, journal in enumerate(past):
+            later = {entry.path for one in past[:earlier] for entry in one.read().entries}
+            _refuse_changed(root, journal.read(), later)
+    names = {entry.path for journal in past for entry in journal.read().entries}
+    for journal in past:
+        _take_back(root, journal, write)
+    return sorted(names)
+
+
+def _take_back(root: Path, journal: Journal, write: Write) -> None:
+    record = journal.read()
     for entry in record.entries:
         path = root / entry.path
         if entry.before:
@@ -102,11 +106,15 @@ def roll_back(root: Path, *, force: bool = False, write: Write = replace) -> lis
         if (root / folder).is_dir() and not any((root / folder).iterdir()):
             (root / folder).rmdir()
     journal.end()
-    return [entry.path for entry in record.entries]
 
 
-def _refuse_changed(root: Path, record: Record) -> None:
-    changed = [one.path for one in record.entries if digest_of(root / one.path) not in (one.before, one.after)]
+def _refuse_changed(root: Path, record: Record, later: Collection[str] = ()) -> None:
+    """Refuse where a file is neither what it was nor what it became; those that a `later` apply wrote aside."""
+    changed = [
+        one.path
+        for one in record.entries
+        if one.path not in later and digest_of(root / one.path) not in (one.before, one.after)
+    ]
     if changed:
         shown = "".join(f"\n  {path}" for path in changed)
         raise Refused(f"changed since they were written; rollback --force gives these changes up:{shown}")

@@ -1,8 +1,10 @@
-"""The journal of an apply in place: what it writes, and how it was before. It stands in `.dynamo-migrate`.
+"""The journal of an apply in place: what it writes, and how it was before.
 
-    (none) --begin--> BEGUN --finish--> DONE
+    (none) --begin--> BEGUN --finish--> DONE --begin--> ... the next one
                         |                 |
-                        +----- end -------+--> (none)
+                        +----- end -------+--> the one before, or (none)
+
+It stands in a folder of `.dynamo-migrate` that is called by its number; rollback goes through them from the last.
 
 Backups are complete before BEGUN is written, and BEGUN before the first file is: whatever happens after, every file is
 the old one or the new one, and both are known.
@@ -53,23 +55,21 @@ class BadJournal(Exception):
 
 
 class Journal:
-    """The journal of one folder."""
+    """The journal of one apply."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, number: int) -> None:
         self._root = root
-        self._folder = root / FOLDER
+        self._folder = root / FOLDER / str(number)
         self._file = self._folder / "journal.json"
 
-    def read(self) -> Record | None:
-        """Return what is written down; None where nothing was applied.
+    def read(self) -> Record:
+        """Return what is written down.
 
         Raises:
             BadJournal: somebody else wrote it.
         """
         try:
             return msgspec.convert(json.loads(self._file.read_bytes()), Record)
-        except FileNotFoundError:
-            return None
         except (OSError, ValueError) as error:
             raise BadJournal(f"{self._file} cannot be read: {error}") from error
 
@@ -77,31 +77,40 @@ class Journal:
         """Return where a file's old content is kept."""
         return self._folder / "backup" / path
 
-    def begin(self, entries: list[Entry], folders: list[str]) -> None:
+    def begin(self, entries: list[Entry], folders: list[str]) -> Record:
         """Keep what is about to be replaced, then write down that it is."""
         # Backups without a journal are those of an apply that never began.
         shutil.rmtree(self._folder / "backup", ignore_errors=True)
-        self._folder.mkdir(exist_ok=True)
-        (self._folder / ".gitignore").write_text("*\n")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder.parent / ".gitignore").write_text("*\n")
         for entry in entries:
             if entry.before:
                 kept = self.backup(entry.path)
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 replace(kept, (self._root / entry.path).read_bytes(), like=self._root / entry.path)
-        self._write(Record(State.BEGUN, entries, folders))
+        record = Record(State.BEGUN, entries, folders)
+        self._write(record)
+        return record
 
     def finish(self, record: Record) -> None:
         """Write down that every file is the new one."""
         self._write(Record(State.DONE, record.entries, record.folders))
 
     def end(self) -> None:
-        """Take the journal away, and then what it was about."""
+        """Take the journal away, then its backups; the folder of them all goes with the first."""
         self._file.unlink(missing_ok=True)
         flush_folder(self._folder)
-        shutil.rmtree(self._folder)
+        first = self._folder.name == "1"
+        shutil.rmtree(self._folder.parent if first else self._folder)
 
     def _write(self, record: Record) -> None:
         replace(self._file, json.dumps(msgspec.to_builtins(record), indent=1).encode())
+
+
+def journals(root: Path) -> list[Journal]:
+    """Return the journals of a folder, the last one first."""
+    found = (root / FOLDER).glob("*/journal.json")
+    return [Journal(root, number) for number in sorted((int(one.parent.name) for one in found), reverse=True)]
 
 
 def digest_of(path: Path) -> str:

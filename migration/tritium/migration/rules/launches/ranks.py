@@ -70,6 +70,8 @@ def _fix(launch: Launch, command: Command) -> Fix | None:
     start = program.start - len(python[1]) if python else program.start
     edits = [Edit(source.path, Span(start, program.end), "tritonserver")]
     words = list(command.words)
+    gone: list[Span] = []
+    beside = False  # Words that go and stand beside each other go as one: they share the comma between them.
     while words:
         word = words.pop(0)
         name, equals, _ = word.text.partition("=")
@@ -83,5 +85,8 @@ def _fix(launch: Launch, command: Command) -> Fix | None:
             value: Word = words.pop(0)
             span = Span(span.start, value.span(source).end)
         if name not in _KEPT:
-            edits.append(without(source, span))
-    return Fix(tuple(edits), safe=False)
+            if beside:
+                span = Span(gone.pop().start, span.end)
+            gone.append(span)
+        beside = name not in _KEPT
+    return Fix((*edits, *(without(source, span) for span in gone)), safe=False)
