@@ -4,7 +4,7 @@
     compute everything                              recompute   = prefill(prompt)
 
 Taken is the n of the least expected time, with the tiers' times raised by how far off they were of late. A tier that
-was never measured is tried with a few blocks, so that a slow one costs little to find out about.
+was never measured is not loaded from; the store measures tiers beside the requests, so that no prompt pays for it.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,6 @@ from dataclasses import dataclass
 
 from tritium.kv.block import Tier
 from tritium.kv.speed import Line
-
-_TRIAL_BLOCKS = 4
-_TRY_AGAIN_EVERY = 64
-# The most that fetching may be expected to add to computing: what is tried out counts, too.
-MOST_LATER = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +37,6 @@ class Advisor:
         self._block_tokens = block_tokens
         self.prefill = Line()
         self.loads: dict[Tier, Line] = {tier: Line() for tier in Tier}
-        self._declined: dict[Tier, int] = dict.fromkeys(Tier, 0)
 
     def learn_prefill(self, tokens: int, seconds: float) -> None:
         """Take in how long computing a prompt of so many tokens took."""
@@ -64,12 +58,11 @@ class Advisor:
             expected = self._expected(prompt_tokens, tiers[:blocks])
             if expected < best.expected_s:
                 best = Advice(blocks, expected, recompute, "")
-        trial = self._trial(prompt_tokens, tiers, best)
-        if trial is not None:
-            return trial
         names = ", ".join(f"{tiers[: best.blocks].count(tier)} from {tier}" for tier in Tier if tier in tiers)
         if best.blocks:
             because = f"{names}: {best.expected_s * 1e3:.1f} ms against {recompute * 1e3:.1f} ms of computing"
+        elif unknown := [tier for tier in Tier if tier in tiers and not self.loads[tier].known]:
+            because = f"{', '.join(unknown)} not measured yet"
         else:
             all_s = self._expected(prompt_tokens, tiers)
             because = f"{len(tiers)} blocks would take {all_s * 1e3:.1f} ms, computing {recompute * 1e3:.1f} ms"
@@ -87,21 +80,3 @@ class Advisor:
                 line = self.loads[tier]
                 seconds += line.at(blocks * self._block_bytes) * (1 + line.spread) if line.known else float("inf")
         return seconds
-
-    def _trial(self, prompt_tokens: int, tiers: Sequence[Tier], best: Advice) -> Advice | None:
-        """Return a small load from a tier that was never measured, or not for long, behind what is loaded anyway."""
-        for tier in dict.fromkeys(tiers[best.blocks :]):
-            line = self.loads[tier]
-            self._declined[tier] += 1
-            due = not line.known or self._declined[tier] >= _TRY_AGAIN_EVERY
-            first = next(i for i in range(best.blocks, len(tiers)) if tiers[i] == tier)
-            if not due or first != best.blocks:
-                continue
-            blocks = min(len(tiers), first + _TRIAL_BLOCKS)
-            if line.known and self._expected(prompt_tokens, tiers[:blocks]) > MOST_LATER * best.recompute_s:
-                blocks = first + 1
-            if line.known and self._expected(prompt_tokens, tiers[:blocks]) > MOST_LATER * best.recompute_s:
-                continue
-            self._declined[tier] = 0
-            return Advice(blocks, best.expected_s, best.recompute_s, f"{blocks - first} blocks to measure {tier}")
-        return None

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import islice
 
 from tritium.kv.block import Tier
 from tritium.kv.frequency import Frequency
@@ -90,6 +91,16 @@ class Ladder:
                 entry.pins += 1
                 return Found(level, entry)
         return None
+
+    def sample(self, level: Level, most: int) -> list[Found]:
+        """Return blocks of one tier, pinned, to measure it with; the first to be evicted, for they matter least."""
+        with self._lock:
+            if level.resting:
+                return []
+            entries = list(islice(level.shelf.entries(), most))
+            for entry in entries:
+                entry.pins += 1
+            return [Found(level, entry) for entry in entries]
 
     def release(self, found: Sequence[Found]) -> None:
         """Unpin blocks; the slots of those that turned out damaged are free with their last pin."""

@@ -30,6 +30,9 @@ from tritium.kv.transfer import Transfer
 _PART_BYTES = 8 << 20
 # Saved, loaded, and loaded again: from then on a block is copied to the top tier when it is loaded from below.
 _PROMOTED_AFTER = 3
+# Of a tier that is not loaded from, because it is not known or seems slow, some blocks are read now and then.
+_MEASURED_WITH = (1, 4)
+_MEASURED_EVERY = 64
 
 
 class BlockStore:
@@ -51,6 +54,9 @@ class BlockStore:
         self._saving_bytes = 0
         self._in_background = 0
         self._closed = False
+        self._declined = 0
+        self._measuring = False
+        self._measure_unknown()
 
     def __enter__(self) -> Self:
         """Return the store, to be closed at the end of the block."""
@@ -122,6 +128,10 @@ class BlockStore:
         leading = [tier for tier in held[: list(held).index(None) if None in held else len(held)] if tier]
         with self._lock:
             advice = self.advisor.advise(prompt_tokens, leading)
+            again = bool(leading) and not advice.onboard and self._declined % _MEASURED_EVERY == 0
+            self._declined += bool(leading) and not advice.onboard
+        if again:
+            self._measure({*leading})
         if leading:
             self._ladder.count(advised_onboard=advice.onboard, advised_recompute=not advice.onboard)
         return advice
@@ -178,6 +188,45 @@ class BlockStore:
         with self._settled:
             self._in_background -= 1
             self._settled.notify_all()
+
+    def _measure_unknown(self) -> None:
+        """Begin to measure the tiers of which no load was seen yet, as far as they hold anything."""
+        with self._lock:
+            unknown = {tier for tier, line in self.advisor.loads.items() if not line.known}
+        tiers = {level.tier for level in self._ladder.levels if level.tier in unknown and len(level.shelf)}
+        if tiers:
+            self._measure(tiers)
+
+    def _measure(self, tiers: set[Tier]) -> None:
+        """Begin to read some blocks of tiers, beside what is asked for, to know how long that takes."""
+        with self._lock:
+            if self._measuring or self._closed:
+                return
+            self._measuring = True
+        self._in_the_background(partial(self._measure_now, tiers))
+
+    def _measure_now(self, tiers: set[Tier]) -> None:
+        try:
+            for level in self._ladder.levels:
+                for blocks in _MEASURED_WITH if level.tier in tiers else ():
+                    self._measure_once(level, blocks)
+        finally:
+            with self._lock:
+                self._measuring = False
+
+    def _measure_once(self, level: Level, blocks: int) -> None:
+        found = self._ladder.sample(level, blocks)
+        try:
+            entries = [one.entry for one in found]
+            into = [memoryview(bytearray(entry.size_bytes)) for entry in entries]
+            started = time.perf_counter()
+            read = level.read(entries, into) if entries else [None]
+            seconds = time.perf_counter() - started
+        finally:
+            self._ladder.release(found)
+        if None not in read:
+            with self._lock:
+                self.advisor.learn_load(level.tier, sum(entry.size_bytes for entry in entries), seconds)
 
     def _begin_load(self, transfer: Transfer, found: Sequence[Found | None], into: Sequence[memoryview]) -> None:
         groups: dict[Tier, list[int]] = {}
@@ -267,6 +316,7 @@ class BlockStore:
             try:
                 if len(failed) < len(places):
                     self._ladder.copy_down(part_keys)
+                    self._measure_unknown()
             finally:
                 self._saved(blocks[i] for i in places)
 
