@@ -151,6 +151,33 @@ async def test_a_hostile_card_is_refused(place, tmp_path):
     assert served(assembly) == ["tiny"]
 
 
+async def test_a_hostile_card_that_leaves_takes_nothing_along(place, tmp_path, monkeypatch):
+    """What was never laid out is not removed when it is gone: a card's name may be the path of anything."""
+    monkeypatch.setattr(front, "FORGET_S", 0.2)
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").touch()
+    worker = await place.worker("a", model=str(kept))
+    assembly = await place.front(role="front")
+    assert list(assembly.found._roll.all_members())
+    await worker.leave()
+    await until(lambda: not list(assembly.found._roll.all_members()))
+    assert (kept / "file").exists()
+
+
+async def test_a_model_of_a_repository_outlives_a_namesake_that_leaves(place, monkeypatch):
+    """A model that the server has by itself stays loaded when a worker that announced its name has gone."""
+    monkeypatch.setattr(front, "FORGET_S", 0.2)
+    worker = await place.worker("a", model="add_sub")
+    assembly = await place.front(
+        repositories=(str(TINY_CHAT.parent),), control_mode="explicit", load_model=("add_sub",)
+    )
+    assert served(assembly) == ["add_sub"]
+    await worker.leave()
+    await until(lambda: not list(assembly.found._roll.all_members()))
+    assert served(assembly) == ["add_sub"]
+
+
 def test_one_machine_needs_none_of_it() -> None:
     """No module imports what only a cluster needs before it is asked for: the packages are an extra."""
     eager = [

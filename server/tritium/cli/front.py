@@ -77,6 +77,8 @@ class FoundModels:
         self._taken: Callable[[str], bool] = lambda _: False
         self._serving: dict[str, asyncio.Task[None]] = {}
         self._retiring: dict[str, asyncio.Task[None]] = {}
+        self._laid_out: set[str] = set()
+        """What has a folder in `home`. Any other name is not ours to remove: a card may say "../../etc"."""
 
     def start(self, registry: Registry, taken: Callable[[str], bool]) -> None:
         """Serve what is found through a registry; `taken` tells of models that it has by itself."""
@@ -163,6 +165,7 @@ class FoundModels:
         except InferenceError as error:
             log.error("model_refused", model=name, reason=error.message)  # noqa: TRY400  what went wrong is in it
             return
+        self._laid_out.add(name)
         again_s, trouble = FIRST_AGAIN_S, ""
         while instances := self._roll.instances(name):
             try:
@@ -222,8 +225,10 @@ class FoundModels:
             serving.cancel()
             await asyncio.wait([serving])
         log.info("model_forgotten", model=name)
-        await self._registry.drop(name)
-        await asyncio.to_thread(shutil.rmtree, self.home / name, ignore_errors=True)
+        if name in self._laid_out:
+            await self._registry.drop(name)
+            await asyncio.to_thread(shutil.rmtree, self.home / name, ignore_errors=True)
+            self._laid_out.discard(name)
         self._roll.forget(name)
 
     def _spawn(self, tasks: dict[str, asyncio.Task[None]], name: str, work: Coroutine[Any, Any, None]) -> None:
