@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "wire": set(),
     "memory": {"core", "compat"},
     "kv": {"core"},
-    "backends": {"core", "compat"},
+    "backends": {"core", "compat", "kv"},
     "repository": {"core", "compat", "backends"},
     "http": {"wire", "core", "compat"},
     "grpc": {"wire", "core", "compat"},

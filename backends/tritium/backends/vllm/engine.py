@@ -41,6 +41,7 @@ from tritium.backends.vllm.plugin import WORKER_VARIABLE
 from tritium.backends.vllm.pooling import pooled_of, pooling_params, tasks_of
 from tritium.backends.vllm.sequences import delta_of, forbid_words, sampling_params
 from tritium.backends.vllm.settings import Machine, VllmSettings, settings_for, visible_gpus
+from tritium.backends.vllm.tiers.setting import CONNECTOR
 from tritium.core.errors import InvalidArgument, SamplingRefused, Unavailable
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class VllmEngine:
             block_tokens=config.cache_config.block_size,
             total_blocks=self._load.total_blocks,
             max_sequences=config.scheduler_config.max_num_seqs,
-            transfer="nixl" if config.kv_transfer_config is not None else "",
+            transfer="nixl" if _moves_kv(config.kv_transfer_config) else "",
             transfer_path=check.path,
             transfer_bytes_s=check.bytes_s,
             notes=(*settings.notes, *check.notes),
@@ -163,8 +164,8 @@ class VllmEngine:
         return self._load.metrics() | self._events.metrics()
 
     def own_metrics(self) -> list[MetricFamily]:
-        """Return the metrics that vLLM keeps itself."""
-        return own_metrics()
+        """Return the metrics that vLLM keeps itself, and those of the tiers below its device."""
+        return own_metrics() + self._load.tiers.families()
 
     async def stop(self) -> None:
         """End vLLM's processes."""
@@ -321,7 +322,12 @@ def _fault(error: Exception) -> _Fault:
 
 def _roles(transfer: "KVTransferConfig | None") -> tuple[Role, ...]:
     """Return the roles that a worker can take as its connector was set up."""
-    return tuple(Role) if transfer is not None and transfer.kv_role == "kv_both" else ()
+    return tuple(Role) if transfer is not None and _moves_kv(transfer) and transfer.kv_role == "kv_both" else ()
+
+
+def _moves_kv(transfer: "KVTransferConfig | None") -> bool:
+    """Tell whether KV goes to other workers: tiers alone are a connector, too, and keep it."""
+    return transfer is not None and transfer.kv_connector != CONNECTOR
 
 
 async def _prompt(request: Generate) -> Any:

@@ -3,6 +3,8 @@
 from collections import Counter
 from typing import Any
 
+from tritium.backends.vllm.tiers.counts import TierCounts
+
 COUNTERS = (
     "tritium_engine_prompt_tokens_total",
     "tritium_engine_cached_prompt_tokens_total",
@@ -25,6 +27,7 @@ class VllmLoad:
         self.total_blocks = 0
         self._counters = Counter(dict.fromkeys(COUNTERS, 0))
         self._transfer_s = 0.0
+        self.tiers = TierCounts()
 
     @property
     def used_blocks(self) -> int:
@@ -58,7 +61,11 @@ class VllmLoad:
             prefix = scheduler_stats.prefix_cache_stats
             counters["tritium_engine_cached_prompt_tokens_total"] += prefix.hits
             if scheduler_stats.kv_connector_stats:
-                self._transfers(scheduler_stats.kv_connector_stats)
+                stats = scheduler_stats.kv_connector_stats
+                # With several connectors each has its statistics under its name.
+                for of_one in (stats, *(part for part in stats.values() if isinstance(part, dict))):
+                    self._transfers(of_one)
+                    self.tiers.take(of_one)
         if iteration_stats is not None:
             counters["tritium_engine_prompt_tokens_total"] += iteration_stats.num_prompt_tokens
             counters["tritium_engine_output_tokens_total"] += iteration_stats.num_generation_tokens

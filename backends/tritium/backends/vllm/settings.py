@@ -10,6 +10,7 @@ from typing import Any
 
 from tritium.backends.engine import LORA_MODULES, EngineSource, Role
 from tritium.backends.vllm.plugin import TRANSFER_VARIABLE
+from tritium.backends.vllm.tiers.setting import SETTING, beside, connector_config
 from tritium.compat.vllm_arguments import REMOVED, REPLACED
 from tritium.core.errors import InvalidArgument
 
@@ -55,6 +56,7 @@ def settings_for(
     """
     arguments = dict(source.arguments)
     loras = arguments.pop(LORA_MODULES, {})
+    tiers = arguments.pop(SETTING, None)
     notes = _drop_removed(arguments, known)
     arguments.pop("model", None)
     arguments["model"] = str(source.folder)
@@ -79,6 +81,10 @@ def settings_for(
     if source.moves_kv:
         role = "kv_producer" if source.role is Role.PREFILL else "kv_consumer"
         _set_transfer(arguments, extra, "kv_both" if either_role else role, side_channel_port, gpus=bool(machine.gpus))
+    if tiers is not None:
+        _set_tiers(
+            arguments, tiers, f"{source.folder.name}/{source.worker}", own="kv_transfer_config" in source.arguments
+        )
     if not machine.gpus:
         _set_cpu(arguments, extra, source, machine)
     extra = {name: value for name, value in extra.items() if name not in environment}
@@ -120,6 +126,19 @@ def _set_transfer(
     extra["VLLM_NIXL_SIDE_CHANNEL_HOST"] = "127.0.0.1"
     extra["VLLM_NIXL_SIDE_CHANNEL_PORT"] = str(side_channel_port)
     extra[TRANSFER_VARIABLE] = "nixl"
+
+
+def _set_tiers(arguments: dict[str, Any], text: object, scope: str, *, own: bool) -> None:
+    """Have KV kept below the device, beside whatever moves it between workers."""
+    if own:
+        raise InvalidArgument(
+            f"model.json: both '{SETTING}' and 'kv_transfer_config' are given", "name the connectors in one of them"
+        )
+    if not arguments.get("enable_prefix_caching", True):
+        raise InvalidArgument(f"model.json: '{SETTING}' needs enable_prefix_caching", "leave one of the two out")
+    tiers = connector_config(text, scope)
+    moving = arguments.get("kv_transfer_config")
+    arguments["kv_transfer_config"] = beside(moving, tiers) if moving else tiers
 
 
 def _set_gpus(

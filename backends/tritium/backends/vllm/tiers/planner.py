@@ -1,0 +1,154 @@
+"""The scheduler's side: which blocks a request fetches instead of computing them, and which are saved after a step.
+
+a request comes --held and worth it--> its load is planned --> it waits --> loaded, or computed after all
+a step computes blocks --complete, not held, not on their way--> saved, once
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tritium.backends.vllm.tiers.counts import DECISIONS
+from tritium.backends.vllm.tiers.holdings import Holdings
+from tritium.backends.vllm.tiers.lineage import Lineage
+from tritium.backends.vllm.tiers.plan import Load, Report, StepPlan
+from tritium.kv.advice import Advisor
+from tritium.kv.block import Tier
+
+if TYPE_CHECKING:
+    from vllm.v1.core.sched.output import SchedulerOutput
+    from vllm.v1.request import Request
+
+_PREFILL_SHARE = 0.9
+"""The part of a step's tokens that must be prompt for its time to count as a prefill's."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    """What a waiting request is to fetch: its blocks from `first` on, and from where each comes."""
+
+    first: int
+    tiers: list[Tier]
+
+
+class Planner:
+    """Plans each step; one an engine."""
+
+    def __init__(self, *, block_tokens: int, block_bytes: int, ranks: int) -> None:
+        self.block_tokens = block_tokens
+        self.holdings = Holdings(ranks)
+        self.lineage = Lineage(self.holdings, block_tokens)
+        self.advisor = Advisor(block_bytes, block_tokens)
+        self.advised = dict.fromkeys(DECISIONS, 0)
+        """How often it was decided to load, and not to, for prompts of which something was held."""
+        self._requests: dict[str, Request] = {}
+        self._decisions: dict[str, _Decision] = {}
+        self._looked_at: dict[str, int] = {}
+        """Up to which block each request was considered for saving."""
+        self._saving: set[bytes] = set()
+        self._loads: list[Load] = []
+
+    @property
+    def saving(self) -> bool:
+        """Return whether saves are on their way: steps must go on, for their end to be heard of."""
+        return bool(self._saving)
+
+    def meet(self, request: "Request") -> None:
+        """Follow a new request; not those with adapters, which are known by name only, and may change under it."""
+        if request.lora_request is None:
+            self._requests[request.request_id] = request
+
+    def forget(self, request_id: str) -> None:
+        """Stop following a request."""
+        for known in (self._requests, self._decisions, self._looked_at):
+            known.pop(request_id, None)  # type: ignore[attr-defined]  # three dicts of different values
+
+    def wanted_tokens(self, request: "Request", computed_tokens: int) -> int:
+        """Return how many tokens beyond those on the device are to be fetched."""
+        if request.request_id not in self._requests:
+            return 0
+        first = computed_tokens // self.block_tokens
+        decided = self._decisions.get(request.request_id)
+        # vLLM asks again at every step until there is room; what was decided stands as long as the blocks do.
+        last = (request.num_tokens - 1) // self.block_tokens
+        hashes = request.block_hashes[first:last]
+        if decided is None or decided.first != first or not self._still_held(hashes, decided):
+            decided = self._decisions[request.request_id] = self._decide(request, first, hashes)
+        return len(decided.tiers) * self.block_tokens
+
+    def allocated(self, request: "Request", block_ids: list[int], fetched_tokens: int) -> None:
+        """Plan the load of a request whose blocks on the device are known now."""
+        decided = self._decisions.pop(request.request_id, None)
+        if decided is None or not fetched_tokens:
+            return
+        last = decided.first + fetched_tokens // self.block_tokens
+        for place in range(decided.first, last):
+            self.lineage.meet(request, place)
+        self._loads.append(
+            Load(request.request_id, list(request.block_hashes[decided.first : last]), block_ids[decided.first : last])
+        )
+
+    def tiers_of(self, request: "Request", fetched_tokens: int) -> list[Tier]:
+        """Return from which tier each block of a request's planned load comes."""
+        load = next((load for load in reversed(self._loads) if load.request == request.request_id), None)
+        return self.holdings.leading(load.hashes) if load and fetched_tokens else []
+
+    def plan(self, step: "SchedulerOutput") -> StepPlan:
+        """Return what the workers are to do beside this step."""
+        plan = StepPlan(self._loads, tokens=step.total_num_scheduled_tokens)
+        self._loads = []
+        computed = {new.req_id: new.num_computed_tokens for new in step.scheduled_new_reqs}
+        cached = step.scheduled_cached_reqs
+        computed |= dict(zip(cached.req_ids, cached.num_computed_tokens, strict=True))
+        prompt_tokens = 0
+        for request_id, tokens in step.num_scheduled_tokens.items():
+            prompt_tokens += tokens if tokens > 1 else 0
+            if (request := self._requests.get(request_id)) is not None:
+                self._save(plan, step, request, computed[request_id] + tokens)
+        plan.prefill = prompt_tokens > _PREFILL_SHARE * plan.tokens and prompt_tokens >= self.block_tokens
+        return plan
+
+    def learn(self, report: Report) -> None:
+        """Take in what the workers tell."""
+        for rank in report.ranks:
+            self.holdings.take(rank.rank, rank.changes)
+            if rank.rank:
+                continue
+            # The parts of a block come and go together, so that one rank speaks for all to the router.
+            self.lineage.take(rank.changes)
+            self._saving.difference_update(rank.settled)
+            for block in rank.settled:
+                self.lineage.forget(block)
+            self.advisor.loads.update(rank.loads)
+            if rank.prefill is not None:
+                self.advisor.prefill = rank.prefill
+
+    def _decide(self, request: "Request", first: int, hashes: list[bytes]) -> _Decision:
+        tiers = self.holdings.leading(hashes)
+        if not tiers:
+            return _Decision(first, [])
+        advice = self.advisor.advise(request.num_tokens - first * self.block_tokens, tiers)
+        self.advised[DECISIONS[0 if advice.onboard else 1]] += 1
+        return _Decision(first, tiers[: advice.blocks])
+
+    def _still_held(self, hashes: list[bytes], decided: _Decision) -> bool:
+        return all(block in self.holdings for block in hashes[: len(decided.tiers)])
+
+    def _save(self, plan: StepPlan, step: "SchedulerOutput", request: "Request", computed_tokens: int) -> None:
+        full = min(computed_tokens // self.block_tokens, len(request.block_hashes))
+        first = self._looked_at.get(request.request_id, 0)
+        if full <= first:
+            return
+        self._looked_at[request.request_id] = full
+        state = step.kv_connector_block_state
+        groups = state.get_block_ids(request.request_id) if state is not None else None
+        if groups is None:
+            return
+        for place in range(first, full):
+            block, lies_at = request.block_hashes[place], groups[0][place]
+            if block in self.holdings:
+                self.lineage.meet(request, place)
+            elif lies_at and block not in self._saving:  # vLLM's block 0 stands for one that was let go
+                self.lineage.meet(request, place)
+                self._saving.add(block)
+                plan.saved_hashes.append(block)
+                plan.saved_blocks.append(lies_at)
