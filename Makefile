@@ -7,7 +7,7 @@ BIN := .venv/bin
 # COMPILED=1 serves the hot path as machine code, which takes a C compiler and a minute and a half to build.
 COMPILED ?=
 
-.PHONY: help serve test check fix bench clean
+.PHONY: help serve test check fix bench proofs clean
 
 help:  ## list the chores
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -37,6 +37,10 @@ bench:  ## set up a real Triton beside us, load both in turn, print the ratios (
 	@PYTHON=$(PYTHON) qa/environment.sh test
 	@$(BIN)/python -m qa.bench.kserve $(ARGS)
 	@$(BIN)/python -m qa.bench.openai_front
+
+proofs:  ## what is claimed of fleets, in full: chaos, partitions, real vLLM on two machines (ARGS=--list)
+	@PYTHON=$(PYTHON) qa/environment.sh test
+	@$(BIN)/python -m qa.proofs $(ARGS)
 
 clean:  ## remove the virtual environment and every cache
 	rm -rf .venv .clients .bench .compiled .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

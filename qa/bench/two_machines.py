@@ -1,7 +1,8 @@
 """X prefill and Y decode workers of real vLLM on two machines, with etcd: `python -m qa.bench.two_machines [X Y]`.
 
 The second machine is a network namespace (this needs root). Prompts are computed on this one, answers generated on the
-other; the KV goes over the cable by NIXL, and is counted. Answers must equal those of one aggregated worker.
+other; the KV goes over the cable by NIXL, and is counted. Answers must equal those of one aggregated worker, and no
+transfer may have failed: the exit status says whether it was so.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ async def answers(front: object) -> list[str]:
         return list(await asyncio.gather(*(ask(client, prompt) for prompt in PROMPTS)))
 
 
-async def main(prefill: int, decode: int) -> None:
+async def main(prefill: int, decode: int) -> bool:
     scratch = Path(tempfile.mkdtemp(prefix="tritium-two-machines-"))
     secret = scratch / "secret"
     secret.write_text("0123456789abcdef" * 2)
@@ -67,7 +68,9 @@ async def main(prefill: int, decode: int) -> None:
         found = await answers(split)
         remote = await asyncio.to_thread(metric, split, "tritium_fleet_remote_prefills_total")
         await until_metric(split, "tritium_kv_pulls_total", lambda pulls: pulls >= remote)
-        print(f"equal answers          {sum(a == b for a, b in zip(expected, found, strict=True))} of {len(PROMPTS)}")
+        equal = sum(a == b for a, b in zip(expected, found, strict=True))
+        fallbacks = await asyncio.to_thread(metric, split, "tritium_fleet_prefill_fallbacks_total")
+        print(f"equal answers          {equal} of {len(PROMPTS)}")
         for name in (
             "tritium_fleet_remote_prefills_total",
             "tritium_fleet_prefill_fallbacks_total",
@@ -76,6 +79,7 @@ async def main(prefill: int, decode: int) -> None:
             "tritium_kv_pull_seconds_total",
         ):
             print(f"{name:42} {await asyncio.to_thread(metric, split, name):g}")
+        return equal == len(PROMPTS) and remote > 0 and fallbacks == 0
     finally:
         for end in running:
             await asyncio.to_thread(end)
@@ -84,4 +88,4 @@ async def main(prefill: int, decode: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*map(int, sys.argv[1:3] or ("1", "1"))))
+    sys.exit(not asyncio.run(main(*map(int, sys.argv[1:3] or ("1", "1")))))

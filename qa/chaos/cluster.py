@@ -3,7 +3,8 @@
 Two fronts and three workers of the sample model, each a process of its own. What is killed by kill -9 is started again
 a while later. Every answer is compared with the same one undisturbed: it must be whole and right, or end in an error;
 none may hang. Whose front is killed gets an error; with nothing but workers, etcd and NATS killed there must be none
-(`--harm worker,etcd,nats --faultless`). At the end nothing may be under way.
+(`--harm worker,etcd,nats --faultless`). At the end nothing may be under way, everything ends in good order, and etcd
+has no lease left.
 """
 
 import argparse
@@ -102,6 +103,19 @@ class Cluster:
         while self._mending:
             await asyncio.gather(*self._mending)
 
+    async def left(self) -> list[str]:
+        """Ask everything to end, and return what did not, or was left in etcd."""
+        wrong = []
+        for name, one in (*self.workers.items(), *self.fronts.items()):
+            if status := await asyncio.to_thread(one.stop):
+                wrong.append(f"{name} ended with status {status}")
+        deadline_s = time.monotonic() + REST_S
+        while leases := await self.etcd.leases():
+            if time.monotonic() > deadline_s:
+                return [*wrong, f"left behind: {len(leases)} leases"]
+            await asyncio.sleep(0.1)
+        return wrong
+
     async def close(self) -> None:
         """End everything."""
         for one in (*self.fronts.values(), *self.workers.values()):
@@ -160,7 +174,7 @@ async def run(options: argparse.Namespace, scratch: Path) -> list[str]:
             await cluster.whole()
         except TimeoutError as error:
             wrong.append(str(error))
-        return wrong
+        return wrong + await cluster.left()
     finally:
         await cluster.close()
 

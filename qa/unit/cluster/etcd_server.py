@@ -74,6 +74,12 @@ class EtcdServer:
             now = await kv.Range(rpc.RangeRequest(key=b"/"))
             await kv.Compact(rpc.CompactionRequest(revision=now.header.revision, physical=True))
 
+    async def leases(self):
+        """Return the leases that live."""
+        async with rpc.insecure_channel(f"{self.host}:{self.port}") as channel:
+            answer = await rpc.LeaseStub(channel).LeaseLeases(rpc.LeaseLeasesRequest())
+            return [one.ID for one in answer.leases]
+
     def close(self):
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
