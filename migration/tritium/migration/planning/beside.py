@@ -22,6 +22,8 @@ _SCALE = {
 }
 """dcgm-exporter counts percents, mebibytes and millijoules, where Triton has shares, bytes and joules."""
 _RULES = {Watch.DASHBOARD: "O01", Watch.ALERT: "O02", Watch.RECORDING: "O02", Watch.AUTOSCALER: "O03"}
+METRICS = frozenset(_RULES.values())
+"""The rules whose changes are about metrics."""
 _SELECTOR = re.compile(r"\s*\{[^{}]*\}")
 
 

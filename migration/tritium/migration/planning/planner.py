@@ -11,7 +11,7 @@ from tritium.migration.audit import check, is_deployment
 from tritium.migration.deployment import Deployment
 from tritium.migration.finding import Finding, Severity
 from tritium.migration.planning.answers import Answers
-from tritium.migration.planning.beside import beside
+from tritium.migration.planning.beside import METRICS, beside
 from tritium.migration.planning.plan import Change, Note, Piece, Plan, Withheld
 from tritium.migration.planning.proposals import change_of, fleets, kept_together
 from tritium.migration.planning.questions import answered, questions
@@ -51,7 +51,8 @@ def make_plan(root: Path, wishes: Wishes) -> Plan:
         raise NoDeployment(f"{root} holds no Triton deployment: nothing to plan")
     findings = check(deployment)
     wanted = list(_wanted(deployment, findings, wishes))
-    changes, withheld = _chosen(deployment, wanted, wishes.unsafe)
+    asked = wishes.unsafe | (METRICS if wishes.replace_metrics else frozenset())
+    changes, withheld = _chosen(deployment, wanted, asked)
     return Plan(
         str(deployment.root),
         inputs={str(path): digest(encode(source.text)) for path, source in deployment.sources.items()},
