@@ -52,6 +52,19 @@ async def test_a_found_worker_answers(kind, place, collector, echo, tmp_path):
     assert handle.route.worker == "a"
 
 
+async def test_the_report_counts_who_was_found(place):
+    """How a fleet stands is told in as many workers as there are, none at all included."""
+    workers = [await place.worker("a"), await place.worker("b")]
+    fleet = await place.front().fleet()
+    await until(lambda: fleet.shape == "2 workers found")
+    assert (await fleet.change("", {})).shape == "2 workers found"
+    for worker in workers:
+        await worker.leave()
+    await until(lambda: not fleet.workers.by_name)
+    report = await fleet.change("", {})
+    assert (report.shape, report.workers) == ("0 workers found", [])
+
+
 async def test_workers_join_while_requests_wait(place, collector, echo):
     """A request that finds no worker is held until one is found."""
     front = place.front()

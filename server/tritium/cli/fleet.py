@@ -64,7 +64,7 @@ def _words(refused: urllib.error.HTTPError) -> str:
 
 def _table(answer: dict[str, Any]) -> str:
     state = answer["fleet"]
-    width = max(len(worker["worker"]) for worker in state["workers"])
+    width = max((len(worker["worker"]) for worker in state["workers"]), default=0)
     thresholds = " ".join(f"{name}={value:g}" for name, value in state["thresholds"].items())
     lines = [f"{answer['model']}: {state['shape']}, router={state['router']} {thresholds}"]
     changes = {change["worker"]: change for change in state["changes"]}

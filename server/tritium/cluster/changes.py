@@ -57,11 +57,11 @@ class FleetChanges:
             self._pool.route_by(mode)
         return await self._roles.change(changes) if changes else []
 
-    def report(self, changes: list[RoleChange]) -> FleetReport:
-        """Tell how the fleet stands."""
+    def report(self, shape: str, changes: list[RoleChange]) -> FleetReport:
+        """Tell how the fleet stands, whose workers are `shape` in words."""
         active = {load.name: load.active for router in self._pool.routers.values() for load in router.loads}
         return FleetReport(
-            shape_of(self._pool),
+            shape,
             self._pool.mode,
             self._pool.prefill.thresholds,
             [

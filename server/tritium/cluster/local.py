@@ -133,7 +133,8 @@ class LocalFleet:
 
     async def change(self, setting: str, workers: Mapping[str, str]) -> FleetReport:
         """Change roles, the router's mode and thresholds while the fleet serves; return how it stands."""
-        return self._changes.report(await self._changes.apply(setting, workers))
+        changes = await self._changes.apply(setting, workers)
+        return self._changes.report(self.shape, changes)
 
     def explain(
         self, token_ids: list[int], *, cache_salt: str = "", lora: str = "", worker: str = "", session: str = ""

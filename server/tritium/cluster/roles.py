@@ -39,8 +39,9 @@ def plan_roles(
     if sum(wanted.values()) != len(current):
         asked = " + ".join(f"{count} {role}" for role, count in wanted.items() if count)
         raise InvalidArgument(
-            f"the fleet has {len(current)} workers, and {asked} are {sum(wanted.values())}",
-            hint="roles change while a model serves; for more or fewer workers load it anew",
+            f"the fleet has {len(current)} worker{'s' * (len(current) != 1)}, and {asked} are {sum(wanted.values())}",
+            hint="roles change while a model serves; for more or fewer workers load it anew, "
+            "or start and end some where they were found",
         )
     missing = [
         role
@@ -90,6 +91,8 @@ class Roles:
             raise NotFound(f"the model has no worker '{unknown[0]}'", hint=f"one of {', '.join(sorted(current))}")
         if counts:
             changes = plan_roles(current, {name: self._busy(name) for name in current}, counts)
+        elif not workers:
+            changes = []
         else:
             after = [workers.get(name, role) for name, role in current.items()]
             check_roles({role: after.count(role) for role in Role})
