@@ -137,6 +137,17 @@ def _is_language(outcome: Outcome) -> bool:
     )
 
 
+def places(outcome: Outcome) -> set[str]:
+    """Return the places at which the answers of an outcome are compared, but for what names the model."""
+    if _is_language(outcome):
+        return {_TEXT_OUTPUT}
+    return {
+        f"answer {number}: {name}" if len(outcome.answers) > 1 else name
+        for number, answer in enumerate(outcome.answers, 1)
+        for name in {*(tensor.name for tensor in answer.tensors), *answer.document} - _IDENTITY - {"model_name"}
+    }
+
+
 def _generated(old: Outcome, new: Outcome, tolerance: Tolerance) -> Iterator[Difference]:
     """Compare what was generated as a whole: into how many answers it is cut is the engine's affair."""
     first, second = _text(old), _text(new)

@@ -36,11 +36,11 @@ class Tensor:
         found, at = [], 0
         while at < len(self.data):
             if at + 4 > len(self.data):
-                raise BadTensor(f"{self.name}: {len(self.data) - at} bytes after the last element")
+                raise BadTensor(f"{len(self.data) - at} bytes after the last element")
             (length,) = _LENGTH.unpack_from(self.data, at)
             at += 4
             if at + length > len(self.data):
-                raise BadTensor(f"{self.name}: an element of {length} bytes, of which {len(self.data) - at} are there")
+                raise BadTensor(f"an element of {length} bytes, of which {len(self.data) - at} are there")
             found.append(self.data[at : at + length])
             at += length
         return found
@@ -53,7 +53,7 @@ class Tensor:
         """
         kind = BY_NAME.get(self.datatype)
         if kind is None or not kind.fixed or len(self.data) % kind.size_bytes:
-            raise BadTensor(f"{self.name}: {len(self.data)} bytes are no tensor of {self.datatype}")
+            raise BadTensor(f"{len(self.data)} bytes are no tensor of {self.datatype}")
         row: NDArray[Any] = np.frombuffer(self.data, kind.numpy)
         if self.datatype == "BF16":
             return (row.astype(np.uint32) << 16).view(np.float32)

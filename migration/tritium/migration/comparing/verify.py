@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from tritium.migration.comparing import description
 from tritium.migration.comparing.call import Call, Captured, Inference, Outcome, Unreachable
-from tritium.migration.comparing.difference import Difference, Tolerance, differences, short
+from tritium.migration.comparing.difference import Difference, Tolerance, differences, places, short
 from tritium.migration.comparing.endpoint import Endpoint
 from tritium.migration.comparing.latency import Latency, latency
 from tritium.migration.comparing.making import make
@@ -120,7 +120,7 @@ class Verifier:
             found = ()
         messages = tuple(one.message for one in found if one.place not in varying)
         old_error = f"{first.status} {short(first.message)}" if first.failed else ""
-        compared = not first.failed and not varying & {"status", "answers"} and len(varying) < _parts(first)
+        compared = not first.failed and not varying & {"status", "answers"} and bool(places(first) - varying)
         return Exchange(call, messages, tuple(sorted(varying)), old_error, compared)
 
     def _latency(self, calls: Sequence[Call]) -> Latency | None:
@@ -133,11 +133,6 @@ class Verifier:
                 for side, times in zip((self._old, self._new), taken, strict=True):
                     times.append(side.send(call).took_s)
         return latency(*taken)
-
-
-def _parts(outcome: Outcome) -> int:
-    """Count what can differ in an outcome: each tensor, and each other member, of each answer."""
-    return sum(len(answer.tensors) + len(answer.document) for answer in outcome.answers)
 
 
 def _stateful(call: Call) -> bool:

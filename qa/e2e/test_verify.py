@@ -1,0 +1,144 @@
+"""`dynamo-migrate verify` and `record` over real servers: the same repository twice, and one that was changed."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tritonclient.http as http_client
+from click.testing import CliRunner, Result
+from qa.e2e.product import ROOT, Product
+
+from tritium.migration.cli import main
+
+SAMPLE = sorted(path.parent.name for path in (ROOT / "model_repository").glob("*/config.pbtxt"))
+CONFIG = """name: "{name}"
+backend: "python"
+max_batch_size: 4
+input [ {{ name: "x" data_type: TYPE_FP32 dims: [ 2 ] }} ]
+output [ {{ name: "y" data_type: TYPE_FP32 dims: [ 2 ] }} ]
+"""
+MODEL = """import random
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        answers = []
+        for request in requests:
+            x = pb_utils.get_input_tensor_by_name(request, "x").as_numpy()
+            answers.append(pb_utils.InferenceResponse([pb_utils.Tensor("y", np.asarray({what}, np.float32))]))
+        return answers
+"""
+OLD = {"doubled": "x * 2", "rounded": "x * 3", "drawn": "x * random.random()", "gone": "x"}
+NEW = {"doubled": "x * 2.01", "rounded": "x * 3.000001", "drawn": "x * random.random()"}
+
+
+def repository(root: Path, models: dict[str, str]) -> Path:
+    """Write a repository of python models, each an expression of x."""
+    for name, what in models.items():
+        (root / name / "1").mkdir(parents=True)
+        (root / name / "config.pbtxt").write_text(CONFIG.format(name=name))
+        (root / name / "1" / "model.py").write_text(MODEL.replace("{what}", what))
+    return root
+
+
+def url(product: Product, protocol: str) -> str:
+    """Return the server's URL by protocol, on loopback's number: not every machine knows its name."""
+    return f"{protocol}://127.0.0.1:{product.ports['HTTP' if protocol == 'http' else 'gRPC']}"
+
+
+def verify(*arguments: str) -> Result:
+    """Run the command in this process."""
+    return CliRunner().invoke(main, ["verify", *arguments])
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Product, Product]]:
+    """Serve an old and a changed repository."""
+    folder = tmp_path_factory.mktemp("pair")
+    products = tuple(Product([str(repository(folder / side, models))]) for side, models in (("old", OLD), ("new", NEW)))
+    yield products
+    for product in products:
+        assert product.stop() == 0, product.output
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_server_is_the_same_as_itself(sample: Product, protocol: str) -> None:
+    """Python, ONNX, an ensemble, sequences, streams and a language model are all asked, answered and found the same."""
+    done = verify(url(sample, protocol), url(sample, protocol), "--again=1")
+    assert done.exit_code == 0, done.output
+    assert f"{len(SAMPLE)} models: {len(SAMPLE)} same, 0 differs, 0 unproven" in done.output
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_changes_are_found(pair: tuple[Product, Product], protocol: str) -> None:
+    """What computes otherwise differs, rounding does not, what is random cannot be told, what is gone is missed."""
+    done = verify(*(url(side, protocol) for side in pair), "--again=0")
+    assert done.exit_code == 1, done.output
+    lines = {line.partition(":")[0]: line for line in done.output.splitlines() if not line.startswith(" ")}
+    assert lines["doubled"].startswith("doubled: differs")
+    assert lines["rounded"].startswith("rounded: same")
+    assert lines["drawn"].startswith("drawn: unproven")
+    assert lines["gone"].startswith("gone: differs")
+    assert "the old server answers it differently each time: y" in done.output
+
+
+def test_one_model_and_a_bound_on_time(pair: tuple[Product, Product]) -> None:
+    """--model leaves the others alone; --slower fails by a ratio of medians."""
+    sides = [url(side, "http") for side in pair]
+    assert verify(*sides, "--model=rounded", "--slower=100000").exit_code == 0
+    late = verify(*sides, "--model=rounded", "--slower=0.00001")
+    assert (late.exit_code, "slower than" in late.output) == (1, True)
+
+
+def test_what_cannot_be_asked_is_said(pair: tuple[Product, Product], tmp_path: Path) -> None:
+    """A model that is not there, two protocols, no server, no recording: exit 2 and a reason."""
+    old, new = pair
+    other = tmp_path / "other"
+    other.write_text("text")
+    for arguments, reason in (
+        ([url(old, "http"), url(new, "http"), "--model=nope"], "has no model nope; it has "),
+        ([url(old, "http"), url(new, "grpc")], "by the same protocol"),
+        (["http://127.0.0.1:1", url(new, "http")], "is it running?"),
+        (["127.0.0.1:8000", url(new, "http")], "write http://host:8000"),
+        ([url(old, "grpc"), f"grpc://127.0.0.1:{new.ports['HTTP']}"], "grpc://127.0.0.1"),
+        ([url(old, "http"), url(new, "http"), f"--recorded={other}"], str(other)),
+    ):
+        done = verify(*arguments)
+        assert (done.exit_code, reason in done.output) == (2, True), done.output
+
+
+def test_recorded_requests_are_sent_again(pair: tuple[Product, Product], tmp_path: Path) -> None:
+    """Triton's own client calls through the proxy; verify then asks both servers what was recorded."""
+    file = tmp_path / "calls.jsonl"
+    command = [str(Path(sys.executable).with_name("dynamo-migrate")), "record", url(pair[0], "http"), "-o", str(file)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    assert process.stderr is not None
+    bound = threading.Timer(60, process.kill)
+    bound.start()
+    try:
+        proxy = process.stderr.readline().partition(" -> ")[0].removeprefix("http://")
+        with http_client.InferenceServerClient(proxy) as client:
+            given = http_client.InferInput("x", [1, 2], "FP32")
+            for binary, name in ((True, "doubled"), (False, "rounded")):
+                given.set_data_from_numpy(np.array([[1, 2]], "float32"), binary_data=binary)
+                assert client.infer(name, [given]).as_numpy("y") is not None
+        process.send_signal(signal.SIGTERM)
+        said = process.stderr.read()
+        assert process.wait(60) == 0, said
+    finally:
+        bound.cancel()
+        process.kill()
+        process.wait()
+        process.stderr.close()
+    assert said == f"2 calls in {file}\n"
+    done = verify(*(url(side, "http") for side in pair), f"--recorded={file}")
+    assert done.exit_code == 1, done.output
+    assert "doubled: differs (1 of 1 " in done.output
+    assert "rounded: same (1 answers the same" in done.output
