@@ -43,6 +43,18 @@ def test_a_line_follows_what_changes() -> None:
     assert line.at(10) == pytest.approx(3.0, rel=0.05)
 
 
+def test_a_hiccup_is_not_believed_and_a_change_is() -> None:
+    """One measurement far off changes nothing; several in a row begin a new line."""
+    line = Line()
+    for size in (10, 50, 90):
+        line.learn(size, 0.1 * size)
+    line.learn(50, 500.0)
+    assert line.at(50) == pytest.approx(5.0)
+    for _ in range(4):
+        line.learn(50, 500.0)
+    assert line.at(50) == pytest.approx(500.0)
+
+
 def test_fast_tiers_are_loaded() -> None:
     """Host memory at GB/s beats a millisecond a token, and the reason names both times."""
     advice = advisor(host=10).advise(1000, [Tier.HOST] * 60)
@@ -89,16 +101,16 @@ def test_the_store_measures_its_tiers_itself(tmp_path: Path, after: str) -> None
 
 def test_a_tier_that_was_slow_is_measured_again(tmp_path: Path) -> None:
     """So that one that recovers is loaded from again, at no prompt's cost."""
-    with BlockStore(StoreSettings(BLOCK, disk=DiskSettings(40 * 8192, (tmp_path,), min_uses=1)), BLOCK_TOKENS) as store:
+    disk = DiskSettings(40 * 8192, (tmp_path,), min_uses=1)
+    with BlockStore(StoreSettings(BLOCK, disk=disk, measure_every_s=0), BLOCK_TOKENS) as store:
         save(store, keys(6))
         store.learn_prefill(1000, 1.0)
         for _ in range(100):
             store.advisor.learn_load(Tier.DISK, BLOCK, 1000.0)
         held = store.hold(keys(6))
         assert not store.advise(1000, held).onboard
-        for _ in range(20_000):
-            if store.advise(1000, held).onboard:
-                break
+        for _ in range(4):
+            store.advise(1000, held)
             assert store.settle(PATIENCE_S)
         assert store.advise(1000, held).onboard
 

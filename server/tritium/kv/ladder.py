@@ -186,18 +186,19 @@ class Ladder:
             )
 
     def clear(self) -> int:
-        """Forget every block that is not under way; return how many."""
+        """Forget every block, those that are being loaded once they are; return how many."""
         gone = 0
         for level in self.levels:
             with self._lock:
-                entries = [entry for entry in level.shelf.entries() if not entry.pins]
+                entries = list(level.shelf.entries())
                 for entry in entries:
                     entry.held = False
                 self._tell(level, entries, stored=False)
             level.discard(entries)
             with self._lock:
                 for entry in entries:
-                    level.shelf.remove(entry)
+                    if not entry.pins:
+                        level.shelf.remove(entry)
             gone += len(entries)
         return gone
 

@@ -75,6 +75,8 @@ class StoreSettings:
     load_bytes_in_flight: int = 1 << 30
     save_bytes_in_flight: int = 256 << 20
     """Saves beyond this are dropped and counted, never waited for."""
+    measure_every_s: float = 60.0
+    """How long a tier may go without being loaded from before the store reads some blocks to know its speed."""
     tenant_share: float = 1.0
     """The largest part of a tier that one tenant may fill."""
     tenant_shares: Mapping[str, float] = field(default_factory=dict)

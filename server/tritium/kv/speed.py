@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 _FADE = 0.97
+# A measurement so many times off is set aside; as many in a row mean that the world has changed, not that it hiccuped.
+_STRAY = 20.0
+_STRAYS_BELIEVED = 3
 
 
 @dataclass(slots=True)
@@ -16,6 +19,8 @@ class Line:
     product: float = 0.0
     spread: float = 0.0
     """How far off, relative to itself, the line was of late."""
+    strays: int = 0
+    """How many measurements in a row were too far off to be taken in."""
 
     @property
     def known(self) -> bool:
@@ -25,6 +30,8 @@ class Line:
     def learn(self, size: float, seconds: float) -> None:
         """Take in one measurement."""
         if self.known:
+            if self._strays_from(size, seconds):
+                return
             told = self.at(size)
             off = abs(seconds - told) / told if told > 0 else 0.0
             self.spread += 0.1 * (min(off, 2.0) - self.spread)
@@ -33,6 +40,19 @@ class Line:
         self.seconds = self.seconds * _FADE + seconds
         self.square = self.square * _FADE + size * size
         self.product = self.product * _FADE + size * seconds
+
+    def _strays_from(self, size: float, seconds: float) -> bool:
+        """Return whether to leave a measurement out; forget all before where several in a row were left out."""
+        told = self.at(size)
+        if self.weight < 2 or seconds / _STRAY < told < seconds * _STRAY:
+            self.strays = 0
+            return False
+        self.strays += 1
+        if self.strays < _STRAYS_BELIEVED:
+            return True
+        self.weight = self.size = self.seconds = self.square = self.product = self.spread = 0.0
+        self.strays = 0
+        return False
 
     @property
     def per_unit(self) -> float:

@@ -30,9 +30,8 @@ from tritium.kv.transfer import Transfer
 _PART_BYTES = 8 << 20
 # Saved, loaded, and loaded again: from then on a block is copied to the top tier when it is loaded from below.
 _PROMOTED_AFTER = 3
-# Of a tier that is not loaded from, because it is not known or seems slow, some blocks are read now and then.
+# So many blocks are read of a tier that was not loaded from for a while: two sizes make a line.
 _MEASURED_WITH = (1, 4)
-_MEASURED_EVERY = 64
 
 
 class BlockStore:
@@ -54,9 +53,9 @@ class BlockStore:
         self._saving_bytes = 0
         self._in_background = 0
         self._closed = False
-        self._declined = 0
         self._measuring = False
-        self._measure_unknown()
+        self._loaded_at: dict[Tier, float] = {}
+        self._measure_others()
 
     def __enter__(self) -> Self:
         """Return the store, to be closed at the end of the block."""
@@ -128,12 +127,9 @@ class BlockStore:
         leading = [tier for tier in held[: list(held).index(None) if None in held else len(held)] if tier]
         with self._lock:
             advice = self.advisor.advise(prompt_tokens, leading)
-            again = bool(leading) and not advice.onboard and self._declined % _MEASURED_EVERY == 0
-            self._declined += bool(leading) and not advice.onboard
-        if again:
-            self._measure({*leading})
         if leading:
             self._ladder.count(advised_onboard=advice.onboard, advised_recompute=not advice.onboard)
+            self._measure_others()
         return advice
 
     def learn_prefill(self, tokens: int, seconds: float) -> None:
@@ -150,7 +146,7 @@ class BlockStore:
         return self._ladder.snapshot()
 
     def clear(self) -> int:
-        """Throw away every block that is not under way, in all tiers; return how many."""
+        """Throw away every block in all tiers; return how many."""
         return self._ladder.clear()
 
     def settle(self, timeout_s: float) -> bool:
@@ -189,18 +185,13 @@ class BlockStore:
             self._in_background -= 1
             self._settled.notify_all()
 
-    def _measure_unknown(self) -> None:
-        """Begin to measure the tiers of which no load was seen yet, as far as they hold anything."""
+    def _measure_others(self) -> None:
+        """Begin to read some blocks of tiers that were not loaded from of late, beside what is asked for."""
+        since = time.monotonic() - self.settings.measure_every_s
+        held = [level.tier for level in self._ladder.levels if len(level.shelf)]
         with self._lock:
-            unknown = {tier for tier, line in self.advisor.loads.items() if not line.known}
-        tiers = {level.tier for level in self._ladder.levels if level.tier in unknown and len(level.shelf)}
-        if tiers:
-            self._measure(tiers)
-
-    def _measure(self, tiers: set[Tier]) -> None:
-        """Begin to read some blocks of tiers, beside what is asked for, to know how long that takes."""
-        with self._lock:
-            if self._measuring or self._closed:
+            tiers = {tier for tier in held if self._loaded_at.get(tier, float("-inf")) < since}
+            if not tiers or self._measuring or self._closed:
                 return
             self._measuring = True
         self._in_the_background(partial(self._measure_now, tiers))
@@ -225,8 +216,12 @@ class BlockStore:
         finally:
             self._ladder.release(found)
         if None not in read:
-            with self._lock:
-                self.advisor.learn_load(level.tier, sum(entry.size_bytes for entry in entries), seconds)
+            self._learn_load(level.tier, sum(entry.size_bytes for entry in entries), seconds)
+
+    def _learn_load(self, tier: Tier, size_bytes: int, seconds: float) -> None:
+        with self._lock:
+            self.advisor.learn_load(tier, size_bytes, seconds)
+            self._loaded_at[tier] = time.monotonic()
 
     def _begin_load(self, transfer: Transfer, found: Sequence[Found | None], into: Sequence[memoryview]) -> None:
         groups: dict[Tier, list[int]] = {}
@@ -263,8 +258,9 @@ class BlockStore:
                 self._loading_bytes -= sum(one.entry.size_bytes for one in found)
                 group.parts -= 1
                 group.failed |= bool(failed)
-                if not group.parts and not group.failed:
-                    self.advisor.learn_load(group.tier, group.size_bytes, time.perf_counter() - group.started)
+                whole = not group.parts and not group.failed
+            if whole:
+                self._learn_load(group.tier, group.size_bytes, time.perf_counter() - group.started)
             transfer.part_done(failed)
         if rising is not None:
             with suppress(RuntimeError):  # the pool was shut down meanwhile: blocks stay where they are
@@ -316,7 +312,7 @@ class BlockStore:
             try:
                 if len(failed) < len(places):
                     self._ladder.copy_down(part_keys)
-                    self._measure_unknown()
+                    self._measure_others()
             finally:
                 self._saved(blocks[i] for i in places)
 
