@@ -33,13 +33,14 @@ from tritium.cli.worker_model import WorkerModel, find_worker_model
 from tritium.cli.worker_options import WorkerOptions
 from tritium.cluster.card import Instance
 from tritium.cluster.discovery.contract import Discovery
+from tritium.cluster.engines import words_of
 from tritium.cluster.events.publisher import EventPublisher
 from tritium.cluster.frames import VERSION, Load
 from tritium.cluster.plane.address import PlaneAddress, parse_address
 from tritium.cluster.plane.files import FileServer
 from tritium.cluster.plane.listener import PlaneListener
 from tritium.cluster.plane.security import PlaneSecurity
-from tritium.cluster.runner import EngineRunner, end_at_once, words_of
+from tritium.cluster.runner import EngineRunner, end_at_once
 from tritium.cluster.spec import FleetSpec
 from tritium.core.errors import InferenceError, Internal, Unavailable
 from tritium.core.log_settings import LogSettings

@@ -11,13 +11,9 @@ import asyncio
 import itertools
 import os
 import sys
-import time
 from collections.abc import Callable, Coroutine, Mapping
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import cast
-
-import msgspec
 
 from tritium.backends.engine import (
     GENERATE,
@@ -30,7 +26,6 @@ from tritium.backends.engine import (
     Generate,
     KvEvent,
     LanguageEngine,
-    MeteredEngine,
     Pool,
     Pooled,
     PoolingEngine,
@@ -39,6 +34,7 @@ from tritium.backends.engine import (
 )
 from tritium.backends.transfer.paths import prepare_path
 from tritium.cluster.channel import UNSENDABLE
+from tritium.cluster.engines import find_engine, words_of
 from tritium.cluster.frames import (
     VERSION,
     Abort,
@@ -58,14 +54,11 @@ from tritium.cluster.frames import (
     SubmitPool,
     UnloadLora,
 )
+from tritium.cluster.gauges import EngineGauges
 from tritium.cluster.heartbeat import STUCK_STATUS, Heartbeat
 from tritium.cluster.mirror import CacheMirror
 from tritium.cluster.workload import Workload
-from tritium.core.errors import InferenceError, InvalidArgument, NotFound
-
-GAUGES_EVERY_S = 1.0
-OWN_METRICS_EVERY_S = 5.0
-"""How often an engine that works is asked for the metrics it keeps itself, which are many."""
+from tritium.core.errors import InferenceError, InvalidArgument
 
 CANARY_TOKEN = 1
 """Its id is in every vocabulary."""
@@ -113,10 +106,7 @@ class EngineRunner:
         self._workload: Workload | None = None
         self._early: list[KvEvent] = []
         """What the engine has told of its cache before it has loaded."""
-        self._gauges: dict[str, float] = {}
-        self._told_change = 0
-        self._gauges_due: asyncio.TimerHandle | None = None
-        self._own_metrics_sent_s = 0.0
+        self._gauges: EngineGauges | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -134,7 +124,7 @@ class EngineRunner:
             raise InferenceError(f"the worker speaks frames of version {VERSION}, its server of version {load.version}")
         if load.mixed:
             prepare_path(load.path)
-        opened: LanguageEngine = _engine(load.engine)(
+        opened: LanguageEngine = find_engine(load.engine)(
             EngineSource(
                 Path(load.folder),
                 load.arguments,
@@ -162,6 +152,7 @@ class EngineRunner:
         info = await opened.start(EngineSinks(self._step, self._events, self._on_death, self._pooled))
         self._mirror = CacheMirror(info.block_tokens, info.total_blocks)
         self._workload = Workload(self._mirror, info.block_tokens)
+        self._gauges = EngineGauges(opened, self._mirror, more=self._counted_here, tell=self._tell_all)
         self._events(self._early)
         self._early = []
         self.info = info
@@ -176,8 +167,8 @@ class EngineRunner:
         peer.send(Ready(self.info))
         assert self._workload is not None
         self._workload.join(peer)
-        self._gauges.clear()
-        self._send_gauges()
+        assert self._gauges is not None
+        self._gauges.tell_anew()
 
     def leave(self, peer: Peer) -> None:
         """Drop what a peer has asked for, and forget it. Harmless when repeated."""
@@ -218,8 +209,8 @@ class EngineRunner:
         """Free the engine."""
         if self._heartbeat is not None:
             self._heartbeat.stop()
-        if self._gauges_due is not None:
-            self._gauges_due.cancel()
+        if self._gauges is not None:
+            self._gauges.stop()
         for task in tuple(self._tasks):
             task.cancel()
         if self._engine is not None:
@@ -360,35 +351,11 @@ class EngineRunner:
                 self.publish(changed)
 
     def _look_at_gauges(self) -> None:
-        if self._gauges_due is None:
-            self._gauges_due = asyncio.get_running_loop().call_later(GAUGES_EVERY_S, self._send_gauges)
+        assert self._gauges is not None
+        self._gauges.look()
 
-    def _send_gauges(self) -> None:
-        """Send the counters when they changed, and look again in a while for as long as they do."""
-        if self._gauges_due is not None:
-            self._gauges_due.cancel()
-        self._gauges_due = None
-        assert self._engine is not None
-        values = {**self._engine.metrics(), "tritium_worker_canaries_total": float(self._canaries_sent)}
-        values.update(self.more_gauges())
-        last_change = 0
-        if self._mirror is not None:
-            last_change = self._mirror.last
-            values = values | {"tritium_kv_orphan_blocks_total": float(self._mirror.orphans)}
-        changed = values != self._gauges or last_change != self._told_change
-        # What came last is told once the engine rests; until then now and then.
-        if not changed or time.monotonic() - self._own_metrics_sent_s > OWN_METRICS_EVERY_S:
-            self._send_own_metrics()
-        if not changed:
-            return
-        self._gauges, self._told_change = dict(values), last_change
-        self._tell_all(Gauges(self._gauges, last_change))
-        self._gauges_due = asyncio.get_running_loop().call_later(GAUGES_EVERY_S, self._send_gauges)
-
-    def _send_own_metrics(self) -> None:
-        if isinstance(self._engine, MeteredEngine):
-            self._own_metrics_sent_s = time.monotonic()
-            self._tell_all(OwnMetrics(msgspec.Raw(msgspec.msgpack.encode(self._engine.own_metrics()))))
+    def _counted_here(self) -> Mapping[str, float]:
+        return {"tritium_worker_canaries_total": float(self._canaries_sent), **self.more_gauges()}
 
     def _tell_all(self, frame: Gauges | OwnMetrics) -> None:
         for peer in self._peers:
@@ -400,32 +367,8 @@ class EngineRunner:
         task.add_done_callback(self._tasks.discard)
 
 
-def words_of(error: Exception) -> str:
-    """Return what an operator or a client is told of what an engine raised."""
-    if isinstance(error, InferenceError):
-        return error.told
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
 def end_at_once(reason: str, status: int = 1) -> None:
     """End this process, so that what ran here goes on elsewhere."""
     sys.stderr.write(f"{reason}\n")
     sys.stderr.flush()
     os._exit(status)
-
-
-def _engine(name: str) -> Callable[[EngineSource], LanguageEngine]:
-    """Find an engine by its entry point, or by "package.module:Class".
-
-    Raises:
-        NotFound: no such engine is installed.
-    """
-    engines = entry_points(group="tritium.engines")
-    if name in engines.names:
-        point = engines[name]
-    elif ":" in name:
-        point = EntryPoint(name, name, "tritium.engines")
-    else:
-        raise NotFound(f"no engine '{name}' is installed", hint=f"there are {', '.join(sorted(engines.names))}")
-    engine: Callable[[EngineSource], LanguageEngine] = point.load()
-    return engine

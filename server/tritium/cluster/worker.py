@@ -25,8 +25,9 @@ from collections.abc import Coroutine
 import uvloop
 
 from tritium.cluster.channel import Channel
+from tritium.cluster.engines import words_of
 from tritium.cluster.frames import Drain, DrainHeard, Failed, Load, ToWorker
-from tritium.cluster.runner import EngineRunner, Peer, end_at_once, words_of
+from tritium.cluster.runner import EngineRunner, Peer, end_at_once
 
 ORPHAN_GRACE_S = 10.0
 """How long a worker may take to end by itself once its server is gone."""
