@@ -1,6 +1,7 @@
 """Frames over a socket: cut anywhere, decoded by type, hostile lengths refused."""
 
 import asyncio
+from typing import Any
 
 import msgspec
 import pytest
@@ -138,8 +139,13 @@ async def test_what_was_sent_before_the_end_arrives():
 
 def test_hostile_frames_end_the_connection():
     """A length beyond the limit, or a body that is no frame, aborts the connection and says why."""
-    for data, words in ((b"\xff\xff\xff\xff", "a frame of 4294967295 bytes"), (b"\0\0\0\1\xc1", "malformed")):
-        channel, wire, taken, closed = _channel(FromWorker)
+    deep = b"\x91" * 100_000
+    for data, words in (
+        (b"\xff\xff\xff\xff", "a frame of 4294967295 bytes"),
+        (b"\0\0\0\1\xc1", "malformed"),
+        (len(deep).to_bytes(4, "big") + deep, "recursion"),
+    ):
+        channel, wire, taken, closed = _channel(Any)
         channel.data_received(data)
         assert wire.aborted
         channel.connection_lost(None)

@@ -7,8 +7,9 @@ from qa.bench.fronts import fronts_over, send
 from qa.bench.openai_front.model import write_model
 from qa.bench.routing import BLOCK, Answer, prefix_jobs
 
+from tritium.backends.engine import Generate
 from tritium.cluster.fleet import GenerationRequest
-from tritium.cluster.frames import AskCache
+from tritium.cluster.frames import AskCache, Submit
 
 ENGINE = {"max_model_len": 4096, "block_size": BLOCK, "num_gpu_blocks_override": 256}
 
@@ -53,6 +54,22 @@ async def test_fronts_know_of_each_others_requests(model):
         for fleet in (one, other, third):
             assert loads(fleet) == {"worker_0": (0, 0, 0)}
             assert len(fleet.workers.elsewhere["worker_0"]) == 0
+
+
+async def test_tokens_that_are_none_keep_no_front_out(model):
+    """What one front sends may be no tokens at all: the engine says so to it, and others join all the same."""
+    timing = {"timing": {"base_ms": 20_000.0}}
+    async with fronts_over(model, fronts=2, workers=1, arguments=ENGINE | {"mocker": timing}) as (one, other):
+        [worker] = one.workers.by_name.values()
+        worker.send(Submit(Generate(77, [-1, 2**40], {"max_tokens": 4})))
+        [late] = other.workers.by_name.values()
+        late._runner.leave(late.peer)
+        late._runner.join(late.peer)
+        await turns()
+        assert loads(other)["worker_0"][0] == 1
+        worker._runner.leave(worker.peer)
+        await turns()
+        assert loads(other) == {"worker_0": (0, 0, 0)}
 
 
 async def test_a_front_that_leaves_takes_its_requests_along(model):

@@ -218,14 +218,20 @@ async def test_a_worker_that_does_not_greet(monkeypatch):
 
 
 async def test_only_so_many_greet_at_once(place, monkeypatch):
-    """Beyond a number of strangers at once, those that come are sent away at once."""
+    """Beyond a number of strangers at once the one who takes longest is sent away, so that fronts still come in."""
     monkeypatch.setattr(plane_listener, "MOST_GREETING", 2)
     worker = await place.worker()
-    waiting = [await Stranger.at(worker) for _ in range(2)]
-    await until(lambda: len(worker.door._greeting) == 2)
-    third = await Stranger.at(worker)
-    assert (await third.hear()).reason == "too many are greeting at once"
-    for stranger in (*waiting, third):
+    strangers = []
+    for count in (1, 2):
+        strangers.append(await Stranger.at(worker))
+        await until(lambda count=count: len(worker.door._greeting) == count)
+    channel = Channel(FromWorker, lambda _: None, lambda _: None)
+    greeted = await connect(parse_address(worker.instance.address), PlaneSecurity(), "work", "f", lambda _: channel)
+    assert greeted.worker == worker.name
+    assert (await strangers[0].hear()).reason == "too many are greeting at once"
+    assert len(worker.door._greeting) == 1
+    channel.abort()
+    for stranger in strangers:
         stranger.end()
 
 

@@ -6,8 +6,9 @@ import msgspec
 import pytest
 from qa.unit.cluster.remote_fleet import Front, OpenWorker, ask, until
 
-from tritium.backends.engine import Role
+from tritium.backends.engine import MetricFamily, Role
 from tritium.cluster.discovery.memory import MemoryDiscovery
+from tritium.cluster.frames import OwnMetrics
 from tritium.cluster.member import WorkerState
 from tritium.cluster.remote import RemoteWorker
 
@@ -338,6 +339,20 @@ async def test_a_worker_is_held_to_its_card(place):
     assert "not what it announced: block_tokens: 16 instead of 4" in remote.trouble
     worker.runner.info = told
     await until(lambda: remote.ready)
+
+
+async def test_metrics_that_cannot_be_read(place):
+    """A worker whose own metrics make no sense has none, and those of the others are told."""
+    liar, other = await place.worker("a"), await place.worker("b")
+    fleet = await place.front().fleet(workers=2)
+    [session] = liar.door.fronts
+    session.peer.send(OwnMetrics(msgspec.Raw(msgspec.msgpack.encode({"no": "families"}))))
+    [session] = other.door.fronts
+    families = [MetricFamily("echo:asked", "counter", "How often.", [])]
+    session.peer.send(OwnMetrics(msgspec.Raw(msgspec.msgpack.encode(families))))
+    await until(lambda: fleet.workers.by_name["b"].own_metrics == families)
+    assert fleet.workers.by_name["a"].own_metrics == []
+    assert fleet.workers.by_name["a"].ready
 
 
 async def test_a_worker_that_loses_its_connections_is_not_hammered(place, monkeypatch):

@@ -1,8 +1,11 @@
 """The index of all tiers against one that is too simple to be wrong, and its dumps."""
 
+import struct
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from xxhash import xxh3_64_intdigest
 
 from tritium.core.errors import InvalidArgument, NotFound
 from tritium.router.dump import Dump, decode, encode
@@ -97,6 +100,22 @@ def test_a_dump_of_another_version_is_refused():
     data[4] += 1
     with pytest.raises(InvalidArgument, match="version 2, this router reads version 1"):
         decode(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("tiers", "body"),
+    [
+        (1, b"\x09\0\0\0\0\0"),
+        (1, b"\0\0\xff\xff\xff\xff"),
+        (1, b"\0\1\3\0\0\0" + b"1234567"),
+        (65_535, b""),
+    ],
+)
+def test_a_dump_that_says_more_than_is_in_it_is_refused(tiers, body):
+    """A dump with a right sum and wrong contents, as no router writes it, is refused as a damaged one is."""
+    data = struct.pack("<4sHHIQ", b"TKVD", 1, tiers, 16, 0) + body
+    with pytest.raises(InvalidArgument, match="more than is in it"):
+        decode(data + struct.pack("<Q", xxh3_64_intdigest(data)))
 
 
 def test_a_dump_takes_sixteen_bytes_a_block_and_eight_by_our_hashes():

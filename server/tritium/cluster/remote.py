@@ -115,8 +115,14 @@ class RemoteWorker:
 
     @property
     def own_metrics(self) -> list[MetricFamily]:
-        """Return the metrics that the engine keeps itself, as it last told them."""
-        return msgspec.msgpack.decode(self._own_metrics, type=list[MetricFamily])
+        """Return the metrics that the engine keeps itself, as it last told them; none where they cannot be read."""
+        try:
+            return msgspec.msgpack.decode(self._own_metrics, type=list[MetricFamily])
+        except msgspec.DecodeError as error:
+            # One worker's nonsense must not cost the metrics of all others.
+            log.warning("metrics_unreadable", worker=self.name, error=str(error))
+            self._own_metrics = _NO_METRICS
+            return []
 
     def start(self) -> None:
         """Begin to reach it, and go on until it is gone."""

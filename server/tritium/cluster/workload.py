@@ -107,7 +107,10 @@ class Workload:
         request = self._requests[number]
         asked = request.asked
         seed = seed_of(salt=asked.cache_salt, lora=asked.lora)
-        blocks = hash_blocks(asked.token_ids, self._block_tokens, seed)
+        try:
+            blocks = hash_blocks(asked.token_ids, self._block_tokens, seed)
+        except OverflowError:  # no tokens; whose request it is hears that from the engine
+            blocks = []
         prompt = -(-len(asked.token_ids) // self._block_tokens)
         computed = request.prefilled or asked.transfer is not None
         most = asked.sampling.get("max_tokens")

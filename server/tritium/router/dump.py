@@ -68,15 +68,20 @@ def decode(data: bytes) -> Dump:
         raise InvalidArgument("the dump of a KV index is damaged or cut short", hint="ask for another one")
     found: dict[Tier, dict[int, int]] = {}
     at = _HEAD.size
-    for _ in range(tiers):
-        number, named, count = _TIER.unpack_from(body, at)
-        begin = at + _TIER.size
-        at = begin + count * _HASH_BYTES
-        names = blocks = _numbers(body[begin:at])
-        if named:
-            names = _numbers(body[at : at + count * _HASH_BYTES])
-            at += count * _HASH_BYTES
-        found[_TIERS[number]] = dict(zip(names, blocks, strict=True))
+    try:
+        for _ in range(tiers):
+            number, named, count = _TIER.unpack_from(body, at)
+            begin = at + _TIER.size
+            at = begin + count * _HASH_BYTES
+            names = blocks = _numbers(body[begin:at])
+            if named:
+                names = _numbers(body[at : at + count * _HASH_BYTES])
+                at += count * _HASH_BYTES
+            found[_TIERS[number]] = dict(zip(names, blocks, strict=True))
+    except (struct.error, IndexError, ValueError):
+        at = -1
+    if at != len(body):
+        raise InvalidArgument("the dump of a KV index says more than is in it")
     return Dump(block_tokens, found, last_event)
 
 

@@ -4,7 +4,8 @@
                                     -> files: those of the card
     drain: every front is told -> all have heard -> nothing is under way
 
-A stranger costs at most a few kilobytes for `GREETING_S`; so many may be greeting at a time.
+A stranger costs at most a few kilobytes for `GREETING_S`. So many may be greeting at a time; one more takes the place
+of whoever has been at it longest, for who means it is done in a moment.
 """
 
 import asyncio
@@ -84,7 +85,7 @@ class PlaneListener:
         self._worker = worker
         self._run = run
         self._server: asyncio.Server | None = None
-        self._greeting: set[asyncio.Task[None]] = set()
+        self._greeting: dict[asyncio.Task[None], _Incoming] = {}
         self._draining = False
         self._path = ""
 
@@ -157,12 +158,13 @@ class PlaneListener:
         """Greet whoever has connected."""
         if len(self._greeting) >= MOST_GREETING:
             self.refused += 1
-            line.refuse("too many are greeting at once")
-            return
+            oldest = next(iter(self._greeting))
+            self._greeting.pop(oldest).refuse("too many are greeting at once")
+            oldest.cancel()
         watch_over(transport)
         task = asyncio.get_running_loop().create_task(self._greet(line))
-        self._greeting.add(task)
-        task.add_done_callback(self._greeting.discard)
+        self._greeting[task] = line
+        task.add_done_callback(lambda done: self._greeting.pop(done, None))
 
     async def _greet(self, line: "_Incoming") -> None:
         try:
