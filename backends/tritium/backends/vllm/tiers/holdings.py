@@ -5,12 +5,21 @@ that has gone meanwhile fails to load, and vLLM computes it.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from tritium.backends.vllm.tiers.plan import Change
 from tritium.kv.block import Tier
 
 _BITS = {tier: 1 << place for place, tier in enumerate(Tier)}
 _FASTEST = [None, *(next(tier for tier in Tier if bits & _BITS[tier]) for bits in range(1, 1 << len(Tier)))]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A block that came to a tier, or left it."""
+
+    hash: bytes
+    tier: Tier
+    stored: bool
 
 
 class Holdings:

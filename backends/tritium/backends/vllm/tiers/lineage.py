@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from vllm.distributed.kv_events import BlockRemoved, BlockStored, KVCacheEvent
 from vllm.v1.core.kv_cache_utils import BlockHash, maybe_convert_block_hash
 
-from tritium.backends.vllm.tiers.holdings import Holdings
-from tritium.backends.vllm.tiers.plan import Change
+from tritium.backends.vllm.tiers.holdings import Change, Holdings
 from tritium.kv.block import Tier
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 
 import torch
 
+from tritium.backends.vllm.tiers.holdings import Change
 from tritium.backends.vllm.tiers.layout import Layout
-from tritium.backends.vllm.tiers.plan import Change, Load, RankReport, StepPlan
+from tritium.backends.vllm.tiers.plan import Load, RankReport, StepPlan
 from tritium.kv.stats import StoreStats
 from tritium.kv.store import BlockStore
 from tritium.kv.transfer import Transfer

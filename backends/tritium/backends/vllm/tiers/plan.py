@@ -8,6 +8,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorWorkerMetadata,
 )
 
+from tritium.backends.vllm.tiers.holdings import Change
 from tritium.kv.block import Tier
 from tritium.kv.speed import Line
 
@@ -33,15 +34,6 @@ class StepPlan(KVConnectorMetadata):
     """How many tokens the step computes."""
     prefill: bool = False
     """Nearly all of them belong to prompts, so that its time says how long prefill takes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A block that came to a tier, or left it."""
-
-    hash: bytes
-    tier: Tier
-    stored: bool
 
 
 @dataclass(slots=True)
