@@ -72,19 +72,29 @@ class Server:
             self.process.wait()
 
 
-def start(label: str, line: list[str], environment: dict[str, str], http: int, grpc: int, log: Path) -> Server:
+def start(
+    label: str,
+    line: list[str],
+    environment: dict[str, str],
+    http: int,
+    grpc: int,
+    log: Path,
+    *,
+    ready: str = "/v2/health/ready",
+    wait_s: float = 120,
+) -> Server:
     """Start a server and wait until it is ready.
 
     Raises:
-        RuntimeError: it ended, or was not ready within two minutes; the message holds the end of its log.
+        RuntimeError: it ended, or was not ready within `wait_s`; the message holds the end of its log.
     """
     with log.open("wb") as out:
         process = subprocess.Popen(line, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
     server = Server(label, process, http, grpc)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + wait_s
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{http}/v2/health/ready", timeout=2) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{http}{ready}", timeout=2) as answer:
                 if answer.status == 200:
                     return server
         except (urllib.error.URLError, OSError):
