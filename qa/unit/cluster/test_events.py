@@ -1,11 +1,14 @@
 """Changes of caches by NATS: to fronts that are there, late, away for a while, and without NATS itself."""
 
 import asyncio
+import socket
 import sys
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 from qa.unit.cluster.nats_server import NatsServer
+from qa.unit.cluster.remote_fleet import until
 
 from tritium.backends.engine import BlocksRemoved, BlocksStored
 from tritium.cluster.events import link, publisher
@@ -237,6 +240,18 @@ async def test_nats_that_comes_later(nats, monkeypatch):
     finally:
         await worker.events.close()
         await front.events.close()
+
+
+async def test_a_server_that_is_not_there_is_told_of_at_once():
+    """A wrong address is in the log after the first attempt, not after the many that nats-py makes by itself."""
+    with socket.socket() as taken, structlog.testing.capture_logs() as lines:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        nobody = link.NatsLink(
+            parse_events(f"nats://127.0.0.1:{taken.getsockname()[1]}"), "test", lambda _: asyncio.sleep(0)
+        )
+        nobody.start()
+        await until(lambda: any(line["event"] == "events_unavailable" for line in lines))
+        await nobody.close()
 
 
 def test_the_setting():

@@ -8,7 +8,6 @@ notice in some seconds that they have missed changes, and ask for all of a cache
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import structlog
@@ -57,9 +56,12 @@ class NatsLink:
         yield "tritium_events_outages_total", {}, float(self.outages)
 
     async def renew(self) -> None:
-        """Give the connection up and make another."""
+        """Give the connection up, in whatever state it is, and make another."""
         if self._client is not None:
-            await self._client.close()
+            try:
+                await self._client.close()
+            except Exception as error:  # noqa: BLE001  nats-py raises errors of many kinds, the system's own among them
+                log.debug("events_not_closed", nats=str(self._place), reason=f"{type(error).__name__}: {error}")
 
     async def close(self) -> None:
         """End it."""
@@ -75,13 +77,12 @@ class NatsLink:
             try:
                 self._client = await self._connect(closed)
                 await self._on_up(self._client)
-            except Exception as error:  # noqa: BLE001  nats-py raises errors of many kinds, the system's own among them
+            except Exception as error:  # noqa: BLE001  as above
                 words = f"{type(error).__name__}: {error}"
                 if words != told:
                     told = words
                     log.warning("events_unavailable", nats=str(self._place), reason=words)
-                with suppress(Exception):
-                    await self.renew()
+                await self.renew()
                 await asyncio.sleep(again_s)
                 again_s = min(again_s * 2, LONGEST_AGAIN_S)
                 continue
@@ -107,6 +108,9 @@ class NatsLink:
             list(self._place.servers),
             name=self._name,
             allow_reconnect=False,
+            # Also of a first connection nats-py makes 60 attempts, 2 s apart and without a word; ours is the back-off.
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
             connect_timeout=int(CONNECT_S),
             ping_interval=int(PING_S),
             max_outstanding_pings=2,
