@@ -192,7 +192,7 @@ class Fleet:
             assert not any(load.active or load.prefill_blocks or load.decode_blocks for load in router.loads)
         assert not any(worker.sequences for worker in self.workers)
         assert not self.flights._takers
-        assert not self.flights._held
+        assert not list(self.flights.held)
 
 
 def check_answer(sink: Sink, prompt: list[int], count: int) -> None:

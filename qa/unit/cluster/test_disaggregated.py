@@ -168,7 +168,7 @@ async def test_decode_workers_that_compute_no_prompts(fleet_of, request_for, col
         await sink.end(60)
         assert echo.continuation(PROMPT, 8) == sink.tokens
         assert handle.route.prefill_worker == "prefill_0"
-        assert (fleet.flights.counters.held, fleet.flights.counters.prefill_fallbacks) == (1, 1)
+        assert (fleet.flights.held.total, fleet.flights.counters.prefill_fallbacks) == (1, 1)
         await fleet.change("workers=2", {})
         handle = fleet.generate(request_for(PROMPT[3:]), sink := collector())
         await sink.end()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from tritium.backends.engine import Delta, FinishReason
+from tritium.backends.engine import Delta, FinishReason, Generate
 from tritium.cluster.continuation import obstacle, sampling_left
 from tritium.cluster.fleet import GenerationRequest, RouteReport, TokenSink
 from tritium.cluster.timings import Watch
@@ -27,7 +27,6 @@ class FlightCounters:
     """What is counted of generations."""
 
     requests: int = 0
-    held: int = 0
     moved: int = 0
     continued: int = 0
     overdue: int = 0
@@ -120,6 +119,22 @@ class Flight:
     def sampling(self) -> dict[str, Any]:
         """Return the sampling fields for what is left to generate."""
         return sampling_left(self.request.sampling, len(self.tokens)) if self.tokens else self.request.sampling
+
+    def asked(self, number: int, sampling: dict[str, Any], transfer: dict[str, Any] | None) -> Generate:
+        """Return what a worker is given, under a number of its own; its KV is kept for another one while prefilling."""
+        request = self.request
+        return Generate(
+            number,
+            self.prompt_tokens(),
+            sampling,
+            transfer,
+            lora=request.lora,
+            priority=request.priority,
+            cache_salt=request.cache_salt,
+            media=list(request.media) or None,
+            keep=self.stage is Stage.PREFILLING,
+            resumed_tokens=len(self.tokens),
+        )
 
     def cannot_move(self, most_moves: int, resumes: Collection[str]) -> str:
         """Tell why the generation cannot go on elsewhere; empty where it can."""

@@ -13,26 +13,19 @@ from typing import Any
 
 import structlog
 
-from tritium.backends.engine import Delta, FinishReason, Generate, Step
+from tritium.backends.engine import Delta, FinishReason, Step
+from tritium.cluster import endings
 from tritium.cluster.acceptance import check
 from tritium.cluster.channel import UNSENDABLE
 from tritium.cluster.fleet import RouteReport
 from tritium.cluster.flight import Flight, FlightCounters, Stage, failed, own_prefill_sampling, prefill_sampling
 from tritium.cluster.frames import Abort, Submit
+from tritium.cluster.held import Held
 from tritium.cluster.patience import Patience
 from tritium.cluster.pool import WorkerPool
 from tritium.cluster.prefill import stays_local
 from tritium.cluster.waiting import Waiter, Waiting
-from tritium.core.errors import (
-    InferenceError,
-    Internal,
-    InvalidArgument,
-    ModelFailed,
-    Overloaded,
-    SamplingRefused,
-    Unavailable,
-    WorkerLost,
-)
+from tritium.core.errors import InferenceError, Internal, ModelFailed
 from tritium.router.admission import Refusal
 from tritium.router.choice import Route
 from tritium.router.disaggregation import PrefillDecision
@@ -53,7 +46,7 @@ class Flights:
         self._spec = pool.spec
         self._model = model
         self._flights: set[Flight] = set()
-        self._held: dict[Flight, asyncio.TimerHandle] = {}
+        self.held = Held(pool.spec.hold_s, self._held_too_long)
         self.waiting = Waiting(pool.spec.waiting, lambda: pool.generating)
         self._waiters: dict[Flight, Waiter] = {}
         self._takers: dict[int, Callable[[Delta], None]] = {}
@@ -76,11 +69,10 @@ class Flights:
         self.counters.requests += 1
         self._flights.add(flight)
         if self._closing:
-            self._fail(flight, self._unloading())
+            self._fail(flight, endings.unloading(self._model))
         elif len(self._flights) > self._spec.max_requests:
-            words = f"model '{self._model}' has {self._spec.max_requests} requests under way, the most it takes"
             self.waiting.refused[Refusal.TOO_MANY] += 1
-            self._fail(flight, Overloaded(words, hint="retry later, or raise max_requests in the fleet's setting"))
+            self._fail(flight, endings.too_many(self._model, self._spec.max_requests))
         else:
             self._patience.watch()
             self._dispatch(flight)
@@ -94,8 +86,8 @@ class Flights:
     async def close(self, within_s: float) -> None:
         """Refuse new ones and let those under way end; fail what is left after `within_s`."""
         self._closing = True
-        for flight in (*self._held, *self._waiters):
-            self._fail(flight, self._unloading())
+        for flight in (*self.held, *self._waiters):
+            self._fail(flight, endings.unloading(self._model))
         if self._flights:
             self._empty.clear()
             try:
@@ -103,7 +95,7 @@ class Flights:
             except TimeoutError:
                 for flight in list(self._flights):
                     self._abort(flight)
-                    self._fail(flight, self._unloading())
+                    self._fail(flight, endings.unloading(self._model))
         self._patience.stop()
 
     # What the pool reports.
@@ -118,7 +110,7 @@ class Flights:
 
     def worker_ready(self) -> None:
         """Send on what was held."""
-        for flight in list(self._held):
+        for flight in self.held:
             self._dispatch(flight)
         self.waiting.opened()
 
@@ -164,7 +156,7 @@ class Flights:
         Raises:
             RoomFull: too many wait already.
         """
-        self._release(flight)
+        self.held.release(flight)
         request = flight.request
         waiter = Waiter(
             request.tenant,
@@ -201,7 +193,7 @@ class Flights:
         except InferenceError as error:
             self._fail(flight, error)
             return
-        self._release(flight)
+        self.held.release(flight)
         flight.watch.routed(began_s)
         self.counters.prompt_blocks += route.prompt_blocks
         self.counters.overlap_blocks += route.overlap_blocks
@@ -300,25 +292,12 @@ class Flights:
     def _send(
         self, flight: Flight, worker: str, number: int, sampling: dict[str, Any], transfer: dict[str, Any] | None
     ) -> None:
-        request = flight.request
-        generate = Generate(
-            number,
-            flight.prompt_tokens(),
-            sampling,
-            transfer,
-            lora=request.lora,
-            priority=request.priority,
-            cache_salt=request.cache_salt,
-            media=list(request.media) or None,
-            keep=flight.stage is Stage.PREFILLING,
-            resumed_tokens=len(flight.tokens),
-        )
         flight.watch.sent()
         try:
-            self._pool.send(worker, Submit(generate))
+            self._pool.send(worker, Submit(flight.asked(number, sampling, transfer)))
         except UNSENDABLE as error:
-            # Sampling, priority and media go to the engine as they came; a number beyond 64 bits cannot.
-            self._fail(flight, InvalidArgument(f"the request cannot be sent to a worker: {error}"))
+            # Sampling, priority and media go to the engine as they came.
+            self._fail(flight, endings.unsendable(error))
 
     def _resume(self, flight: Flight, delta: Delta) -> None:
         """Take the first delta of a worker that goes on where another was lost."""
@@ -363,17 +342,15 @@ class Flights:
 
     def _failed(self, flight: Flight, delta: Delta) -> None:
         """Fail a flight in its engine's words, unless only its KV did not arrive."""
-        words = delta.error or "the engine failed without a reason"
+        words = endings.words_of_failure(delta)
         if delta.invalid and flight.told:
             # The client's request was good; what could not be taken is what we made of it to go on.
             self._lost(flight, f"{flight.worker} refused to: {words}")
-        elif delta.invalid:
-            self._fail(flight, SamplingRefused(delta.field, words) if delta.field else InvalidArgument(words))
-        elif flight.transferred and not flight.tokens:
+        elif flight.transferred and not flight.tokens and not delta.invalid:
             self._takers.pop(flight.id, None)
             self._prefill_here(flight, f"its KV did not arrive ({words})")
         else:
-            self._fail(flight, ModelFailed(words))
+            self._fail(flight, endings.refused(delta))
 
     def _move(self, flight: Flight) -> None:
         """Go on with a flight whose worker is lost on another one, where that can be done."""
@@ -403,8 +380,7 @@ class Flights:
     def _lost(self, flight: Flight, why_not: str) -> None:
         """Fail a flight whose worker is lost and that cannot go on."""
         self.counters.lost += 1
-        hint = f"it could not go on elsewhere: {why_not}"
-        self._fail(flight, WorkerLost(f"worker {flight.lost_worker} was lost under the request", hint=hint))
+        self._fail(flight, endings.lost(flight.lost_worker, why_not))
 
     def _marks(self) -> Iterator[tuple[Flight, tuple[int, int, int]]]:
         """Return the flights that a worker has, with what changes whenever one gets on."""
@@ -417,38 +393,23 @@ class Flights:
         if flight.stage is Stage.OVER:
             return
         self.counters.overdue += 1
-        bound = f"{self._spec.token_s:g} s"
         self._abort(flight)
         if flight.stage is Stage.PREFILLING:
-            self._prefill_failed(flight, f"no answer within {bound}")
+            self._prefill_failed(flight, f"no answer within {self._spec.token_s:g} s")
         else:
-            words = f"worker {flight.worker} had no token for the request within {bound}"
-            self._fail(flight, Unavailable(words, hint="retry later, or raise token_s in the fleet's setting"))
+            self._fail(flight, endings.overdue(flight.worker, self._spec.token_s))
 
     def _hold(self, flight: Flight) -> None:
-        if flight in self._held:
-            return
         flight.stage = Stage.HELD
-        self.counters.held += 1
-        flight.watch.held()
-        loop = asyncio.get_running_loop()
-        self._held[flight] = loop.call_later(self._spec.hold_s, self._held_too_long, flight)
-
-    def _release(self, flight: Flight) -> None:
-        if timer := self._held.pop(flight, None):
-            timer.cancel()
-            flight.watch.released()
+        self.held.hold(flight)
 
     def _held_too_long(self, flight: Flight) -> None:
         self.waiting.refused[Refusal.NO_WORKER] += 1
-        words = f"no worker of model '{self._model}' became ready within {self._spec.hold_s:g} s"
+        error = endings.no_worker(self._model, self._spec.hold_s)
         if flight.told:
-            self._lost(flight, words)
-            return
-        self._fail(flight, Unavailable(words, hint="the server's log says why its workers do not start"))
-
-    def _unloading(self) -> Unavailable:
-        return Unavailable(f"model '{self._model}' is unloading")
+            self._lost(flight, error.message)
+        else:
+            self._fail(flight, error)
 
     def _fail(self, flight: Flight, error: InferenceError) -> None:
         self._over(flight)
@@ -467,7 +428,7 @@ class Flights:
         self._land(flight)
         flight.stage = Stage.OVER
         self._flights.discard(flight)
-        self._release(flight)
+        self.held.release(flight)
         if self._waiters and (waiter := self._waiters.pop(flight, None)) is not None:
             self.waiting.leave(waiter)
         if self.waiting.count:

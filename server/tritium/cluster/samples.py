@@ -95,7 +95,7 @@ def fleet_samples(name: str, flights: Flights, pool: WorkerPool) -> list[Sample]
     samples: list[Sample] = [
         ("tritium_fleet_requests_total", model, counters.requests),
         ("tritium_fleet_active_requests", model, len(flights)),
-        ("tritium_fleet_held_requests_total", model, counters.held),
+        ("tritium_fleet_held_requests_total", model, flights.held.total),
         ("tritium_fleet_moved_requests_total", model, counters.moved),
         ("tritium_fleet_continued_requests_total", model, counters.continued),
         ("tritium_fleet_overdue_requests_total", model, counters.overdue),
