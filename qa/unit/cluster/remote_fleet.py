@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-from contextlib import suppress
 from pathlib import Path
 
 from tritium.backends.engine import Role
@@ -18,7 +17,6 @@ from tritium.cluster.roll import Roll
 from tritium.cluster.runner import EngineRunner
 from tritium.cluster.spec import parse_fleet
 
-_ENGINE = "qa.unit.cluster.echo_engine:EchoEngine"
 _RUNS = itertools.count(1)
 
 
@@ -106,8 +104,7 @@ class Front:
 
     async def close(self):
         for fleet in self.fleets.values():
-            with suppress(Exception):
-                await fleet.close()
+            await fleet.close()
 
 
 def ask(fleet, sink, tokens, max_tokens=8, **rest):

@@ -8,7 +8,6 @@ What the stream keeps no longer is missing by its number, and the follower asks 
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -124,6 +123,5 @@ class EventSubscriber:
                     await client.jetstream().consumer_info(stream, consumer)
             except Exception as error:  # noqa: BLE001  as in `events.link`
                 log.warning("events_consumer_lost", reason=f"{type(error).__name__}: {error}")
-                with suppress(Exception):
-                    await self.link.renew()
+                await self.link.renew()
                 return
