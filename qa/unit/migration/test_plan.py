@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from tritium.migration.cli import main
 from tritium.migration.planning.answers import Answers, BadAnswers, ask, read_answers, write_answers
 from tritium.migration.planning.plan import Piece
 from tritium.migration.planning.planner import ALL, NoDeployment, Wishes, edits_of, make_plan
@@ -87,6 +89,28 @@ def test_answers_are_written_read_and_asked_for(shop: Path, tmp_path: Path) -> N
     write_answers(file, make_plan(shop, Wishes(answers)).questions)
     assert read_answers(file) == answers
     assert answers.to("checkpoint", ENGINE) == "acme/llama"
+
+
+def test_questions_are_asked_on_the_terminal(shop: Path, tmp_path: Path) -> None:
+    """An empty answer takes what is assumed, or leaves the question open; the others are in the plan and the file."""
+    files = ["-o", str(tmp_path / "plan.json"), "--answers", str(tmp_path / "answers.yaml")]
+    said = CliRunner().invoke(main, ["plan", str(shop), *files, "--ask"], input="acme/tritium:2\n\n\n")
+    assert said.exit_code == 0, said.output
+    assert "acme/tritium:2" in (tmp_path / "answers.yaml").read_text()
+    answers = {one.topic: (one.answer, one.is_open) for one in load(tmp_path / "plan.json").questions}
+    assert answers == {
+        "image": ("acme/tritium:2", False),
+        "vllm_image": ("tritium:vllm", False),
+        "checkpoint": ("", True),
+    }
+
+
+@pytest.mark.parametrize("arguments", [["plan", "nowhere"], ["apply", "nowhere.json"], ["rollback", "nowhere"]])
+def test_commands_that_cannot_be_carried_out_say_why(arguments: list[str]) -> None:
+    """One line, and the exit status 2."""
+    said = CliRunner().invoke(main, arguments)
+    assert said.exit_code == 2
+    assert said.output.startswith("dynamo-migrate: nowhere")
 
 
 @pytest.mark.parametrize("text", ["- image", "imagee: x", "image: [a]", "checkpoint: x", "a: {"])

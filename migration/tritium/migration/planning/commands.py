@@ -63,7 +63,11 @@ def plan(
         wishes = Wishes(answers, frozenset(rule.upper() for rule in unsafe), metrics == "replace", aside)
         made = make_plan(path, wishes)
         if asking:
-            ask(made.questions, answers, lambda text, assumed: str(click.prompt(text, default=assumed, err=True)))
+            ask(
+                made.questions,
+                answers,
+                lambda text, assumed: str(click.prompt(text, default=assumed, show_default=bool(assumed), err=True)),
+            )
             made = make_plan(path, wishes)
     except (BadAnswers, BadRule, NoDeployment, SurveyError) as error:
         raise _failed(error) from None
