@@ -63,11 +63,7 @@ def plan(
         wishes = Wishes(answers, frozenset(rule.upper() for rule in unsafe), metrics == "replace", aside)
         made = make_plan(path, wishes)
         if asking:
-            ask(
-                made.questions,
-                answers,
-                lambda text, assumed: str(click.prompt(text, default=assumed, show_default=bool(assumed), err=True)),
-            )
+            ask(made.questions, answers, _reply)
             made = make_plan(path, wishes)
     except (BadAnswers, BadRule, NoDeployment, SurveyError) as error:
         raise _failed(error) from None
@@ -126,6 +122,10 @@ def rollback(path: Path, *, force: bool) -> None:
     except (Refused, BadJournal, OSError) as error:
         raise _failed(error) from None
     click.echo("".join(f"{name}\n" for name in names) + f"{len(names)} files restored in {path}")
+
+
+def _reply(text: str, assumed: str) -> str:
+    return str(click.prompt(text, default=assumed, show_default=bool(assumed), err=True))
 
 
 def _failed(error: Exception) -> SystemExit:

@@ -70,11 +70,14 @@ def _diff(root: Path, path: str, pieces: list[Piece], created: str | None) -> st
 def _asked(plan: Plan) -> str:
     if not plan.questions:
         return ""
-    lines = [f"# {_count(len(plan.questions), 'question')}, {sum(one.is_open for one in plan.questions)} of them open"]
+    open_ones = sum(one.is_open for one in plan.questions)
+    how = "; plan again with --ask to answer here, or with --answers FILE to answer in a file" if open_ones else ""
+    lines = [f"# {_count(len(plan.questions), 'question')}, {open_ones} of them open{how}"]
     for question in plan.questions:
         named = f" [named here: {', '.join(question.candidates)}]" if question.candidates else ""
         said = question.answer or (f"not answered; assumed: {question.assumed}" if question.assumed else "not answered")
-        place = f"{question.topic} {question.about}".rstrip()
+        # Most texts begin with what they are about.
+        place = question.topic if question.text.startswith(question.about) else f"{question.topic} {question.about}"
         lines += [f"#   {place}: {question.text}{named}", f"#     {said}"]
     return covered("\n".join(lines)) + "\n"
 
