@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from tritium.migration.comparing.command import verify
+from tritium.migration.forecasting.command import forecast
 from tritium.migration.planning import commands
 from tritium.migration.recording.command import record
 
@@ -85,4 +86,5 @@ def explain(name: str | None) -> None:
 
 
 main.add_command(verify)
+main.add_command(forecast)
 main.add_command(record)
