@@ -50,6 +50,7 @@ def test_a_checkpoint_is_asked_for_and_never_taken_silently(shop: Path) -> None:
     (question,) = [one for one in plan.questions if one.topic == "checkpoint"]
     assert (question.about, question.is_open) == (ENGINE, True)
     assert question.candidates == ["meta-llama/Llama-3.1-8B-Instruct"]
+    assert "--answers FILE to answer in a file" in preview(plan, shop)
     told = make_plan(shop, Wishes(Answers({("checkpoint", ENGINE): "acme/llama-tuned"})))
     assert f"{ENGINE}/config.pbtxt" in told.results
     assert "acme/llama-tuned" in told.pieces[f"{ENGINE}/config.pbtxt"][0].new
