@@ -9,6 +9,7 @@ import time
 import msgspec
 import pytest
 from qa.unit.cluster.etcd_server import EtcdServer
+from qa.unit.cluster.memory_discovery import MemoryDiscovery
 from qa.unit.cluster.remote_fleet import until
 
 from tritium.backends.engine import EngineInfo, Role
@@ -19,7 +20,6 @@ from tritium.cluster.discovery.contract import read_instance, write_instance
 from tritium.cluster.discovery.etcd import EtcdDiscovery
 from tritium.cluster.discovery.etcd_client import EtcdError, parse_etcd
 from tritium.cluster.discovery.folder import FolderDiscovery
-from tritium.cluster.discovery.memory import MemoryDiscovery
 from tritium.core.errors import InvalidArgument, Unavailable
 
 CARD = ModelCard(

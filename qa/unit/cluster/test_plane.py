@@ -12,10 +12,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from qa.unit.cluster.memory_discovery import MemoryDiscovery
 from qa.unit.cluster.remote_fleet import Front, OpenWorker, ask, until
 
 from tritium.cluster.channel import Channel
-from tritium.cluster.discovery.memory import MemoryDiscovery
 from tritium.cluster.frames import VERSION, Drain, Draining, FromWorker, Load
 from tritium.cluster.plane import greeting
 from tritium.cluster.plane import listener as plane_listener

@@ -4,10 +4,10 @@ import asyncio
 
 import msgspec
 import pytest
+from qa.unit.cluster.memory_discovery import MemoryDiscovery
 from qa.unit.cluster.remote_fleet import Front, OpenWorker, ask, until
 
 from tritium.backends.engine import MetricFamily, Role
-from tritium.cluster.discovery.memory import MemoryDiscovery
 from tritium.cluster.frames import OwnMetrics
 from tritium.cluster.member import WorkerState
 from tritium.cluster.remote import RemoteWorker
@@ -311,6 +311,27 @@ async def test_a_silent_connection_is_given_up(place, collector, echo):
     await sink.end(30)
     assert sink.tokens == echo.continuation(PROMPT, 40)
     assert {name: value for name, labels, value in fleet.metrics() if name == "tritium_worker_hung_total" and value}
+
+
+async def test_adapters_of_several_fronts_are_apart(place):
+    """Two fronts may load other weights by one name: the engines know them by keys that no other front uses."""
+    worker = await place.worker("a")
+    loaded = {}
+
+    async def load_lora(name, path):
+        loaded[name] = path
+
+    async def unload_lora(name):
+        del loaded[name]
+
+    engine = worker.runner._engine
+    engine.load_lora, engine.unload_lora = load_lora, unload_lora
+    one, other = [await place.front(name=name).fleet() for name in ("one", "other")]
+    await one.load_lora("poet", "/loras/old")
+    await other.load_lora("poet", "/loras/new")
+    assert sorted(loaded.values()) == ["/loras/new", "/loras/old"]
+    await other.unload_lora("poet")
+    assert loaded == {one.adapters.key("poet"): "/loras/old"}
 
 
 async def test_closing_leaves_the_workers(place, collector):

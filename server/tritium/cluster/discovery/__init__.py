@@ -1,1 +1,1 @@
-"""How fronts learn which workers there are: in this process, from a folder, or from etcd."""
+"""How fronts learn which workers there are: from a folder, or from etcd."""

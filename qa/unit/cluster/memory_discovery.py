@@ -1,4 +1,4 @@
-"""Discovery within one process: for workers and fronts of one program, and for tests."""
+"""Discovery within one process: what tests of workers and fronts take, held to the same contract as those that ship."""
 
 import asyncio
 import time
