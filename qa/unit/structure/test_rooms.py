@@ -1,6 +1,7 @@
 """The shape of the code base: which room may import which, how long a file may be, how the portions are laid out."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,16 @@ def test_imports_point_one_way(room: str) -> None:
 def test_every_room_has_its_rule() -> None:
     """A new room must say what it may import."""
     assert {room_of(path) for path in sources()} - set(MAY_IMPORT) == {"cli"}
+
+
+def test_the_table_of_rooms_goes_downwards() -> None:
+    """In ARCHITECTURE.md a room stands above those it may import, as the page says; rooms of one row are beside it."""
+    rows = [line for line in (ROOT / "ARCHITECTURE.md").read_text().splitlines() if line.startswith("| `")]
+    named = [re.findall(r"(?:tritium/)?(\w+)`", row.split("|")[1]) for row in rows]
+    place = {room: at for at, rooms in enumerate(named) for room in rooms}
+    assert set(place) == {*MAY_IMPORT, "cli"}
+    for room, below in MAY_IMPORT.items():
+        assert {other for other in below if place[other] <= place[room]} == set(), room
 
 
 def test_no_file_is_too_long() -> None:
