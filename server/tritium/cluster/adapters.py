@@ -5,6 +5,7 @@
 
 The engines know an adapter by a key that stands for one path for good: a name that is loaded again, also after it was
 unloaded, gets another key, so that no engine and no router takes blocks computed with the old weights for the new ones.
+Where other servers use the same engines, keys carry a stamp that no other server's have.
 """
 
 import asyncio
@@ -17,8 +18,9 @@ from tritium.core.errors import InferenceError, InvalidArgument, NotFound, Unava
 class Adapters:
     """The adapters of one fleet. Loading and unloading come one after another."""
 
-    def __init__(self, pool: WorkerPool) -> None:
+    def __init__(self, pool: WorkerPool, *, stamp: str = "") -> None:
         self._pool = pool
+        self._stamp = stamp
         self._keys: dict[str, str] = {}
         self._used: set[str] = set()
         """Names that were keys themselves once."""
@@ -38,7 +40,7 @@ class Adapters:
         """
         self._check()
         async with self._turn:
-            key = f"{name}@{next(self._numbers)}" if name in self._used else name
+            key = f"{name}@{self._stamp}{next(self._numbers)}" if self._stamp or name in self._used else name
             ready = [worker for worker in self._pool.by_name.values() if worker.ready]
             if not ready:
                 raise Unavailable(f"no worker is ready to load the adapter '{name}'", hint="try again in a while")

@@ -3,10 +3,12 @@
 join_fleet -> routed like any other; workers come and go -> close: this front leaves them
 """
 
+import secrets
 from collections.abc import Callable
 from dataclasses import replace
 
 from tritium.backends.engine import Role
+from tritium.cluster.adapters import Adapters
 from tritium.cluster.events.subscriber import EventSubscriber
 from tritium.cluster.local import FleetEvent, LocalFleet
 from tritium.cluster.roll import Members
@@ -26,6 +28,8 @@ class JoinedFleet(LocalFleet):
     ) -> None:
         super().__init__(spec, members.model.card.model, on_event, info=members.model.card.info)
         self._members = members
+        # Another front, or this one in an earlier life, may have loaded other weights by the same name.
+        self.adapters = Adapters(self.workers, stamp=f"{secrets.token_hex(4)}.")
         self.workers.scatter = True
         self.workers.events = events
         members.join(self.workers)
