@@ -25,7 +25,7 @@ DEVICE_BLOCKS = 16
 class Engine:
     """One engine: a planner, a mover with a host tier, and a KV cache of two layers that tests write into."""
 
-    def __init__(self, host_blocks=32, **settings) -> None:
+    def __init__(self, host_blocks=32, *, always=False, **settings) -> None:
         import torch
 
         from tritium.backends.vllm.tiers.layout import Layout
@@ -37,7 +37,7 @@ class Engine:
         host = HostSettings(host_blocks * layout.block_bytes, pinned=False)
         self.store = BlockStore(StoreSettings(layout.block_bytes, host=host, **settings), BLOCK)
         self.mover = Mover(layout, self.store, b"p" * 24, 0)
-        self.planner = Planner(block_tokens=BLOCK, block_bytes=layout.block_bytes, ranks=1)
+        self.planner = Planner(block_tokens=BLOCK, block_bytes=layout.block_bytes, ranks=1, always=always)
         self.tables = {}
 
     def request(self, name, tokens, **fields):
@@ -234,3 +234,17 @@ def test_onboarding_that_does_not_pay_is_computed(engine):
         engine.planner.advisor.learn_load(Tier.HOST, size, size * 1.0)
     assert engine.planner.wanted_tokens(engine.request("b", tokens), 0) == 0
     assert sorted(engine.planner.advised.values()) == [0, 1]
+
+
+def test_everything_is_fetched_on_demand():
+    """With fetch=always what is held is fetched, whatever it costs; nothing is counted as a decision."""
+    engine = Engine(always=True)
+    tokens = list(range(13))
+    engine.step([(engine.request("a", tokens), 0, 13, [1, 2, 3, 4])])
+    engine.settle()
+    for size in (1000, 2000):
+        engine.planner.advisor.learn_prefill(size, size * 1e-9)
+        engine.planner.advisor.learn_load(Tier.HOST, size, size * 1.0)
+    assert engine.planner.wanted_tokens(engine.request("b", tokens), 0) == 12
+    assert not any(engine.planner.advised.values())
+    engine.mover.close()

@@ -15,6 +15,8 @@ from tritium.kv.settings import Writing
 def test_reads_every_part(tmp_path):
     """Sizes with units, directories, the object store's place and the finer settings reach the store."""
     text = f"host=1GiB,disk=2GB:{tmp_path}/a:{tmp_path}/b,object=1TiB:s3://bucket/prefix,writing=back,disk_min_uses=1"
+    assert read_tiers(text + ",fetch=always").always
+    assert not read_tiers(text).always
     settings = store_settings(read_tiers(text + ",object_timeout_s=2.5"), 4096, "m/worker_1/rank_0")
     assert settings.host.size_bytes == 1 << 30
     assert settings.disk.size_bytes == 2 * 10**9
@@ -35,6 +37,7 @@ def test_reads_every_part(tmp_path):
         ("disk=1GiB:kv", "absolute directories"),
         ("object=1GiB", "needs a place"),
         ("writing=sideways", "sideways"),
+        ("fetch=never", "neither advised nor always"),
         ("hots=1GiB", "did you mean host"),
         ("writing=back", "names no tier"),
     ],

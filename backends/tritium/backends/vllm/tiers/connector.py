@@ -23,6 +23,7 @@ from tritium.backends.vllm.tiers.mover import Mover
 from tritium.backends.vllm.tiers.opening import open_mover, rank_of
 from tritium.backends.vllm.tiers.plan import Report, StepPlan
 from tritium.backends.vllm.tiers.planner import Planner
+from tritium.backends.vllm.tiers.setting import read_tiers
 from tritium.backends.vllm.tiers.stats import NoPromMetrics, TierStats
 from tritium.core.errors import InvalidArgument
 from tritium.kv.block import Tier
@@ -61,6 +62,7 @@ class TieredConnector(KVConnectorBase_V1):
             block_tokens=spec.block_size,
             block_bytes=spec.page_size_bytes * len(groups[0].layer_names),
             ranks=parallel.tensor_parallel_size * parallel.pipeline_parallel_size,
+            always=read_tiers(self._kv_transfer_config.kv_connector_extra_config["tiers"]).always,
         )
 
     # In the worker processes.

@@ -33,8 +33,9 @@ class _Decision:
 class Planner:
     """Plans each step; one an engine."""
 
-    def __init__(self, *, block_tokens: int, block_bytes: int, ranks: int) -> None:
+    def __init__(self, *, block_tokens: int, block_bytes: int, ranks: int, always: bool = False) -> None:
         self.block_tokens = block_tokens
+        self._always = always
         self.holdings = Holdings(ranks)
         self.lineage = Lineage(self.holdings, block_tokens)
         self.advisor = Advisor(block_bytes, block_tokens)
@@ -124,8 +125,8 @@ class Planner:
 
     def _decide(self, request: "Request", first: int, hashes: list[bytes]) -> _Decision:
         tiers = self.holdings.leading(hashes)
-        if not tiers:
-            return _Decision(first, [])
+        if not tiers or self._always:
+            return _Decision(first, tiers)
         advice = self.advisor.advise(request.num_tokens - first * self.block_tokens, tiers)
         self.advised[DECISIONS[0 if advice.onboard else 1]] += 1
         return _Decision(first, tiers[: advice.blocks])

@@ -34,6 +34,8 @@ class Tiers:
     directories: list[Path] = field(default_factory=list)
     object_bytes: int = 0
     url: str = ""
+    always: bool = False
+    """Fetch whatever is held, also where computing it is expected to be faster."""
     disk: dict[str, Any] = field(default_factory=dict)
     objects: dict[str, Any] = field(default_factory=dict)
     store: dict[str, Any] = field(default_factory=dict)
@@ -44,6 +46,8 @@ def _flag(text: str) -> bool:
         raise InvalidArgument(f"'{text}' is neither 0 nor 1")
     return text == "1"
 
+
+_FETCH = ("advised", "always")
 
 _FINER: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "writing": ("store", "writing", Writing),
@@ -92,11 +96,15 @@ def _read_part(tiers: Tiers, name: str, value: str) -> None:
             tiers.object_bytes, tiers.url = parse_bytes(size), where
             if not where:
                 raise InvalidArgument("an object tier needs a place, such as object=1TiB:s3://bucket/prefix")
+        case "fetch":
+            if value not in _FETCH:
+                raise InvalidArgument(f"'{value}' is neither {' nor '.join(_FETCH)}")
+            tiers.always = value == "always"
         case _ if name in _FINER:
             group, finer, read = _FINER[name]
             getattr(tiers, group)[finer] = read(value)
         case _:
-            known = ["host", "disk", "object", *_FINER]
+            known = ["host", "disk", "object", "fetch", *_FINER]
             close = get_close_matches(name, known, n=1)
             raise InvalidArgument(f"there is no '{name}'" + (f"; did you mean {close[0]}?" if close else ""))
 
