@@ -78,9 +78,9 @@ def test_a_plan_is_written_beside_the_deployment(shop: Path, tmp_path: Path) -> 
     assert apply_to(plan, shop, output) == sorted(plan.results)
     assert state(shop) == before
     after = state(output)
-    assert set(after) == set(before)
-    assert {path for path in after if after[path] != before[path]} == set(plan.results)
-    assert {path for path in after if after[path][0] != before[path][0]} == set()
+    assert set(after) == {*before, *plan.creates}
+    assert {path for path in after if after[path] != before.get(path)} == set(plan.results)
+    assert {path for path in before if after[path][0] != before[path][0]} == set()
     assert digests(output, plan) == plan.results
     assert apply_to(plan, shop, output) == []
 
@@ -111,7 +111,7 @@ def test_a_plan_is_applied_in_place_once_and_taken_back(shop: Path) -> None:
     assert apply_in_place(plan, shop) == sorted(plan.results)
     assert digests(shop, plan) == plan.results
     applied = state(shop)
-    assert {path for path in before if applied[path] != before[path]} == set(plan.results)
+    assert {path for path in before if applied[path] != before[path]} == set(plan.results) - set(plan.creates)
     assert apply_in_place(plan, shop) == []
     assert state(shop) == applied
     assert roll_back(shop) == sorted(plan.results)

@@ -1,6 +1,7 @@
 """Plans: what is changed, what is left out and why, what is asked, and how a saved plan is read back."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from tritium.migration.cli import main
+from tritium.migration.metrics import KEPT, LANGUAGE
 from tritium.migration.planning.answers import Answers, BadAnswers, ask, read_answers, write_answers
 from tritium.migration.planning.plan import Piece
 from tritium.migration.planning.planner import ALL, NoDeployment, Wishes, edits_of, make_plan
@@ -155,6 +157,19 @@ def test_new_metrics_stand_beside_old_ones(shop: Path) -> None:
     assert "alert: GpuMemoryFullOnTritium" in _after(shop, plan.pieces["monitoring/rules.yaml"])
     plan = make_plan(shop, Wishes(replace_metrics=True))
     assert "nv_gpu_utilization" not in _after(shop, plan.pieces["monitoring/dashboard.json"])
+
+
+def test_a_dashboard_of_both_servers_stands_beside_the_old_one(shop: Path) -> None:
+    """Each panel of it asks for the old job and the new one, of metrics that Tritium has."""
+    board = json.loads(make_plan(shop, Wishes()).creates["monitoring/tritium-comparison.json"])
+    asked = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    assert sum('job="$old"' in text for text in asked) == 6
+    assert sum('job="$new"' in text for text in asked) == 9
+    assert not any("{{" in text or "}}" in text for text in asked)
+    named = set(re.findall(r"\b(?:nv|tritium)_\w+", " ".join(asked)))
+    assert named <= KEPT | set(LANGUAGE.values())
+    (shop / "monitoring/tritium-comparison.json").write_text("{}")
+    assert make_plan(shop, Wishes()).creates == {}
 
 
 def test_a_saved_plan_is_the_plan(shop: Path, tmp_path: Path) -> None:

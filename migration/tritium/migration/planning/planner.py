@@ -12,6 +12,7 @@ from tritium.migration.deployment import Deployment
 from tritium.migration.finding import Finding, Severity
 from tritium.migration.planning.answers import Answers
 from tritium.migration.planning.beside import METRICS, beside
+from tritium.migration.planning.dashboard import comparison
 from tritium.migration.planning.kserve import runtimes
 from tritium.migration.planning.plan import Change, Note, Piece, Plan, Withheld
 from tritium.migration.planning.proposals import change_of, fleets, kept_together
@@ -93,6 +94,7 @@ def _wanted(deployment: Deployment, findings: tuple[Finding, ...], wishes: Wishe
         if finding.fix is not None and (finding.rule, str(finding.path)) not in places:
             yield change_of(finding, finding.fix)
     yield from beside(deployment, replace=wishes.replace_metrics)
+    yield from comparison(deployment)
     yield from runtimes(deployment)
     yield from fleets(deployment)
 
