@@ -27,6 +27,8 @@ CHURNED = "churned"
 """A model that is loaded and unloaded; nobody else asks for it."""
 A = np.arange(4, dtype=np.float32)
 _numbers = itertools.count(1)
+CHATS = 300
+"""So many that the warm-up asks them all: what is remembered of prompts has its bound, and grows up to that."""
 
 
 class WrongAnswerError(Exception):
@@ -195,10 +197,10 @@ def leaving_over_http(product: Product) -> Iterator[Step]:
 
 @contextmanager
 def chat(product: Product) -> Iterator[Step]:
-    """A streamed chat; every fourth is left after its first event."""
+    """A streamed chat out of CHATS; every fourth is left after its first event."""
 
     def step() -> None:
-        question = [{"role": "user", "content": f"question {next(_numbers)}"}]
+        question = [{"role": "user", "content": f"question {next(_numbers) % CHATS}"}]
         body = {"model": "tiny_chat", "messages": question, "stream": True, "max_tokens": 24}
         with closing(_connect(product, "OpenAI")) as connection:
             connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
