@@ -119,6 +119,12 @@ def test_secrets_are_not_shown() -> None:
     assert shown.count("***") == len(given)
 
 
+def test_a_time_that_is_no_number_is_refused() -> None:
+    """nan is neither below nor above any bound, so that nothing would ever be too late."""
+    with pytest.raises(SettingsError, match="takes a number, not 'nan'"):
+        load({"exit_timeout_s": "nan"}, None, {})
+
+
 def test_passwords_in_urls_are_not_shown() -> None:
     """--print-config hides who a URL is asked as in every setting, and leaves the address."""
     given = {

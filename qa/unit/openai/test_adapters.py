@@ -42,7 +42,7 @@ async def opened(scripted, tokenizer, folder):
         handler = openai_handler(scripted.OneModel(made), OpenAIOptions(), str)
         listener = await listen_http(handler, host="127.0.0.1", port=0)
         url = f"http://127.0.0.1:{listener.port}"
-        async with httpx.AsyncClient(base_url=url, timeout=20, verify=False) as http:
+        async with httpx.AsyncClient(base_url=url, timeout=60, verify=False) as http:
             yield http, fleet
         await listener.close(1)
     finally:
@@ -78,13 +78,14 @@ async def test_survives_a_restart(shop, tmp_path):
     await http.post("/v1/load_lora_adapter", json={"lora_name": "poet", "lora_path": str(tmp_path)})
     worker = fleet.workers.by_name["worker_0"]
     told = []
-    load_lora = worker.load_lora
+    calls = worker._lora_calls
+    load = calls.load
 
     async def noted(name, path):
-        await load_lora(name, path)
+        await load(name, path)
         told.append((name, path, worker.ready))
 
-    worker.load_lora = noted
+    calls.load = noted
     os.kill(worker.pid, signal.SIGKILL)
     await asyncio.wait_for(fleet.lost.wait(), 20)
     answer = await http.post(

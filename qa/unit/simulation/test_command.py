@@ -58,6 +58,15 @@ def test_a_picture(tmp_path):
     assert len(root.findall("{http://www.w3.org/2000/svg}polyline")) == 6
 
 
+def test_a_picture_that_cannot_be_written(tmp_path):
+    """The table is told all the same, and the reason."""
+    done = CliRunner().invoke(main, [*LINE, "--policies", "kv", "--plot", str(tmp_path / "no" / "picture.svg")])
+    assert done.exit_code == 1
+    assert "policy" in done.output
+    assert "picture.svg: No such file or directory" in done.output
+    assert "Traceback" not in done.output
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -59,6 +59,9 @@ def test_copies_share_nothing(trace):
         ('{"timestamp": 0}', r"bad.jsonl:2: .*input_length"),
         ("not json", r"bad.jsonl:2: "),
         ('{"timestamp": 0, "input_length": 5000, "output_length": 1, "hash_ids": [1]}', "bad.jsonl:2 has 1 hash_ids"),
+        ('{"timestamp": -5, "input_length": 1, "output_length": 1, "hash_ids": [1]}', r"bad.jsonl:2: .*timestamp"),
+        ('{"timestamp": 0, "input_length": -1, "output_length": 1, "hash_ids": []}', r"bad.jsonl:2: .*input_length"),
+        ('{"timestamp": 0, "input_length": 1, "output_length": 1, "hash_ids": [-1]}', r"bad.jsonl:2: .*hash_ids"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, line, words):

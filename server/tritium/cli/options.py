@@ -425,6 +425,8 @@ def _convert_one(f: "dataclasses.Field[Any]", kind: type, value: Any, source: st
         converted = kind(value)
     except (TypeError, ValueError):
         raise WrongValue(source, f.name, f"takes {kind.__name__}, not {value!r}") from None
+    if converted != converted:  # noqa: PLR0124  only what is no number differs from itself
+        raise WrongValue(source, f.name, f"takes a number, not {value!r}")
     choices = f.metadata["choices"]
     if choices and converted not in choices:
         raise WrongValue(source, f.name, f"is one of {', '.join(choices)}, not {value!r}")

@@ -108,4 +108,7 @@ def simulate(
         click.echo(f"{title}\n")
     click.echo(render([outcome.summary for outcome in outcomes], form))
     if plot is not None:
-        plot.write_text(draw(title, outcomes))
+        try:
+            plot.write_text(draw(title, outcomes))
+        except OSError as error:
+            raise click.ClickException(f"{plot}: {error.strerror}") from None

@@ -9,6 +9,7 @@ import heapq
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -21,11 +22,14 @@ _COPY_BITS = 40
 """Ids of a copy are its number above these bits."""
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
 class _Row(msgspec.Struct, frozen=True):
-    timestamp: float
-    input_length: int
-    output_length: int
-    hash_ids: list[int]
+    timestamp: Annotated[float, msgspec.Meta(ge=0)]
+    input_length: _Count
+    output_length: _Count
+    hash_ids: list[_Count]
 
 
 def read_trace(
