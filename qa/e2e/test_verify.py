@@ -1,11 +1,12 @@
 """`dynamo-migrate verify` and `record` over real servers: the same repository twice, and one that was changed."""
 
-import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -114,31 +115,68 @@ def test_what_cannot_be_asked_is_said(pair: tuple[Product, Product], tmp_path: P
         assert (done.exit_code, reason in done.output) == (2, True), done.output
 
 
-def test_recorded_requests_are_sent_again(pair: tuple[Product, Product], tmp_path: Path) -> None:
-    """Triton's own client calls through the proxy; verify then asks both servers what was recorded."""
-    file = tmp_path / "calls.jsonl"
-    command = [str(Path(sys.executable).with_name("dynamo-migrate")), "record", url(pair[0], "http"), "-o", str(file)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ})
+@contextmanager
+def recording(*arguments: str) -> Iterator[tuple[list[str], list[str]]]:
+    """Run `record` as a user does, ended by SIGTERM; yield its addresses, and afterwards what it said at its end."""
+    program = str(Path(sys.executable).with_name("dynamo-migrate"))
+    process = subprocess.Popen([program, "record", *arguments], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     bound = threading.Timer(60, process.kill)
     bound.start()
+    ways = sum(argument.startswith(("http", "grpc")) for argument in arguments)
+    said: list[str] = []
     try:
-        proxy = process.stderr.readline().partition(" -> ")[0].removeprefix("http://")
-        with http_client.InferenceServerClient(proxy) as client:
-            given = http_client.InferInput("x", [1, 2], "FP32")
-            for binary, name in ((True, "doubled"), (False, "rounded")):
-                given.set_data_from_numpy(np.array([[1, 2]], "float32"), binary_data=binary)
-                assert client.infer(name, [given]).as_numpy("y") is not None
+        yield [process.stderr.readline().partition(" -> ")[0] for _ in range(ways)], said
         process.send_signal(signal.SIGTERM)
-        said = process.stderr.read()
+        said.append(process.stderr.read())
         assert process.wait(60) == 0, said
     finally:
         bound.cancel()
         process.kill()
         process.wait()
         process.stderr.close()
-    assert said == f"2 calls in {file}\n"
+
+
+def call(address: str, name: str, tensor: str, values: list[float], *, binary: bool = True) -> None:
+    """Ask a model through a proxy with Triton's client."""
+    given = http_client.InferInput(tensor, [1, len(values)], "FP32")
+    given.set_data_from_numpy(np.array([values], np.float32), binary_data=binary)
+    with http_client.InferenceServerClient(address.removeprefix("http://")) as client:
+        client.infer(name, [given])
+
+
+def test_recorded_requests_are_sent_again(pair: tuple[Product, Product], tmp_path: Path) -> None:
+    """Triton's own client calls through the proxy; verify then asks both servers what was recorded."""
+    file = tmp_path / "calls.jsonl"
+    with recording(url(pair[0], "http"), "-o", str(file)) as ([address], said):
+        call(address, "doubled", "x", [1, 2])
+        call(address, "rounded", "x", [1, 2], binary=False)
+    assert said == [f"2 calls in {file}\n"]
     done = verify(*(url(side, "http") for side in pair), f"--recorded={file}")
     assert done.exit_code == 1, done.output
     assert "doubled: differs (1 of 1 " in done.output
     assert "rounded: same (1 answers the same" in done.output
+
+
+def test_the_commands_of_the_page_run(
+    pair: tuple[Product, Product], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/migration/verify.md shows two comparisons, a recording and its comparison; each works as it is written."""
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs/migration/verify.md").read_text()
+    for side in ("old", "new"):
+        page = page.replace(f"http://{side}:8000", url(pair[0], "http")).replace(
+            f"grpc://{side}:8001", url(pair[0], "grpc")
+        )
+    # Ports that are free.
+    page = re.sub(r"0\.0\.0\.0:900\d", "127.0.0.1:0", page)
+    commands = [line.split() for line in re.findall(r"^    dynamo-migrate (.+)$", page, re.MULTILINE)]
+    assert [words[0] for words in commands] == ["verify", "verify", "record", "verify"]
+    for words in commands:
+        if words[0] == "record":
+            with recording(*words[1:]) as (addresses, _):
+                call(addresses[0], "doubled", "x", [0.1, 0.2])
+            continue
+        done = verify(*words[1:])
+        assert done.exit_code == 0, done.output
+    assert (tmp_path / "report.md").read_text().startswith("# Old and new server")

@@ -136,3 +136,16 @@ def test_the_command_says_what_is_missing(tmp_path: Path) -> None:
     assert CliRunner().invoke(main, ["forecast", str(tmp_path)]).exit_code == 2
     done = CliRunner().invoke(main, ["forecast", str(TINY), "--from=http://127.0.0.1:1"])
     assert (done.exit_code, "--from needs --model" in done.output) == (2, True)
+
+
+def test_the_command_of_the_page_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first command of docs/migration/forecast.md, which needs no server, works as it is written."""
+    root = TINY.parents[3]
+    monkeypatch.chdir(root)
+    page = (root / "docs/migration/forecast.md").read_text()
+    command = next(
+        line for line in page.splitlines() if line.startswith("    dynamo-migrate forecast model_repository")
+    )
+    done = CliRunner().invoke(main, command.split()[1:])
+    assert done.exit_code == 0, done.output
+    assert "x h100" in done.output

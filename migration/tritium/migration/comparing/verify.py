@@ -41,10 +41,12 @@ class Verifier:
         """Compare the two servers, with recorded calls or with made ones; `done` hears of each model.
 
         Raises:
-            Unreachable: one of the servers does not answer, or they are named by different protocols.
+            Unreachable: a server does not answer, they are named by different protocols, or the recording is empty.
         """
         if self._old.protocol != self._new.protocol:
             raise Unreachable("errors and streams differ between HTTP and gRPC: name both servers by the same protocol")
+        if recorded is not None and not recorded:
+            raise Unreachable("the recording holds no calls: was anything asked while it ran?")
         states = self._old.models()
         wanted = self._asking.models or tuple(sorted({call.model for call in recorded} if recorded else states))
         if unknown := [name for name in wanted if name not in states]:
