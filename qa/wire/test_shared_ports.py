@@ -28,7 +28,7 @@ def over_grpc(port):
     # A pool of its own: channels of one address share their connection otherwise.
     with grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        return stub.ServerMetadata(pb.ServerMetadataRequest(), timeout=5).name
+        return stub.ServerMetadata(pb.ServerMetadataRequest(), timeout=60).name
 
 
 def names(ask, port, wanted):

@@ -45,11 +45,11 @@ class Collector:
     def cached_tokens(self):
         return next(d.cached_tokens for d in self.deltas if d.cached_tokens is not None)
 
-    async def end(self, within_s: float = 20.0) -> "Collector":
+    async def end(self, within_s: float = 60.0) -> "Collector":
         await asyncio.wait_for(self.over.wait(), within_s)
         return self
 
-    async def grown(self, tokens: int, within_s: float = 20.0) -> None:
+    async def grown(self, tokens: int, within_s: float = 60.0) -> None:
         async with asyncio.timeout(within_s):
             while len(self.tokens) < tokens and not self.over.is_set():
                 self._moved.clear()
@@ -81,7 +81,7 @@ class Events:
         self.seen.append(event)
         self._more.set()
 
-    async def until(self, kind: str, count: int = 1, within_s: float = 20.0):
+    async def until(self, kind: str, count: int = 1, within_s: float = 60.0):
         async with asyncio.timeout(within_s):
             while len(found := [e for e in self.seen if e.kind == kind]) < count:
                 self._more.clear()

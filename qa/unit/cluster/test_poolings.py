@@ -125,6 +125,6 @@ def _echoed(fleet):
 
 async def until(condition):
     """Wait for what a worker tells in its own time."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110  metrics are read, they call nobody
             await asyncio.sleep(0.01)

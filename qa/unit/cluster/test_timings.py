@@ -1,6 +1,7 @@
 """How long generations take, told once each, whatever happens to them on the way."""
 
 import asyncio
+import time
 
 from tritium.cluster.timings import Timings
 
@@ -36,6 +37,7 @@ def test_generation_of_one_token_has_no_gap():
 async def test_waiting_is_no_overhead():
     """What a generation waited for a worker counts as held; the rest of its way to one as overhead."""
     timings = Timings()
+    began_s = time.monotonic()
     watch = timings.watch()
     watch.held()
     await asyncio.sleep(0.05)
@@ -44,7 +46,7 @@ async def test_waiting_is_no_overhead():
     watch.sent()
     assert _count(timings.held) == 1
     assert timings.held.sum >= 0.05
-    assert timings.overhead.sum < 0.05
+    assert timings.overhead.sum <= time.monotonic() - began_s - timings.held.sum
 
 
 def test_samples_are_a_histogram():

@@ -270,4 +270,4 @@ async def test_dying_is_said(mocking: Mocking) -> None:
         said = asyncio.get_running_loop().create_future()
         driver.engine._sinks = type(driver.engine._sinks)(driver.engine._sinks.on_step, lambda _: None, said.set_result)
         driver.submit([20], max_tokens=5)
-        assert "told to die at step 2" in await asyncio.wait_for(said, 5)
+        assert "told to die at step 2" in await asyncio.wait_for(said, 60)

@@ -67,7 +67,7 @@ def open_door(scripted, tokenizer):
         listener = await listen_http(handler, host="127.0.0.1", port=0)
         url = f"http://127.0.0.1:{listener.port}"
         # Reading the certificates of the world's authorities would take longer than the test.
-        async with httpx.AsyncClient(base_url=url, timeout=20, verify=False) as http:
+        async with httpx.AsyncClient(base_url=url, timeout=60, verify=False) as http:
             client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, http_client=http)
             yield Door(made, model, models, listener.port, client, http)
         await listener.close(1)

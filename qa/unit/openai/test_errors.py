@@ -306,7 +306,7 @@ async def test_sync_client(door):
     """OpenAI's synchronous client works too, streaming and not."""
 
     def talk():
-        with openai.OpenAI(base_url=f"{door.url}/v1", api_key="x", http_client=httpx.Client(timeout=20)) as client:
+        with openai.OpenAI(base_url=f"{door.url}/v1", api_key="x", http_client=httpx.Client(timeout=60)) as client:
             whole = client.chat.completions.create(model="story", messages=HELLO).choices[0].message.content
             stream = client.chat.completions.create(model="story", messages=HELLO, stream=True)
             return whole, "".join(chunk.choices[0].delta.content or "" for chunk in stream)

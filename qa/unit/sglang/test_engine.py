@@ -75,7 +75,7 @@ async def test_events_come_through(serving: Serving) -> None:
     """SGLang's blocks, with unsigned hashes."""
     async with serving(page_size=2) as driver:
         await driver.generate([3, 4, 5, 6], max_tokens=1)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not any(isinstance(event, BlocksStored) for event in driver.events):
                 await driver.generate([3, 4, 5, 6], max_tokens=1)
         stored = next(event for event in driver.events if isinstance(event, BlocksStored))

@@ -138,6 +138,6 @@ async def test_failure_and_leaving(door):
     asking.cancel()
     await asyncio.wait_for(door.fleet.cancelled.wait(), 10)
     await asyncio.gather(asking, return_exceptions=True)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while door.model.statistics.pending:
             await door.http.get("/ping")
