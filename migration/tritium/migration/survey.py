@@ -27,6 +27,8 @@ _SKIPPED_FOLDERS = {
     ".terraform",
     "site-packages",
 }
+_PLAN = ".dynamo-migrate.json"
+"""How a saved plan is called; it is no part of the deployment it was made for."""
 _LARGEST_BYTES = 2 << 20
 """No hand-written configuration or manifest is larger; weights and data are not read."""
 
@@ -58,7 +60,7 @@ def survey(
     sources: dict[Path, Source] = {}
     for number, path in enumerate(_paths(root)):
         progress(number)
-        if path in aside:
+        if path in aside or path.name.endswith(_PLAN):
             continue
         if path.is_dir() and not path.is_symlink():
             found.models.append(read_bare(path, root))

@@ -108,6 +108,16 @@ def test_questions_are_asked_on_the_terminal(shop: Path, tmp_path: Path) -> None
     }
 
 
+def test_a_plan_may_lie_in_the_deployment(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It and the answers are no part of it: neither makes the plan stale, nor is edited by the next one."""
+    monkeypatch.chdir(shop)
+    for arguments in (["plan", ".", "--answers", "answers.yaml"], ["apply", "--in-place"], ["plan", "."]):
+        said = CliRunner().invoke(main, arguments)
+        assert said.exit_code == 0, said.output
+    assert "# Plan: 0 changes in 0 files" in said.output
+    assert CliRunner().invoke(main, ["rollback", "."]).exit_code == 0
+
+
 @pytest.mark.parametrize("arguments", [["plan", "nowhere"], ["apply", "nowhere.json"], ["rollback", "nowhere"]])
 def test_commands_that_cannot_be_carried_out_say_why(arguments: list[str]) -> None:
     """One line, and the exit status 2."""

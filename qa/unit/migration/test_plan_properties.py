@@ -125,7 +125,7 @@ def dockerfile(draw: st.DrawFn) -> str:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(compose(), dockerfile(), st.booleans(), st.booleans(), st.booleans())
 def test_files_people_may_write(
     services: str,
