@@ -179,8 +179,7 @@ def open_bucket(settings: ObjectSettings) -> Any:
     if not settings.url.startswith(("file:", "memory:")):
         client = {"timeout": f"{settings.timeout_s}s", "connect_timeout": f"{settings.timeout_s}s"}
         if settings.endpoint.startswith("http://"):
-            # Over plain HTTP no certificate is looked at; without this, a machine that has none is refused.
-            client |= {"allow_http": "true", "allow_invalid_certificates": "true"}
+            client["allow_http"] = "true"
         endpoint = {"endpoint": settings.endpoint} if settings.endpoint else {}
         remote = {
             "config": {**settings.options, **endpoint},
