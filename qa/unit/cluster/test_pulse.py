@@ -61,3 +61,13 @@ async def test_a_stopped_worker_costs_more(fleet_of, request_for, collector):
             pass
         assert fleet.explain(PROMPT).worker == holder
         assert fleet.workers.by_name[holder].restarts == 0
+
+
+async def test_every_role_is_suspected_in_its_own_router(fleet_of):
+    """In a mixed fleet, too, a missed beat counts where the worker is chosen: those who generate have one router."""
+    async with fleet_of("prefill=1,decode=1,workers=1") as fleet:
+        workers = fleet.workers
+        for worker in workers.by_name.values():
+            workers.reports.on_missed(worker, 1)
+        assert {load.name: load.missed for load in workers.generating.loads} == {"decode_0": 1, "worker_0": 1}
+        assert {load.name: load.missed for load in workers.prefilling.loads} == {"prefill_0": 1}

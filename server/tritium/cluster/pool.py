@@ -26,7 +26,7 @@ from tritium.cluster.events.subscriber import EventSubscriber
 from tritium.cluster.following import CacheFollower
 from tritium.cluster.frames import VERSION, AskCache, CacheChanged, CacheDump, Elsewhere, Gauges, Load, ToWorker
 from tritium.cluster.member import PoolWorker, Reports, Told, WorkerState
-from tritium.cluster.prefill import PrefillDesk, PrefillPlan
+from tritium.cluster.prefill import AGGREGATED, PrefillDesk, PrefillPlan
 from tritium.cluster.spec import FleetSpec
 from tritium.cluster.supervisor import SupervisedWorker
 from tritium.router.choice import Mode, Route
@@ -77,7 +77,7 @@ class WorkerPool:
         self._on_pooled = on_pooled
         self._on_ready = on_ready
         self._on_lost = on_lost
-        self.reports = Reports(self._join, self._leave, self._take, self._drain, self._missed)
+        self.reports = Reports(self.join_router, self._leave, self._take, self.leave_router, self._missed)
         """What every worker of the pool reports to."""
 
     @property
@@ -126,7 +126,7 @@ class WorkerPool:
         if Role.PREFILL not in self.roles:
             return None
         if self.by_name[route.worker].role is Role.AGGREGATED:
-            stays = stays or "an aggregated worker computes its own"
+            stays = stays or AGGREGATED
         decoder = Decoder(stays=stays, computes=self.computes_prompts(route.worker))
         return self.prefill.decide(prompt, route, self.generating, self.prefilling, decoder)
 
@@ -140,12 +140,33 @@ class WorkerPool:
             del self.by_name[worker.name]
 
     def leave_router(self, worker: PoolWorker) -> None:
-        """Give a worker nothing new; what it has goes on."""
-        self._forget(worker)
+        """Give a worker nothing new; what it has goes on. Harmless when repeated."""
+        if (others := self.elsewhere.pop(worker.name, None)) is not None:
+            others.close()
+        self._router(worker.role).remove(worker.name)
+        if (follower := self.followers.pop(worker.name, None)) is not None:
+            follower.close()
+        if self.events is not None:
+            self.events.leave(worker.run)
 
     def join_router(self, worker: PoolWorker) -> None:
         """Give a worker that is ready what its role has to do."""
-        self._join(worker)
+        info = worker.info
+        assert info is not None
+        self._info = self._info or info
+        if info.transfer_path:
+            gib_s = round(info.transfer_bytes_s / (1 << 30), 3)
+            log.info("kv_transfer", by=info.transfer, path=info.transfer_path, gib_s=gib_s, worker=worker.name)
+        most = self.spec.worker_requests or info.max_sequences
+        router = self._router(worker.role)
+        router.add(worker.name, capacity_blocks=info.total_blocks, max_sequences=most)
+        self.elsewhere[worker.name] = OtherFronts(router, worker.name)
+        here = self.events is None or not worker.run
+        follower = CacheFollower(router, worker.name, lambda: worker.send(AskCache(here)))
+        self.followers[worker.name] = follower
+        if self.events is not None:
+            self.events.follow(worker.run, follower.hear)
+        self._on_ready(worker)
 
     async def replace(self, load: Load) -> None:
         """Start the worker that a first frame is for in the place of the one of that name, which has stopped.
@@ -215,24 +236,6 @@ class WorkerPool:
         if (member := self.by_name.get(worker)) is not None:
             member.send(*frames)
 
-    def _join(self, worker: PoolWorker) -> None:
-        info = worker.info
-        assert info is not None
-        self._info = self._info or info
-        if info.transfer_path:
-            gib_s = round(info.transfer_bytes_s / (1 << 30), 3)
-            log.info("kv_transfer", by=info.transfer, path=info.transfer_path, gib_s=gib_s, worker=worker.name)
-        most = self.spec.worker_requests or info.max_sequences
-        router = self._router(worker.role)
-        router.add(worker.name, capacity_blocks=info.total_blocks, max_sequences=most)
-        self.elsewhere[worker.name] = OtherFronts(router, worker.name)
-        here = self.events is None or not worker.run
-        follower = CacheFollower(router, worker.name, lambda: worker.send(AskCache(here)))
-        self.followers[worker.name] = follower
-        if self.events is not None:
-            self.events.follow(worker.run, follower.hear)
-        self._on_ready(worker)
-
     def _router(self, role: Role) -> Router:
         """Return the router of a role; all who generate have one."""
         role = role if role is Role.PREFILL else self._generating
@@ -248,25 +251,13 @@ class WorkerPool:
             )
         return router
 
-    def _drain(self, worker: PoolWorker) -> None:
-        self._forget(worker)
-
     def _missed(self, worker: PoolWorker, beats: int) -> None:
-        self.routers[worker.role].suspect(worker.name, beats)
+        self._router(worker.role).suspect(worker.name, beats)
 
     def _leave(self, worker: PoolWorker, reason: str) -> None:
         self.prefill.forget(worker.name)
-        self._forget(worker)
+        self.leave_router(worker)
         self._on_lost(worker, reason)
-
-    def _forget(self, worker: PoolWorker) -> None:
-        if (others := self.elsewhere.pop(worker.name, None)) is not None:
-            others.close()
-        self._router(worker.role).remove(worker.name)
-        if (follower := self.followers.pop(worker.name, None)) is not None:
-            follower.close()
-        if self.events is not None:
-            self.events.leave(worker.run)
 
     def _take(self, worker: PoolWorker, frame: Told) -> None:
         if isinstance(frame, Step):

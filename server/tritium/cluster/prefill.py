@@ -29,6 +29,9 @@ ENOUGH = 5
 KEEP = 0.95
 """How much of what was learnt of transfers stays when one more ends; about the last twenty count."""
 
+AGGREGATED = "an aggregated worker computes its own"
+"""Why the prompts of such a worker stay with it, in a mixed fleet."""
+
 PROBE = 16
 MOST_PROBE = 1024
 """Of so many prompts in a row that transfers were found too slow for, one is sent all the same, to learn anew; each

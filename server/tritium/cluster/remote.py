@@ -99,7 +99,12 @@ class RemoteWorker:
         self._nudge = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._silent_s = silent_s
-        self._pulse = Pulse(silent_s, ping=lambda: self.send(Ping()), on_silent=self._silent)
+        self._pulse = Pulse(
+            silent_s,
+            ping=lambda: self.send(Ping()),
+            on_silent=self._silent,
+            on_missed=lambda beats: reports.on_missed(self, beats),
+        )
         self._verdict = ""
         self._lora_calls = LoraCalls(self.name, self.send, load_s)
 

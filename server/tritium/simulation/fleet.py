@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from tritium.backends.engine import Role
 from tritium.backends.mocker.scheduler import Sequence
 from tritium.backends.mocker.settings import Settings
-from tritium.cluster.prefill import PrefillDesk
+from tritium.cluster.prefill import AGGREGATED, PrefillDesk
 from tritium.cluster.spec import FleetSpec
 from tritium.router.admission import RoomFull, Ticket, WaitingRoom
 from tritium.router.book import Lease
@@ -62,6 +62,7 @@ class SimulatedFleet:
         self.agenda = Agenda()
         self.records = Records()
         self.workers: dict[str, SimulatedWorker] = {}
+        self.roles: dict[str, Role] = {}
         self.prefill = PrefillDesk(spec.thresholds)
         self._spec = spec
         self._settings = settings
@@ -96,6 +97,7 @@ class SimulatedFleet:
             else:
                 router.removed(worker, blocks, tier=_TIERS[tier])
 
+        self.roles[name] = role
         self.workers[name] = SimulatedWorker(name, self._settings, self.agenda, on_blocks)
         most = self._spec.worker_requests or self._settings.limits.sequences
         router.add(name, capacity_blocks=self._settings.blocks, max_sequences=most)
@@ -161,7 +163,7 @@ class SimulatedFleet:
         job.worker = route.worker
         job.lease = router.lease(route, prompt, max_tokens=request.output_tokens, now_s=now_s)
         if Role.PREFILL in self.routers:
-            stays = "an aggregated worker computes its own" if route.worker.startswith("worker") else ""
+            stays = AGGREGATED if self.roles[route.worker] is Role.AGGREGATED else ""
             plan = self.prefill.decide(prompt, route, router, self.routers[Role.PREFILL], Decoder(stays=stays))
             self.prefill.count(plan)
             if plan.route is not None and plan.decision.remote:

@@ -5,6 +5,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tritium.backends.engine import Role
 from tritium.simulation.fleet import SimulatedFleet
 from tritium.simulation.record import Records
 
@@ -53,7 +54,7 @@ def summarize(policy: str, fleet: SimulatedFleet, records: Records, goal: Goal, 
     simulated_s = max(records.ended_s, default=0.0) - min(records.arrived_s, default=0.0)
     span_s = simulated_s or 1.0
     prompts = sum(records.prompt_tokens)
-    generating = [name for name in fleet.workers if not name.startswith("prefill")]
+    generating = [name for name, role in fleet.roles.items() if role is not Role.PREFILL]
     counts = [records.by_worker[name] for name in generating]
     return Summary(
         policy=policy,
