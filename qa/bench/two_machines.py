@@ -6,6 +6,7 @@ transfer may have failed: the exit status says whether it was so.
 """
 
 import asyncio
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -85,6 +86,7 @@ async def main(prefill: int, decode: int) -> bool:
             await asyncio.to_thread(end)
         etcd.close()
         machine.close()
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 if __name__ == "__main__":
