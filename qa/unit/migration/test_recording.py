@@ -155,6 +155,21 @@ async def test_the_server_hears_that_a_client_left(tmp_path: Path) -> None:
         await asyncio.wait_for(left.wait(), BOUND_S)
 
 
+async def test_an_end_with_clients_connected_is_quiet(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A client that keeps its connection is closed when the recording stops, and nothing is logged as an error."""
+    sent, answer = request(b"{}"), b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    async with recording(tmp_path / "r", answering(sent, answer, [])) as (recorder, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        await asyncio.wait_for(reader.readexactly(len(answer)), BOUND_S)
+        await recorder.stop()
+        assert await asyncio.wait_for(reader.read(), BOUND_S) == b""
+        writer.close()
+        await writer.wait_closed()
+    assert recorder.file.written == 1
+    assert caplog.records == []
+
+
 async def test_no_server_is_said(tmp_path: Path) -> None:
     """A client gets 502 with the reason where nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import httptools
 
@@ -23,6 +24,7 @@ from tritium.migration.comparing.call import Captured
 from tritium.migration.recording.file import Recorded
 
 _CHUNK = 256 << 10
+_CONNECT_S = 10.0
 _INFERENCE = re.compile(
     r"^/v2/models/(?P<model>[^/?]+)(?:/versions/[^/?]+)?/(?:infer|generate|generate_stream)(?:\?|$)"
 )
@@ -94,6 +96,7 @@ class HttpProxy:
         self._most_bytes, self._keep = most_bytes, keep
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
+        self._stopped = asyncio.Event()
 
     async def start(self, host: str, port: int) -> int:
         """Listen; return the port, which is a free one where 0 is asked for."""
@@ -104,8 +107,8 @@ class HttpProxy:
         """End all connections."""
         if self._server is not None:
             self._server.close()
-        for task in self._open:
-            task.cancel()
+        # Not cancelled: asyncio's streams report a handler that was as an error.
+        self._stopped.set()
         await asyncio.gather(*self._open, return_exceptions=True)
 
     async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
@@ -114,7 +117,8 @@ class HttpProxy:
         self._open.add(task)
         task.add_done_callback(self._open.discard)
         try:
-            server, to_server = await asyncio.open_connection(self._host, self._port, ssl=self._tls)
+            async with asyncio.timeout(_CONNECT_S):
+                server, to_server = await asyncio.open_connection(self._host, self._port, ssl=self._tls)
         except OSError as error:
             body = f"dynamo-migrate record: {self._host}:{self._port}: {error}\n".encode()
             head = f"HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -124,9 +128,10 @@ class HttpProxy:
         waiting: deque[_Message] = deque()
         requests = _Reader(httptools.HttpRequestParser, self._most_bytes, waiting.append)
         answers = _Reader(httptools.HttpResponseParser, self._most_bytes, lambda answer: self._pair(waiting, answer))
-        ways = [
+        ways: list[asyncio.Future[Any]] = [
             asyncio.ensure_future(_hand_on(client, to_server, requests)),
             asyncio.ensure_future(_hand_on(server, to_client, answers)),
+            asyncio.ensure_future(self._stopped.wait()),
         ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
