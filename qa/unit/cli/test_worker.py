@@ -79,7 +79,7 @@ def test_the_name_is_what_fronts_serve(tmp_path):
         ({"listen": "0.0.0.0:0", "cluster_open": True}, "nobody can be sent to 0.0.0.0:0"),
         ({"share": "2/2"}, "INDEX/COUNT"),
         ({"share": "x"}, "INDEX/COUNT"),
-        ({"discovery": ""}, "is no discovery"),
+        ({"discovery": ""}, "where fronts and workers find one another"),
         ({"discovery": "consul://x"}, "is no discovery"),
         ({"cluster_secret": "/nowhere"}, "secret cannot be read"),
         ({"cluster_ca": "/nowhere"}, "an authority, a certificate and its key"),

@@ -1,8 +1,15 @@
 """POST /fleet: how a model's fleet stands, and changing it; and the command that asks for it."""
 
 import asyncio
+import datetime as dt
+import ssl
 
 from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from tritium.cli.fleet import fleet
 
@@ -66,6 +73,26 @@ async def test_command(door):
     half = await _run("story", "--worker", "worker_0", "--url", url)
     assert half.exit_code == 2
     assert "write --worker worker_0=decode" in half.output
+
+
+async def test_command_at_a_server_that_is_not_trusted(tmp_path):
+    """A certificate of an unknown authority is not taken for a server that is away."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "nobody")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    certificate = certificate.serial_number(1).not_valid_before(now).not_valid_after(now + dt.timedelta(days=1))
+    pem = tmp_path / "pem"
+    text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem.write_bytes(text + certificate.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pem)
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    async with server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        refused = await _run("story", "--url", url)
+    assert refused.exit_code == 1
+    assert f"{url} is not trusted" in refused.output
 
 
 async def test_command_with_a_key(open_door):

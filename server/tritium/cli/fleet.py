@@ -1,6 +1,7 @@
 """`tritium fleet MODEL`: how the fleet of a model stands in a running server, and changing it while it serves."""
 
 import json
+import ssl
 import urllib.error
 import urllib.request
 from typing import Any
@@ -50,7 +51,11 @@ def _post(url: str, key: str | None, body: dict[str, Any]) -> dict[str, Any]:
     except urllib.error.HTTPError as refused:
         raise click.ClickException(_words(refused)) from None
     except OSError as error:
-        raise click.ClickException(f"no server answers at {url}: {getattr(error, 'reason', error)}") from None
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            said = f"{url} is not trusted: {reason.verify_message} (SSL_CERT_FILE=FILE names its authority)"
+            raise click.ClickException(said) from None
+        raise click.ClickException(f"no server answers at {url}: {reason}") from None
 
 
 def _words(refused: urllib.error.HTTPError) -> str:

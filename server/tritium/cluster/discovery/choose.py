@@ -26,4 +26,7 @@ def open_discovery(
 
         place = parse_etcd(address)
         return EtcdDiscovery(dataclasses.replace(place, authority=authority, certificate=certificate, key=key))
-    raise InvalidArgument(f"'{address}' is no discovery", hint="write etcd://HOST:2379 or file:/FOLDER")
+    hint = "write etcd://HOST:2379 or file:/FOLDER"
+    if not address:
+        raise InvalidArgument("it must be said where fronts and workers find one another", hint=hint)
+    raise InvalidArgument(f"'{address}' is no discovery", hint=hint)
