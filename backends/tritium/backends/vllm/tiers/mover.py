@@ -100,7 +100,7 @@ class Mover:
         """Bring arrived blocks to the device; return the requests whose loads are over since the last call."""
         if idle:
             self._wait_a_little()
-        self._scattering = [pair for pair in self._scattering if not pair[0].query()]
+        self._scattering = [pair for pair in self._scattering if not pair[0].query()]  # type: ignore[no-untyped-call]
         for chunk in [chunk for chunk in self._moving if chunk.transfer is not None and chunk.transfer.done]:
             self._arrived(chunk)
         self._start_waiting()
@@ -202,7 +202,7 @@ class Mover:
         self, gathered: "torch.cuda.Event", rows: torch.Tensor, hashes: list[bytes], saved: Transfer
     ) -> None:
         """Save rows once the GPU has filled them; on a thread of its own, for no step comes when all is idle."""
-        gathered.synchronize()  # type: ignore[no-untyped-call]
+        gathered.synchronize()
         transfer = self._store.save(self._keys(hashes), _views(rows))
         transfer.on_done(lambda: saved.part_done(transfer.failed))
 
@@ -214,9 +214,9 @@ class Mover:
         ended = self._layout.mark(timed=True)
         assert ended is not None
         self._timings.append((tokens, self._began_event, ended))
-        while self._timings and self._timings[0][2].query():
+        while self._timings and self._timings[0][2].query():  # type: ignore[no-untyped-call]
             past_tokens, began, ended = self._timings.popleft()
-            self._store.learn_prefill(past_tokens, began.elapsed_time(ended) / 1000)  # type: ignore[no-untyped-call]
+            self._store.learn_prefill(past_tokens, began.elapsed_time(ended) / 1000)
             self._learnt = True
 
     def _wait_a_little(self) -> None:

@@ -4,6 +4,7 @@ a request comes --held and worth it--> its load is planned --> it waits --> load
 a step computes blocks --complete, not held, not on their way--> saved, once
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -123,7 +124,7 @@ class Planner:
             if rank.prefill is not None:
                 self.advisor.prefill = rank.prefill
 
-    def _decide(self, request: "Request", first: int, hashes: list[bytes]) -> _Decision:
+    def _decide(self, request: "Request", first: int, hashes: Sequence[bytes]) -> _Decision:
         tiers = self.holdings.leading(hashes)
         if not tiers or self._always:
             return _Decision(first, tiers)
@@ -131,7 +132,7 @@ class Planner:
         self.advised[DECISIONS[0 if advice.onboard else 1]] += 1
         return _Decision(first, tiers[: advice.blocks])
 
-    def _still_held(self, hashes: list[bytes], decided: _Decision) -> bool:
+    def _still_held(self, hashes: Sequence[bytes], decided: _Decision) -> bool:
         return all(block in self.holdings for block in hashes[: len(decided.tiers)])
 
     def _save(self, plan: StepPlan, step: "SchedulerOutput", request: "Request", computed_tokens: int) -> None:
