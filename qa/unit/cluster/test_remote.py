@@ -334,27 +334,6 @@ async def test_adapters_of_several_fronts_are_apart(place):
     assert loaded == {one.adapters.key("poet"): "/loras/old"}
 
 
-async def test_adapters_of_several_fronts_are_apart(place):
-    """Two fronts may load other weights by one name: the engines know them by keys that no other front uses."""
-    worker = await place.worker("a")
-    loaded = {}
-
-    async def load_lora(name, path):
-        loaded[name] = path
-
-    async def unload_lora(name):
-        del loaded[name]
-
-    engine = worker.runner._engine
-    engine.load_lora, engine.unload_lora = load_lora, unload_lora
-    one, other = [await place.front(name=name).fleet() for name in ("one", "other")]
-    await one.load_lora("poet", "/loras/old")
-    await other.load_lora("poet", "/loras/new")
-    assert sorted(loaded.values()) == ["/loras/new", "/loras/old"]
-    await other.unload_lora("poet")
-    assert loaded == {one.adapters.key("poet"): "/loras/old"}
-
-
 async def test_closing_leaves_the_workers(place, collector):
     """A front that closes finishes what runs and leaves its workers to others."""
     worker = await place.worker("a", step_s=0.01)
