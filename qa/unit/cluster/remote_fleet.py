@@ -20,7 +20,7 @@ from tritium.cluster.spec import parse_fleet
 _RUNS = itertools.count(1)
 
 
-async def until(condition, within_s=30.0):
+async def until(condition, within_s=60.0):
     """Wait for what others do in their own time."""
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110  what is read calls nobody

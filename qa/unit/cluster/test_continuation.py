@@ -4,12 +4,12 @@ The pool, its routers and the flights are the real ones; the workers are engines
 they are told to, and die before or after any of them.
 """
 
-import asyncio
 from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from qa.unit.cluster.remote_fleet import until
 
 from tritium.backends.engine import Delta, EngineInfo, Generate, Role, Step, TokenLogprob
 from tritium.cluster.continuation import LOOKS_BACK, obstacle, sampling_left
@@ -280,12 +280,6 @@ async def test_a_client_that_leaves_at_any_step(spec):
             fleet.check_empty()
     assert {(Stage.HELD, False), (Stage.HELD, True), (Stage.GENERATING, True)} <= stages
     assert (Stage.PREFILLING in {stage for stage, _ in stages}) == bool(spec.prefill)
-
-
-async def until(condition) -> None:
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110  the timers under test tell nobody else
-            await asyncio.sleep(0.01)
 
 
 async def test_a_live_worker_that_forgets_a_request():

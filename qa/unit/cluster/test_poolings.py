@@ -6,6 +6,7 @@ import signal
 import struct
 
 import pytest
+from qa.unit.cluster.remote_fleet import until
 
 from tritium.cluster.fleet import PoolRequest
 from tritium.cluster.frames import Abort
@@ -121,10 +122,3 @@ async def test_own_metrics(fleet_of):
 
 def _echoed(fleet):
     return [one for one in fleet.own_metrics() if one.family == "echo:delay_seconds"]
-
-
-async def until(condition):
-    """Wait for what a worker tells in its own time."""
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110  metrics are read, they call nobody
-            await asyncio.sleep(0.01)

@@ -16,9 +16,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import structlog
 import uvloop
@@ -57,6 +57,8 @@ ANNOUNCE_AGAIN_S = 1.0
 _NIXL_HOST = "VLLM_NIXL_SIDE_CHANNEL_HOST"
 
 log = structlog.get_logger("tritium")
+
+Result = TypeVar("Result")
 
 
 def run(options: WorkerOptions) -> NoReturn:
@@ -233,7 +235,7 @@ class _WorkerProcess:
             else:
                 return
 
-    async def _unless_stopped(self, work: Any) -> Any:
+    async def _unless_stopped(self, work: Coroutine[Any, Any, Result]) -> Result | None:
         """Return what the work gives, or None when the worker was told to stop meanwhile."""
         working = asyncio.ensure_future(work)
         stopping = asyncio.ensure_future(self._stop.wait())

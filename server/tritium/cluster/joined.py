@@ -4,13 +4,12 @@ join_fleet -> routed like any other; workers come and go -> close: this front le
 """
 
 import secrets
-from collections.abc import Callable
 from dataclasses import replace
 
 from tritium.backends.engine import Role
 from tritium.cluster.adapters import Adapters
 from tritium.cluster.events.subscriber import EventSubscriber
-from tritium.cluster.local import FleetEvent, LocalFleet
+from tritium.cluster.local import LocalFleet
 from tritium.cluster.roll import Members
 from tritium.cluster.samples import Sample
 from tritium.cluster.spec import FleetSpec
@@ -23,10 +22,9 @@ class JoinedFleet(LocalFleet):
         self,
         spec: FleetSpec,
         members: Members,
-        on_event: Callable[[FleetEvent], None],
         events: EventSubscriber | None,
     ) -> None:
-        super().__init__(spec, members.model.card.model, on_event, info=members.model.card.info)
+        super().__init__(spec, members.model.card.model, info=members.model.card.info)
         self._members = members
         # Another front, or this one in an earlier life, may have loaded other weights by the same name.
         self.adapters = Adapters(self.workers, stamp=f"{secrets.token_hex(4)}.")
@@ -56,18 +54,12 @@ class JoinedFleet(LocalFleet):
         await super().close()
 
 
-def join_fleet(
-    spec: FleetSpec,
-    members: Members,
-    on_event: Callable[[FleetEvent], None] = lambda _: None,
-    *,
-    events: EventSubscriber | None = None,
-) -> JoinedFleet:
+def join_fleet(spec: FleetSpec, members: Members, *, events: EventSubscriber | None = None) -> JoinedFleet:
     """Serve a model by the workers that discovery finds, those to come included; returns at once.
 
     Changes of their caches come by `events`, or by the workers' own connections. Of the setting, what says how many
     workers there are does not count.
     """
     if members.model.disaggregated:
-        return JoinedFleet(replace(spec, workers=0, prefill=1, decode=1), members, on_event, events)
-    return JoinedFleet(replace(spec, workers=1, prefill=0, decode=0), members, on_event, events)
+        return JoinedFleet(replace(spec, workers=0, prefill=1, decode=1), members, events)
+    return JoinedFleet(replace(spec, workers=1, prefill=0, decode=0), members, events)

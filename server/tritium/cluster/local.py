@@ -67,7 +67,12 @@ class LocalFleet:
     """A Fleet (see `cluster.fleet`) of child processes. Make one with `start_fleet`."""
 
     def __init__(
-        self, spec: FleetSpec, name: str, on_event: Callable[[FleetEvent], None], info: EngineInfo | None = None
+        self,
+        spec: FleetSpec,
+        name: str,
+        on_event: Callable[[FleetEvent], None] = lambda _: None,
+        *,
+        info: EngineInfo | None = None,
     ) -> None:
         """Make one; `info` is what the engine says of itself, where that is known before a worker is ready."""
         self.spec = spec

@@ -37,7 +37,6 @@ class Poolings:
     """
 
     def __init__(self, pool: WorkerPool, model: str, room: Waiting) -> None:
-        self.requests = 0
         self._room = room
         self._pool = pool
         self._model = model
@@ -57,7 +56,6 @@ class Poolings:
             InvalidArgument: the model does not do this task, or the engine refuses the request.
             InferenceError: it failed.
         """
-        self.requests += 1
         self._check(request)
         tries = 1 + self._pool.spec.moves
         for _ in range(tries):

@@ -200,10 +200,10 @@ class EngineRunner:
         """Wait until nothing is under way, for so long at most."""
         try:
             async with asyncio.timeout(grace_s):
-                while self._owners:
+                while self.active:
                     await self._idle.wait()
         except TimeoutError:
-            sys.stderr.write(f"drain: {len(self._owners)} sequences cut after {grace_s:g} s\n")
+            sys.stderr.write(f"drain: {self.active} sequences cut after {grace_s:g} s\n")
 
     async def stop(self) -> None:
         """Free the engine."""
