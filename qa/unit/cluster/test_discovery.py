@@ -180,6 +180,42 @@ async def test_junk_in_the_folder_harms_no_card(tmp_path):
     await worker.close()
 
 
+async def test_a_card_that_lies_under_another_s_name_in_a_folder(tmp_path):
+    """A card that says it is that of a worker whose name its file has not takes nobody's place."""
+    worker, front = FolderDiscovery(tmp_path), FolderDiscovery(tmp_path, look_s=0.02)
+    views = Views()
+    await worker.announce(instance("a"))
+    false = msgspec.structs.replace(instance("a"), address="127.0.0.1:6")
+    (tmp_path / "default" / "z.1.json").write_bytes(write_instance(false))
+    front.follow("default", views)
+    await until(lambda: views.all)
+    assert list(views.all[-1].values()) == [instance("a")]
+    assert front.status.unreadable == 1
+    await front.close()
+    await worker.close()
+
+
+@pytest.mark.server("etcd")
+async def test_a_card_that_lies_under_another_s_key_in_etcd(etcd, tmp_path):
+    """So in etcd, of another namespace as well."""
+    place = parse_etcd(f"{etcd.address}/{tmp_path.name}")
+    worker, front = EtcdDiscovery(place), EtcdDiscovery(place)
+    views = Views()
+    await worker.announce(instance("a"))
+    lease = await worker._client.grant(60)
+    false = msgspec.structs.replace(instance("a"), address="127.0.0.1:6")
+    for one in (false, instance("z", namespace="other")):
+        key = f"{place.prefix}/workers/default/z/{one.worker}"
+        await worker._client.put(key, write_instance(one), lease)
+    front.follow("default", views)
+    await until(lambda: views.all)
+    assert list(views.all[-1].values()) == [instance("a")]
+    assert front.status.unreadable == 2
+    await worker._client.revoke(lease)
+    await worker.close()
+    await front.close()
+
+
 async def test_a_folder_that_cannot_be_written(tmp_path):
     """A worker that cannot announce itself says where and why."""
     (tmp_path / "file").write_text("")

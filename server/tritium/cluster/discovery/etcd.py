@@ -84,11 +84,13 @@ class EtcdDiscovery:
             await self.withdraw(announced.instance)
         await self._client.close()
 
+    def _key(self, instance: Instance) -> str:
+        parts = (instance.namespace, instance.worker, instance.run)
+        return "/".join([self._place.prefix, "workers", *(quote(part, safe="") for part in parts)])
+
     async def _put(self, instance: Instance) -> int:
         lease = await self._client.grant(round(DEAD_S))
-        parts = (instance.namespace, instance.worker, instance.run)
-        key = "/".join([self._place.prefix, "workers", *(quote(part, safe="") for part in parts)])
-        await self._client.put(key, write_instance(instance), lease)
+        await self._client.put(self._key(instance), write_instance(instance), lease)
         self._heard()
         return lease
 
@@ -155,7 +157,8 @@ class EtcdDiscovery:
         found = {}
         for key, value in values.items():
             instance = read_instance(value)
-            if instance is None:
+            if instance is None or self._key(instance) != key:
+                # Who writes under another's name could take it out of sight.
                 self.status.unreadable += 1
                 log.warning("announcement_unreadable", key=key)
             else:

@@ -165,6 +165,9 @@ class FolderDiscovery:
             # Of a pipe or a device the end might never come.
             if entry.is_file() and entry.stat().st_size <= MOST_CARD_BYTES:
                 instance = read_instance(Path(entry.path).read_bytes())
+            if instance is not None and self._path(instance) != Path(entry.path):
+                # Who writes under another's name could take it out of sight.
+                instance = None
         except FileNotFoundError:
             raise
         except OSError as error:
