@@ -22,7 +22,7 @@ from tritium.cluster.plane import listener as plane_listener
 from tritium.cluster.plane.address import parse_address
 from tritium.cluster.plane.connection import connect
 from tritium.cluster.plane.files import FileFetcher, FileServer
-from tritium.cluster.plane.greeting import Greeting, Hello, Proof, Refusal, Refused
+from tritium.cluster.plane.greeting import Greeting, Hello, Proof, Refused, Unreachable
 from tritium.cluster.plane.security import PlaneSecurity, Secret, read_secret
 from tritium.core.errors import InvalidArgument, Unavailable
 
@@ -210,7 +210,7 @@ async def test_a_worker_that_does_not_greet(monkeypatch):
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    with pytest.raises(Refusal, match=r"did not greet within 0\.1 s"):
+    with pytest.raises(Unreachable, match=r"did not greet within 0\.1 s"):
         await connect(parse_address(f"127.0.0.1:{port}"), PlaneSecurity(), "work", "f", lambda _: _nothing())
     over.set()
     server.close()

@@ -38,7 +38,7 @@ from tritium.cluster.lora_calls import LoraCalls
 from tritium.cluster.member import Reports, WorkerState
 from tritium.cluster.plane.address import parse_address
 from tritium.cluster.plane.connection import connect
-from tritium.cluster.plane.greeting import Greeted, Refusal
+from tritium.cluster.plane.greeting import Greeted, Unreachable
 from tritium.cluster.plane.security import PlaneSecurity
 from tritium.cluster.pulse import Pulse
 from tritium.core.errors import InferenceError
@@ -212,14 +212,14 @@ class RemoteWorker:
         greeted = await connect(address, self._security, "work", self._front, self._open)
         try:
             if greeted.run != self.instance.run:
-                raise Refusal(f"at {address} is another worker by now, '{greeted.worker}'")
+                raise Unreachable(f"at {address} is another worker by now, '{greeted.worker}'")
             async with asyncio.timeout(READY_S):
                 self.info = await self._ready
                 self._check(self.info)
                 await self._lora_calls.bring_up_to(self._loras)
         except TimeoutError:
             self._hang_up()
-            raise Refusal(f"it greeted and did not get ready within {READY_S:g} s") from None
+            raise Unreachable(f"it greeted and did not get ready within {READY_S:g} s") from None
         except InferenceError:
             self._hang_up()
             raise
@@ -232,11 +232,11 @@ class RemoteWorker:
         """Hold the worker to its card.
 
         Raises:
-            Refusal: its engine is another one than it announced.
+            Unreachable: its engine is another one than it announced.
         """
         card = self.instance.card
         if difference := card.differs(msgspec.structs.replace(card, info=info)):
-            raise Refusal(f"it is not what it announced: {difference}")
+            raise Unreachable(f"it is not what it announced: {difference}")
 
     def _open(self, _greeted: Greeted) -> Channel[FromWorker]:
         channel: Channel[FromWorker] = Channel(FromWorker, self._take, lambda error: self._closed(channel, error))
@@ -292,7 +292,7 @@ class RemoteWorker:
         reason = self._verdict or f"the connection ended{f': {error}' if error else ''}"
         self._lora_calls.lost(reason)
         if self._ready is not None and not self._ready.done():
-            self._ready.set_exception(Refusal(reason))
+            self._ready.set_exception(Unreachable(reason))
         if not self.connected:
             return
         drained = self.state is WorkerState.DRAINING

@@ -16,8 +16,10 @@
     |   `-- WorkerLost             500   INTERNAL       (a process died under the request)
     `-- Unknown                    400   UNKNOWN
 
-Status numbers live here alone; handlers raise and encoders read. Source of the mapping: Triton's
-TRITONSERVER_Error codes as its HTTP and gRPC endpoints answer them.
+Rooms add leaves that only they raise, with the status of their branch (`router.admission.RoomFull`,
+`cluster.plane.greeting.Unreachable`) or one of their protocol's own (`openai.errors`). Handlers raise and encoders
+read; they hold no numbers. Source of the mapping: Triton's TRITONSERVER_Error codes as its HTTP and gRPC endpoints
+answer them.
 """
 
 from typing import ClassVar

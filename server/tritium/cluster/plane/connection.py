@@ -11,7 +11,7 @@ from typing import Any
 
 from tritium.cluster.channel import Channel
 from tritium.cluster.plane.address import PlaneAddress
-from tritium.cluster.plane.greeting import GREETING_S, Greeted, GreetingLine, Purpose, Refusal, greet
+from tritium.cluster.plane.greeting import GREETING_S, Greeted, GreetingLine, Purpose, Unreachable, greet
 from tritium.cluster.plane.security import PlaneSecurity
 
 CONNECT_S = 5.0
@@ -33,7 +33,7 @@ async def connect(
     """Open a connection to a worker, and have `channel` take it over.
 
     Raises:
-        Refusal: it cannot be reached, or one of the two does not trust the other.
+        Unreachable: it cannot be reached, or one of the two does not trust the other.
     """
     line = GreetingLine()
     loop = asyncio.get_running_loop()
@@ -52,14 +52,14 @@ async def connect(
                     ssl_handshake_timeout=GREETING_S if context else None,
                 )
     except TimeoutError:
-        raise Refusal(f"{address} does not answer") from None
+        raise Unreachable(f"{address} does not answer") from None
     except ssl.SSLError as error:
-        raise Refusal(f"no TLS with {address}: {error.reason or error}") from None
+        raise Unreachable(f"no TLS with {address}: {error.reason or error}") from None
     except OSError as error:
-        raise Refusal(f"{address} cannot be reached: {error.strerror or error}") from None
+        raise Unreachable(f"{address} cannot be reached: {error.strerror or error}") from None
     except ValueError as error:
         # A path with a zero in it, a host that no name server could be asked for.
-        raise Refusal(f"{address} cannot be an address: {error}") from None
+        raise Unreachable(f"{address} cannot be an address: {error}") from None
     try:
         watch_over(transport)
         greeted = await greet(line, purpose, front, security.secret)

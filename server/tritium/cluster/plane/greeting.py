@@ -30,8 +30,8 @@ Purpose = Literal["work", "files"]
 """What a connection is for: to have the engine work, or to fetch the files of the model's card."""
 
 
-class Refusal(Unavailable):
-    """The other side does not talk to us, or we not to it."""
+class Unreachable(Unavailable):
+    """The other side is not there, does not talk to us, or we not to it."""
 
 
 class Hello(msgspec.Struct, array_like=True, tag="hello", forbid_unknown_fields=True):
@@ -123,13 +123,13 @@ class GreetingLine(asyncio.Protocol):
         """Wait for a frame, which must be of this kind.
 
         Raises:
-            Refusal: another came, none that could be read, or the other side refuses.
+            Unreachable: another came, none that could be read, or the other side refuses.
         """
         frame = await self._read()
         if isinstance(frame, Refused):
-            raise Refusal(frame.reason[:500])
+            raise Unreachable(frame.reason[:500])
         if not isinstance(frame, kind):
-            raise Refusal(f"a {type(frame).__name__} came where a {kind.__name__} was expected")
+            raise Unreachable(f"a {type(frame).__name__} came where a {kind.__name__} was expected")
         return frame
 
     async def _read(self) -> Greeting:
@@ -138,17 +138,17 @@ class GreetingLine(asyncio.Protocol):
             if len(received) >= LENGTH_BYTES:
                 length = int.from_bytes(received[:LENGTH_BYTES], "big")
                 if length > MOST_BYTES:
-                    raise Refusal("what came is no greeting of a Tritium cluster")
+                    raise Unreachable("what came is no greeting of a Tritium cluster")
                 end = LENGTH_BYTES + length
                 if len(received) >= end:
                     try:
                         frame = _DECODER.decode(bytes(received[LENGTH_BYTES:end]))
                     except msgspec.DecodeError:
-                        raise Refusal("what came is no greeting of a Tritium cluster") from None
+                        raise Unreachable("what came is no greeting of a Tritium cluster") from None
                     del received[:end]
                     return frame
             if self._lost is not None:
-                raise Refusal(self._lost)
+                raise Unreachable(self._lost)
             self._more.clear()
             await self._more.wait()
 
@@ -156,7 +156,7 @@ class GreetingLine(asyncio.Protocol):
         """Have everything that comes from here on go to a channel."""
         assert self._transport is not None
         if self._lost is not None:
-            raise Refusal(self._lost)
+            raise Unreachable(self._lost)
         self._transport.set_protocol(channel)
         channel.connection_made(self._transport)
         self._transport.resume_reading()
@@ -174,7 +174,7 @@ async def greet(line: GreetingLine, purpose: Purpose, front: str, secret: Secret
     """Introduce a front to the worker at the other end.
 
     Raises:
-        Refusal: one of the two does not trust the other, or speaks another version.
+        Unreachable: one of the two does not trust the other, or speaks another version.
     """
     try:
         async with asyncio.timeout(GREETING_S):
@@ -182,30 +182,30 @@ async def greet(line: GreetingLine, purpose: Purpose, front: str, secret: Secret
             line.send(Hello(VERSION, purpose, front[:200], ours))
             challenge = await line.read(Challenge)
             if secret is not None and not challenge.secret:
-                raise Refusal("the worker has no secret, and this front asks for one")
+                raise Unreachable("the worker has no secret, and this front asks for one")
             if secret is None and challenge.secret:
-                raise Refusal("the worker asks for a secret, and this front has none", hint="give --cluster-secret")
+                raise Unreachable("the worker asks for a secret, and this front has none", hint="give --cluster-secret")
             both = (purpose.encode(), ours, challenge.nonce)
             line.send(Proof(_prove(secret, b"front", *both)))
             welcome = await line.read(Welcome)
             if secret is not None and not secret.proves(welcome.proof, b"worker", *both):
-                raise Refusal("the worker does not have the secret of this front")
+                raise Unreachable("the worker does not have the secret of this front")
             return Greeted(purpose, worker=welcome.worker, run=welcome.run)
     except TimeoutError:
-        raise Refusal(f"the worker did not greet within {GREETING_S:g} s") from None
+        raise Unreachable(f"the worker did not greet within {GREETING_S:g} s") from None
 
 
 async def receive(line: GreetingLine, worker: str, run: str, secret: Secret | None) -> Greeted:
     """Let a front introduce itself to this worker.
 
     Raises:
-        Refusal: it may not come in; the caller tells it why.
+        Unreachable: it may not come in; the caller tells it why.
     """
     try:
         async with asyncio.timeout(GREETING_S):
             hello = await line.read(Hello)
             if hello.version != VERSION:
-                raise Refusal(
+                raise Unreachable(
                     f"the front speaks frames of version {hello.version}, the worker of version {VERSION}: "
                     "both must be of one release"
                 )
@@ -214,11 +214,11 @@ async def receive(line: GreetingLine, worker: str, run: str, secret: Secret | No
             proof = await line.read(Proof)
             both = (hello.purpose.encode(), hello.nonce, ours)
             if secret is not None and not secret.proves(proof.proof, b"front", *both):
-                raise Refusal("the front does not have the secret of this worker")
+                raise Unreachable("the front does not have the secret of this worker")
             line.send(Welcome(_prove(secret, b"worker", *both), worker, run))
             return Greeted(hello.purpose, front=hello.front)
     except TimeoutError:
-        raise Refusal(f"no greeting within {GREETING_S:g} s") from None
+        raise Unreachable(f"no greeting within {GREETING_S:g} s") from None
 
 
 def _prove(secret: Secret | None, *parts: bytes) -> bytes:

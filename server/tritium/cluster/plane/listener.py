@@ -21,7 +21,7 @@ from tritium.cluster.frames import Drain, DrainHeard, Draining, FromWorker, Load
 from tritium.cluster.plane.address import PlaneAddress
 from tritium.cluster.plane.connection import watch_over
 from tritium.cluster.plane.files import FileServer
-from tritium.cluster.plane.greeting import GREETING_S, Greeted, GreetingLine, Refusal, receive
+from tritium.cluster.plane.greeting import GREETING_S, Greeted, GreetingLine, Unreachable, receive
 from tritium.cluster.plane.security import PlaneSecurity
 from tritium.cluster.runner import EngineRunner, Peer
 from tritium.core.errors import InvalidArgument
@@ -173,7 +173,7 @@ class PlaneListener:
                 line.hand_over(self._files.channel())
                 return
             self._take_in(line, greeted)
-        except Refusal as refusal:
+        except Unreachable as refusal:
             line.refuse(refusal.message)
             if line.silent:
                 log.debug("front_said_nothing")
@@ -183,9 +183,9 @@ class PlaneListener:
 
     def _take_in(self, line: "_Incoming", greeted: Greeted) -> None:
         if self._draining:
-            raise Refusal("the worker is draining")
+            raise Unreachable("the worker is draining")
         if len(self.fronts) >= MOST_FRONTS:
-            raise Refusal(f"the worker has {MOST_FRONTS} fronts, the most it takes")
+            raise Unreachable(f"the worker has {MOST_FRONTS} fronts, the most it takes")
         session = Session(self, greeted)
         self.fronts.add(session)
         line.hand_over(session.channel)
