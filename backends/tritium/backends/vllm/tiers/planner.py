@@ -61,8 +61,9 @@ class Planner:
 
     def forget(self, request_id: str) -> None:
         """Stop following a request."""
-        for known in (self._requests, self._decisions, self._looked_at):
-            known.pop(request_id, None)  # type: ignore[attr-defined]  # three dicts of different values
+        self._requests.pop(request_id, None)
+        self._decisions.pop(request_id, None)
+        self._looked_at.pop(request_id, None)
 
     def wanted_tokens(self, request: "Request", computed_tokens: int) -> int:
         """Return how many tokens beyond those on the device are to be fetched."""
