@@ -45,7 +45,8 @@ async def fleet_of(folder, **arguments):
         "enforce_eager": True,
         **arguments,
     }
-    return await start_fleet(parse_fleet(""), name="m", engine="vllm", folder=folder, arguments=given)
+    # More than the engine runs at once, so that requests wait in the engine and not in front of it.
+    return await start_fleet(parse_fleet("worker_requests=8"), name="m", engine="vllm", folder=folder, arguments=given)
 
 
 @pytest.fixture(scope="module")
