@@ -94,9 +94,11 @@ def test_bench_measures_every_tier(tmp_path: Path) -> None:
     """Both directions of host, disk and objects, with the raw speed beside them."""
     (tmp_path / "bucket").mkdir()
     small = ("--block", "64KiB", "--blocks", 4, "--turns", 1)
-    told = run("bench", *small, "--disk", tmp_path / "disk", "--objects", f"file://{tmp_path / 'bucket'}").output
+    result = run("bench", *small, "--disk", tmp_path / "disk", "--objects", f"file://{tmp_path / 'bucket'}")
+    assert not result.exit_code, (result.output, result.exception)
+    told = result.output
     direct = ["disk direct plain"] if takes_direct(tmp_path) else []
     for name in ("host", *direct, "disk page cache plain", "objects"):
         rows = [line for line in told.splitlines() if line.startswith(name)]
-        assert [row[28:32] for row in rows] == ["save", "load"]
+        assert [row[28:32] for row in rows] == ["save", "load"], told
         assert all(float(row.split()[-1]) > 0 for row in rows)
