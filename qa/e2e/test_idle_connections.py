@@ -34,9 +34,9 @@ async def connected(product: Product, meanwhile: Callable[[], None]) -> None:
             await writer.wait_closed()
 
 
-@pytest.mark.timeout(600)  # 20,000 connections, one after the other: 15 s on an idle machine
+@pytest.mark.timeout(600)  # 30,000 connections, one after the other: 20 s on an idle machine
 async def test_ten_thousand_idle_clients(start: Callable[..., Product]) -> None:
-    """Ready is told beside them, and a second round of them leaves nothing behind."""
+    """Ready is told beside them, and a third round of them leaves nothing behind."""
     after: list[float] = []
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < HTTP + GRPC + 1_000:
@@ -45,10 +45,10 @@ async def test_ten_thousand_idle_clients(start: Callable[..., Product]) -> None:
     try:
         product = start(str(ROOT / "model_repository"), "--control-mode=explicit", "--no-openai")
         with http_client.InferenceServerClient(product.url("HTTP"), network_timeout=10) as client:
-            for _ in range(2):
+            for _ in range(3):
                 await connected(product, lambda: None if client.is_server_ready() else pytest.fail("not ready"))
                 after.append(resident_mib(product))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    # The allocator keeps what the first round took; connections that wait for the garbage collector add 15 a round.
-    assert after[-1] - after[0] < 10, after
+    # The allocator keeps what the first rounds took; connections that wait for the garbage collector add 15 a round.
+    assert after[2] - after[1] < 10, after
