@@ -97,7 +97,7 @@ VARIABLES = [
 
 
 def _hugging_face(source, chat, **given):
-    """Return what transformers renders, or the kind of its refusal."""
+    """Return what transformers renders, None where the template refuses, with whatever it raises."""
     try:
         rendered, _ = chat_template_utils.render_jinja_template([chat], chat_template=source, **SPECIAL, **given)
     except Exception:

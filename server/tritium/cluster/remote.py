@@ -36,6 +36,7 @@ from tritium.cluster.frames import (
 )
 from tritium.cluster.lora_calls import LoraCalls
 from tritium.cluster.member import Reports, WorkerState
+from tritium.cluster.own_metrics import LastMetrics
 from tritium.cluster.plane.address import parse_address
 from tritium.cluster.plane.connection import connect
 from tritium.cluster.plane.greeting import Greeted, Unreachable
@@ -50,8 +51,6 @@ PROVEN_S = 10.0
 
 READY_S = 10.0
 """How long a worker that has greeted may take to say that it is ready; its engine has loaded before."""
-
-_NO_METRICS = msgspec.Raw(msgspec.msgpack.encode([]))
 
 log = structlog.get_logger(__name__)
 
@@ -92,7 +91,7 @@ class RemoteWorker:
         self._front = front
         self._loras = loras
         self._on_gone = on_gone
-        self._own_metrics = _NO_METRICS
+        self._metrics = LastMetrics(self.name)
         self._channel: Channel[FromWorker] | None = None
         self._ready: asyncio.Future[EngineInfo] | None = None
         self._lost = asyncio.Event()
@@ -120,14 +119,8 @@ class RemoteWorker:
 
     @property
     def own_metrics(self) -> list[MetricFamily]:
-        """Return the metrics that the engine keeps itself, as it last told them; none where they cannot be read."""
-        try:
-            return msgspec.msgpack.decode(self._own_metrics, type=list[MetricFamily])
-        except msgspec.DecodeError as error:
-            # One worker's nonsense must not cost the metrics of all others.
-            log.warning("metrics_unreadable", worker=self.name, error=str(error))
-            self._own_metrics = _NO_METRICS
-            return []
+        """Return the metrics that the engine keeps itself, as it last told them."""
+        return self._metrics.read()
 
     def start(self) -> None:
         """Begin to reach it, and go on until it is gone."""
@@ -258,8 +251,8 @@ class RemoteWorker:
                 self.gauges = values
                 if self.ready:
                     self._reports.on_frame(self, frame)
-            case OwnMetrics(families):
-                self._own_metrics = families.copy()
+            case OwnMetrics():
+                self._metrics.take(frame)
             case LoraDone():
                 self._lora_calls.answered(frame)
             case Ready(info):
@@ -298,7 +291,7 @@ class RemoteWorker:
         drained = self.state is WorkerState.DRAINING
         self.state = WorkerState.STOPPED if drained else WorkerState.WAITING
         self._pulse.stop()
-        self._own_metrics = _NO_METRICS
+        self._metrics.forget()
         if drained:
             log.info("worker_left", worker=self.name)
         else:

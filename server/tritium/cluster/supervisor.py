@@ -16,7 +16,6 @@ import asyncio
 import time
 from collections.abc import Mapping
 
-import msgspec
 import structlog
 
 from tritium.backends.engine import EngineInfo, MetricFamily, Pooled, Step
@@ -38,6 +37,7 @@ from tritium.cluster.frames import (
 from tritium.cluster.heartbeat import STUCK_STATUS
 from tritium.cluster.lora_calls import LoraCalls
 from tritium.cluster.member import Reports, WorkerState
+from tritium.cluster.own_metrics import LastMetrics
 from tritium.cluster.process import WorkerProcess
 from tritium.cluster.pulse import Pulse
 from tritium.core.errors import ModelFailed, WorkerLost
@@ -49,8 +49,6 @@ PROVEN_S = 60.0
 
 END_S = 15.0
 """How long a drained worker may take to free its engine and end."""
-
-_NO_METRICS = msgspec.Raw(msgspec.msgpack.encode([]))
 
 log = structlog.get_logger(__name__)
 
@@ -80,7 +78,7 @@ class SupervisedWorker:
         self.run = ""
         self.hung = 0
         self.gauges: dict[str, float] = {}
-        self._own_metrics = _NO_METRICS
+        self._metrics = LastMetrics(self.name)
         self._reports = reports
         self._process: WorkerProcess | None = None
         self._loaded: asyncio.Future[EngineInfo] | None = None
@@ -110,7 +108,7 @@ class SupervisedWorker:
     @property
     def own_metrics(self) -> list[MetricFamily]:
         """Return the metrics that the engine keeps itself, as it last told them."""
-        return msgspec.msgpack.decode(self._own_metrics, type=list[MetricFamily])
+        return self._metrics.read()
 
     @property
     def scratch(self) -> str:
@@ -218,8 +216,8 @@ class SupervisedWorker:
                 self.gauges = values
                 if self.ready:
                     self._reports.on_frame(self, frame)
-            case OwnMetrics(families):
-                self._own_metrics = families.copy()
+            case OwnMetrics():
+                self._metrics.take(frame)
             case LoraDone():
                 self._lora_calls.answered(frame)
             case Ready(info):
@@ -244,7 +242,7 @@ class SupervisedWorker:
         """Let what the worker was doing go on elsewhere, whatever becomes of its process."""
         self.state = WorkerState.WAITING
         self._pulse.stop()
-        self._own_metrics = _NO_METRICS
+        self._metrics.forget()
         self._reports.on_lost(self, reason)
 
     def _failure(self, message: str) -> str:
@@ -264,5 +262,5 @@ class SupervisedWorker:
             self._lost.set()
         elif self.state is WorkerState.DRAINING:
             self._pulse.stop()
-            self._own_metrics = _NO_METRICS
+            self._metrics.forget()
             self._reports.on_lost(self, process.death())
