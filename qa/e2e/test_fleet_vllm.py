@@ -230,10 +230,16 @@ async def test_killed_prefill_worker(disaggregated, single, prompts):
 
 async def test_killed_engine_process(disaggregated, prompts):
     """kill -9 of vLLM's own process: its worker ends and is started again; the stream goes on there, or is told."""
-    group = disaggregated.workers.by_name["decode_0"].pid
-    (engine,) = (process for process in _group(group) if _command(process).startswith("VLLM::EngineCor"))
-    sink = Sink(at=5, then=lambda: os.kill(engine, signal.SIGKILL))
-    generate(disaggregated, prompts[20], 900, sink=sink)
+    # Roles changed and a worker died in the tests before: which one decodes, and whether all are back, is asked.
+    await until(lambda: all(worker.ready for worker in disaggregated.workers.by_name.values()), START_S)
+
+    def kill() -> None:
+        (engine,) = (process for process in _group(group) if _command(process).startswith("VLLM::EngineCor"))
+        os.kill(engine, signal.SIGKILL)
+
+    sink = Sink(at=5, then=kill)
+    handle, _ = generate(disaggregated, prompts[20], 900, sink=sink)
+    group = disaggregated.workers.by_name[handle.route.worker].pid
     await asyncio.wait_for(sink.moved.wait(), 60)
     await until(lambda: not _group(group))
     await asyncio.wait_for(sink.over.wait(), 120)
