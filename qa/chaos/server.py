@@ -60,7 +60,7 @@ class FleetServer:
         deadline_s = time.monotonic() + READY_S
         while time.monotonic() < deadline_s and self.process.poll() is None:
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v1/models", timeout=5) as answer:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v1/models", timeout=60) as answer:
                     if json.load(answer)["data"]:
                         return
             except (urllib.error.URLError, ConnectionError, TimeoutError):
@@ -89,7 +89,7 @@ class FleetServer:
 
     def by_worker(self, name: str) -> dict[str, float]:
         """Return a metric by the label `worker`, "" where it has none."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=60) as answer:
             lines = answer.read().decode().splitlines()
         found: dict[str, float] = {}
         for line in lines:

@@ -69,7 +69,7 @@ class WorkerProcess:
 
     def _end(self, within_s):
         status = self.process.wait(within_s)
-        self._reader.join(10)
+        self._reader.join(60)
         self.process.stderr.close()
         return status
 

@@ -101,7 +101,7 @@ class Product:
         try:
             return self.process.wait(timeout_s)
         finally:
-            self._reader.join(5)
+            self._reader.join(60)
             if self.process.stderr is not None:
                 self.process.stderr.close()
 
@@ -109,4 +109,4 @@ class Product:
         """End the server and everything it started, at once."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.wait(10)
+        self.wait(60)

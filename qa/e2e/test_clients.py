@@ -89,7 +89,7 @@ def test_a_decoupled_model_streams_over_grpc(sample: Product) -> None:
         count.set_data_from_numpy(np.array([4], dtype=np.int32))
         client.start_stream(lambda result, error: answers.put((result, error)))
         client.async_stream_infer("repeat", [count])
-        got = [answers.get(timeout=10) for _ in range(4)]
+        got = [answers.get(timeout=60) for _ in range(4)]
         client.stop_stream()
     assert [error for _, error in got] == [None] * 4
     assert [int(result.as_numpy("INDEX")[0]) for result, _ in got] == [0, 1, 2, 3]

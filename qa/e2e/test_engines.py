@@ -33,7 +33,7 @@ def client_of(product: Product) -> openai.OpenAI:
 
 def metric(product: Product, name: str) -> float:
     """Add up a metric over its labels."""
-    with urllib.request.urlopen(f"http://{product.url('metrics')}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{product.url('metrics')}/metrics", timeout=60) as answer:
         text = answer.read().decode()
     return sum(float(value) for value in re.findall(rf"^{name}{{[^}}]*}} (\S+)", text, re.MULTILINE))
 

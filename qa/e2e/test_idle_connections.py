@@ -44,7 +44,7 @@ async def test_ten_thousand_idle_clients(start: Callable[..., Product]) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         product = start(str(ROOT / "model_repository"), "--control-mode=explicit", "--no-openai")
-        with http_client.InferenceServerClient(product.url("HTTP"), network_timeout=10) as client:
+        with http_client.InferenceServerClient(product.url("HTTP"), network_timeout=60) as client:
             for _ in range(3):
                 await connected(product, lambda: None if client.is_server_ready() else pytest.fail("not ready"))
                 after.append(resident_mib(product))

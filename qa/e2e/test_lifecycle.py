@@ -56,7 +56,7 @@ def shm() -> set[Path]:
 def status(product: Product, path: str) -> int:
     """GET a path of the HTTP port and return the status."""
     try:
-        with urllib.request.urlopen(f"http://{product.url('HTTP')}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{product.url('HTTP')}{path}", timeout=60) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         error.close()
@@ -66,7 +66,7 @@ def status(product: Product, path: str) -> int:
 def infer(product: Product, model: str, value: float) -> tuple[int, dict]:
     """Send one number to a model."""
     host, port = product.url("HTTP").split(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=20)
+    connection = http.client.HTTPConnection(host, int(port), timeout=60)
     body = {"inputs": [{"name": "IN", "datatype": "FP32", "shape": [1], "data": [value]}]}
     connection.request("POST", f"/v2/models/{model}/infer", json.dumps(body))
     answer = connection.getresponse()
@@ -112,7 +112,7 @@ def test_a_request_that_never_ends_does_not_hold_up_an_exit(start: Start, tmp_pa
     product = start(repository, "--no-openai", "--exit-timeout-s=1")
     children = descendants(product.process.pid)
     host, port = product.url("HTTP").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as client:
+    with socket.create_connection((host, int(port)), timeout=60) as client:
         client.sendall(
             b'POST /v2/models/endless/generate_stream HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\n\r\n{"IN": [1]}'
         )
@@ -136,7 +136,7 @@ def test_a_server_that_cannot_write_serves(tmp_path: Path, closing: str) -> None
 
     def answer(path: str, body: bytes | None = None) -> int:
         try:
-            with urllib.request.urlopen(url + path, body, timeout=10) as response:
+            with urllib.request.urlopen(url + path, body, timeout=60) as response:
                 return response.status
         except urllib.error.HTTPError as error:
             error.close()
@@ -145,7 +145,7 @@ def test_a_server_that_cannot_write_serves(tmp_path: Path, closing: str) -> None
             return 0
 
     def wait_ready() -> None:
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while answer("ready") != 200:
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -172,7 +172,7 @@ def test_an_impatient_end_takes_hanging_workers_along(start: Start) -> None:
         product.process.send_signal(signal.SIGTERM)
         product.wait_for("Draining")
         assert product.stop(timeout_s=10) == 128 + signal.SIGTERM
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while alive(children):
             assert time.monotonic() < deadline, alive(children)
             time.sleep(0.02)
@@ -188,7 +188,7 @@ def test_a_killed_server_leaves_nothing(start: Start) -> None:
     children = descendants(product.process.pid)
     product.process.kill()
     product.wait()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while alive(children):
         assert time.monotonic() < deadline, alive(children)
         time.sleep(0.02)
@@ -207,7 +207,7 @@ def test_a_crash_costs_one_request_and_readiness_tells(start: Start, tmp_path: P
     assert code == 500
     assert "crasher" in body["error"]
     assert infer(product, "calm", 2)[0] == 200
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while status(product, "/v2/models/crasher/ready") != 200:
         assert time.monotonic() < deadline, product.output
         time.sleep(0.02)
@@ -262,7 +262,7 @@ def test_without_exit_on_error_the_rest_is_served(start: Start, tmp_path: Path) 
     assert (status(product, "/v2/health/live"), status(product, "/v2/health/ready")) == (200, 400)
     assert infer(product, "good", 1)[0] == 200
     request = urllib.request.Request(f"http://{product.url('HTTP')}/v2/repository/index", method="POST")
-    with urllib.request.urlopen(request, timeout=5) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         index = {entry["name"]: entry for entry in json.load(answer)}
     assert index["good"]["state"] == "READY"
     assert index["bad"]["state"] == "UNAVAILABLE"
@@ -300,7 +300,7 @@ def test_tritonserver_serves_by_tritons_flags(tmp_path: Path) -> None:
         stderr=subprocess.DEVNULL, env={**os.environ, "TRITIUM_OPENAI_PORT": "0"},
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready", timeout=1) as answer:
@@ -311,4 +311,4 @@ def test_tritonserver_serves_by_tritons_flags(tmp_path: Path) -> None:
                 time.sleep(0.05)
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0

@@ -129,7 +129,7 @@ async def test_responses(url: str, trust: ssl.SSLContext) -> None:
         assert kinds[0] == "response.created"
         assert (await client.responses.retrieve(second.id)).output_text == second.output_text
         queued = await client.responses.create(model=MODEL, input="Who are you?", background=True, temperature=0)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (done := await client.responses.retrieve(queued.id)).status in ("queued", "in_progress"):
                 continue
         assert done.status == "completed"

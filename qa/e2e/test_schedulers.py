@@ -150,7 +150,7 @@ def pending(product: Product, model: str) -> int:
 
 def metric(product: Product, name: str, model: str, reason: str = "") -> float:
     """Read one of a model's metrics."""
-    with urllib.request.urlopen(f"http://{product.url('metrics')}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{product.url('metrics')}/metrics", timeout=60) as answer:
         for line in answer.read().decode().splitlines():
             if line.startswith(f'{name}{{model="{model}"') and (not reason or f'reason="{reason}"' in line):
                 return float(line.rsplit(" ", 1)[1])
@@ -159,7 +159,7 @@ def metric(product: Product, name: str, model: str, reason: str = "") -> float:
 
 def wait_for(condition: Callable[[], Any]) -> None:
     """Wait until something is so."""
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline_s
         time.sleep(0.005)

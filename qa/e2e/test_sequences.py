@@ -166,7 +166,7 @@ def stream(server: Product, model: str, tensors: list, **fields):
             )
         left = len(tensors)
         while left:
-            result, error = heard.get(timeout=20)
+            result, error = heard.get(timeout=60)
             if error is not None:
                 raise error
             response = result.get_response()

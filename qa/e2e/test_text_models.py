@@ -108,7 +108,7 @@ def client(tmp_path_factory):
     )
     server = Product([str(repository), "--openai-key", "secret"])
     assert "OpenAI" in server.ports, server.output
-    with openai.OpenAI(base_url=f"http://{server.url('OpenAI')}/v1", api_key="secret", max_retries=0, timeout=20) as it:
+    with openai.OpenAI(base_url=f"http://{server.url('OpenAI')}/v1", api_key="secret", max_retries=0, timeout=60) as it:
         yield it
     assert server.stop() == 0, server.output
 
@@ -233,7 +233,7 @@ def test_time_limit(tmp_path):
     decoupled = "model_transaction_policy { decoupled: true }"
     _write(tmp_path, "words", f'backend: "python"\n{decoupled}\n{TENSORS}{OFFER}')
     server = Product([str(tmp_path), "--openai-timeout-s=1"])
-    with openai.OpenAI(base_url=f"http://{server.url('OpenAI')}/v1", api_key="none", max_retries=0, timeout=20) as it:
+    with openai.OpenAI(base_url=f"http://{server.url('OpenAI')}/v1", api_key="none", max_retries=0, timeout=60) as it:
         with pytest.raises(openai.InternalServerError, match="longer than the 1 s"):
             it.completions.create(model="words", prompt="a forever")
         with pytest.raises(openai.APIError, match="longer than the 1 s"):  # noqa: PT012  the stream itself fails

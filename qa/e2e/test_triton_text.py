@@ -109,7 +109,7 @@ def test_model_stream_infer(served, expected):
         client.start_stream(lambda result, error: answers.put((result, error)))
         client.async_stream_infer("vllm_model", _tensors(grpc_client, given, [1]))
         client.stop_stream()
-    results = [answers.get(timeout=10) for _ in range(12)]
+    results = [answers.get(timeout=60) for _ in range(12)]
     assert not any(error for _, error in results)
     assert b"".join(result.as_numpy("text_output")[0] for result, _ in results).decode() == expected
     assert results[-1][0].as_numpy("finish_reason").tolist() == [b"length"]

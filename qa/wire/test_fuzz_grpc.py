@@ -99,7 +99,7 @@ def ask(channel, method, data):
 
 def settled(server, bound):
     """Wait until connections that were left are closed."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while server.descriptors() > bound and time.monotonic() < until:
         time.sleep(0.05)
     return server.descriptors()

@@ -54,13 +54,13 @@ ORIGINALS = [
 
 @pytest.fixture(scope="module")
 def client(server):
-    with httpx.Client(base_url=f"http://127.0.0.1:{server.http}", timeout=10) as made:
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.http}", timeout=60) as made:
         yield made
 
 
 def settled(server, bound):
     """Wait until connections that were left are closed."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while server.descriptors() > bound and time.monotonic() < until:
         time.sleep(0.05)
     return server.descriptors()

@@ -106,7 +106,7 @@ async def test_an_inference_from_an_event_loop(server):
         (response,) = [r async for r in server.model("echo").async_infer(inputs=inputs)]
         return float(response.outputs["OUT"].to_numpy()[0, 0])
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await asyncio.gather(*map(ask, range(50))) == list(range(50))
 
 
@@ -146,7 +146,7 @@ def test_a_response_queue(server):
     together: queue.SimpleQueue = queue.SimpleQueue()
     inputs = {"IN": np.ones((1, 2), np.float32)}
     iterators = [server.model("echo").infer(inputs=inputs, response_queue=together) for _ in range(3)]
-    assert all(together.get(timeout=10).final for _ in range(3))
+    assert all(together.get(timeout=60).final for _ in range(3))
     assert [len(list(iterator)) for iterator in iterators] == [1, 1, 1]
 
 

@@ -37,7 +37,7 @@ class RedisServer:
             line += ["--requirepass", self._password]
         self._process = await asyncio.create_subprocess_exec(*line, stdout=asyncio.subprocess.PIPE)
         assert self._process.stdout is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while b"Ready to accept connections" not in await self._process.stdout.readline():
                 pass
 

@@ -25,7 +25,7 @@ async def look(store: RedisStore, key: bytes = KEY) -> Entry | None:
     """Return what the store finds."""
     found: asyncio.Future[Entry | None] = asyncio.get_running_loop().create_future()
     store.lookup(key, found.set_result)
-    return await asyncio.wait_for(found, 5)
+    return await asyncio.wait_for(found, 60)
 
 
 @asynccontextmanager
@@ -140,6 +140,6 @@ async def test_a_value_of_somebody_else_is_a_miss(redis: Any) -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until something is so."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110  the store tells nobody
             await asyncio.sleep(0.005)

@@ -160,7 +160,7 @@ async def test_cancel_reaches_the_engine(fleet_of, request_for, collector):
         assert not sink.over.is_set()
         assert not fleet.flights
         assert [load.active for load in fleet.workers.generating.loads] == [0]
-        await asyncio.wait_for(fleet.close(), 10)
+        await asyncio.wait_for(fleet.close(), 60)
 
 
 async def test_failing_sequence_harms_no_other(fleet_of, request_for, collector):
@@ -382,6 +382,6 @@ async def test_idle_worker_is_left_alone(fleet_of, request_for, collector):
             send(*frames)
 
         worker._process.send = counted
-        await asyncio.wait_for(enough.wait(), 20)
+        await asyncio.wait_for(enough.wait(), 60)
         assert worker.ready
         assert worker.pid == pid

@@ -34,7 +34,7 @@ class Engine:
 async def test_work_without_a_step():
     """An engine that has work and makes no step is told of, once, and by the look that saw it."""
     engine = Engine(0.04, 0, working=True)
-    await asyncio.wait_for(engine.stuck.wait(), 30)
+    await asyncio.wait_for(engine.stuck.wait(), 60)
     assert engine.heartbeat._timer is None
 
 
@@ -55,7 +55,7 @@ async def test_steps_keep_it_alive():
     engine.heartbeat._look = stepping
     engine.heartbeat.stop()
     engine.heartbeat.start()
-    await asyncio.wait_for(engine.happened.wait(), 30)
+    await asyncio.wait_for(engine.happened.wait(), 60)
     engine.heartbeat.stop()
     assert not engine.stuck.is_set()
 
@@ -63,10 +63,10 @@ async def test_steps_keep_it_alive():
 async def test_canary_of_an_idle_engine():
     """An idle engine is asked for a token after a while; one that does not give it is stuck."""
     engine = Engine(0.04, 0.08)
-    await asyncio.wait_for(engine.happened.wait(), 30)
+    await asyncio.wait_for(engine.happened.wait(), 60)
     assert not engine.stuck.is_set()
     engine.working = True
-    await asyncio.wait_for(engine.stuck.wait(), 30)
+    await asyncio.wait_for(engine.stuck.wait(), 60)
 
 
 async def test_begun_again():

@@ -72,13 +72,13 @@ class Stranger:
         self.writer.write(len(data).to_bytes(4, "big") + data)
 
     async def hear(self):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             length = int.from_bytes(await self.reader.readexactly(4), "big")
             return msgspec.msgpack.decode(await self.reader.readexactly(length), type=Greeting)
 
     async def rest(self):
         """Return what comes until the end of the connection."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             try:
                 return await self.reader.read()
             except ConnectionError:
@@ -243,7 +243,7 @@ async def test_a_front_cannot_do_what_a_server_does(place, frame):
     channel = Channel(FromWorker, lambda _: None, lambda _: lost.set())
     await connect(parse_address(worker.instance.address), PlaneSecurity(), "work", "f", lambda _: channel)
     channel.send(frame)
-    await asyncio.wait_for(lost.wait(), 30)
+    await asyncio.wait_for(lost.wait(), 60)
     assert worker.runner.info is not None
     await until(lambda: not worker.door.fronts)
 

@@ -81,9 +81,9 @@ async def test_workers_do_not_outlive_a_killed_server(fleet_of):
         server = await asyncio.create_subprocess_exec(
             sys.executable, "-c", textwrap.dedent(SERVER), stdout=asyncio.subprocess.PIPE
         )
-        pids = (await asyncio.wait_for(server.stdout.readuntil(b"\n"), 30)).split()
+        pids = (await asyncio.wait_for(server.stdout.readuntil(b"\n"), 60)).split()
         while not pids[-1].isdigit():  # log lines come first
-            pids = (await asyncio.wait_for(server.stdout.readuntil(b"\n"), 30)).split()
+            pids = (await asyncio.wait_for(server.stdout.readuntil(b"\n"), 60)).split()
         watched = [os.pidfd_open(int(pid)) for pid in pids]
         server.send_signal(signal.SIGKILL)
         await server.wait()

@@ -93,7 +93,7 @@ class Collector:
 
     async def all(self) -> list[InferResponse | InferenceError]:
         """Return every response once the last is there."""
-        await asyncio.wait_for(self.final.wait(), 5)
+        await asyncio.wait_for(self.final.wait(), 60)
         return self.items
 
     async def one(self) -> InferResponse | InferenceError:
@@ -141,7 +141,7 @@ class FakeInstance:
 
     async def seen(self, batches: int) -> None:
         """Wait until this many batches have arrived."""
-        async with asyncio.timeout(5), self.started:
+        async with asyncio.timeout(60), self.started:
             await self.started.wait_for(lambda: len(self.batches) >= batches)
 
     async def execute(self, jobs: Sequence[Job]) -> ExecutionTimes | None:

@@ -110,7 +110,7 @@ async def test_a_member_waits_while_the_next_step_is_full(fakes: ModuleType) -> 
     request = InferRequest("ens", inputs=[fakes.tensor("INPUT0", [4])])
     reply = fakes.Collector()
     model.submit(request, reply)
-    await asyncio.wait_for(member.begun.wait(), 5)
+    await asyncio.wait_for(member.begun.wait(), 60)
     member.send()
     await taker.seen(1)
     assert member.holds == [], "there was room for the first"

@@ -36,7 +36,7 @@ async def ring_after(*delays_us: int, cancel: int = -1) -> list[tuple[int, int]]
         alarms.append(SYSTEM_CLOCK.call_at(when_ns, ring))
     if cancel >= 0:
         alarms[cancel].cancel()
-    await asyncio.wait_for(all_rung.wait(), 5)
+    await asyncio.wait_for(all_rung.wait(), 60)
     return rung
 
 

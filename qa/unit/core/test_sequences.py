@@ -275,7 +275,7 @@ async def test_a_model_is_unloaded_although_sequences_go_on(fakes: ModuleType) -
     instance.release()
     for reply in asked:
         assert isinstance(await reply.one(), InferResponse)
-    await asyncio.wait_for(closing, 5)
+    await asyncio.wait_for(closing, 60)
     assert instance.closed
 
 

@@ -431,7 +431,7 @@ async def test_close_drains(fakes: ModuleType) -> None:
     assert "stopped accepting" in refused.message
     assert not instance.closed
     instance.release()
-    await asyncio.wait_for(closing, 5)
+    await asyncio.wait_for(closing, 60)
     assert [type(await reply.one()) for reply in replies] == [InferResponse] * 3
     assert instance.closed
     assert asyncio.all_tasks() - {closing} == before
@@ -445,7 +445,7 @@ async def test_close_without_instances_fails_what_waits(fakes: ModuleType) -> No
     await instance.seen(1)
     instance.healthy = False
     instance.release()
-    await asyncio.wait_for(model.close(), 5)
+    await asyncio.wait_for(model.close(), 60)
     assert isinstance(await running.one(), InferResponse)
     assert isinstance(await waiting.one(), Unavailable)
 

@@ -40,7 +40,7 @@ class Sink:
         self.closed = True
 
     async def trace(self) -> Trace:
-        await asyncio.wait_for(self.came.wait(), 5)
+        await asyncio.wait_for(self.came.wait(), 60)
         (trace,) = self.traces
         return trace
 

@@ -131,7 +131,7 @@ class Driver:
         return number
 
     async def result(self, number: int) -> Result:
-        return await asyncio.wait_for(self._done[number], 20)
+        return await asyncio.wait_for(self._done[number], 60)
 
     async def generate(self, tokens: list[int], **options: Any) -> Result:
         return await self.result(self.submit(tokens, **options))
@@ -144,7 +144,7 @@ class Driver:
                 self.moved.clear()
                 await self.moved.wait()
 
-        await asyncio.wait_for(wait(), 20)
+        await asyncio.wait_for(wait(), 60)
 
 
 @asynccontextmanager

@@ -203,7 +203,7 @@ async def test_a_killed_worker_leaves_nothing(
         sys.executable, "-c", PREFILL_PROCESS, str(tiny_model), kind, str(tokens), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    described = eval(await asyncio.wait_for(process.stdout.readline(), 30))
+    described = eval(await asyncio.wait_for(process.stdout.readline(), 60))
     files = {word for word in text_of(f"/proc/{process.pid}/maps").split() if word.startswith("/dev/shm/")}
     async with run_engine(role=Role.DECODE, kv_transport=kind, block_size=8) as decoder:
         first = await decoder.generate(tokens, transfer=described, max_tokens=5, **greedy)
@@ -265,4 +265,4 @@ async def eventually(condition: Callable[[], Any]) -> None:
         while not condition():  # noqa: ASYNC110  see below
             await asyncio.sleep(0.002)  # counters of an engine's thread, which has no event to give
 
-    await asyncio.wait_for(wait(), 10)
+    await asyncio.wait_for(wait(), 60)

@@ -260,7 +260,7 @@ async def test_served_from_nothing_but_the_file(
     reply = SingleReply(asyncio.get_running_loop())
     model.submit(InferRequest("m", inputs=[from_array("input__0", ROWS, "FP32")]), reply)
     try:
-        response = await asyncio.wait_for(reply.future, 30)
+        response = await asyncio.wait_for(reply.future, 60)
     finally:
         await model.close()
     assert response.outputs[0].array().tolist() == [[1.5], [-2.5]]

@@ -44,7 +44,7 @@ async def test_the_synchronous_client_streams(port):
         with tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{port}") as client:
             client.start_stream(lambda result, error: found.put((result, error)))
             client.async_stream_infer("repeat", [count], request_id="s")
-            items = [found.get(timeout=5) for _ in range(3)]
+            items = [found.get(timeout=60) for _ in range(3)]
             client.stop_stream()
         return items
 

@@ -69,5 +69,5 @@ async def port(server):
 @pytest.fixture
 async def client(port):
     """An HTTP client of that port."""
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10, verify=False) as made:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60, verify=False) as made:
         yield made

@@ -25,7 +25,7 @@ async def ask(server):
 
     async def open_port(handler):
         listener = await listen_http(handler, host="127.0.0.1", port=0)
-        client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{listener.port}", timeout=10, verify=False)
+        client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{listener.port}", timeout=60, verify=False)
         opened.append((listener, client))
         return client
 

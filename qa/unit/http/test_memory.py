@@ -35,7 +35,7 @@ async def client(server):
     """A client of a server that lets it share memory."""
     front = Front(replace(server, regions=RegionRegistry()))
     listener = await listen_http(handler(front), host="127.0.0.1", port=0)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listener.port}", timeout=10, verify=False) as made:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listener.port}", timeout=60, verify=False) as made:
         yield made
     await listener.close(1)
 

@@ -51,7 +51,7 @@ async def endpoint(server, house, folders, home):
     house.explicit = True
     many = MultiModel(Front(server, marking=SAGEMAKER), folders, str(home))
     listener = await listen_http(many.handle, host="127.0.0.1", port=0)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listener.port}", timeout=10, verify=False) as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listener.port}", timeout=60, verify=False) as client:
         yield client
     await listener.close(1)
 

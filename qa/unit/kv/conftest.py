@@ -29,7 +29,7 @@ def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         bucket = urllib.request.Request(f"http://127.0.0.1:{port}/bucket", method="PUT", headers=headers)
         while True:
             with contextlib.suppress(OSError):
-                urllib.request.urlopen(bucket, timeout=10).close()
+                urllib.request.urlopen(bucket, timeout=60).close()
                 break
             assert process.poll() is None, f"moto did not start: {log.read_text()}"
             assert time.monotonic() < until, "moto did not start in time"
@@ -37,4 +37,4 @@ def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)

@@ -58,7 +58,7 @@ async def _answers(model, request):
     reply = StreamReply()
     model.submit(request, reply)
     answers = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         async for item in reply:
             if isinstance(item, InferenceError):
                 answers.append(item)
@@ -292,11 +292,11 @@ async def test_one_request_stops_another(tokens):
     fleet = tokens.target.fleet
     fleet.script.hold_at = 3
     asking = asyncio.create_task(_token_ask(tokens, exclude_input_in_output=True))
-    await asyncio.wait_for(fleet.held.wait(), 5)
+    await asyncio.wait_for(fleet.held.wait(), 60)
     assert await _token_ask(tokens, stop=True) == [{}]
     [answer] = await asking
     assert answer["sequence_length"] == [[3]]
-    await asyncio.wait_for(fleet.cancelled.wait(), 5)
+    await asyncio.wait_for(fleet.cancelled.wait(), 60)
     assert await _token_ask(tokens, stop=True) == [{}]
     [error] = await _token_ask(tokens, stop=True, request_id="")
     assert error.message == "Trying to stop a request but request ID is not provided"

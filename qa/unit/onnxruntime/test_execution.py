@@ -27,7 +27,7 @@ async def infer(model: TensorModel, *inputs: Tensor, outputs: Sequence[str] = ()
     reply = SingleReply(asyncio.get_running_loop())
     asked = [RequestedOutput(name) for name in outputs]
     model.submit(InferRequest("m", inputs=list(inputs), outputs=asked), reply)
-    return await asyncio.wait_for(reply.future, 20)
+    return await asyncio.wait_for(reply.future, 60)
 
 
 IDENTITY = (

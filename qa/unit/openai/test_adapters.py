@@ -87,7 +87,7 @@ async def test_survives_a_restart(shop, tmp_path):
 
     calls.load = noted
     os.kill(worker.pid, signal.SIGKILL)
-    await asyncio.wait_for(fleet.lost.wait(), 20)
+    await asyncio.wait_for(fleet.lost.wait(), 60)
     answer = await http.post(
         "/v1/completions",
         json={"model": "poet", "prompt": "a folder", "max_tokens": 2},

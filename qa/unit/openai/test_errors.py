@@ -293,7 +293,7 @@ async def test_curl(door, tmp_path):
         process = await asyncio.create_subprocess_exec(
             "curl", "-sN", *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
         )
-        out, _ = await asyncio.wait_for(process.communicate(), 20)
+        out, _ = await asyncio.wait_for(process.communicate(), 60)
         return out.decode()
 
     out = await curl(f"{door.url}/v1/chat/completions", "-d", json.dumps({**CHAT, "stream": True}))

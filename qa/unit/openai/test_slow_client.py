@@ -62,8 +62,8 @@ async def test_client_that_does_not_read_is_given_up(open_door, slow_client, fie
         door.say(reply="all work and no play " * 400, endless=True, step_tokens=step_tokens)
         client = slow_client(door)
         await client.ask(**fields)
-        await asyncio.wait_for(door.fleet.cancelled.wait(), 30)
-        raw = await asyncio.wait_for(client.read_all(), 30)
+        await asyncio.wait_for(door.fleet.cancelled.wait(), 60)
+        raw = await asyncio.wait_for(client.read_all(), 60)
     assert b'data: {"error":{"message":"the client reads too slowly' in raw
     assert b"[DONE]" not in raw
     assert all(generation.cancelled for generation in door.fleet.generations)
@@ -76,7 +76,7 @@ async def test_client_that_pauses_loses_nothing(open_door, slow_client):
         door.say(reply="all work and no play " * 400, endless=True, step_tokens=30_000)
         client = slow_client(door)
         await client.ask(stream_options={"include_usage": True})
-        await asyncio.wait_for(door.fleet.finished.wait(), 30)
+        await asyncio.wait_for(door.fleet.finished.wait(), 60)
         raw = await asyncio.wait_for(client.read_all(), 60)
     events = [json.loads(e) for e in _events(raw)[:-1]]
     said = "".join(e["choices"][0]["delta"].get("content", "") for e in events if e["choices"])
@@ -92,9 +92,9 @@ async def test_client_that_leaves_while_events_wait(open_door, slow_client):
         door.say(reply="all work and no play " * 400, endless=True, step_tokens=30_000, hold_at=3_000_000)
         client = slow_client(door)
         await client.ask()
-        await asyncio.wait_for(door.fleet.held.wait(), 30)
+        await asyncio.wait_for(door.fleet.held.wait(), 60)
         client.socket.close()
-        await asyncio.wait_for(door.fleet.cancelled.wait(), 10)
+        await asyncio.wait_for(door.fleet.cancelled.wait(), 60)
     assert door.model.statistics.failures == {"CANCELED": 1}
 
 

@@ -163,7 +163,7 @@ async def test_served_as_the_server_does(write: Write, serve: Callable[[str], Aw
     reply = SingleReply(asyncio.get_running_loop())
     pair = [from_array(name, np.ones((2, 3), "f4"), "FP32") for name in "ab"]
     model.submit(InferRequest("m", inputs=pair), reply)
-    response = await asyncio.wait_for(reply.future, 30)
+    response = await asyncio.wait_for(reply.future, 60)
     assert response.outputs[0].array().tolist() == [[2, 2, 2]] * 2
 
 

@@ -66,7 +66,7 @@ async def test_killed_from_outside_while_idle(serve):
     changed = asyncio.Event()
     model = await serve(dying("pass"), changed=changed.set)
     os.kill(model.instance.pid, signal.SIGKILL)
-    await asyncio.wait_for(changed.wait(), 10)
+    await asyncio.wait_for(changed.wait(), 60)
     assert not model.instance.healthy
     answer = await model.ask([3.0])
     assert answer[1] == 3.0
@@ -123,7 +123,7 @@ async def test_a_restart_that_fails(serve, tmp_path, tools):
     with pytest.raises(WorkerLost):
         await lost
     with pytest.raises(WorkerLost, match="could not be restarted: RuntimeError: still broken"):
-        await asyncio.wait_for(behind, 10)
+        await asyncio.wait_for(behind, 60)
     assert not model.instance.healthy
     broken.unlink()
     await tools.until(lambda: model.instance.healthy)
@@ -138,7 +138,7 @@ async def test_closing_while_it_restarts(serve, tmp_path):
     (lost,) = model.submit(model.request([-1.0]))
     with pytest.raises(WorkerLost):
         await lost
-    await asyncio.wait_for(model.instance.close(), 10)
+    await asyncio.wait_for(model.instance.close(), 60)
     assert not model.instance.healthy
 
 
@@ -160,7 +160,7 @@ async def test_children_of_the_model_end_with_it(serve, tools, tmp_path):
     )
     (lost,) = model.submit(model.request([0.0]))
     with pytest.raises(WorkerLost):
-        await asyncio.wait_for(lost, 10)
+        await asyncio.wait_for(lost, 60)
     await tools.until(lambda: model.instance.healthy)
     await model.instance.close()
     for child in (tmp_path / "child").read_text().split():
@@ -183,7 +183,7 @@ async def test_a_process_without_its_socket(serve):
     )
     (lost,) = model.submit(model.request([-1.0]))
     with pytest.raises(WorkerLost):
-        await asyncio.wait_for(lost, 10)
+        await asyncio.wait_for(lost, 60)
     assert (await model.infer([0.0])).outputs == []
 
 
@@ -208,7 +208,7 @@ async def test_garbage_on_the_socket(serve):
     )
     (lost,) = model.submit(model.request([-1.0]))
     with pytest.raises(WorkerLost, match="what is no message"):
-        await asyncio.wait_for(lost, 10)
+        await asyncio.wait_for(lost, 60)
     assert (await model.infer([0.0])).outputs == []
 
 
@@ -221,7 +221,7 @@ async def test_a_reply_that_fails(serve, capfd):
             raise ConnectionError("the client has gone")
 
     batch = [Job(model.request([1.0]), Broken()), Job(model.request([2.0]), good := SingleReply(get_running_loop()))]
-    await asyncio.wait_for(model.start(batch), 10)
+    await asyncio.wait_for(model.start(batch), 60)
     assert (await good.future).outputs[0].array()[1] == 1.0
     assert "the client has gone" in capfd.readouterr().out
 
@@ -240,7 +240,7 @@ async def test_readiness_of_the_model_itself(serve, tmp_path, tools):
     )
     assert model.instance.willing
     (tmp_path / "down").touch()
-    await asyncio.wait_for(changed.wait(), 10)
+    await asyncio.wait_for(changed.wait(), 60)
     assert (model.instance.willing, model.instance.healthy) == (False, True)
     (tmp_path / "down").unlink()
     await tools.until(lambda: model.instance.willing)

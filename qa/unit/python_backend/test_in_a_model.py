@@ -41,7 +41,7 @@ async def load(nothing_left):
 
     yield load_one
     for model in models:
-        await asyncio.wait_for(model.close(), 20)
+        await asyncio.wait_for(model.close(), 60)
 
 
 def ask(model: TensorModel, *inputs) -> "asyncio.Future":

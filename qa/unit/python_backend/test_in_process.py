@@ -63,7 +63,7 @@ async def test_inputs_may_be_written_to(mode, serve):
     )
     request = served.request([1.0, 2.0])
     (future,) = served.submit(request)
-    answer = await asyncio.wait_for(future, 5)
+    answer = await asyncio.wait_for(future, 60)
     # The second addition is the model's: a tensor shows its array until execute has returned.
     assert answer.outputs[0].array().tolist() == [102.0, 103.0]
     assert request.inputs[0].array().tolist() == [1.0, 2.0]

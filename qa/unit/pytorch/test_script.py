@@ -181,7 +181,7 @@ async def infer(model: TensorModel, *inputs: Wire) -> InferResponse:
     """Submit one request and return its response."""
     reply = SingleReply(asyncio.get_running_loop())
     model.submit(InferRequest("m", inputs=list(inputs)), reply)
-    return await asyncio.wait_for(reply.future, 30)
+    return await asyncio.wait_for(reply.future, 60)
 
 
 async def test_served_in_a_process_that_comes_back(write, serve) -> None:

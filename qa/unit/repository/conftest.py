@@ -122,7 +122,7 @@ class House:
         self.loader.hold.set()
         self.loader.gate.set()
         for registry in self._registries:
-            await asyncio.wait_for(registry.close(), 5)
+            await asyncio.wait_for(registry.close(), 60)
 
 
 @pytest.fixture

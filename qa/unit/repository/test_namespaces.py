@@ -48,7 +48,7 @@ async def contents(registry, ensemble):
             model.submit = submit
     reply = SingleReply(asyncio.get_running_loop())
     registry.submit(InferRequest(ensemble, inputs=[Tensor("x", "FP32", (1,), b"\0\0\0\0")]), reply)
-    await asyncio.wait_for(reply.future, 5)
+    await asyncio.wait_for(reply.future, 60)
     return seen
 
 

@@ -28,7 +28,7 @@ async def open_registry(house):
     house.loader.hold.set()
     house.loader.gate.set()
     for registry in made:
-        await asyncio.wait_for(registry.close(), 5)
+        await asyncio.wait_for(registry.close(), 60)
 
 
 def ask(registry, name, version=""):
@@ -40,7 +40,7 @@ def ask(registry, name, version=""):
 
 
 async def answer(registry, name, version=""):
-    return await asyncio.wait_for(ask(registry, name, version), 5)
+    return await asyncio.wait_for(ask(registry, name, version), 60)
 
 
 def loaded(registry):
@@ -76,7 +76,7 @@ async def test_requests_that_come_together_wait_for_one_load(house, open_registr
     futures = [ask(registry, "a") for _ in range(5)]
     assert counted(registry)["waiting_requests"] == 5
     house.loader.hold.set()
-    await asyncio.wait_for(asyncio.gather(*futures), 5)
+    await asyncio.wait_for(asyncio.gather(*futures), 60)
     assert len(house.loader.loaded) == 1
 
 
@@ -88,7 +88,7 @@ async def test_the_least_recently_used_goes(house, open_registry):
     await registry.start()
     for name in ("a", "b", "a", "c"):
         await answer(registry, name)
-    await asyncio.wait_for(registry.unload("nothing"), 5)
+    await asyncio.wait_for(registry.unload("nothing"), 60)
     assert loaded(registry) == ["a", "c"]
     assert counted(registry)["evictions_total"] == 1
     await answer(registry, "b")
@@ -106,11 +106,11 @@ async def test_a_model_that_works_finishes_first(house, open_registry):
     pending = ask(registry, "a")
     house.loader.begun.clear()
     other = ask(registry, "b")
-    await asyncio.wait_for(house.loader.begun.wait(), 5)
+    await asyncio.wait_for(house.loader.begun.wait(), 60)
     assert "a" not in loaded(registry)
     house.loader.gate.set()
-    assert (await asyncio.wait_for(pending, 5)).model_name == "a"
-    assert (await asyncio.wait_for(other, 5)).model_name == "b"
+    assert (await asyncio.wait_for(pending, 60)).model_name == "a"
+    assert (await asyncio.wait_for(other, 60)).model_name == "b"
 
 
 async def test_memory_is_a_bound_as_well(house, open_registry):
@@ -121,7 +121,7 @@ async def test_memory_is_a_bound_as_well(house, open_registry):
     await registry.start()
     for name in "abc":
         await answer(registry, name)
-    await asyncio.wait_for(asyncio.gather(*registry._operations), 5)
+    await asyncio.wait_for(asyncio.gather(*registry._operations), 60)
     assert loaded(registry) == ["b", "c"]
 
 
@@ -201,7 +201,7 @@ async def test_nothing_is_lost_where_there_is_room_for_less_than_is_asked_for(ho
         for turn in range(7):
             await answer(registry, names[(first + turn * 3) % len(names)])
 
-    await asyncio.wait_for(asyncio.gather(*(client(first) for first in range(10))), 30)
+    await asyncio.wait_for(asyncio.gather(*(client(first) for first in range(10))), 60)
     assert counted(registry)["evictions_total"] > 10
     assert counted(registry)["waiting_requests"] == 0
 
@@ -218,7 +218,7 @@ async def test_a_client_that_left_while_its_model_was_loaded_is_answered(house, 
     request.cancel()
     house.loader.hold.set()
     with pytest.raises(Cancelled):
-        await asyncio.wait_for(reply.future, 5)
+        await asyncio.wait_for(reply.future, 60)
 
 
 async def test_a_model_can_be_waited_for(house, open_registry):
@@ -232,7 +232,7 @@ async def test_a_model_can_be_waited_for(house, open_registry):
     await asyncio.sleep(0)
     left.cancel()
     house.loader.hold.set()
-    awake = await asyncio.wait_for(stayed, 5)
+    awake = await asyncio.wait_for(stayed, 60)
     assert not isinstance(awake, SleepingModel)
     assert await awake.awake() is awake
     assert registry.model("a") is awake
@@ -244,4 +244,4 @@ async def test_whoever_waits_for_a_model_hears_why_there_is_none(house, open_reg
     registry = open_registry(Room())
     await registry.start()
     with pytest.raises(InvalidArgument, match="the model is broken"):
-        await asyncio.wait_for(registry.model("a").awake(), 5)
+        await asyncio.wait_for(registry.model("a").awake(), 60)

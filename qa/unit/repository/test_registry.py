@@ -39,7 +39,7 @@ async def test_start_loads_everything(house, index_of):
     assert index_of(registry) == {"a": {"1": READY}, "all": {"1": READY}, "b": {"2": READY}}
     assert [m.name for m in registry.models()] == ["a", "all", "b"]
     assert registry.model("b").version == "2"
-    assert (await asyncio.wait_for(ask(registry, "all"), 5)).outputs[0].name == "y"
+    assert (await asyncio.wait_for(ask(registry, "all"), 60)).outputs[0].name == "y"
     ready = [event.model for event in house.events if event.state is State.READY]
     assert ready.index("all") == 2
 
@@ -330,7 +330,7 @@ async def test_ensembles_in_a_ring_are_refused_at_once(house, index_of):
     house.write_ensemble("a", "b")
     house.write_ensemble("b", "a")
     registry = house.registry()
-    await asyncio.wait_for(registry.start(), 5)
+    await asyncio.wait_for(registry.start(), 60)
     assert index_of(registry) == {"a": {}, "b": {}}
     reasons = {e.model: e.reason for e in house.events}
     assert reasons["a"] == "circular dependency between ensembles: a -> ... -> b -> a"
@@ -342,12 +342,12 @@ async def test_a_model_that_is_being_loaded_is_told_from_one_that_is_not_there(h
     registry = house.registry()
     house.loader.hold.clear()
     starting = asyncio.ensure_future(registry.start())
-    await asyncio.wait_for(house.loader.begun.wait(), 5)
+    await asyncio.wait_for(house.loader.begun.wait(), 60)
     with pytest.raises(StillLoading, match="Request for unknown model: 'a' has no available versions"):
         registry.model("a")
     with pytest.raises(NotFound) as caught:
         registry.model("b")
     assert not isinstance(caught.value, StillLoading)
     house.loader.hold.set()
-    await asyncio.wait_for(starting, 5)
+    await asyncio.wait_for(starting, 60)
     assert registry.model("a").ready

@@ -49,7 +49,7 @@ async def test_replacing_loses_no_request(house):
     house.loader.hold.clear()
     house.loader.begun.clear()
     load = asyncio.ensure_future(registry.load("a", NOTHING))
-    await asyncio.wait_for(house.loader.begun.wait(), 5)
+    await asyncio.wait_for(house.loader.begun.wait(), 60)
     assert registry.model("a") is old, "the old one serves while the new one loads"
     assert registry.ready
     house.loader.hold.set()
@@ -57,7 +57,7 @@ async def test_replacing_loses_no_request(house):
     assert registry.model("a") is not old
     assert not old.closed, "it still has a request"
     house.loader.gate.set()
-    assert (await asyncio.wait_for(before, 5)).model_version == "1"
+    assert (await asyncio.wait_for(before, 60)).model_version == "1"
 
 
 async def test_what_is_told_of_a_reload(house):
@@ -97,7 +97,7 @@ async def test_a_member_is_closed_after_the_ensembles_that_began_with_it(house):
     unload = asyncio.ensure_future(registry.unload("b"))
     await asyncio.sleep(0)
     house.loader.gate.set()
-    assert (await asyncio.wait_for(answer, 5)).model_name == "all"
+    assert (await asyncio.wait_for(answer, 60)).model_name == "all"
     await unload
 
 
@@ -137,7 +137,7 @@ async def test_unload_drains(house, index_of):
     with pytest.raises(NotFound, match="has no available versions"):
         registry.model("a")
     house.loader.gate.set()
-    assert (await asyncio.wait_for(answer, 5)).model_name == "a"
+    assert (await asyncio.wait_for(answer, 60)).model_name == "a"
     await registry.close()
     assert house.loader.loaded[0].closed
     assert index_of(registry) == {"a": {"1": UNLOADED}}
@@ -150,7 +150,7 @@ async def test_loads_run_side_by_side_up_to_the_limit(house):
     registry = house.registry(load_threads=4)
     house.loader.hold.clear()
     start = asyncio.ensure_future(registry.start())
-    await asyncio.wait_for(house.loader.four.wait(), 5)
+    await asyncio.wait_for(house.loader.four.wait(), 60)
     house.loader.hold.set()
     await start
     assert house.loader.most_at_once == 4
@@ -172,7 +172,7 @@ async def test_load_goes_on_when_its_client_leaves(house, index_of):
     await registry.start()
     house.loader.hold.clear()
     load = asyncio.ensure_future(registry.load("a", NOTHING))
-    await asyncio.wait_for(house.loader.begun.wait(), 5)
+    await asyncio.wait_for(house.loader.begun.wait(), 60)
     load.cancel()
     with pytest.raises(asyncio.CancelledError):
         await load
@@ -190,7 +190,7 @@ async def test_failing_load_whose_client_left_is_no_noise(house):
     await registry.start()
     house.loader.hold.clear()
     load = asyncio.ensure_future(registry.load("a", NOTHING))
-    await asyncio.wait_for(house.loader.begun.wait(), 5)
+    await asyncio.wait_for(house.loader.begun.wait(), 60)
     load.cancel()
     house.loader.hold.set()
     with pytest.raises(asyncio.CancelledError):
@@ -208,8 +208,8 @@ async def test_close_ends_loads_and_closes_everything(house):
     house.loader.hold.clear()
     house.loader.begun.clear()
     load = asyncio.ensure_future(registry.load("b", NOTHING))
-    await asyncio.wait_for(house.loader.begun.wait(), 5)
-    await asyncio.wait_for(registry.close(), 5)
+    await asyncio.wait_for(house.loader.begun.wait(), 60)
+    await asyncio.wait_for(registry.close(), 60)
     with pytest.raises(asyncio.CancelledError):
         await load
     assert [model.closed for model in house.loader.loaded] == [True]
@@ -318,7 +318,7 @@ async def test_polling_goes_on_by_itself(house):
     registry.survey = survey
     house.loader.begun.clear()
     house.write("b")
-    await asyncio.wait_for(house.loader.begun.wait(), 5)
+    await asyncio.wait_for(house.loader.begun.wait(), 60)
     assert len(looks) > 1
 
 

@@ -96,7 +96,7 @@ async def test_instances_are_opened_and_closed_with_the_model():
         instance.healthy = False
     backend.opened[0].host.changed()
     assert not model.ready
-    await asyncio.wait_for(model.close(), 5)
+    await asyncio.wait_for(model.close(), 60)
     assert all(instance.closed for instance in backend.opened)
 
 
@@ -114,7 +114,7 @@ async def test_cancelled_load_closes_what_is_open():
     backend = FakeBackend(refused="m_0_0")  # it waits for two others, and there is one
     loader = TensorLoader(lambda: backend, BackendHost)
     load = asyncio.ensure_future(loader.load(source("instance_group { count: 2 }")))
-    await asyncio.wait_for(backend.first.wait(), 5)
+    await asyncio.wait_for(backend.first.wait(), 60)
     load.cancel()
     with pytest.raises(asyncio.CancelledError):
         await load
@@ -156,7 +156,7 @@ async def test_passive_instances_are_loaded_and_left_alone() -> None:
     assert [i.name for i in backend.opened] == ["m_0_0", "m_1_0"]
     backend.opened[1].healthy = False
     assert not model.ready
-    await asyncio.wait_for(model.close(), 5)
+    await asyncio.wait_for(model.close(), 60)
     assert all(instance.closed for instance in backend.opened)
 
 

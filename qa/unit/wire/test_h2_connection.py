@@ -101,7 +101,7 @@ def test_nonsense_is_survived(memory_transport, push, sequence):
         assert sent.count(Kind.GOAWAY) == transport.closing
         assert transport.closing or Kind.GOAWAY not in sent
         connection.connection_lost(None)
-        await asyncio.wait_for(roster.close(5), 5)
+        await asyncio.wait_for(roster.close(5), 60)
         assert len(roster) == 0
         assert not roster.running
 

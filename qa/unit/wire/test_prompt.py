@@ -111,7 +111,7 @@ async def test_a_waiting_handler_goes_on_while_its_listener_closes(roster):
     await turns()
     assert not closing.done()
     signal.ready()
-    await asyncio.wait_for(closing, 5)
+    await asyncio.wait_for(closing, 60)
     assert handling.notes[1:] == ["went on in a task"] * 2
 
 
@@ -120,7 +120,7 @@ async def test_a_handler_that_outlives_the_grace_is_cancelled(roster, awaited):
     """It hears of it where it stands."""
     handling = begin(roster, awaited())
     await turns(2)
-    await asyncio.wait_for(roster.close(0), 5)
+    await asyncio.wait_for(roster.close(0), 60)
     assert handling.notes == ["began without a task", "cancelled in a task"]
 
 

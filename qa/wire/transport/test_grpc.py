@@ -38,7 +38,7 @@ async def test_stream_is_a_conversation(client):
 
         def requests():
             for number in range(20):
-                assert turns.acquire(timeout=5)
+                assert turns.acquire(timeout=60)
                 yield b"%d" % number
 
         answers = []

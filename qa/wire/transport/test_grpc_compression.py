@@ -234,7 +234,7 @@ async def test_client_that_leaves_a_stream_that_is_compressed(connect):
     await raw.call(1, b"", changes=asked)
     await raw.next(Kind.HEADERS)
     await raw.send(Kind.RST_STREAM, 0, 1, (8).to_bytes(4, "big"))
-    await asyncio.wait_for(ended.wait(), 30)
+    await asyncio.wait_for(ended.wait(), 60)
     await raw.send(Kind.WINDOW_UPDATE, 0, 0, (1 << 20).to_bytes(4, "big"))
     await raw.call(3, b"x", changes=asked)
     data, trailers = await raw.reply(3)

@@ -39,7 +39,7 @@ async def test_answer_to_a_client_that_left_is_dropped(wire, bounded):
         started.clear()
         with grpc.insecure_channel(f"127.0.0.1:{listener.port}") as channel:
             hold = begin(channel)
-            assert started.wait(5)
+            assert started.wait(60)
         return hold
 
     with capture_logs() as logs:
@@ -88,7 +88,7 @@ async def test_cancel_of_a_unary_call(client, bounded):
 
     def work(channel):
         future = channel.unary_unary("/s/Sleep").future(b"")
-        assert started.wait(5)
+        assert started.wait(60)
         future.cancel()
 
     await client(Methods({"/s/Sleep": sleep}), work)
@@ -118,7 +118,7 @@ async def test_cancel_of_a_stream(client, serve, bounded):
 
         def requests():
             yield b"x"
-            hold.wait(5)
+            hold.wait(60)
 
         stream = channel.stream_stream("/s/Forever")(requests())
         assert next(stream) == b"hello"
@@ -146,7 +146,7 @@ async def test_client_that_vanishes(serve, bounded):
     def call():
         channel = grpc.insecure_channel(address)
         future = channel.unary_unary("/s/Sleep").future(b"")
-        assert started.wait(5)
+        assert started.wait(60)
         channel.close()
         assert future.done()
 
@@ -270,11 +270,11 @@ async def test_close_lets_calls_finish(serve, bounded):
     def call():
         with grpc.insecure_channel(address) as channel:
             future = channel.unary_unary("/s/Slow").future(b"")
-            assert started.wait(5)
+            assert started.wait(60)
             closing = asyncio.run_coroutine_threadsafe(serve.listener.close(10), loop)
             loop.call_soon_threadsafe(loop.call_later, 0.05, release.set)
-            result = future.result(timeout=10)
-            closing.result(timeout=10)
+            result = future.result(timeout=60)
+            closing.result(timeout=60)
             with pytest.raises(grpc.RpcError) as error:
                 channel.unary_unary("/s/Slow")(b"", timeout=5)
             return result, error.value.code()
@@ -297,10 +297,10 @@ async def test_close_ends_what_does_not_finish(serve, bounded):
     def call():
         with grpc.insecure_channel(address) as channel:
             future = channel.unary_unary("/s/Hang").future(b"")
-            assert started.wait(5)
-            asyncio.run_coroutine_threadsafe(serve.listener.close(0.05), loop).result(timeout=10)
+            assert started.wait(60)
+            asyncio.run_coroutine_threadsafe(serve.listener.close(0.05), loop).result(timeout=60)
             with pytest.raises(grpc.RpcError) as error:
-                future.result(timeout=5)
+                future.result(timeout=60)
             return error.value.code()
 
     assert await bounded(asyncio.to_thread(call)) in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)

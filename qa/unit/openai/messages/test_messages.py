@@ -158,7 +158,7 @@ async def test_client_that_leaves(door, clients):
             if event.type == "content_block_delta":
                 break
         await stream.close()
-    await asyncio.wait_for(door.fleet.cancelled.wait(), 10)
+    await asyncio.wait_for(door.fleet.cancelled.wait(), 60)
     assert door.model.statistics.pending == 0
 
 
@@ -174,7 +174,7 @@ async def test_client_that_does_not_read_is_given_up(open_door):
             head = b"POST /v1/messages HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
             loop = asyncio.get_running_loop()
             await loop.sock_sendall(client, head % len(body) + body)
-            await asyncio.wait_for(door.fleet.cancelled.wait(), 30)
+            await asyncio.wait_for(door.fleet.cancelled.wait(), 60)
             parts = []
             while part := await loop.sock_recv(client, 1 << 20):
                 parts.append(part)

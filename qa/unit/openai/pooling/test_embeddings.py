@@ -134,9 +134,9 @@ async def test_failure_and_leaving(door):
         await door.client.embeddings.create(model="story", input=["x", "y"])
     door.say(failure=None, hold_at=0)
     asking = asyncio.create_task(door.client.embeddings.create(model="story", input=["x", "y"]))
-    await asyncio.wait_for(door.fleet.held.wait(), 10)
+    await asyncio.wait_for(door.fleet.held.wait(), 60)
     asking.cancel()
-    await asyncio.wait_for(door.fleet.cancelled.wait(), 10)
+    await asyncio.wait_for(door.fleet.cancelled.wait(), 60)
     await asyncio.gather(asking, return_exceptions=True)
     async with asyncio.timeout(60):
         while door.model.statistics.pending:

@@ -218,12 +218,12 @@ async def test_background(door):
     door.say(hold_at=3)
     queued = await door.client.responses.create(model="story", input="hello", background=True)
     assert (queued.status, queued.background, queued.output) == ("queued", True, [])
-    await asyncio.wait_for(door.fleet.held.wait(), 10)
+    await asyncio.wait_for(door.fleet.held.wait(), 60)
     assert (await door.client.responses.retrieve(queued.id)).status == "in_progress"
     with pytest.raises(openai.BadRequestError, match="in_progress"):
         await door.client.responses.create(model="story", input="x", previous_response_id=queued.id)
     door.fleet.released.set()
-    await asyncio.wait_for(door.fleet.finished.wait(), 10)
+    await asyncio.wait_for(door.fleet.finished.wait(), 60)
     done = await door.client.responses.retrieve(queued.id)
     assert (done.status, done.output_text) == ("completed", REPLY)
     assert door.model.statistics.pending == 0
@@ -234,12 +234,12 @@ async def test_background_cancelled(open_door):
     async with open_door(OpenAIOptions(max_inflight=1)) as door:
         door.say(hold_at=3)
         queued = await door.client.responses.create(model="story", input="hello", background=True)
-        await asyncio.wait_for(door.fleet.held.wait(), 10)
+        await asyncio.wait_for(door.fleet.held.wait(), 60)
         with pytest.raises(openai.RateLimitError):
             await door.client.responses.create(model="story", input="x")
         cancelled = await door.client.responses.cancel(queued.id)
         assert cancelled.status == "cancelled"
-        await asyncio.wait_for(door.fleet.cancelled.wait(), 10)
+        await asyncio.wait_for(door.fleet.cancelled.wait(), 60)
         door.say(hold_at=None)
         other = await door.client.responses.create(model="story", input="x")
         with pytest.raises(openai.BadRequestError, match="background"):
@@ -249,7 +249,7 @@ async def test_background_cancelled(open_door):
 async def test_background_cancelled_when_it_is_over(door):
     """Cancelling again, or what has ended by itself, gives the response as it is, as OpenAI does."""
     queued = await door.client.responses.create(model="story", input="hello", background=True)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await door.client.responses.retrieve(queued.id)).status != "completed":
             pass
     for _ in range(2):

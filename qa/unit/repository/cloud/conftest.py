@@ -27,7 +27,7 @@ def s3_endpoint(tmp_path_factory):
         until = time.monotonic() + 60
         while True:
             with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=5).close()
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=60).close()
                 break
             assert process.poll() is None, "moto did not start"
             assert time.monotonic() < until, "moto did not start in time"
@@ -35,7 +35,7 @@ def s3_endpoint(tmp_path_factory):
         yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         log.close()
 
 
@@ -62,7 +62,7 @@ class Bucket:
     @staticmethod
     def _send(method, url):
         headers = {"Authorization": "AWS4-HMAC-SHA256 Credential=k/20200101/us-east-1/s3/aws4_request"}
-        urllib.request.urlopen(urllib.request.Request(url, method=method, headers=headers), timeout=10).close()
+        urllib.request.urlopen(urllib.request.Request(url, method=method, headers=headers), timeout=60).close()
 
 
 @pytest.fixture

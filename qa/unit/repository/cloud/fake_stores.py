@@ -78,7 +78,7 @@ class FakeStore:
     def close(self):
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(5)
+        self._thread.join(60)
 
 
 def _google_page(folders, found):
