@@ -17,7 +17,7 @@ TINY_CHAT = str(ROOT / "model_repository" / "tiny_chat")
 class WorkerProcess:
     """A running `tritium worker`."""
 
-    def __init__(self, name, discovery, *arguments, model=TINY_CHAT, wait_s=90.0, within=()):
+    def __init__(self, name, discovery, *arguments, model=TINY_CHAT, wait_s=150.0, within=()):
         self.name = name
         command = [
             *within,
@@ -137,7 +137,7 @@ class Load:
         self._stop = False
         self._tasks = [asyncio.ensure_future(self._client(n)) for n in range(clients)]
 
-    async def grow(self, more, within_s=60.0):
+    async def grow(self, more, within_s=120.0):
         """Wait until so many more have been answered."""
         aim = self.done + more
         async with asyncio.timeout(within_s):
@@ -188,7 +188,7 @@ def metric(front, name, **labels):
     return sum(float(line.rpartition(" ")[2]) for line in found)
 
 
-async def until_metric(front, name, wanted, within_s=60.0, **labels):
+async def until_metric(front, name, wanted, within_s=120.0, **labels):
     """Wait until a sample satisfies `wanted`."""
     deadline_s = time.monotonic() + within_s
     while not wanted(value := await asyncio.to_thread(metric, front, name, **labels)):

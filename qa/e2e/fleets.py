@@ -60,7 +60,7 @@ async def ask(fleet, tokens, *arguments, **rest):
     return handle.route, sink
 
 
-async def until(condition, within_s=30.0):
+async def until(condition, within_s=90.0):
     """Wait for what a worker tells in its own time: a KV event, a counter."""
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110  counters and index are read, they call nobody

@@ -48,7 +48,9 @@ def alive(pids: set[int]) -> set[int]:
 class Product:
     """A running server: its ports by protocol, its output so far, and how to end it."""
 
-    def __init__(self, arguments: Sequence[str], environment: dict[str, str] | None = None, wait_s: float = 60) -> None:
+    def __init__(
+        self, arguments: Sequence[str], environment: dict[str, str] | None = None, wait_s: float = 150
+    ) -> None:
         free = ["--http-port=0", "--grpc-port=0", "--metrics-port=0", "--openai-port=0"]
         self.process = subprocess.Popen(
             [TRITIUM, "serve", *arguments, *free],
@@ -84,19 +86,19 @@ class Product:
         """Return host:port of a protocol: HTTP, gRPC, metrics or OpenAI."""
         return f"localhost:{self.ports[protocol]}"
 
-    def wait_for(self, text: str, timeout_s: float = 20) -> None:
+    def wait_for(self, text: str, timeout_s: float = 60) -> None:
         """Wait until the output contains `text`."""
         deadline = time.monotonic() + timeout_s
         while text not in self.output:
             assert time.monotonic() < deadline, f"no {text!r} within {timeout_s} s:\n{self.output}"
             time.sleep(0.02)
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = 40) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout_s: float = 90) -> int:
         """End the server by a signal and return its exit status."""
         self.process.send_signal(number)
         return self.wait(timeout_s)
 
-    def wait(self, timeout_s: float = 40) -> int:
+    def wait(self, timeout_s: float = 90) -> int:
         """Wait for the server to end and return its exit status."""
         try:
             return self.process.wait(timeout_s)

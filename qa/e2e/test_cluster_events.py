@@ -7,7 +7,7 @@ import pytest
 from qa.e2e.cluster import WorkerProcess, metric, start_front, until_metric
 from qa.unit.cluster.nats_server import NatsServer
 
-WITHIN_S = 60
+WITHIN_S = 120
 
 
 async def ask(front, text):

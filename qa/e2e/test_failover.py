@@ -100,11 +100,11 @@ def server(tmp_path_factory):
 
 
 async def ask(server, protocol, *, kill, **more):
-    """Stream an answer; with `kill`, every worker that has a part in it dies once it has begun."""
+    """Stream an answer; with `kill`, a worker that has a part in it dies once it has begun."""
     port, path, take, body = PROTOCOLS[protocol]
     limits = {"stream": True} if port == "http" or path.endswith(("responses", "messages")) else LIMITS
     url = f"http://127.0.0.1:{server.port if port == 'openai' else server.http_port}{path}"
-    told = Told()
+    told, victim = Told(), None
     headers = {"anthropic-version": "2023-06-01"}
     async with (
         httpx.AsyncClient(timeout=WITHIN_S) as http,
@@ -116,15 +116,25 @@ async def ask(server, protocol, *, kill, **more):
                 event = json.loads(line[6:])
                 assert "error" not in event, event
                 take(told, event)
-            if kill and told.parts >= KILLED_AT:
-                kill = False
-                for worker, active in (
-                    await asyncio.to_thread(server.by_worker, "tritium_router_worker_active")
-                ).items():
-                    if active:
-                        os.kill(server.workers()[worker], signal.SIGKILL)
-                        break
+            if kill and told.parts and victim is None:
+                busy = await asyncio.to_thread(server.by_worker, "tritium_router_worker_active")
+                pids = await asyncio.to_thread(server.workers)
+                victim = next((pids[worker] for worker, active in busy.items() if active), 0)
+            if victim and told.parts >= KILLED_AT:
+                os.kill(victim, signal.SIGKILL)
+                victim = 0
     return told
+
+
+async def ask_under_a_kill(server, protocol, **more):
+    """Stream an answer whose worker dies before its end; on a slow machine the end may come first: then once more."""
+    for _ in range(10):
+        await whole(server)
+        before = await asyncio.to_thread(server.metric, "tritium_fleet_continued_requests_total")
+        told = await ask(server, protocol, kill=True, **more)
+        if await asyncio.to_thread(server.metric, "tritium_fleet_continued_requests_total") > before:
+            return told
+    raise AssertionError("ten kills, and no answer was continued elsewhere")
 
 
 async def whole(server):
@@ -139,9 +149,7 @@ async def test_killed_worker(server, protocol):
     """Text, log probabilities, usage and the reason of the end are those of the same answer undisturbed."""
     await whole(server)
     undisturbed = await ask(server, protocol, kill=False)
-    before = await asyncio.to_thread(server.metric, "tritium_fleet_continued_requests_total")
-    told = await ask(server, protocol, kill=True)
-    assert await asyncio.to_thread(server.metric, "tritium_fleet_continued_requests_total") > before
+    told = await ask_under_a_kill(server, protocol)
     assert undisturbed.texts == told.texts
     assert len(undisturbed.texts[0].split()) > KILLED_AT
     assert undisturbed.logprobs == told.logprobs
@@ -156,6 +164,6 @@ async def test_stop_string_of_both_workers(server):
     text = (await ask(server, "completions", kill=False)).texts[0]
     words = text.split(" ")
     stop = " ".join(words[-12:-9])
-    told = await ask(server, "completions", kill=True, stop=[stop])
+    told = await ask_under_a_kill(server, "completions", stop=[stop])
     assert told.texts[0] == text[: text.index(stop)]
     assert told.finish == {"stop"}

@@ -8,6 +8,7 @@ import asyncio
 import importlib.util
 import os
 import signal
+import uuid
 from pathlib import Path
 
 import pytest
@@ -117,18 +118,24 @@ async def test_cancel_frees_the_engine(aggregated, prompts):
     handle.cancel()
     heard = len(sink.tokens)
     await ask(aggregated, prompts[20], 2, worker=worker)
-    await until(lambda: samples(aggregated, "tritium_engine_running").get(worker) == 0)
-    assert samples(aggregated, "tritium_engine_kv_used_blocks")[worker] == 0
+    for gauge in ("tritium_engine_running", "tritium_engine_kv_used_blocks"):
+        await until(lambda name=gauge: samples(aggregated, name).get(worker) == 0)
     assert len(sink.tokens) == heard < 800
 
 
 async def test_disaggregated_equals_single(disaggregated, single, prompts):
     """Prefilled on one worker and decoded on another, every token is the single worker's; NIXL's bytes are counted."""
-    before = samples(disaggregated, "tritium_kv_received_bytes_total").get("decode_0", 0)
+    counted = [f"tritium_kv_{name}_total" for name in ("received_bytes", "pulls", "pull_failures")]
+    before = {name: samples(disaggregated, name).get("decode_0", 0) for name in counted}
+
+    def more(name):
+        return samples(disaggregated, name)["decode_0"] - before[name]
+
+    salt = f"moved {uuid.uuid4()}"  # nobody holds it, whatever was asked before
     moved_tokens = 0
     prefilled_by = set()
     for length, tokens in prompts.items():
-        route, sink = await ask(disaggregated, tokens)
+        route, sink = await ask(disaggregated, tokens, cache_salt=salt)
         assert sink.error is None
         assert single[length] == sink.tokens, f"prompt of {length} tokens"
         assert route.worker == "decode_0"
@@ -140,25 +147,21 @@ async def test_disaggregated_equals_single(disaggregated, single, prompts):
         else:
             assert route.prefill_worker == ""
         assert sink.cached_tokens == 0
-    await until(
-        lambda: (
-            samples(disaggregated, "tritium_kv_received_bytes_total")["decode_0"] - before
-            >= moved_tokens * token_kv_bytes()
-        )
-    )
-    assert samples(disaggregated, "tritium_kv_pulls_total")["decode_0"] == 5
-    assert samples(disaggregated, "tritium_kv_pull_failures_total")["decode_0"] == 0
+    await until(lambda: more("tritium_kv_received_bytes_total") >= moved_tokens * token_kv_bytes())
+    await until(lambda: more("tritium_kv_pulls_total") == 5)
+    assert more("tritium_kv_pull_failures_total") == 0
     assert samples(disaggregated, "tritium_fleet_prefill_fallbacks_total")[""] == 0
     assert prefilled_by == {"prefill_0", "prefill_1"}
     # By which path was tried before the first request.
-    assert samples(disaggregated, "tritium_transfer_checked_bytes_per_second")["prefill_0"] > 1 << 20
+    assert samples(disaggregated, "tritium_transfer_checked_bytes_per_second")["prefill_0"] > 0
 
 
 async def test_prompt_held_by_the_decoder_stays_there(disaggregated, prompts):
     """What the decode worker holds since is not prefilled elsewhere again, as its KV events tell."""
-    await until(lambda: disaggregated.explain(prompts[500]).overlap_blocks == 15)
-    route, sink = await ask(disaggregated, prompts[500])
-    assert route.prefill_worker == ""
+    first, _ = await ask(disaggregated, prompts[500], cache_salt="held")
+    await until(lambda: _overlap(disaggregated, prompts[500], "held") == 15)
+    route, sink = await ask(disaggregated, prompts[500], cache_salt="held")
+    assert (route.worker, route.prefill_worker) == (first.worker, "")
     assert "local prefill: 20 uncached tokens are less than a block" in route.because
     assert sink.cached_tokens == 480
 
@@ -176,7 +179,7 @@ async def test_idle_workers_sleep(disaggregated):
 
     seconds = []
     while not seconds or seconds[-1] > 0.3:  # vLLM itself goes on looking for work for a while after the last
-        assert len(seconds) < 20, seconds
+        assert len(seconds) < 60, seconds
         before = spent()
         await asyncio.sleep(1)  # the time that is measured
         seconds.append(spent() - before)
@@ -215,7 +218,9 @@ async def test_roles_change_under_load(disaggregated, single, prompts):
 
 async def test_killed_prefill_worker(disaggregated, single, prompts):
     """kill -9 of a worker while it prefills: the decode worker computes the prompt, and usage says so."""
-    handle, sink = generate(disaggregated, prompts[500], cache_salt="killed")
+    await _all_ready(disaggregated)
+    salt = f"killed {uuid.uuid4()}"
+    handle, sink = generate(disaggregated, prompts[500], cache_salt=salt)
     killed = handle.route.prefill_worker
     os.kill(disaggregated.workers.by_name[killed].pid, signal.SIGKILL)
     await asyncio.wait_for(sink.over.wait(), 120)
@@ -223,15 +228,14 @@ async def test_killed_prefill_worker(disaggregated, single, prompts):
     assert single[500] == sink.tokens
     assert sink.cached_tokens == 0
     assert "so prefilled here" in handle.route.because
-    route, sink = await ask(disaggregated, prompts[301], cache_salt="killed")
+    route, sink = await ask(disaggregated, prompts[301], cache_salt=salt)
     assert route.prefill_worker not in {"", killed}
     assert single[301] == sink.tokens
 
 
 async def test_killed_engine_process(disaggregated, prompts):
     """kill -9 of vLLM's own process: its worker ends and is started again; the stream goes on there, or is told."""
-    # Roles changed and a worker died in the tests before: which one decodes, and whether all are back, is asked.
-    await until(lambda: all(worker.ready for worker in disaggregated.workers.by_name.values()), START_S)
+    await _all_ready(disaggregated)
 
     def kill() -> None:
         (engine,) = (process for process in _group(group) if _command(process).startswith("VLLM::EngineCor"))
@@ -249,6 +253,7 @@ async def test_killed_engine_process(disaggregated, prompts):
 
 async def test_killed_worker(aggregated, single, prompts):
     """kill -9 of a worker in mid-stream: the other goes on to the same end, and nothing of the dead one is left."""
+    await _all_ready(aggregated)
     before = {
         worker.name: (worker.pid, worker.scratch, _shared_memory(_group(worker.pid)))
         for worker in aggregated.workers.by_name.values()
@@ -270,14 +275,14 @@ async def test_killed_worker(aggregated, single, prompts):
     assert f"moved from {lost} after" in handle.route.because
     assert sum(delta.cached_tokens is not None for delta in sink.deltas) == 1
     await until(lambda: not _group(group) and not _names(scratch))
-    assert not shared & _names("/dev/shm")
+    await until(lambda: not shared & _names("/dev/shm"))
 
 
 async def test_killed_worker_under_a_schema(aggregated, prompts):
     """kill -9 in the middle of an answer held to a schema: the other worker holds it to what is left of it."""
     names = {"type": "array", "items": {"enum": ["ann", "bob", "cid"]}, "minItems": 40, "maxItems": 40}
     sampling = {"structured_outputs": {"json": names}, "ignore_eos": False}
-    await until(lambda: all(worker.ready for worker in aggregated.workers.by_name.values()), START_S)
+    await _all_ready(aggregated)
     _, undisturbed = await ask(aggregated, prompts[20], 700, sampling)
     assert undisturbed.error is None
     pids = {worker.name: worker.pid for worker in aggregated.workers.by_name.values()}
@@ -290,8 +295,17 @@ async def test_killed_worker_under_a_schema(aggregated, prompts):
     assert undisturbed.deltas[-1].finish == sink.deltas[-1].finish
 
 
+async def _all_ready(fleet):
+    """Wait until every worker is there: tests before may have killed one."""
+    await until(lambda: all(worker.ready for worker in fleet.workers.by_name.values()), START_S)
+
+
 def _command(process: int) -> str:
-    return Path(f"/proc/{process}/comm").read_text()
+    """Return what a process calls itself; nothing where it has just ended."""
+    try:
+        return Path(f"/proc/{process}/comm").read_text()
+    except OSError:
+        return ""
 
 
 def _names(folder: str) -> set[str]:
@@ -303,7 +317,10 @@ def _shared_memory(processes: list[int]) -> set[str]:
     """Return the names of the shared memory that processes have mapped."""
     names = set()
     for process in processes:
-        maps = Path(f"/proc/{process}/maps").read_text()
+        try:
+            maps = Path(f"/proc/{process}/maps").read_text()
+        except OSError:  # it has just ended
+            continue
         names |= {line.rsplit("/dev/shm/", 1)[1] for line in maps.splitlines() if "/dev/shm/" in line}
     return {name for name in names if not name.endswith("(deleted)")}
 

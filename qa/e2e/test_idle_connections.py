@@ -11,6 +11,16 @@ import tritonclient.http as http_client
 from qa.e2e.product import ROOT, Product
 
 HTTP, GRPC = 8_000, 2_000
+MOST_ROUNDS = 6
+
+
+def settled(after: list[float]) -> bool:
+    """Tell whether the last of at least three rounds added next to nothing.
+
+    The allocator keeps what the first rounds took; connections that wait for the garbage collector add 15 MiB to every
+    round.
+    """
+    return len(after) >= 3 and after[-1] - after[-2] < 10
 
 
 def resident_mib(product: Product) -> float:
@@ -34,9 +44,9 @@ async def connected(product: Product, meanwhile: Callable[[], None]) -> None:
             await writer.wait_closed()
 
 
-@pytest.mark.timeout(600)  # 30,000 connections, one after the other: 20 s on an idle machine
+@pytest.mark.timeout(900)  # 30,000 connections, one after the other: 20 s on an idle machine
 async def test_ten_thousand_idle_clients(start: Callable[..., Product]) -> None:
-    """Ready is told beside them, and a third round of them leaves nothing behind."""
+    """Ready is told beside them, and once the allocator is warm a round of them leaves nothing behind."""
     after: list[float] = []
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < HTTP + GRPC + 1_000:
@@ -45,10 +55,9 @@ async def test_ten_thousand_idle_clients(start: Callable[..., Product]) -> None:
     try:
         product = start(str(ROOT / "model_repository"), "--control-mode=explicit", "--no-openai")
         with http_client.InferenceServerClient(product.url("HTTP"), network_timeout=60) as client:
-            for _ in range(3):
+            while not settled(after) and len(after) < MOST_ROUNDS:
                 await connected(product, lambda: None if client.is_server_ready() else pytest.fail("not ready"))
                 after.append(resident_mib(product))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    # The allocator keeps what the first rounds took; connections that wait for the garbage collector add 15 a round.
-    assert after[2] - after[1] < 10, after
+    assert settled(after), after

@@ -18,7 +18,40 @@ IDENTITY = """backend: "identity" max_batch_size: %d
 input { name: "INPUT0" data_type: TYPE_FP32 dims: -1 }
 output { name: "OUTPUT0" data_type: TYPE_FP32 dims: -1 }
 """
-DELAY = 'parameters { key: "execute_delay_ms" value { string_value: "%d" } }'
+PYTHON = (IDENTITY % 1).replace("identity", "python")
+MEETING = """import time
+from pathlib import Path
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.mine = Path(args["model_repository"]) / "runs"
+        self.others = self.mine.parent.parent / ("b" if args["model_name"] == "a" else "a") / "runs"
+        self.mine.unlink(missing_ok=True)
+
+    def execute(self, requests):
+        until_s = time.monotonic() + float(requests[0].inputs()[0].as_numpy()[0, 0])
+        self.mine.touch()
+        while not self.others.exists() and time.monotonic() < until_s:
+            time.sleep(0.001)
+        met = self.others.exists()
+        if not met:
+            self.mine.unlink()
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", np.array([[met]], np.float32))])]
+"""
+GATED = """import time
+from pathlib import Path
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        while not Path("{gate}").exists():
+            time.sleep(0.001)
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("OUTPUT0", r.inputs()[0].as_numpy())]) for r in requests]
+"""
 
 
 def repository(root: Path, **models: str) -> str:
@@ -107,29 +140,25 @@ def test_a_resource_for_one_model_at_a_time(
     start: Callable[..., Product], tmp_path: Path, pool: ThreadPoolExecutor
 ) -> None:
     """With one unit of a resource two models take turns, and without the limiter they run side by side."""
-    limited = (
-        "instance_group { count: 1 kind: KIND_CPU rate_limiter { resources { name: 'R' count: 1 } } }" + DELAY % 60
-    )
-    models = repository(tmp_path, a=IDENTITY % 1 + limited, b=IDENTITY % 1 + limited)
-    took_s = []
-    for arguments in (["--rate-limit=execution_count"], []):
+    limited = PYTHON + "instance_group { count: 1 kind: KIND_CPU rate_limiter { resources { name: 'R' count: 1 } } }"
+    models = repository(tmp_path, a=limited, b=limited)
+    for name in "ab":
+        (tmp_path / name / "1" / "model.py").write_text(MEETING)
+    # Seconds that each waits for the other: without the limiter it comes, however late.
+    for arguments, patience_s, met in ((["--rate-limit=execution_count"], 0.3, 0.0), ([], 60.0, 1.0)):
         product = start(models, *arguments)
         with grpc_client.InferenceServerClient(product.url("gRPC")) as client:
-            began_s = time.monotonic()
-            asked = [pool.submit(client.infer, model, tensor(grpc_client, [1.0])) for model in "abab"]
-            for answer in asked:
-                answer.result()
-            took_s.append(time.monotonic() - began_s)
+            asked = [pool.submit(client.infer, model, tensor(grpc_client, [patience_s])) for model in "ab"]
+            assert [answer.result().as_numpy("OUTPUT0").item() for answer in asked] == [met, met]
         product.kill()
-    assert took_s[0] >= 4 * 0.06
-    assert took_s[1] < 4 * 0.06
 
 
 def test_a_request_that_waits_too_long(start: Callable[..., Product], tmp_path: Path, pool: ThreadPoolExecutor) -> None:
     """A request's own timeout, shorter than its queue's, rejects it while the instance is busy; others go on."""
     policy = """dynamic_batching { default_queue_policy {
         default_timeout_microseconds: 10000000 allow_timeout_override: true max_queue_size: 2 } }"""
-    models = repository(tmp_path, m=IDENTITY % 1 + policy + DELAY % 300)
+    models = repository(tmp_path, m=PYTHON + policy)
+    (tmp_path / "m" / "1" / "model.py").write_text(GATED.replace("{gate}", str(tmp_path / "gate")))
     product = start(models, environment={"TRITONSERVER_DELAY_SCHEDULER": "2"})
     with grpc_client.InferenceServerClient(product.url("gRPC")) as client:
         runs = pool.submit(client.infer, "m", tensor(grpc_client, [1.0]))
@@ -138,6 +167,7 @@ def test_a_request_that_waits_too_long(start: Callable[..., Product], tmp_path: 
         with pytest.raises(InferenceServerException, match="Request timeout expired") as caught:
             waits.result()
         assert not runs.done()
+        (tmp_path / "gate").touch()
         assert caught.value.status() == "StatusCode.UNAVAILABLE"
         assert runs.result().as_numpy("OUTPUT0").item() == 1.0
     assert metric(product, "nv_inference_request_failure", "m", "REJECTED") == 1

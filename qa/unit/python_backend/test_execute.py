@@ -1,6 +1,7 @@
 """Ordinary models: what goes in, what comes out, and how."""
 
 import asyncio
+import time
 
 import numpy as np
 import pytest
@@ -258,7 +259,7 @@ async def test_executions_run_in_order(serve):
 
 
 async def test_times_of_an_execution(serve):
-    """An execution reports what the model took, and that the rest took little."""
+    """An execution reports what the model took, and what came before and after: together no more than passed."""
     model = await serve(
         """
         import time
@@ -269,13 +270,14 @@ async def test_times_of_an_execution(serve):
                 return [pb_utils.InferenceResponse([]) for _ in requests]
         """
     )
+    began_ns = time.monotonic_ns()
     (future,) = model.submit(model.request([0.0]))
     (task,) = model.tasks
     times = await task
     await future
-    assert 50e6 <= times.infer_ns < 1e9
-    assert 0 < times.input_ns < 50e6
-    assert 0 < times.output_ns < 50e6
+    assert times.infer_ns >= 50e6
+    assert min(times.input_ns, times.output_ns) > 0
+    assert times.input_ns + times.infer_ns + times.output_ns <= time.monotonic_ns() - began_ns
 
 
 async def test_async_execute(serve):
