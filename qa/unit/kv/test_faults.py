@@ -94,8 +94,8 @@ def test_random_faults_never_spoil_a_block(tmp_path: Path, writing: Writing) -> 
                 ("memory", "disk", "object", "delete", "full", "half", "lying half", "unreadable", "restart")
             )
             if fault == "memory":
-                start = rng.randrange(len(host._arena))
-                host._arena[start : start + 8] = rng.randbytes(len(host._arena[start : start + 8]))
+                start = rng.randrange(len(host.arena))
+                host.arena[start : start + 8] = rng.randbytes(len(host.arena[start : start + 8]))
             elif fault == "disk":
                 spoil(rng.choice(files(tmp_path / "disk") or [tmp_path / "disk/blocks.idx"]), rng)
             elif fault in ("object", "delete") and files(tmp_path / "bucket"):

@@ -20,6 +20,8 @@ class Tier(StrEnum):
     """Where a block lies below the device, the fastest first; by the names that the router prices."""
 
     HOST = "host"
+    PEER = "peer"
+    """Another worker's host memory."""
     DISK = "disk"
     OBJECT = "object"
 
@@ -51,10 +53,15 @@ class Namespace:
     @property
     def prefix(self) -> bytes:
         """Return what the keys of this namespace begin with."""
+        return self.shape + tenant_digest(self.tenant)
+
+    @property
+    def shape(self) -> bytes:
+        """Return the part of the prefix that stands before the tenant."""
         parts = [str(getattr(self, field.name)) for field in fields(self) if field.name != "tenant"]
         # Lengths stand before the parts, so that no two lists of parts are the same text.
         text = "".join(f"{len(part)}:{part}" for part in parts)
-        return xxhash.xxh3_128_digest(text.encode()) + tenant_digest(self.tenant)
+        return xxhash.xxh3_128_digest(text.encode())
 
     def key(self, block_hash: bytes) -> bytes:
         """Return the key of the block with this chained hash (at most 32 bytes)."""

@@ -59,13 +59,22 @@ class HostTier:
         self.shelf = Shelf(settings.size_bytes // block_bytes, shares)
         self.capacity_bytes = self.shelf.slots * block_bytes
         self._memory = mmap.mmap(-1, self.shelf.slots * self._stride)
-        self._arena = memoryview(self._memory)
-        self.pinned = settings.pinned and _pin(self._arena)
+        self.arena = memoryview(self._memory)
+        self.pinned = settings.pinned and _pin(self.arena)
+
+    @property
+    def slots(self) -> int:
+        """Return how many blocks it has room for."""
+        return self.shelf.slots
+
+    def offset(self, entry: Entry) -> int:
+        """Return where a block begins within the tier's memory."""
+        return entry.slot * self._stride
 
     def view(self, entry: Entry) -> memoryview:
         """Return a block's bytes where they lie."""
-        start = entry.slot * self._stride
-        return self._arena[start : start + entry.size_bytes]
+        start = self.offset(entry)
+        return self.arena[start : start + entry.size_bytes]
 
     def write(
         self, entries: Sequence[Entry], blocks: Sequence[memoryview], checksums: Sequence[int | None]
@@ -89,8 +98,8 @@ class HostTier:
     def close(self) -> None:
         """Give the memory back."""
         if self.pinned:
-            _unpin(self._arena)
-        self._arena.release()
+            _unpin(self.arena)
+        self.arena.release()
         self._memory.close()
 
 

@@ -10,14 +10,14 @@ outside it, under pins.
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
 
 from tritium.kv.block import Tier
 from tritium.kv.frequency import Frequency
-from tritium.kv.level import Level
+from tritium.kv.level import Level, Source
 from tritium.kv.settings import Writing
 from tritium.kv.shelf import Entry
 from tritium.kv.stats import StoreStats, TierStats
@@ -34,11 +34,15 @@ class TierEvent:
     stored: bool
 
 
+Watcher = Callable[[bytes, int], None]
+"""Is told, under the lock, of each block that comes to a tier, with its size, and that leaves it, with 0."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A block that is held, pinned until `release`."""
 
-    level: Level
+    level: Source
     entry: Entry
 
 
@@ -47,6 +51,8 @@ class Ladder:
 
     def __init__(self, levels: Sequence[Level], writing: Writing) -> None:
         self.levels = list(levels)
+        self.sources: list[Source] = list(levels)
+        """Where blocks are read from, what is asked first in front: our own tiers, and peers."""
         self._writing = writing
         self._lock = threading.Lock()
         self._uses = Frequency(max(level.shelf.slots for level in levels))
@@ -55,16 +61,45 @@ class Ladder:
             _MOST_EVENTS,
         )
         self.stats = StoreStats({level.tier: TierStats() for level in levels})
+        self._watchers: dict[Tier, list[Watcher]] = {}
+
+    def add_source(self, source: Source) -> None:
+        """Read from one more place."""
+        with self._lock:
+            self.sources.append(source)
+            self.sources.sort(key=lambda one: list(Tier).index(one.tier))
+            self.stats.tiers[source.tier] = TierStats()
+
+    def order(self, tiers: Sequence[Tier]) -> None:
+        """Ask tiers in this order for what several of them hold."""
+        with self._lock:
+            self.sources.sort(key=lambda source: tiers.index(source.tier))
+
+    def update(self, change: Callable[[], Iterable[TierEvent]]) -> None:
+        """Change what a tier holds under the lock, telling of what that comes to."""
+        with self._lock:
+            self._events.extend(change())
+
+    def watch(self, tier: Tier, watcher: Watcher) -> list[tuple[bytes, int]]:
+        """Tell a watcher of every change of a tier from now on; return what it holds now, with sizes."""
+        with self._lock:
+            self._watchers.setdefault(tier, []).append(watcher)
+            return [(e.key, e.size_bytes) for level in self.levels if level.tier is tier for e in level.shelf.entries()]
+
+    def unwatch(self, tier: Tier, watcher: Watcher) -> None:
+        """Stop telling a watcher."""
+        with self._lock:
+            self._watchers[tier].remove(watcher)
 
     def where(self, keys: Sequence[bytes]) -> list[Tier | None]:
         """Return the fastest tier that holds each block."""
-        levels = [level for level in self.levels if not level.resting]
+        levels = [level for level in self.sources if not level.resting]
         with self._lock:
             return [next((level.tier for level in levels if level.shelf.held(key)), None) for key in keys]
 
     def find(self, keys: Sequence[bytes], sizes: Sequence[int]) -> list[Found | None]:
         """Return where blocks of these sizes are held, pinned, and count the use of each."""
-        levels = [level for level in self.levels if not level.resting]
+        levels = [level for level in self.sources if not level.resting]
         found: list[Found | None] = []
         with self._lock:
             for key, size_bytes in zip(keys, sizes, strict=True):
@@ -73,18 +108,26 @@ class Ladder:
             self._touch(keys)
         return found
 
+    def find_elsewhere(
+        self, keys: Sequence[bytes], sizes: Sequence[int], tried: Iterable[Tier], only: Tier | None = None
+    ) -> list[Found | None]:
+        """Return where else than in some tiers blocks are held, pinned; it is no further use of them."""
+        levels = [one for one in self.sources if one.tier not in tried and only in (None, one.tier) and not one.resting]
+        with self._lock:
+            return [self._pin(levels, *one) for one in zip(keys, sizes, strict=True)]
+
     def touch(self, keys: Sequence[bytes]) -> None:
         """Note that the blocks of a prompt were used, the last of them the longest ago: it is of use to fewest."""
         with self._lock:
             self._touch(keys)
 
     def _touch(self, keys: Sequence[bytes]) -> None:
-        for level in self.levels:
+        for level in self.levels:  # peers decide themselves what they keep
             for key in reversed(keys):
                 if key in level.shelf:
                     level.shelf.touch(key)
 
-    def _pin(self, levels: Sequence[Level], key: bytes, size_bytes: int) -> Found | None:
+    def _pin(self, levels: Sequence[Source], key: bytes, size_bytes: int) -> Found | None:
         for level in levels:
             entry = level.shelf.held(key)
             if entry is not None and entry.size_bytes == size_bytes:
@@ -92,7 +135,7 @@ class Ladder:
                 return Found(level, entry)
         return None
 
-    def sample(self, level: Level, most: int) -> list[Found]:
+    def sample(self, level: Source, most: int) -> list[Found]:
         """Return blocks of one tier, pinned, to measure it with; the first to be evicted, for they matter least."""
         with self._lock:
             if level.resting:
@@ -211,7 +254,7 @@ class Ladder:
     def snapshot(self) -> StoreStats:
         """Return a copy of all counts, with what the tiers hold now."""
         with self._lock:
-            for level in self.levels:
+            for level in self.sources:
                 tier = self.stats.tiers[level.tier]
                 tier.blocks, tier.used_bytes = len(level.shelf), level.shelf.size_bytes
                 tier.capacity_bytes = level.capacity_bytes
@@ -305,5 +348,8 @@ class Ladder:
         with self._lock:
             self.stats.tiers[self.levels[depth + 1].tier].demoted += sum(held)
 
-    def _tell(self, level: Level, entries: Sequence[Entry], *, stored: bool) -> None:
+    def _tell(self, level: Source, entries: Sequence[Entry], *, stored: bool) -> None:
         self._events.extend(TierEvent(level.tier, entry.key, stored) for entry in entries)
+        for watcher in self._watchers.get(level.tier, ()):
+            for entry in entries:
+                watcher(entry.key, entry.size_bytes if stored else 0)

@@ -28,6 +28,10 @@ STORE_HELP: Mapping[str, str] = {
     "tritium_kv_store_filtered_total": "Blocks not written to a slow tier because they were used too seldom",
     "tritium_kv_store_onboard_decisions_total": "Prompts of which loading what the tiers hold was advised",
     "tritium_kv_store_recompute_decisions_total": "Prompts that were advised to be computed although tiers hold some",
+    "tritium_kv_store_peers": "Other workers whose host tier can be read",
+    "tritium_kv_store_served_blocks_total": "Blocks of the host tier that other workers read",
+    "tritium_kv_store_served_bytes_total": "Bytes of the host tier that other workers read",
+    "tritium_kv_store_expired_leases_total": "Reads of other workers that were given up because they took too long",
 }
 
 
@@ -58,6 +62,10 @@ def tier_samples(stats: StoreStats) -> list[TierSample]:
         stats.filtered,
         stats.advised_onboard,
         stats.advised_recompute,
+        stats.peers,
+        stats.served_blocks,
+        stats.served_bytes,
+        stats.expired_leases,
     )
     return samples + [TierSample(name, None, value) for name, value in zip(STORE_HELP, whole, strict=True)]
 

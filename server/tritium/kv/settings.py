@@ -1,5 +1,6 @@
 """What a block store is opened with, and how that is written in one line: `host=4GiB,disk=100GiB:/var/kv,...`."""
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,6 +9,8 @@ from pathlib import Path
 
 from tritium.core.errors import InvalidArgument
 
+FEWEST_SECRET_BYTES = 16
+MOST_PORT = 65535
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12} | {
     f"{letter}i": 1 << (10 * power) for power, letter in enumerate("kmgt", 1)
 }
@@ -61,6 +64,37 @@ class ObjectSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerSettings:
+    """Other workers' stores, whose host tiers are read as one more tier, and where ours is read."""
+
+    at: tuple[str, ...] = ()
+    """Where others are: a folder in which the stores of a machine leave their addresses, or `HOST:PORT`, for every
+    address that the name resolves to."""
+    listen: str = "127.0.0.1:0"
+    """Where others read our host tier. An address that other machines can reach needs a secret."""
+    secret: bytes | None = field(default=None, repr=False)
+    """What all stores of a cluster share; whoever does not have it is refused."""
+    path: str = ""
+    """How blocks come: `nixl`, `plain` (over the connection), or empty for the one that is faster, by peer."""
+    prefix: bytes = b""
+    """What the keys of interest begin with (`Namespace.prefix`); of others nothing is told."""
+    timeout_s: float = 2.0
+    """How long a peer may take to answer, beside the time that the bytes need."""
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be safe or found."""
+        if self.path not in ("", "nixl", "plain"):
+            raise InvalidArgument(f"blocks of peers do not come by '{self.path}'", "nixl and plain are there")
+        if self.secret is not None and len(self.secret) < FEWEST_SECRET_BYTES:
+            raise InvalidArgument(f"a secret of peers needs {FEWEST_SECRET_BYTES} bytes", "openssl rand -hex 32")
+        if self.secret is None and not _only_here(split_address(self.listen)[0]):
+            raise InvalidArgument(f"peers at {self.listen} need a secret", "others than this machine can reach it")
+        for place in self.at:
+            if not place.startswith("/"):
+                split_address(place)
+
+
+@dataclass(frozen=True, slots=True)
 class StoreSettings:
     """The tiers of one worker process, the fastest first; any of them may be missing."""
 
@@ -81,6 +115,8 @@ class StoreSettings:
     """The largest part of a tier that one tenant may fill."""
     tenant_shares: Mapping[str, float] = field(default_factory=dict)
     """The same for tenants by name."""
+    peers: PeerSettings | None = None
+    """Beside the tiers: read from, never written to."""
 
     def __post_init__(self) -> None:
         """Refuse what no store could be opened with."""
@@ -94,6 +130,21 @@ class StoreSettings:
                     f"the {name} tier of {tier.size_bytes} bytes has no room for a block of {self.block_bytes}",
                     "give it more bytes, or leave it out",
                 )
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Return host and port of `HOST:PORT` or `[HOST]:PORT`; raises InvalidArgument."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > MOST_PORT:
+        raise InvalidArgument(f"'{text}' is no address of peers", "write HOST:PORT, or the path of a folder")
+    return host.strip("[]"), int(port)
+
+
+def _only_here(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def parse_bytes(text: str) -> int:

@@ -46,3 +46,10 @@ class StoreStats:
     """Blocks not written to a slow tier because they were used too seldom."""
     advised_onboard: int = 0
     advised_recompute: int = 0
+    peers: int = 0
+    """Other workers whose host tier is being followed."""
+    served_blocks: int = 0
+    """Blocks of our host tier that peers were given."""
+    served_bytes: int = 0
+    expired_leases: int = 0
+    """Reads of peers that took longer than a lease lasts."""

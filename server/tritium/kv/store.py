@@ -14,18 +14,23 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from tritium.core.errors import InvalidArgument
 from tritium.kv.advice import Advice, Advisor
 from tritium.kv.block import Namespace, Tier, tenant_digest
 from tritium.kv.ladder import Found, Ladder, TierEvent
-from tritium.kv.level import Level
+from tritium.kv.level import Level, Source
 from tritium.kv.settings import StoreSettings
 from tritium.kv.shelf import Shares
 from tritium.kv.stats import StoreStats
 from tritium.kv.transfer import Transfer
+
+if TYPE_CHECKING:
+    from tritium.kv.host import HostTier
+    from tritium.kv.peers.tier import PeerState, PeerTier
 
 _PART_BYTES = 8 << 20
 # Saved, loaded, and loaded again: from then on a block is copied to the top tier when it is loaded from below.
@@ -43,7 +48,8 @@ class BlockStore:
         Raises InvalidArgument for settings that cannot work, Unavailable for a directory that another store has open.
         """
         self.settings = settings
-        self._ladder = Ladder(_open_levels(settings), settings.writing)
+        host, levels = _open_levels(settings)
+        self._ladder = Ladder(levels, settings.writing)
         self.advisor = Advisor(settings.block_bytes, block_tokens)
         self._loaders = ThreadPoolExecutor(settings.load_threads, "kv-load")
         self._savers = ThreadPoolExecutor(settings.save_threads, "kv-save")
@@ -55,6 +61,12 @@ class BlockStore:
         self._closed = False
         self._measuring = False
         self._loaded_at: dict[Tier, float] = {}
+        self._peers: PeerTier | None = None
+        try:
+            self._open_peers(host)
+        except BaseException:
+            self.close()
+            raise
         self._measure_others()
 
     def __enter__(self) -> Self:
@@ -64,6 +76,21 @@ class BlockStore:
     def __exit__(self, *_: object) -> None:
         """Close it."""
         self.close()
+
+    @property
+    def peer_address(self) -> str:
+        """Return where peers read our host tier; empty where they do not."""
+        return self._peers.address if self._peers else ""
+
+    def meet(self, addresses: Iterable[str]) -> None:
+        """Look for peers at more addresses (HOST:PORT); InvalidArgument for what is none."""
+        if self._peers is None:
+            raise InvalidArgument("this store was opened without peers", "give StoreSettings.peers")
+        self._peers.meet(addresses)
+
+    def peers(self) -> list["PeerState"]:
+        """Return every peer that is known, what it holds, and how its blocks come."""
+        return self._peers.peers() if self._peers else []
 
     def namespace(self, namespace: Namespace, block_hashes: Sequence[bytes]) -> list[bytes]:
         """Return the keys of blocks by their chained hashes."""
@@ -143,7 +170,13 @@ class BlockStore:
 
     def stats(self) -> StoreStats:
         """Return all counts."""
-        return self._ladder.snapshot()
+        stats = self._ladder.snapshot()
+        if self._peers is not None:
+            served = self._peers.served
+            stats.peers = sum(peer.following for peer in self._peers.peers())
+            stats.served_blocks, stats.served_bytes = served.blocks, served.size_bytes
+            stats.expired_leases = served.expired
+        return stats
 
     def clear(self) -> int:
         """Throw away every block in all tiers; return how many."""
@@ -160,10 +193,21 @@ class BlockStore:
             if self._closed:
                 return
             self._closed = True
+        if self._peers is not None:
+            self._peers.close()
         self._loaders.shutdown()
         self._savers.shutdown()
         for level in self._ladder.levels:
             level.close()
+
+    def _open_peers(self, host: "HostTier | None") -> None:
+        if self.settings.peers is None:
+            return
+        from tritium.kv.peers.tier import PeerTier  # noqa: PLC0415  (what is not used is not imported)
+
+        block_bytes = self.settings.block_bytes
+        self._peers = PeerTier(self.settings.peers, block_bytes, self._ladder, host, self._measure_others)
+        self._ladder.add_source(self._peers)
 
     def _in_the_background(self, work: Callable[[], object]) -> None:
         with self._lock:
@@ -188,7 +232,7 @@ class BlockStore:
     def _measure_others(self) -> None:
         """Begin to read some blocks of tiers that were not loaded from of late, beside what is asked for."""
         since = time.monotonic() - self.settings.measure_every_s
-        held = [level.tier for level in self._ladder.levels if len(level.shelf)]
+        held = [source.tier for source in self._ladder.sources if len(source.shelf)]
         with self._lock:
             tiers = {tier for tier in held if self._loaded_at.get(tier, float("-inf")) < since}
             if not tiers or self._measuring or self._closed:
@@ -198,14 +242,14 @@ class BlockStore:
 
     def _measure_now(self, tiers: set[Tier]) -> None:
         try:
-            for level in self._ladder.levels:
+            for level in list(self._ladder.sources):
                 for blocks in _MEASURED_WITH if level.tier in tiers else ():
                     self._measure_once(level, blocks)
         finally:
             with self._lock:
                 self._measuring = False
 
-    def _measure_once(self, level: Level, blocks: int) -> None:
+    def _measure_once(self, level: Source, blocks: int) -> None:
         found = self._ladder.sample(level, blocks)
         try:
             entries = [one.entry for one in found]
@@ -222,6 +266,9 @@ class BlockStore:
         with self._lock:
             self.advisor.learn_load(tier, size_bytes, seconds)
             self._loaded_at[tier] = time.monotonic()
+            order = self.advisor.fastest_first()
+        if self._peers is not None:  # of our own tiers it is known which is below which
+            self._ladder.order(order)
 
     def _begin_load(self, transfer: Transfer, found: Sequence[Found | None], into: Sequence[memoryview]) -> None:
         groups: dict[Tier, list[int]] = {}
@@ -249,8 +296,11 @@ class BlockStore:
         try:
             if not transfer.abandoned:
                 arrived = self._ladder.read(found, into)
-                failed = [place for place, good in zip(places, arrived, strict=True) if not good]
                 rising = self._after_load(found, into, arrived)
+                missing = [i for i, good in enumerate(arrived) if not good]
+                if missing:
+                    missing = self._load_elsewhere(found, into, missing)
+                failed = [places[i] for i in missing]
         finally:
             self._ladder.release(found)
             self._ladder.count(misses=len(failed))
@@ -265,6 +315,30 @@ class BlockStore:
         if rising is not None:
             with suppress(RuntimeError):  # the pool was shut down meanwhile: blocks stay where they are
                 self._in_the_background(rising)
+
+    def _load_elsewhere(self, found: list[Found], into: list[memoryview], missing: list[int]) -> list[int]:
+        """Load what a tier failed to give from others that hold it too; return what none of them gave."""
+        tried = {found[missing[0]].level.tier}
+        while missing:
+            keys = [found[i].entry.key for i in missing]
+            again = self._ladder.find_elsewhere(keys, [into[i].nbytes for i in missing], tried)
+            by_tier: dict[Tier, list[int]] = {}
+            for place, one in enumerate(again):
+                if one is not None:
+                    by_tier.setdefault(one.level.tier, []).append(place)
+            if not by_tier:
+                return missing
+            arrived: set[int] = set()
+            try:
+                for places in by_tier.values():
+                    pinned = [one for place in places if (one := again[place])]
+                    good = self._ladder.read(pinned, [into[missing[place]] for place in places])
+                    arrived.update(missing[place] for place, ok in zip(places, good, strict=True) if ok)
+            finally:
+                self._ladder.release([one for one in again if one])
+            tried.update(by_tier)
+            missing = [i for i in missing if i not in arrived]
+        return missing
 
     def _after_load(
         self, found: list[Found], into: list[memoryview], arrived: list[bool]
@@ -342,20 +416,27 @@ def _parts(sizes: Sequence[int], threads: int = 1) -> list[list[int]]:
     return parts
 
 
-def _open_levels(settings: StoreSettings) -> list[Level]:
+def _open_levels(settings: StoreSettings) -> "tuple[HostTier | None, list[Level]]":
     by_tenant = {tenant_digest(name): share for name, share in settings.tenant_shares.items()}
     shares = Shares(settings.tenant_share, by_tenant)
     levels: list[Level] = []
-    if settings.host is not None:
-        from tritium.kv.host import HostTier  # noqa: PLC0415  (a tier that is not used is not imported)
+    host = None
+    try:
+        if settings.host is not None:
+            from tritium.kv.host import HostTier  # noqa: PLC0415  (a tier that is not used is not imported)
 
-        levels.append(HostTier(settings.host, settings.block_bytes, shares))
-    if settings.disk is not None:
-        from tritium.kv.disk import DiskTier  # noqa: PLC0415
+            host = HostTier(settings.host, settings.block_bytes, shares)
+            levels.append(host)
+        if settings.disk is not None:
+            from tritium.kv.disk import DiskTier  # noqa: PLC0415
 
-        levels.append(DiskTier(settings.disk, settings.block_bytes, shares))
-    if settings.objects is not None:
-        from tritium.kv.objects import ObjectTier  # noqa: PLC0415
+            levels.append(DiskTier(settings.disk, settings.block_bytes, shares))
+        if settings.objects is not None:
+            from tritium.kv.objects import ObjectTier  # noqa: PLC0415
 
-        levels.append(ObjectTier(settings.objects, settings.block_bytes, shares))
-    return levels
+            levels.append(ObjectTier(settings.objects, settings.block_bytes, shares))
+    except BaseException:
+        for level in levels:
+            level.close()
+        raise
+    return host, levels
