@@ -12,8 +12,8 @@ from tritium.migration.kinds import ENGINE_PARAMETERS
 
 _ENGINES = {"tensorrtllm", "tensorrt_llm", "fastertransformer"}
 _ADVICE = (
-    'one model with backend "tensorrtllm" and a parameter "checkpoint" (or backend "vllm" and the checkpoint in '
-    "1/model.json) takes the place of all of them; it tokenizes itself, and clients of text_input and text_output stay"
+    "answer which checkpoint the engine was built from, and plan --unsafe=M03 makes one model of all of them; "
+    "it tokenizes itself, and the names with text_input and text_output stay"
 )
 
 

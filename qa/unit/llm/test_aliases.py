@@ -86,3 +86,12 @@ async def test_an_alias_has_books_of_its_own(scripted):
     assert not alias.ready
     with pytest.raises(Unavailable):
         alias.admit()
+
+
+@pytest.mark.parametrize("said", ["", "true"])
+async def test_an_alias_leaves_the_prompt_out_where_its_owner_does(said, scripted):
+    """TensorRT-LLM's engine says so for the ensemble around it: `exclude_input_in_output`."""
+    fleet = scripted.ScriptedFleet(scripted.chat_tokenizer(), scripted.Script())
+    owner = LanguageModel(_config(exclude_input_in_output=said), "3", fleet, fleet.tokenizer)
+    assert alias_of(owner, "ensemble", "trtllm").config.parameter("exclude_input_in_output") == said
+    await owner.close()

@@ -27,6 +27,12 @@ def replace(path: Path, raw: bytes, like: Path | None = None) -> None:
     flush_folder(path.parent)
 
 
+def remove_empty(folder: Path) -> None:
+    """Remove a folder that nothing is left in; any other stays."""
+    if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
 def flush_folder(folder: Path) -> None:
     """Make names in a folder survive a loss of power."""
     number = os.open(folder, os.O_RDONLY)

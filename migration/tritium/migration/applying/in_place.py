@@ -3,9 +3,9 @@
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from tritium.migration.applying.disk import replace
+from tritium.migration.applying.disk import remove_empty, replace
 from tritium.migration.applying.journal import Entry, Journal, Record, State, digest_of, journals
-from tritium.migration.planning.plan import Plan
+from tritium.migration.planning.plan import GONE, Plan
 from tritium.migration.planning.planner import edits_of
 from tritium.migration.planning.saved import check_fresh, digest
 from tritium.migration.text.edit import rewrite
@@ -25,6 +25,8 @@ def written(plan: Plan, path: str, before: bytes) -> bytes:
     Raises:
         Refused: they are not what the plan says: it was edited by hand.
     """
+    if plan.results[path] == GONE:
+        return b""
     new = plan.creates.get(path)
     text = new if new is not None else rewrite(decode(before), edits_of(plan.pieces[path]))
     raw = encode(text)
@@ -57,7 +59,8 @@ def apply_in_place(plan: Plan, root: Path, write: Write = replace) -> list[str]:
     for entry in entries:
         written(plan, entry.path, (root / entry.path).read_bytes() if entry.before else b"")
     journal = Journal(root, len(past) + 1)
-    return _carry_out(plan, root, journal, journal.begin(entries, _missing_folders(root, plan)), write)
+    record = Record(State.BEGUN, entries, _missing_folders(root, plan), emptied(root, plan))
+    return _carry_out(plan, root, journal, journal.begin(record), write)
 
 
 def _carry_out(plan: Plan, root: Path, journal: Journal, record: Record, write: Write) -> list[str]:
@@ -65,9 +68,14 @@ def _carry_out(plan: Plan, root: Path, journal: Journal, record: Record, write: 
         path = root / entry.path
         if digest_of(path) == entry.after:
             continue
+        if entry.after == GONE:
+            path.unlink()
+            continue
         path.parent.mkdir(parents=True, exist_ok=True)
         before = path.read_bytes() if entry.before else b""
         write(path, written(plan, entry.path, before), path if entry.before else None)
+    for folder in reversed(record.gone):
+        remove_empty(root / folder)
     journal.finish(record)
     return [entry.path for entry in record.entries]
 
@@ -93,6 +101,8 @@ def roll_back(root: Path, *, force: bool = False, write: Write = replace) -> lis
 
 def _take_back(root: Path, journal: Journal, write: Write) -> None:
     record = journal.read()
+    for folder in record.gone:
+        (root / folder).mkdir(parents=True, exist_ok=True)
     for entry in record.entries:
         path = root / entry.path
         if entry.before:
@@ -103,8 +113,7 @@ def _take_back(root: Path, journal: Journal, write: Write) -> None:
             path.unlink(missing_ok=True)
         path.with_name(f".{path.name}.dynamo-migrate").unlink(missing_ok=True)
     for folder in reversed(record.folders):
-        if (root / folder).is_dir() and not any((root / folder).iterdir()):
-            (root / folder).rmdir()
+        remove_empty(root / folder)
     journal.end()
 
 
@@ -124,3 +133,27 @@ def _missing_folders(root: Path, plan: Plan) -> list[str]:
     """Return the folders that new files need, outer ones first."""
     missing = {parent for path in plan.creates for parent in Path(path).parents if not (root / parent).exists()}
     return [str(folder) for folder in sorted(missing, key=lambda one: len(one.parts))]
+
+
+def emptied(root: Path, plan: Plan) -> list[str]:
+    """Return the folders in which a plan leaves no file, outer ones first; empty ones below them go along."""
+    removed = set(plan.removes)
+    kept = {str(Path(path).parent) for path in plan.creates}
+    found: set[str] = set()
+    for top in {_outermost(root, Path(path).parent, removed) for path in removed} - {Path()}:
+        found |= {str(top), *(str(one.relative_to(root)) for one in (root / top).rglob("*") if one.is_dir())}
+    return sorted(found - kept, key=lambda one: (len(Path(one).parts), one))
+
+
+def _outermost(root: Path, folder: Path, removed: Collection[str]) -> Path:
+    """Return the outermost folder around one in which every file is removed; the empty path where it keeps some."""
+    best = Path()
+    for one in (folder, *folder.parents):
+        if one == Path() or any(str(p.relative_to(root)) not in removed for p in _entries(root / one)):
+            return best
+        best = one
+    return best
+
+
+def _entries(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]

@@ -13,6 +13,7 @@ the old one or the new one, and both are known.
 import json
 import shutil
 from dataclasses import dataclass, field
+from dataclasses import replace as replaced
 from enum import StrEnum
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file: its digests before ("" where there was none) and after."""
+    """One file: its digests before ("" where there was none) and after ("" where it is taken away)."""
 
     path: str
     before: str
@@ -48,6 +49,8 @@ class Record:
     entries: list[Entry] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     """Folders that are made for new files, outer ones first."""
+    gone: list[str] = field(default_factory=list)
+    """Folders that files which are taken away leave empty, outer ones first."""
 
 
 class BadJournal(Exception):
@@ -77,24 +80,23 @@ class Journal:
         """Return where a file's old content is kept."""
         return self._folder / "backup" / path
 
-    def begin(self, entries: list[Entry], folders: list[str]) -> Record:
+    def begin(self, record: Record) -> Record:
         """Keep what is about to be replaced, then write down that it is."""
         # Backups without a journal are those of an apply that never began.
         shutil.rmtree(self._folder / "backup", ignore_errors=True)
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder.parent / ".gitignore").write_text("*\n")
-        for entry in entries:
+        for entry in record.entries:
             if entry.before:
                 kept = self.backup(entry.path)
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 replace(kept, (self._root / entry.path).read_bytes(), like=self._root / entry.path)
-        record = Record(State.BEGUN, entries, folders)
         self._write(record)
         return record
 
     def finish(self, record: Record) -> None:
         """Write down that every file is the new one."""
-        self._write(Record(State.DONE, record.entries, record.folders))
+        self._write(replaced(record, state=State.DONE))
 
     def end(self) -> None:
         """Take the journal away, then its backups; the folder of them all goes with the first."""

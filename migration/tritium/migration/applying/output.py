@@ -3,10 +3,10 @@
 import shutil
 from pathlib import Path
 
-from tritium.migration.applying.disk import replace
-from tritium.migration.applying.in_place import Refused, written
+from tritium.migration.applying.disk import remove_empty, replace
+from tritium.migration.applying.in_place import Refused, emptied, written
 from tritium.migration.applying.journal import FOLDER, digest_of
-from tritium.migration.planning.plan import Plan
+from tritium.migration.planning.plan import GONE, Plan
 from tritium.migration.planning.saved import check_fresh
 
 
@@ -42,11 +42,16 @@ def apply_to(plan: Plan, root: Path, output: Path, *, only_changed: bool = False
         shutil.copytree(root, part, symlinks=True, ignore=shutil.ignore_patterns(FOLDER))
     for path in sorted(plan.results):
         place, origin = part / path, root / path
+        if plan.results[path] == GONE:
+            place.unlink(missing_ok=True)
+            continue
         place.parent.mkdir(parents=True, exist_ok=True)
         old = origin.is_file()
         replace(place, written(plan, path, origin.read_bytes() if old else b""))
         if old:
             shutil.copymode(origin, place)
+    for folder in reversed(emptied(root, plan)):
+        remove_empty(part / folder)
     if output.exists():
         output.rmdir()
     part.rename(output)

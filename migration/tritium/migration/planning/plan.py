@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 FORMAT = 1
 """The version of the saved form."""
+GONE = ""
+"""In place of a digest: there is no such file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +40,14 @@ class Change:
     safe: bool
     pieces: list[Piece] = field(default_factory=list)
     creates: list[NewFile] = field(default_factory=list)
+    removes: list[str] = field(default_factory=list)
+    """Files that go away, and with them the folders that they leave empty."""
 
     @property
     def paths(self) -> list[str]:
-        """Return the files it writes, each once."""
-        return list(dict.fromkeys([*(piece.path for piece in self.pieces), *(new.path for new in self.creates)]))
+        """Return the files it writes or takes away, each once."""
+        made = (*(piece.path for piece in self.pieces), *(new.path for new in self.creates))
+        return list(dict.fromkeys([*made, *self.removes]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,7 @@ class Plan:
     inputs: dict[str, str]
     """SHA-256 of every file that was read."""
     results: dict[str, str]
-    """SHA-256 of every file as the plan writes it."""
+    """SHA-256 of every file as the plan writes it; `GONE` of those that it takes away."""
     changes: list[Change] = field(default_factory=list)
     withheld: list[Withheld] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
@@ -111,6 +116,11 @@ class Plan:
             for piece in change.pieces:
                 found.setdefault(piece.path, []).append(piece)
         return found
+
+    @property
+    def removes(self) -> list[str]:
+        """Return the files that are taken away."""
+        return sorted(path for path, after in self.results.items() if after == GONE)
 
     @property
     def creates(self) -> dict[str, str]:

@@ -10,13 +10,14 @@ from pathlib import Path
 from tritium.migration.audit import check, is_deployment
 from tritium.migration.deployment import Deployment
 from tritium.migration.finding import Finding, Severity
+from tritium.migration.planning import collapse
 from tritium.migration.planning.answers import Answers
 from tritium.migration.planning.beside import METRICS, beside
 from tritium.migration.planning.dashboard import comparison
 from tritium.migration.planning.kserve import runtimes
-from tritium.migration.planning.plan import Change, Note, Piece, Plan, Withheld
+from tritium.migration.planning.plan import GONE, Change, Note, Piece, Plan, Withheld
 from tritium.migration.planning.proposals import change_of, fleets, kept_together
-from tritium.migration.planning.questions import answered, questions
+from tritium.migration.planning.questions import answered, checkpoint_of, questions
 from tritium.migration.planning.saved import digest
 from tritium.migration.planning.soundness import reads_as_before
 from tritium.migration.survey import survey
@@ -52,19 +53,64 @@ def make_plan(root: Path, wishes: Wishes) -> Plan:
     if not is_deployment(deployment):
         raise NoDeployment(f"{root} holds no Triton deployment: nothing to plan")
     findings = check(deployment)
-    wanted = list(_wanted(deployment, findings, wishes))
-    asked = wishes.unsafe | (METRICS if wishes.replace_metrics else frozenset())
+    asked = _asked(wishes)
+    merged, merging = _collapses(deployment, findings, wishes.answers, asked)
+    wanted = [*merging, *_wanted(deployment, findings, wishes)]
+    if asked & {ALL, collapse.RULE}:
+        wanted = list(_left_by(merging, wanted))
     changes, withheld = _chosen(deployment, wanted, asked)
+    gone = {path: GONE for change in changes for path in change.removes}
     return Plan(
         str(deployment.root),
-        inputs={str(path): digest(encode(source.text)) for path, source in deployment.sources.items()},
-        results={path: digest(encode(text)) for path, text in texts(deployment, changes).items()},
+        inputs={str(path): digest(encode(source.text)) for path, source in deployment.sources.items()}
+        | {path: digest((deployment.root / path).read_bytes()) for path in gone},
+        results={path: digest(encode(text)) for path, text in texts(deployment, changes).items()} | gone,
         changes=changes,
         withheld=withheld,
         questions=list(questions(deployment, findings, wishes.answers)),
-        notes=[*_notes(findings, changes), *_remarks(deployment)],
+        notes=[*_notes(findings, changes), *_merged(deployment, merged, changes), *_remarks(deployment)],
         aside=sorted(str(path) for path in wishes.aside),
     )
+
+
+def _asked(wishes: Wishes) -> frozenset[str]:
+    """Return the rules whose unsafe changes are made; a launcher of ranks has no engine once there is one model."""
+    metrics = METRICS if wishes.replace_metrics else frozenset()
+    launcher = {"L05"} if collapse.RULE in wishes.unsafe else set()
+    return wishes.unsafe | metrics | launcher
+
+
+def _collapses(
+    deployment: Deployment, findings: tuple[Finding, ...], answers: Answers, asked: frozenset[str]
+) -> tuple[list[collapse.Collapse], list[Change]]:
+    """Return what groups of models become, and the changes of those whose checkpoint is known."""
+    found, changes = list(collapse.collapses(deployment)), []
+    for one in found:
+        guess = bool(asked & {ALL, "M05"})
+        checkpoint = checkpoint_of(deployment, findings, one.engine, answers, guess=guess)
+        if not one.why_not and checkpoint:
+            changes.append(collapse.change_of(deployment, one, checkpoint))
+    return found, changes
+
+
+def _left_by(merging: list[Change], wanted: list[Change]) -> Iterator[Change]:
+    """Yield the changes that have something left to change where groups become one model."""
+    gone = {path for change in merging for path in change.removes}
+    served = {change.path for change in merging}
+    for change in wanted:
+        named = change.rule == "M05" and change.path in served
+        if change in merging or not (named or gone & set(change.paths)):
+            yield change
+
+
+def _merged(deployment: Deployment, found: list[collapse.Collapse], changes: list[Change]) -> Iterator[Note]:
+    """Yield what stays to say of groups: what they would become, or what becoming one model leaves to a person."""
+    made = {change.path for change in changes if change.rule == collapse.RULE}
+    for one in found:
+        if str(one.engine.place) in made:
+            yield from collapse.remarks(deployment, one)
+        else:
+            yield collapse.proposal(one)
 
 
 def edits_of(pieces: Iterable[Piece]) -> list[Edit]:
@@ -139,11 +185,13 @@ def _obstacle(deployment: Deployment, taken: list[Change], change: Change) -> st
 def _notes(findings: tuple[Finding, ...], changes: list[Change]) -> Iterator[Note]:
     """Yield what stays for a person."""
     settled = {(change.rule, change.path, change.line) for change in changes}
+    gone = {path for change in changes for path in change.removes}
     for finding in findings:
         place = (finding.rule, str(finding.path), finding.line)
         if (
             finding.severity.rank >= Severity.TODO.rank
             and place not in settled
+            and str(finding.path) not in gone
             and finding.severity is not (Severity.QUESTION)
         ):
             yield Note(

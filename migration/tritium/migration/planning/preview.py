@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tritium.migration.planning.plan import Change, Note, Piece, Plan
+from tritium.migration.planning.plan import GONE, Change, Note, Piece, Plan
 from tritium.migration.planning.planner import edits_of
 from tritium.migration.secrets import covered
 from tritium.migration.text.edit import rewrite
@@ -34,8 +34,12 @@ def _lines(text: str) -> list[str]:
 def _written(plan: Plan, root: Path, *, diffs: bool) -> str:
     if not plan.results:
         return ""
-    parts = [f"# {_count(len(plan.results), 'file')} written\n"]
+    gone = f", {len(plan.removes)} taken away" if plan.removes else ""
+    parts = [f"# {_count(len(plan.results) - len(plan.removes), 'file')} written{gone}\n"]
     for path in sorted(plan.results):
+        if plan.results[path] == GONE:
+            parts.append(f"#   {path} goes away")
+            continue
         own = [change for change in plan.changes if path in change.paths]
         parts += [f"#   {_line(change)}" for change in own]
         if diffs:
@@ -55,7 +59,7 @@ def _left_out(plan: Plan, root: Path, *, diffs: bool) -> str:
             parts += [
                 _diff(root, path, one.change.pieces, None)
                 for path in one.change.paths
-                if path not in {new.path for new in one.change.creates}
+                if path not in {*(new.path for new in one.change.creates), *one.change.removes}
             ]
     return "\n".join(parts) + "\n"
 

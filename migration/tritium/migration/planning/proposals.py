@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from tritium.migration.deployment import Deployment, Launch
 from tritium.migration.finding import Finding
 from tritium.migration.found import Found
+from tritium.migration.planning.engine_build import built_with
 from tritium.migration.planning.plan import Change, Piece
 from tritium.migration.text.edit import Edit, Fix
 from tritium.migration.text.source import Span
@@ -17,7 +18,9 @@ from tritium.migration.text.tree import Mapping, documents
 
 FLEET = "FLEET"
 """What such a change is called where rules have their ids."""
-_LANGUAGE = {"vllm", "tensorrtllm", "tensorrt_llm"}
+ENGINES = {"tensorrtllm", "tensorrt_llm"}
+"""Backends of compiled engines of TensorRT-LLM."""
+_LANGUAGE = {"vllm", *ENGINES}
 
 
 def change_of(finding: Finding, fix: Fix, message: str = "") -> Change:
@@ -89,11 +92,14 @@ def _fleet(deployment: Deployment, model: Found, setting: str, reason: str) -> I
 
 
 def _gpus_of_a_worker(deployment: Deployment, model: Found) -> int:
-    """Return how many GPUs an engine of a model takes, by its model.json; 1 where that does not say."""
+    """Return how many GPUs an engine of a model takes, by its model.json or its ranks; 1 where nothing says."""
     count = 1
     for source in deployment.files_of(model, "model.json"):
         for tree in documents(source):
             for way in ("tensor_parallel_size", "pipeline_parallel_size"):
                 if isinstance(tree, Mapping) and tree.text(way).isdigit():
                     count *= max(1, int(tree.text(way)))
+    if count == 1 and model.backend in ENGINES:
+        built = built_with(deployment, model)
+        count = built.get("tensor_parallel_size", 1) * built.get("pipeline_parallel_size", 1)
     return count

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from tritium.migration.deployment import Deployment
 from tritium.migration.finding import Finding, Severity
+from tritium.migration.found import Found
 from tritium.migration.launches.image import Role
 from tritium.migration.planning.answers import KEEP, Answers
 from tritium.migration.planning.plan import Change, Question
@@ -41,6 +42,23 @@ def answered(deployment: Deployment, findings: tuple[Finding, ...], answers: Ans
             if new not in ("", KEEP) and (launch.source.path, *place) == (finding.path, finding.line, finding.column):
                 fix = replacement(launch.source, image.span, new)
                 yield change_of(finding, fix, f"image {image.text} becomes {new}, as answered")
+
+
+def checkpoint_of(
+    deployment: Deployment, findings: tuple[Finding, ...], engine: Found, answers: Answers, *, guess: bool
+) -> str:
+    """Return the checkpoint that takes an engine's place: as answered, as its configuration says, or as guessed.
+
+    A guess is the one that rule M05 would name. "" where nothing is known, or the engine is to stay.
+    """
+    said = answers.to("checkpoint", engine.place.parent.as_posix())
+    if said:
+        return "" if said == KEEP else said
+    if "checkpoint" in engine.config.parameters:
+        return str(engine.config.parameters["checkpoint"].string_value)
+    likely = any(finding.rule == "M05" and finding.path == engine.place and finding.fix for finding in findings)
+    named = next((checkpoints(model, near) for model, near in asked(deployment) if model is engine), [])
+    return named[0] if guess and likely else ""
 
 
 def _images(deployment: Deployment, findings: tuple[Finding, ...], answers: Answers) -> Iterator[Question]:

@@ -74,7 +74,9 @@ def check_fresh(plan: Plan, root: Path) -> None:
     """
     try:
         now = inputs(root, plan.aside)
-    except SurveyError as error:
+        # What is taken away need not be text, so that it was no part of the survey.
+        now |= {path: digest((root / path).read_bytes()) for path in plan.removes if (root / path).is_file()}
+    except (SurveyError, OSError) as error:
         raise StalePlan([str(error)]) from error
     changed = [
         f"{path}: {'has gone' if path not in now else 'was changed'}"

@@ -21,6 +21,8 @@ from tritium.llm.facade.surfaces import surface_for, surface_named, surface_of
 from tritium.llm.model import LanguageModel
 
 PARAMETER: Final = "aliases"
+EXCLUDED: Final = "exclude_input_in_output"
+"""The parameter of the owner that holds for its aliases too, as TensorRT-LLM's engine says it for its ensemble."""
 SURFACE: Final = "surface"
 """The parameter that says which surface a model has under its own name."""
 
@@ -64,6 +66,8 @@ def alias_of(owner: LanguageModel, name: str, surface: str) -> Alias:
     """
     proto = model_config_pb2.ModelConfig(name=name, backend=owner.config.proto.backend)
     proto.version_policy.CopyFrom(owner.config.proto.version_policy)
+    if said := owner.config.parameter(EXCLUDED):
+        proto.parameters[EXCLUDED].string_value = said
     config = surface_named(surface).complete(from_proto(proto))
     return Alias(owner, config, surface)
 

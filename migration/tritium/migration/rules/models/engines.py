@@ -44,8 +44,14 @@ class LanguageGroup(Rule):
     """Several models are one language model: tokenizing, the engine and detokenizing, and an ensemble around them.
 
     They are told by what they are, not by their names: an ensemble around a model of `tensorrtllm` (or of
-    FasterTransformer), and the python models that call it. One model with backend `vllm` takes the place of all; the
-    old names go into `aliases`, with their tensors, so clients stay.
+    FasterTransformer), and the python models that call it. The engine's model takes the place of all: once its
+    checkpoint is answered (rule M05), `plan --unsafe=M03` writes its `1/model.json` with what its parameters say, takes
+    the other folders away, and keeps the names of those with texts as `aliases` with their tensors, so clients stay.
+    The launcher of ranks becomes `tritonserver` with it. Parameters that are no argument are listed with the reason.
+
+    It is unsafe because preprocessing may do more than tokenize: a chat template, say. A group stays as it is where an
+    ensemble has other tensors, where a step is neither python nor the engine, or where its configuration is still to be
+    filled in; a model that others call stays beside the new one.
 
     Before models/ensemble/config.pbtxt:
 
