@@ -5,10 +5,12 @@ import itertools
 from pathlib import Path
 
 from tritium.backends.engine import Role
+from tritium.cluster.announcement import Announcement
 from tritium.cluster.card import Instance, ModelCard
 from tritium.cluster.fleet import GenerationRequest
 from tritium.cluster.frames import VERSION, Load
 from tritium.cluster.joined import join_fleet
+from tritium.cluster.own_role import OwnRole
 from tritium.cluster.plane.address import parse_address
 from tritium.cluster.plane.files import FileServer
 from tritium.cluster.plane.listener import PlaneListener
@@ -51,16 +53,19 @@ class OpenWorker:
         )
         info = await self.runner.open(load)
         card, files = card_of(info) if card_of is not None else (ModelCard(self.model, info), FileServer({}))
-        self.door = PlaneListener(self.runner, files, self.security, worker=self.name, run=self.run)
+        self.own_role = OwnRole(self.role, info.roles)
+        self.door = PlaneListener(self.runner, files, self.security, worker=self.name, run=self.run, role=self.own_role)
         bound = await self.door.open(parse_address(address))
         number = float(self.run.removeprefix("run"))
         self.instance = Instance(self.namespace, self.name, self.run, self.role, str(bound), VERSION, number, card)
-        await self.discovery.announce(self.instance)
+        self.announcement = Announcement(self.discovery, self.instance)
+        self.own_role.on_change.append(lambda: self.announcement.change(self.own_role.role, self.own_role.number))
+        await self.announcement.announce()
         return self
 
     async def leave(self, grace_s=30.0):
         """Leave as SIGTERM makes a worker leave."""
-        await self.discovery.withdraw(self.instance)
+        await self.announcement.withdraw()
         await self.door.drain(grace_s)
         await self.end()
 

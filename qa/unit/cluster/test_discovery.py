@@ -90,6 +90,21 @@ async def test_who_comes_and_goes(two):
     assert time.monotonic() - front.status.heard_s < 60
 
 
+async def test_who_is_told_anew(two):
+    """A worker in another role stands in the place of what was told of it before, and goes with its one withdrawal."""
+    worker, front = two
+    views = Views()
+    await worker.announce(instance("a"))
+    front.follow("default", views)
+    await until(lambda: views.workers == ["a"])
+    for number, role in enumerate((Role.PREFILL, Role.DECODE, Role.PREFILL), 1):
+        changed = msgspec.structs.replace(instance("a"), role=role, role_number=number)
+        await worker.announce(changed)
+        await until(lambda changed=changed: list(views.all[-1].values()) == [changed])
+    await worker.withdraw(instance("a"))
+    await until(lambda: views.workers == [])
+
+
 async def test_nobody_there_is_known_too(two):
     """A follower of an empty namespace is told so, for a front has to know when it has seen everything."""
     _, front = two

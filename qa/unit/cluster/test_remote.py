@@ -205,7 +205,7 @@ async def test_models_of_one_front_are_apart(place, collector, echo):
 
 
 async def test_disaggregated(place, collector, echo):
-    """Prefill and decode workers that were found work together; an aggregated one is not let in."""
+    """Prefill and decode workers that were found work together, and beside an aggregated one."""
     await place.worker("p", role=Role.PREFILL)
     await place.worker("d", role=Role.DECODE)
     front = place.front()
@@ -216,8 +216,11 @@ async def test_disaggregated(place, collector, echo):
     assert (handle.route.worker, handle.route.prefill_worker) == ("d", "p")
     assert sink.tokens == echo.continuation(PROMPT, 8)
     await place.worker("x")
-    await until(lambda: front.roll.members("echo").refused)
-    assert "its role is aggregated" in next(iter(front.roll.members("echo").refused.values()))
+    await until(lambda: fleet.shape == "1 prefill + 1 decode + 1 aggregated found")
+    handle = ask(fleet, sink := collector(), PROMPT, worker="x")
+    await sink.end(30)
+    assert (handle.route.worker, handle.route.prefill_worker) == ("x", "")
+    assert sink.tokens == echo.continuation(PROMPT, 8)
 
 
 async def test_the_next_model_takes_over_when_the_last_is_gone(place):

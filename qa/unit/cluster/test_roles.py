@@ -139,10 +139,14 @@ async def test_worker_that_does_not_drain(fleet_of, request_for, collector, echo
 
 
 async def test_role_that_the_engine_refuses(fleet_of, request_for, collector):
-    """The worker is started again in the role it had, and the engine's words are told."""
-    async with fleet_of("workers=2", refuse_role="prefill") as fleet:
+    """The worker is started again in the role it had, and the engine's words are told; what had changed stays."""
+    async with fleet_of("workers=3", refuse_role="prefill") as fleet:
+        report = await fleet.change("prefill=1,decode=1,workers=1", {})
+        assert [(change.after, bool(change.error)) for change in report.changes] == [(D, False), (A, True)]
+        assert "no prefill here" in report.changes[1].error
+        assert report.shape == "1 decode + 2 aggregated"
         with pytest.raises(ModelFailed, match="no prefill here"):
-            await fleet.change("prefill=1,decode=1", {})
+            await fleet.change("prefill=1,decode=1,workers=1", {})
         await until(lambda: all(worker.ready for worker in fleet.workers.by_name.values()))
         fleet.generate(request_for(PROMPT), sink := collector())
         assert (await sink.end()).error is None

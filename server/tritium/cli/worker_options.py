@@ -30,6 +30,12 @@ class WorkerOptions:
     role: str = setting(
         "aggregated", "What this worker does: all, only prompts, or only tokens.", group="worker", choices=WORKER_ROLES
     )
+    mixed: bool = setting(
+        False,
+        "Load an aggregated worker so that it can take another role while it runs; those with roles always can, where "
+        "their engine does.",
+        group="worker",
+    )
     worker_name: str = setting("", "Name of the worker in its namespace (none: host and process).", group="worker")
     listen: str = setting(
         "127.0.0.1:0", "Where fronts reach it: HOST:PORT (port 0 takes a free one), or unix:/PATH.", group="worker"

@@ -5,7 +5,8 @@ settings wrong --> exit 2
 loading --fails--> exit 1
      |
 listening -> announced -> ready --SIGTERM--> withdrawn, draining: streams finish --> exit 0
-     `--SIGTERM--> exit 0                              `--SIGTERM again--> exit at once
+     `--SIGTERM--> exit 0   |                          `--SIGTERM again--> exit at once
+                            `--a role that takes a new start--> drained as above --> this program anew, in that role
 """
 
 import asyncio
@@ -31,18 +32,20 @@ from tritium.cli.scratch import Scratch
 from tritium.cli.streams import complete_streams
 from tritium.cli.worker_model import WorkerModel, find_worker_model
 from tritium.cli.worker_options import WorkerOptions
+from tritium.cluster.announcement import Announcement
 from tritium.cluster.card import Instance
 from tritium.cluster.discovery.contract import Discovery
 from tritium.cluster.engines import words_of
 from tritium.cluster.events.publisher import EventPublisher
 from tritium.cluster.frames import VERSION, Load
+from tritium.cluster.own_role import OwnRole
 from tritium.cluster.plane.address import PlaneAddress, parse_address
 from tritium.cluster.plane.files import FileServer
 from tritium.cluster.plane.listener import PlaneListener
 from tritium.cluster.plane.security import PlaneSecurity
 from tritium.cluster.runner import EngineRunner, end_at_once
 from tritium.cluster.spec import FleetSpec
-from tritium.core.errors import InferenceError, Internal, Unavailable
+from tritium.core.errors import InferenceError, Internal
 from tritium.core.log_settings import LogSettings
 from tritium.llm.card_files import CardAndFiles, make_card
 from tritium.llm.loader import LanguageLoader, Prepared
@@ -53,7 +56,9 @@ from tritium.observe.log import configure
 
 OK, FAILED, BAD_CONFIGURATION = 0, 1, 2
 
-ANNOUNCE_AGAIN_S = 1.0
+_ROLE_BEFORE = "TRITIUM_ROLE_BEFORE"
+"""Tells a worker that starts itself anew in another role which it had, and has again where that fails."""
+
 _NIXL_HOST = "VLLM_NIXL_SIDE_CHANNEL_HOST"
 
 log = structlog.get_logger("tritium")
@@ -77,13 +82,18 @@ def run(options: WorkerOptions) -> NoReturn:
         ),
         sys.stderr,
     )
+    # Engines add to the environment what they choose; a run in another role has to choose for itself.
+    environment = dict(os.environ)
     scratch = Scratch("worker")
+    worker = _WorkerProcess(options, scratch.open())
     try:
-        status = uvloop.run(_WorkerProcess(options, scratch.open()).serve())
+        status = uvloop.run(worker.serve())
     finally:
         scratch.close()
     sys.stdout.flush()
     sys.stderr.flush()
+    if worker.next_role is not None:
+        _start_anew(worker.next_role, options.role if status == OK else "", environment)
     # The engine has freed what it held; taking a big library down object by object would only cost seconds.
     os._exit(status)
 
@@ -123,6 +133,9 @@ class _WorkerProcess:
         self._scratch = scratch
         self._stop = asyncio.Event()
         self._began_s = time.monotonic()
+        self._before = os.environ.pop(_ROLE_BEFORE, "")
+        self.next_role: Role | None = None
+        """The role to start anew in, once this run is over."""
 
     async def serve(self) -> int:
         """Load, listen, announce, serve, drain."""
@@ -140,6 +153,9 @@ class _WorkerProcess:
             made = await self._unless_stopped(self._load(settings, runner))
         except InferenceError as error:
             _say(f"tritium: {error.told}")
+            if self._before:
+                _say(f"It cannot be started as {self._options.role}, and is started as {self._before} again.")
+                self.next_role = Role(self._before)
             return FAILED
         if made is None:
             await runner.stop()
@@ -180,14 +196,17 @@ class _WorkerProcess:
             settings.count,
             spec.stuck_s,
             spec.canary_s,
-            mixed=role is not Role.AGGREGATED,
+            mixed=self._options.mixed or role is not Role.AGGREGATED,
             path=TransferPath(self._options.transfer),
             check_transfer=role is not Role.AGGREGATED and settings.index == 0,
         )
 
     async def _offer(self, settings: _Settings, runner: EngineRunner, made: CardAndFiles) -> int:
         run = secrets.token_hex(8)
-        door = PlaneListener(runner, FileServer(made.paths), settings.security, worker=settings.name, run=run)
+        role = OwnRole(Role(self._options.role), made.card.info.roles)
+        door = PlaneListener(
+            runner, FileServer(made.paths), settings.security, worker=settings.name, run=run, role=role
+        )
         try:
             bound = await door.open(settings.listen)
         except InferenceError as error:
@@ -200,40 +219,28 @@ class _WorkerProcess:
             runner.publish, runner.more_gauges = events.publish, events.metrics
             events.start()
         told = bound.at(host=self._options.advertise) if self._options.advertise and not bound.path else bound
-        role = Role(self._options.role)
-        instance = Instance(
-            self._options.namespace, settings.name, run, role, str(told), VERSION, time.time(), made.card
-        )
-        await self._unless_stopped(self._announce(settings.discovery, instance))
+        namespace, now_s = self._options.namespace, time.time()
+        instance = Instance(namespace, settings.name, run, role.role, str(told), VERSION, now_s, made.card)
+        announcement = Announcement(settings.discovery, instance)
+        role.on_change.append(lambda: announcement.change(role.role, role.number))
+        role.on_restart = self._take_by_restart
+        await self._unless_stopped(announcement.announce())
         if not self._stop.is_set():
             seconds = time.monotonic() - self._began_s
             _say(
-                f"Worker {settings.name} ({role}) serves {made.card.model} by {made.card.info.engine} at {told}, "
+                f"Worker {settings.name} ({role.role}) serves {made.card.model} by {made.card.info.engine} at {told}, "
                 f"namespace {self._options.namespace}.\nReady in {seconds:.1f} s. Ctrl-C drains and stops."
             )
             await self._stop.wait()
-        _say("Draining; again Ctrl-C to stop at once.")
-        await settings.discovery.withdraw(instance)
+        then = f", to start as {self.next_role}" if self.next_role else ""
+        _say(f"Draining{then}; again Ctrl-C to stop at once.")
+        await announcement.withdraw()
         await door.drain(self._options.drain_s)
         await door.close()
         if events is not None:
             await events.close()
         await runner.stop()
         return OK
-
-    async def _announce(self, discovery: Discovery, instance: Instance) -> None:
-        """Announce the worker, however long it takes until that can be done."""
-        trouble = ""
-        while True:
-            try:
-                await discovery.announce(instance)
-            except Unavailable as error:
-                if error.message != trouble:
-                    trouble = error.message
-                    log.warning("not_announced_yet", reason=trouble)
-                await asyncio.sleep(ANNOUNCE_AGAIN_S)
-            else:
-                return
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, Result]) -> Result | None:
         """Return what the work gives, or None when the worker was told to stop meanwhile."""
@@ -248,10 +255,26 @@ class _WorkerProcess:
             await working
         return None
 
-    def _told_to_stop(self, number: signal.Signals) -> None:
-        if self._stop.is_set():
-            os._exit(128 + number)
+    def _take_by_restart(self, role: Role) -> None:
+        self.next_role = role
         self._stop.set()
+
+    def _told_to_stop(self, number: signal.Signals) -> None:
+        if self._stop.is_set() and self.next_role is None:
+            os._exit(128 + number)
+        self.next_role = None
+        self._stop.set()
+
+
+def _start_anew(role: Role, before: str, environment: Mapping[str, str]) -> NoReturn:
+    """Become the program that was started, in another role: for who watches over it, it is the same process."""
+    arguments = sys.orig_argv[1:]
+    if arguments[-1].startswith("--role="):
+        arguments.pop()
+    # Of an option that is given twice the last counts.
+    command = [sys.executable, *arguments, f"--role={role}"]
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    os.execve(sys.executable, command, {**environment, _ROLE_BEFORE: before})  # noqa: S606  it is this program
 
 
 def _loader(options: WorkerOptions, backend: str, name: str) -> LanguageLoader:

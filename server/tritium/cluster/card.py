@@ -58,6 +58,8 @@ class Instance(msgspec.Struct, frozen=True):
     version: int
     started_s: float
     card: ModelCard
+    role_number: int = 0
+    """How often the role has changed in this run."""
 
     @property
     def model(self) -> str:
@@ -78,7 +80,6 @@ def _equal(card: ModelCard) -> list[tuple[str, object]]:
         ("block_tokens", info.block_tokens),
         ("tasks", sorted(info.tasks)),
         ("modalities", sorted(info.modalities)),
-        ("transfer", info.transfer),
         ("files", sorted((file.name, file.sha256[:12]) for file in card.files)),
         ("settings", card.settings),
         ("config", card.config),

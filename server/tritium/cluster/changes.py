@@ -49,13 +49,23 @@ class FleetChanges:
             )
         if counts and workers:
             raise InvalidArgument("fleet: give numbers of workers or roles by worker, not both")
-        changes = self._roles.check({name: _role(role) for name, role in workers.items()}, counts)
+        named = {name: _role(role) for name, role in workers.items()}
+        self._roles.check(named, counts)
+        if not counts and not named:
+            self._decide_by(thresholds, mode)
+            return []
+        async with self._roles.alone():
+            # Another front may have changed some since; what that was is known by now.
+            changes = self._roles.check(named, counts)
+            self._decide_by(thresholds, mode)
+            return await self._roles.change(changes)
+
+    def _decide_by(self, thresholds: dict[str, Any], mode: object) -> None:
         desk = self._pool.prefill
         known: dict[str, Any] = asdict(desk.thresholds) | thresholds
         desk.thresholds = replace(desk.thresholds, **known)
         if isinstance(mode, Mode):
             self._pool.route_by(mode)
-        return await self._roles.change(changes) if changes else []
 
     def report(self, shape: str, changes: list[RoleChange]) -> FleetReport:
         """Tell how the fleet stands, whose workers are `shape` in words."""
@@ -75,7 +85,7 @@ class FleetChanges:
 def shape_of(pool: WorkerPool) -> str:
     """Return how many workers of which role there are, as a person reads it."""
     counts = pool.roles
-    if Role.PREFILL not in counts:
+    if not {Role.PREFILL, Role.DECODE} & counts.keys():
         workers = counts.get(Role.AGGREGATED, 0)
         return f"{workers} worker{'s' * (workers > 1)}"
     shape = " + ".join(

@@ -15,6 +15,8 @@
       Drain       ------------------>        take nothing new, finish, then end
                   <------------------ Draining   to every front: send nothing new; what runs here finishes
       DrainHeard  ------------------>            nothing new comes after this
+      HoldRole, TakeRole, LetRole -->        from a front that changes roles (`cluster.own_role`)
+                  <------------------ RoleAnswer, and to every front: RoleTaken
 
 The two ends are always of one release; `version` in Load guards against a worker started by hand that is not.
 """
@@ -26,7 +28,7 @@ import msgspec
 from tritium.backends.engine import EngineInfo, Generate, Pool, Pooled, Role, Step
 from tritium.backends.transfer.paths import TransferPath
 
-VERSION = 3
+VERSION = 4
 """Counts changes of the frames that an older worker would misread."""
 
 MAX_FRAME_BYTES = 256 << 20
@@ -101,6 +103,23 @@ class Drain(msgspec.Struct, array_like=True, tag="drain"):
 
 class DrainHeard(msgspec.Struct, array_like=True, tag="drain_heard"):
     """Nothing new comes: what was under way when Draining arrived is before this."""
+
+
+class HoldRole(msgspec.Struct, array_like=True, tag="hold_role"):
+    """Let no other front change the worker's role until LetRole, or until the connection ends."""
+
+    id: int
+
+
+class TakeRole(msgspec.Struct, array_like=True, tag="take_role"):
+    """Take a role; only for who holds it."""
+
+    id: int
+    role: Role
+
+
+class LetRole(msgspec.Struct, array_like=True, tag="let_role"):
+    """Others may change the role again."""
 
 
 class AskCache(msgspec.Struct, array_like=True, tag="ask_cache"):
@@ -196,6 +215,24 @@ class LoraDone(msgspec.Struct, array_like=True, tag="lora_done"):
     invalid: bool = False
 
 
+class RoleAnswer(msgspec.Struct, array_like=True, tag="role_answer"):
+    """What became of a HoldRole or TakeRole; an empty error is success.
+
+    `restarts`: the worker drains, and starts itself anew in the role.
+    """
+
+    id: int
+    error: str = ""
+    restarts: bool = False
+
+
+class RoleTaken(msgspec.Struct, array_like=True, tag="role_taken"):
+    """The worker's role, and how often it has changed in this run: told first of all, and when it changes."""
+
+    role: Role
+    number: int
+
+
 class Pong(msgspec.Struct, array_like=True, tag="pong"):
     """A sign of life."""
 
@@ -204,7 +241,21 @@ class Draining(msgspec.Struct, array_like=True, tag="draining"):
     """The worker is about to leave: it finishes what it has."""
 
 
-ToWorker = Load | Submit | SubmitPool | Abort | LoadLora | UnloadLora | Ping | AskCache | Drain | DrainHeard
+ToWorker = (
+    Load
+    | Submit
+    | SubmitPool
+    | Abort
+    | LoadLora
+    | UnloadLora
+    | Ping
+    | AskCache
+    | Drain
+    | DrainHeard
+    | HoldRole
+    | TakeRole
+    | LetRole
+)
 FromWorker = (
     Ready
     | Failed
@@ -216,6 +267,8 @@ FromWorker = (
     | Gauges
     | OwnMetrics
     | LoraDone
+    | RoleAnswer
+    | RoleTaken
     | Pong
     | Draining
 )

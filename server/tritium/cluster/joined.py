@@ -36,9 +36,10 @@ class JoinedFleet(LocalFleet):
     def shape(self) -> str:
         """Return how many workers of which role are ready."""
         ready = [worker.role for worker in self.workers.by_name.values() if worker.ready]
-        if Role.PREFILL not in self.workers.roles:
+        if not {Role.PREFILL, Role.DECODE} & self.workers.roles.keys():
             return f"{len(ready)} worker{'s' * (len(ready) != 1)} found"
-        return f"{ready.count(Role.PREFILL)} prefill + {ready.count(Role.DECODE)} decode found"
+        shown = [Role.PREFILL, Role.DECODE, *([Role.AGGREGATED] if Role.AGGREGATED in ready else [])]
+        return " + ".join(f"{ready.count(role)} {role}" for role in shown) + " found"
 
     def metrics(self) -> list[Sample]:
         """Return samples as (name, labels, value)."""

@@ -89,8 +89,8 @@ class LocalFleet:
         self.timings = Timings()
         self.poolings = Poolings(self.workers, name, self.flights.waiting)
         self.adapters = Adapters(self.workers)
-        roles = Roles(self.workers, lambda name: self.flights.busy_with(name) + self.poolings.busy_with(name))
-        self._changes = FleetChanges(self.workers, roles)
+        self._roles = Roles(self.workers, lambda name: self.flights.busy_with(name) + self.poolings.busy_with(name))
+        self._changes = FleetChanges(self.workers, self._roles)
         self._on_event = on_event
 
     @property
@@ -178,7 +178,11 @@ class LocalFleet:
 
     def metrics(self) -> list[Sample]:
         """Return samples as (name, labels, value)."""
-        return fleet_samples(self.name, self.flights, self.workers)
+        asked = [
+            ("tritium_fleet_role_changes_total", {"model": self.name, "outcome": outcome}, float(count))
+            for outcome, count in (("changed", self._roles.changed), ("kept", self._roles.kept))
+        ]
+        return [*fleet_samples(self.name, self.flights, self.workers), *asked]
 
     def own_metrics(self) -> list[OwnSample]:
         """Return what the workers' engines measure themselves."""

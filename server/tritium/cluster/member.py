@@ -92,5 +92,7 @@ class Reports:
     on_lost: Callable[[PoolWorker, str], None]
     on_frame: Callable[[PoolWorker, Told], None]
     on_draining: Callable[[PoolWorker], None] = lambda _: None
+    on_role: Callable[[PoolWorker, Role], None] = lambda *_: None
+    """It is to have this role from now on."""
     on_missed: Callable[[PoolWorker, int], None] = lambda *_: None
     """So many beats have gone by without a sign of life of the worker; 0: there is one again."""

@@ -77,7 +77,9 @@ class WorkerPool:
         self._on_pooled = on_pooled
         self._on_ready = on_ready
         self._on_lost = on_lost
-        self.reports = Reports(self.join_router, self._leave, self._take, self.leave_router, self._missed)
+        self.reports = Reports(
+            self.join_router, self._leave, self._take, self.leave_router, self.give_role, self._missed
+        )
         """What every worker of the pool reports to."""
 
     @property
@@ -123,7 +125,7 @@ class WorkerPool:
 
         `stays` says why that can only be there, "" where it may be elsewhere.
         """
-        if Role.PREFILL not in self.roles:
+        if Role.PREFILL not in self.roles and self.computes_prompts(route.worker):
             return None
         if self.by_name[route.worker].role is Role.AGGREGATED:
             stays = stays or AGGREGATED
@@ -179,6 +181,21 @@ class WorkerPool:
         )
         self.add(successor)
         await successor.start()
+
+    def give_role(self, worker: PoolWorker, role: Role) -> None:
+        """Have a worker do what another role does, from now on; what it streams ends there."""
+        log.info("role_taken", worker=worker.name, before=worker.role, after=role)
+        serves = worker.name in self.followers
+        if serves:
+            self.leave_router(worker)
+        worker.role = role
+        self.settle_roles()
+        if serves:
+            self.join_router(worker)
+
+    def expect_role(self, role: Role) -> None:
+        """Count on one more worker of a role, until roles are settled anew."""
+        self.roles = {**self.roles, role: self.roles.get(role, 0) + 1}
 
     def settle_roles(self) -> None:
         """Take the roles that the workers have now for those they are to have."""

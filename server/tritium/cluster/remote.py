@@ -17,7 +17,7 @@ from contextlib import suppress
 import msgspec
 import structlog
 
-from tritium.backends.engine import EngineInfo, MetricFamily, Pooled, Step
+from tritium.backends.engine import EngineInfo, MetricFamily, Pooled, Role, Step
 from tritium.cluster.card import Instance
 from tritium.cluster.channel import Channel
 from tritium.cluster.frames import (
@@ -32,6 +32,8 @@ from tritium.cluster.frames import (
     OwnMetrics,
     Ping,
     Ready,
+    RoleAnswer,
+    RoleTaken,
     ToWorker,
 )
 from tritium.cluster.lora_calls import LoraCalls
@@ -42,6 +44,7 @@ from tritium.cluster.plane.connection import connect
 from tritium.cluster.plane.greeting import Greeted, Unreachable
 from tritium.cluster.plane.security import PlaneSecurity
 from tritium.cluster.pulse import Pulse
+from tritium.cluster.role_calls import RoleCalls
 from tritium.core.errors import InferenceError
 
 FIRST_BACKOFF_S = 0.1
@@ -106,6 +109,9 @@ class RemoteWorker:
         )
         self._verdict = ""
         self._lora_calls = LoraCalls(self.name, self.send, load_s)
+        self.roles = RoleCalls(self.name, self.send)
+        """Asks it for another role."""
+        self._role_number = instance.role_number
 
     @property
     def ready(self) -> bool:
@@ -126,9 +132,11 @@ class RemoteWorker:
         """Begin to reach it, and go on until it is gone."""
         self._keeper = asyncio.get_running_loop().create_task(self._keep())
 
-    def announce(self, *, announced: bool) -> None:
-        """Note whether discovery has it; one that is neither announced nor connected is gone."""
-        self.announced = announced
+    def announce(self, instance: Instance | None) -> None:
+        """Note what discovery has of it; one that is neither announced (None) nor connected is gone."""
+        self.announced = instance is not None
+        if instance is not None:
+            self._learn_role(instance.role, instance.role_number)
         self._nudge.set()
 
     def send(self, *frames: ToWorker) -> None:
@@ -255,11 +263,21 @@ class RemoteWorker:
                 self._metrics.take(frame)
             case LoraDone():
                 self._lora_calls.answered(frame)
+            case RoleTaken(role, number):
+                self._learn_role(role, number)
+            case RoleAnswer():
+                self.roles.answered(frame)
             case Ready(info):
                 if self._ready is not None and not self._ready.done():
                     self._ready.set_result(info)
             case Draining():
                 self._drain()
+
+    def _learn_role(self, role: Role, number: int) -> None:
+        """Take what the worker, or discovery, says of its role; the older word of the two does not count."""
+        if number > self._role_number:
+            self._role_number = number
+            self._reports.on_role(self, role)
 
     def _drain(self) -> None:
         """Give it nothing new, and say so."""
@@ -284,6 +302,7 @@ class RemoteWorker:
         self._channel = None
         reason = self._verdict or f"the connection ended{f': {error}' if error else ''}"
         self._lora_calls.lost(reason)
+        self.roles.lost(reason)
         if self._ready is not None and not self._ready.done():
             self._ready.set_exception(Unreachable(reason))
         if not self.connected:

@@ -3,13 +3,17 @@
     in place   (its engine can)   leaves one router, joins the other; what it still streams ends there
     by restart                    leaves its router --drained--> process replaced --Ready--> joins the other router
                                         `--not drained within drain_s--> joins its old router again, refused
+    started elsewhere             is asked; tells every front, or drains, starts itself anew and is found again
 
-One change at a time, so that all other workers serve meanwhile.
+One change at a time, so that all other workers serve meanwhile; of several fronts, one at a time.
 """
 
 import asyncio
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
 
 import msgspec
 import structlog
@@ -17,9 +21,10 @@ import structlog
 from tritium.backends.engine import Role
 from tritium.cluster.frames import Load
 from tritium.cluster.pool import WorkerPool
+from tritium.cluster.remote import RemoteWorker
 from tritium.cluster.standing import RoleChange
 from tritium.cluster.supervisor import SupervisedWorker
-from tritium.core.errors import InferenceError, InvalidArgument, NotFound, Unavailable
+from tritium.core.errors import InferenceError, InvalidArgument, NotFound, Unavailable, WorkerLost
 
 _LOOK_S = 0.02
 """How often a draining worker is looked at: what ends there is told to many, and to nobody here."""
@@ -28,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 
 def plan_roles(
-    current: Mapping[str, Role], active: Mapping[str, int], wanted: Mapping[Role, int]
+    current: Mapping[str, Role], active: Mapping[str, float], wanted: Mapping[Role, int]
 ) -> list[tuple[str, Role]]:
     """Return the fewest changes that lead to the wanted numbers: idlest workers first, and who generates before others.
 
@@ -75,68 +80,131 @@ class Roles:
     """The roles of a pool's workers. `busy` counts what a worker still does for requests."""
 
     def __init__(self, pool: WorkerPool, busy: Callable[[str], int]) -> None:
+        self.changed = 0
+        self.kept = 0
+        """How many roles were changed from here, and how many could not be."""
         self._pool = pool
         self._busy = busy
         self._lock = asyncio.Lock()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Let nobody else change roles meanwhile, here and in other fronts that have found the same workers.
+
+        Raises:
+            Unavailable: somebody does already, or a worker does not say.
+        """
+        if self._lock.locked():
+            raise Unavailable("another change of roles is under way", hint="retry when it is done")
+        async with self._lock, AsyncExitStack() as held:
+            # By name: of two fronts that begin at once, one holds the first worker, and the other goes away.
+            for _, worker in sorted(self._pool.by_name.items()):
+                if isinstance(worker, RemoteWorker) and worker.ready:
+                    try:
+                        await worker.roles.hold()
+                    except WorkerLost:
+                        continue
+                    held.callback(worker.roles.let)
+            yield
 
     def check(self, workers: Mapping[str, Role], counts: Mapping[Role, int]) -> list[tuple[str, Role]]:
         """Return what has to change for workers to have the roles named, or for roles to have so many workers.
 
         Raises:
             NotFound: there is no such worker.
-            InvalidArgument: the roles make no fleet, or a worker's role is not ours to change.
+            InvalidArgument: the roles make no fleet.
         """
         current = {worker.name: worker.role for worker in self._pool.by_name.values()}
         if unknown := [name for name in workers if name not in current]:
             raise NotFound(f"the model has no worker '{unknown[0]}'", hint=f"one of {', '.join(sorted(current))}")
         if counts:
-            changes = plan_roles(current, {name: self._busy(name) for name in current}, counts)
-        elif not workers:
-            changes = []
-        else:
-            after = [workers.get(name, role) for name, role in current.items()]
-            check_roles({role: after.count(role) for role in Role})
-            changes = [(name, role) for name, role in workers.items() if current[name] is not role]
-        for name, _ in changes:
-            if not isinstance(self._pool.by_name[name], SupervisedWorker):
-                raise InvalidArgument(
-                    f"worker {name} was started elsewhere, with its role", hint="start it again in another role there"
-                )
-        return changes
+            return plan_roles(current, self._activity(), counts)
+        if not workers:
+            return []
+        after = [workers.get(name, role) for name, role in current.items()]
+        check_roles({role: after.count(role) for role in Role})
+        return [(name, role) for name, role in workers.items() if current[name] is not role]
 
     async def change(self, changes: list[tuple[str, Role]]) -> list[RoleChange]:
-        """Give workers their roles, one after the other.
+        """Give workers their roles, one after the other; once one could not take its role, the rest keep theirs.
+
+        What became of each is returned, as long as any has changed.
 
         Raises:
-            Unavailable: another change is under way, or a worker is not ready or does not drain; it keeps its role.
-            InferenceError: a worker cannot be started in its role, in its words; it has its old one again.
+            Unavailable: the first is not ready, does not drain, or does not answer; it keeps its role.
+            InferenceError: it cannot be started in its role, in its words; it has its old one again.
         """
-        if self._lock.locked():
-            raise Unavailable("another change of roles is under way", hint="retry when it is done")
-        done = []
-        async with self._lock:
-            for name, role in changes:
-                done.append(await self._give(name, role))
-                self._pool.settle_roles()
+        before = {worker.name: worker.role for worker in self._pool.by_name.values()}
+        done: list[RoleChange] = []
+        kept = ""
+        for name, role in changes:
+            began_s = time.monotonic()
+            error, restarted = kept, False
+            if not kept:
+                try:
+                    restarted = await self._give(name, role)
+                    self.changed += 1
+                except InferenceError as refusal:
+                    self.kept += 1
+                    if not done:
+                        raise
+                    error, kept = refusal.told, f"not tried, for {name} kept its role"
+            seconds = round(time.monotonic() - began_s, 3)
+            done.append(RoleChange(name, before[name], before[name] if error else role, restarted, seconds, error))
+            told = log.warning if error else log.info
+            told("role_kept" if error else "role_changed", **asdict(done[-1]))
         return done
 
-    async def _give(self, name: str, role: Role) -> RoleChange:
-        worker = self._pool.by_name[name]
-        assert isinstance(worker, SupervisedWorker)
+    def _activity(self) -> dict[str, float]:
+        """Count what goes on at each worker, for all fronts as far as that is known; who is not ready changes last."""
+        routed = {load.name: load.active for router in self._pool.routers.values() for load in router.loads}
+        return {
+            name: max(self._busy(name), routed.get(name, 0)) if worker.ready else math.inf
+            for name, worker in self._pool.by_name.items()
+        }
+
+    async def _give(self, name: str, role: Role) -> bool:
+        """Have a worker take a role; tell whether its process had to be another."""
+        worker = self._pool.by_name.get(name)
+        if worker is None:
+            raise Unavailable(f"worker {name} has left", hint="look how the fleet stands, and ask again")
         if not worker.ready or worker.info is None:
             raise Unavailable(f"worker {name} is {worker.state}, and keeps its role", hint="retry when it is ready")
-        before, began_s = worker.role, time.monotonic()
-        in_place = role in worker.info.roles
-        if in_place:
-            worker.load = _in_role(worker, role)
-            self._pool.leave_router(worker)
-            worker.role = role
-            self._pool.join_router(worker)
-        else:
+        if isinstance(worker, RemoteWorker):
+            restarts = await worker.roles.take(role)
+            if restarts:
+                await self._found_again(worker, role)
+            return restarts
+        assert isinstance(worker, SupervisedWorker)
+        if role not in worker.info.roles:
             await self._restart(worker, role)
-        change = RoleChange(name, before, role, not in_place, round(time.monotonic() - began_s, 3))
-        log.info("role_changed", worker=name, before=before, after=role, restarted=not in_place, seconds=change.seconds)
-        return change
+            self._pool.settle_roles()
+            return True
+        worker.load = _in_role(worker, role)
+        self._pool.give_role(worker, role)
+        return False
+
+    async def _found_again(self, worker: RemoteWorker, role: Role) -> None:
+        """Wait until a worker that starts itself anew has been found in its role.
+
+        Raises:
+            Unavailable: it has not within `load_s`, or came back in another role.
+        """
+        bound_s = self._pool.spec.load_s
+        try:
+            async with asyncio.timeout(bound_s or None):
+                while (again := self._pool.by_name.get(worker.name)) is None or again is worker or not again.ready:  # noqa: ASYNC110  it is told to many, and to nobody here
+                    await asyncio.sleep(_LOOK_S)
+        except TimeoutError:
+            raise Unavailable(
+                f"worker {worker.name} left to start as {role}, and has not come back within {bound_s:g} s",
+                hint="its own log says why",
+            ) from None
+        if again.role is not role:
+            raise Unavailable(
+                f"worker {worker.name} could not be started as {role}, and is {again.role}", hint="its own log says why"
+            )
+        self._pool.settle_roles()
 
     async def _restart(self, worker: SupervisedWorker, role: Role) -> None:
         self._pool.leave_router(worker)

@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class FoundModel:
-    """A model that somebody serves: what it is, and whether its fleet is disaggregated."""
+    """A model that somebody serves: what it is, and whether who was found first has a role of prefill and decode."""
 
     namespace: str
     card: ModelCard
@@ -84,7 +84,7 @@ class Members:
             if key not in instances:
                 del self.refused[key]
         for key, worker in list(self._workers.items()):
-            worker.announce(announced=key in instances)
+            worker.announce(instances.get(key))
         for key, instance in sorted(instances.items(), key=lambda item: -item[1].started_s):
             if key not in self._workers:
                 self._let_in(key, instance)
@@ -125,6 +125,7 @@ class Members:
         )
         self._workers[key] = worker
         pool.add(worker)
+        pool.expect_role(worker.role)
         worker.start()
 
     def _why_not(self, instance: Instance, pool: WorkerPool) -> str:
@@ -132,9 +133,9 @@ class Members:
             return _other_version(instance)
         if difference := self.model.card.differs(instance.card):
             return f"its model is another one than that of the workers before it: {difference}"
-        if (instance.role is not Role.AGGREGATED) != self.model.disaggregated:
-            kind = "disaggregated" if self.model.disaggregated else "aggregated"
-            return f"its role is {instance.role}, and the fleet of the model is {kind}"
+        ways = {worker.instance.card.info.transfer for worker in self._workers.values()}
+        if (way := instance.card.info.transfer) and (others := ways - {way, ""}):
+            return f"it moves KV by {way}, and the workers before it by {', '.join(others)}"
         before = pool.by_name.get(instance.worker)
         if (
             isinstance(before, RemoteWorker)

@@ -21,6 +21,7 @@ FLEET_HELP: Mapping[str, str] = {
     "tritium_fleet_lost_requests_total": "Generations failed because their worker was lost",
     "tritium_fleet_remote_prefills_total": "Prompts computed by a prefill worker for a decode worker",
     "tritium_fleet_prefill_fallbacks_total": "Prompts computed where they decode because remote prefill failed",
+    "tritium_fleet_role_changes_total": "Changes of workers' roles asked for here, by what came of them",
     "tritium_prefill_decisions_total": "Where prompts of disaggregated fleets were to be computed, by reason",
     "tritium_transfer_moved_tokens_total": "Prompt tokens whose KV moved to the worker that decodes",
     "tritium_transfer_checked_bytes_per_second": "How fast KV moved when that was tried before a worker was ready",

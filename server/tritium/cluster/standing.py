@@ -9,13 +9,14 @@ from tritium.router.disaggregation import Thresholds
 
 @dataclass(frozen=True, slots=True)
 class RoleChange:
-    """What became of one worker's role; `restarted` where its process had to be another."""
+    """What became of one worker's role; `restarted` where its process had to be another, `error` why it kept it."""
 
     worker: str
     before: Role
     after: Role
     restarted: bool
     seconds: float
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ import uvloop
 
 from tritium.cluster.channel import Channel
 from tritium.cluster.engines import words_of
-from tritium.cluster.frames import Drain, DrainHeard, Failed, Load, ToWorker
+from tritium.cluster.frames import Drain, DrainHeard, Failed, HoldRole, LetRole, Load, TakeRole, ToWorker
 from tritium.cluster.runner import EngineRunner, Peer, end_at_once
 
 ORPHAN_GRACE_S = 10.0
@@ -51,8 +51,8 @@ class Worker:
                 self._spawn(self._load(frame))
             case Drain(grace_s):
                 self._spawn(self._drain(grace_s))
-            case DrainHeard():
-                pass  # a front's word; a server ends its workers itself
+            case DrainHeard() | HoldRole() | TakeRole() | LetRole():
+                pass  # a front's words; a server ends its workers itself, and knows their roles
             case _:
                 self.runner.take(self._server, frame)
 

@@ -42,7 +42,7 @@ class Discovery(Protocol):
     status: DiscoveryStatus
 
     async def announce(self, instance: Instance) -> None:
-        """Tell everybody of an instance, and go on doing so.
+        """Tell everybody of an instance, and go on doing so; told anew, it stands in the place of what was told before.
 
         Raises:
             Unavailable: what carries announcements cannot be reached; or it is not installed.

@@ -51,11 +51,16 @@ class EtcdDiscovery:
         self._following = False
 
     async def announce(self, instance: Instance) -> None:
-        """Put the instance under a lease, and renew that from then on.
+        """Put the instance under a lease, and renew that from then on; told anew, it keeps its lease.
 
         Raises:
             EtcdError: etcd does not answer.
         """
+        if (before := self._announced.get(instance.key)) is not None:
+            # Should the lease have ended meanwhile, its renewal puts what is to be told now.
+            before.instance = instance
+            await self._client.put(self._key(instance), write_instance(instance), before.lease)
+            return
         announced = _Announced(instance, await self._put(instance))
         self._announced[instance.key] = announced
         self._spawn(self._renew(announced))

@@ -34,8 +34,9 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Seen:
-    """A card as it was read; `moved_s` is when its time of change last did, by our clock."""
+    """A card as it was read, from which file; `moved_s` is when its time of change last did, by our clock."""
 
+    file: tuple[int, int]
     changed_ns: int
     moved_s: float
     instance: Instance | None
@@ -61,6 +62,9 @@ class FolderDiscovery:
             Unavailable: it cannot be written.
         """
         path = self._path(instance)
+        if path in self._announced:
+            # Should the card be gone when it is next touched, this is what is written.
+            self._announced[path] = instance
         try:
             await asyncio.to_thread(_write, path, write_instance(instance))
         except OSError as error:
@@ -135,10 +139,11 @@ class FolderDiscovery:
             if not entry.name.endswith(".json"):
                 continue
             try:
-                changed_ns = entry.stat().st_mtime_ns
+                stat = entry.stat()
+                changed_ns, file = stat.st_mtime_ns, (stat.st_ino, stat.st_size)
                 known = seen.get(entry.name)
-                if known is None:
-                    seen[entry.name] = _Seen(changed_ns, now_s, self._instance(entry))
+                if known is None or known.file != file:
+                    seen[entry.name] = _Seen(file, changed_ns, now_s, self._instance(entry))
                 elif changed_ns != known.changed_ns:
                     known.changed_ns, known.moved_s = changed_ns, now_s
                     known.instance = known.instance or self._instance(entry)

@@ -17,7 +17,20 @@ from pathlib import Path
 import structlog
 
 from tritium.cluster.channel import Channel
-from tritium.cluster.frames import Drain, DrainHeard, Draining, FromWorker, Load, ToWorker
+from tritium.cluster.frames import (
+    Drain,
+    DrainHeard,
+    Draining,
+    FromWorker,
+    HoldRole,
+    LetRole,
+    Load,
+    RoleAnswer,
+    RoleTaken,
+    TakeRole,
+    ToWorker,
+)
+from tritium.cluster.own_role import Holder, OwnRole
 from tritium.cluster.plane.address import PlaneAddress
 from tritium.cluster.plane.connection import watch_over
 from tritium.cluster.plane.files import FileServer
@@ -42,6 +55,7 @@ class Session:
 
     def __init__(self, listener: "PlaneListener", greeted: Greeted) -> None:
         self.front = greeted.front
+        self.holder = Holder(greeted.front)
         self.heard = asyncio.Event()
         self.channel: Channel[ToWorker] = Channel(ToWorker, self._take, self._closed)
         self.peer = Peer(self._send)
@@ -63,11 +77,25 @@ class Session:
                 self.drop(f"it sent {type(frame).__name__}, which is not a front's to say")
             case DrainHeard():
                 self.heard.set()
+            case HoldRole() | TakeRole() | LetRole():
+                self._role(frame)
             case _:
                 self._listener.runner.take(self.peer, frame)
 
+    def _role(self, frame: HoldRole | TakeRole | LetRole) -> None:
+        role = self._listener.role
+        match frame:
+            case HoldRole(id):
+                self._send(RoleAnswer(id, role.hold(self.holder)))
+            case TakeRole(id, wanted):
+                refusal = role.take(self.holder, wanted)
+                self._send(RoleAnswer(id, refusal, restarts=not refusal and role.role is not wanted))
+            case LetRole():
+                role.let(self.holder)
+
     def _closed(self, error: Exception | None) -> None:
         self.heard.set()
+        self._listener.role.let(self.holder)
         self._listener.ended(self, error)
 
 
@@ -75,9 +103,11 @@ class PlaneListener:
     """The door of one worker, called `worker` in this `run` of its process."""
 
     def __init__(
-        self, runner: EngineRunner, files: FileServer, security: PlaneSecurity, *, worker: str, run: str
+        self, runner: EngineRunner, files: FileServer, security: PlaneSecurity, *, worker: str, run: str, role: OwnRole
     ) -> None:
         self.runner = runner
+        self.role = role
+        role.on_change.append(self._tell_role)
         self.fronts: set[Session] = set()
         self.refused = 0
         self._files = files
@@ -120,7 +150,7 @@ class PlaneListener:
 
     async def drain(self, grace_s: float) -> None:
         """Have every front send nothing new, and wait, so long at most, until nothing is under way."""
-        self._draining = True
+        self._draining = self.role.leaving = True
         for session in self.fronts:
             session.peer.send(Draining())
         hearing = [asyncio.ensure_future(session.heard.wait()) for session in self.fronts]
@@ -150,6 +180,13 @@ class PlaneListener:
             dropped = len(session.peer.numbers)
             self.runner.leave(session.peer)
             log.info("front_left", front=session.front, aborted=dropped, reason=str(error or "it closed"))
+
+    def _tell_role(self) -> None:
+        for session in self.fronts:
+            session.peer.send(self._role_now())
+
+    def _role_now(self) -> RoleTaken:
+        return RoleTaken(self.role.role, self.role.number)
 
     def _line(self) -> "_Incoming":
         return _Incoming(self)
@@ -189,6 +226,7 @@ class PlaneListener:
         session = Session(self, greeted)
         self.fronts.add(session)
         line.hand_over(session.channel)
+        session.peer.send(self._role_now())
         self.runner.join(session.peer)
         log.info("front_joined", front=greeted.front)
 
