@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from tritium.core.errors import Unavailable
+from tritium.kv.agent import find_nixl
 from tritium.kv.block import Namespace, Tier
 from tritium.kv.host import aligned_memory
 from tritium.kv.objects import open_bucket
@@ -155,7 +155,7 @@ def bench_objects(load: Load, settings: ObjectSettings) -> list[Measured]:
 
 def movers() -> list[str]:
     """Return what can move blocks between memory and files here."""
-    return ["plain", "nixl"] if find_spec("nixl") else ["plain"]
+    return ["plain", "nixl"] if find_nixl() else ["plain"]
 
 
 def takes_direct(directory: Path) -> bool:

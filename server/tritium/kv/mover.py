@@ -6,19 +6,14 @@ Both take runs: adjacent slots of one file, whose blocks lie scattered in memory
 import errno
 import os
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Protocol
 
 from tritium.core.errors import InvalidArgument
+from tritium.kv.agent import Agent, Kind, Piece, Way, address_of
 
 _MOST_VIEWS = 1024
-_NIXL_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,58 +64,41 @@ def _move(call: Callable[[int, Sequence[memoryview], int], int], file: int, run:
 
 
 class NixlMover:
-    """Descriptor lists through NIXL; an agent a thread, without its progress thread, which would spin when idle."""
+    """Descriptor lists through NIXL's POSIX plugin; an agent a thread, for one at a time moves one list."""
 
     def __init__(self) -> None:
+        """Raise InvalidArgument where the plugin does not load."""
         self._of_thread = threading.local()
+        self._agent()
 
     def write(self, file: int, run: Run) -> None:
         """Write a run to an open file."""
-        self._transfer("WRITE", file, run)
+        self._transfer(Way.WRITE, file, run)
 
     def read(self, file: int, run: Run) -> None:
         """Fill a run's memory from an open file."""
-        self._transfer("READ", file, run)
+        self._transfer(Way.READ, file, run)
 
-    def _agent(self) -> Any:
-        agent = getattr(self._of_thread, "agent", None)
+    def _agent(self) -> Agent:
+        agent: Agent | None = getattr(self._of_thread, "agent", None)
         if agent is None:
-            os.environ.setdefault("NIXL_LOG_LEVEL", "WARN")  # its INFO says that it began
-            nixl = import_module("nixl._api")
-            config = nixl.nixl_agent_config(enable_prog_thread=False, backends=[])
-            agent = nixl.nixl_agent(f"kv-{threading.get_ident()}", config)
-            agent.create_backend("POSIX", {})
-            self._of_thread.agent = agent
+            agent = self._of_thread.agent = Agent("kv-files", {"POSIX": {}})
         return agent
 
-    def _transfer(self, operation: str, file: int, run: Run) -> None:
+    def _transfer(self, way: Way, file: int, run: Run) -> None:
         agent = self._agent()
         memory, stretches = [], []
         offset = run.offset
         for view in run.views:
-            memory.append((np.frombuffer(view, np.uint8).ctypes.data, view.nbytes, 0, ""))
-            stretches.append((offset, view.nbytes, file, ""))
+            memory.append(Piece(address_of(view), view.nbytes))
+            stretches.append(Piece(offset, view.nbytes, file))
             offset += view.nbytes
-        registered = []
-        try:
-            for blocks, kind in ((memory, "DRAM"), (stretches, "FILE")):
-                registered.append(agent.register_memory(blocks, mem_type=kind, backends=["POSIX"]))
-            handle = agent.initialize_xfer(operation, *(one.trim() for one in registered), agent.name)
-            try:
-                state = agent.transfer(handle)
-                until = time.monotonic() + _NIXL_TIMEOUT_S
-                while state == "PROC" and time.monotonic() < until:
-                    time.sleep(0)
-                    state = agent.check_xfer_state(handle)
-            finally:
-                agent.release_xfer_handle(handle)
-        except RuntimeError as fault:  # what nixl's errors derive from
-            raise OSError(errno.EIO, f"nixl: {fault}") from fault
-        finally:
-            for one in registered:
-                agent.deregister_memory(one)
-        if state != "DONE":
-            raise OSError(errno.EIO, f"nixl: the transfer ended as {state}")
+        with (
+            agent.registered(memory, Kind.MEMORY, "POSIX") as here,
+            agent.registered(stretches, Kind.FILE, "POSIX") as there,
+        ):
+            # As patient as plain calls: the memory is the caller's, and must not be written after this.
+            agent.move(way, here, there, agent.name)
 
 
 def open_mover(name: str) -> Mover:
@@ -128,7 +106,5 @@ def open_mover(name: str) -> Mover:
     if name == "plain":
         return PlainMover()
     if name == "nixl":
-        if find_spec("nixl") is None:
-            raise InvalidArgument("mover nixl needs the package nixl", "pip install --no-deps nixl nixl-cu12")
         return NixlMover()
     raise InvalidArgument(f"no mover is called '{name}'", "plain and nixl are there")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from tritium.kv.host import checksum_of
 from tritium.kv.peers.paths import Reader, probe_nixl, probe_plain
 from tritium.kv.peers.serving import BEAT_S
-from tritium.kv.peers.wire import Changes, Done, Lease, Leased, Line, Purpose, Welcome, ask_in
+from tritium.kv.peers.wire import GREETING_S, Changes, Done, Lease, Leased, Line, Purpose, Welcome, ask_in
 from tritium.kv.rest import Rest
 from tritium.kv.settings import PeerSettings, split_address
 
@@ -184,8 +184,11 @@ class Link:
         return self._connect(Purpose.FETCH)[0]
 
     def _connect(self, purpose: Purpose) -> tuple[Line, Welcome]:
-        connection = socket.create_connection(split_address(self.address), _CONNECT_S)
+        # Who follows has time; a block that is waited for may as well come from elsewhere.
+        patience_s = GREETING_S if purpose is Purpose.FOLLOW else self._settings.timeout_s
+        connection = socket.create_connection(split_address(self.address), min(_CONNECT_S, patience_s))
         line = Line(connection)
+        line.patience(patience_s)
         try:
             return line, ask_in(line, purpose, self._store, self._settings.secret, self._settings.prefix)
         except BaseException:

@@ -64,6 +64,7 @@ class Serving:
         self._welcome = welcome
         self._lock = threading.Lock()
         self._lines: dict[Line, threading.Thread] = {}
+        self._backlogs: set[_Backlog] = set()
         self._leased = 0
         self._closed = False
         self.served = Served()
@@ -79,6 +80,8 @@ class Serving:
         with self._lock:
             self._closed = True
             lines = dict(self._lines)
+            for backlog in self._backlogs:
+                backlog.end()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join()
@@ -129,17 +132,21 @@ class Serving:
     def _tell_changes(self, line: Line, hello: Hello) -> None:
         line.patience(LEASE_S)
         backlog = _Backlog(hello.prefix)
+        with self._lock:
+            self._backlogs.add(backlog)
         held = self._ladder.watch(Tier.HOST, backlog.put)
         try:
             ours = [one for one in held if one[0].startswith(hello.prefix)]
             for start in range(0, len(ours), _KEYS_A_FRAME):
                 part = ours[start : start + _KEYS_A_FRAME]
                 line.send(Changes([key for key, _ in part], [size_bytes for _, size_bytes in part]))
-            while not (self._closed or backlog.overflowed):
+            while not (self._closed or backlog.ended):
                 changes = backlog.take(BEAT_S)
                 line.send(Changes([key for key, _ in changes], [size_bytes for _, size_bytes in changes]))
         finally:
             self._ladder.unwatch(Tier.HOST, backlog.put)
+            with self._lock:
+                self._backlogs.discard(backlog)
 
     def _give(self, line: Line) -> None:
         while True:
@@ -200,7 +207,7 @@ class _Backlog:
         self._prefix = prefix
         self._changes: deque[tuple[bytes, int]] = deque()
         self._more = threading.Event()
-        self.overflowed = False
+        self.ended = False
         # Bound once: it is taken out again by what it is.
         self.put: Callable[[bytes, int], None] = self._put
 
@@ -208,9 +215,13 @@ class _Backlog:
         if not key.startswith(self._prefix):
             return
         if len(self._changes) >= _MOST_BACKLOG:
-            self.overflowed = True  # the reader starts over, with all that is held
+            self.ended = True  # the reader starts over, with all that is held
         else:
             self._changes.append((key, size_bytes))
+        self._more.set()
+
+    def end(self) -> None:
+        self.ended = True
         self._more.set()
 
     def take(self, timeout_s: float) -> list[tuple[bytes, int]]:

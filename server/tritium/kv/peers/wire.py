@@ -190,8 +190,7 @@ class Line:
 
 
 def ask_in(line: Line, purpose: Purpose, store: bytes, secret: bytes | None, prefix: bytes) -> Welcome:
-    """Introduce ourselves to a giving store; raises OSError where one does not trust the other."""
-    line.patience(GREETING_S)
+    """Introduce ourselves to a giving store, as patient as the line is; OSError where one does not trust the other."""
     challenge = line.receive(Challenge)
     if challenge.version != VERSION:
         raise OSError(f"it speaks version {challenge.version} and we {VERSION}: both must be of one release")
