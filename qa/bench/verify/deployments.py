@@ -89,7 +89,12 @@ def write(old: Path, new: Path, completions: str) -> None:
     graph = onnx.load(SAMPLES / "text_model" / "1" / "model.onnx").graph
     weights = next(numpy_helper.to_array(one) for one in graph.initializer if one.name == "weights")
     np.save(old / "text_model" / "1" / "weights.npy", weights)
-    _stand_in(old / "tiny_chat", _language_config(), LANGUAGE.format(url=completions))
+    write_language(old / "tiny_chat", completions)
+
+
+def write_language(folder: Path, completions: str) -> None:
+    """Write a model in vllm_backend's form, which asks the OpenAI server at `completions` for tiny_chat."""
+    _stand_in(folder, _language_config(folder.name), LANGUAGE.format(url=completions))
 
 
 def link(source: Path, target: Path) -> None:
@@ -107,7 +112,7 @@ def _stand_in(folder: Path, config: str, code: str) -> None:
     (folder / "1" / "model.py").write_text(code)
 
 
-def _language_config() -> str:
+def _language_config(name: str) -> str:
     """Return the configuration that vllm_backend completes (src/model.py, auto_complete_config)."""
 
     def tensor(kind: str, name: str, datatype: str, dims: int, *, optional: bool = False) -> str:
@@ -130,5 +135,5 @@ def _language_config() -> str:
         tensor("output", "num_input_tokens", "UINT32", 1),
         tensor("output", "num_output_tokens", "UINT32", -1),
     ]
-    head = ['name: "tiny_chat"', 'backend: "python"', "model_transaction_policy { decoupled: true }"]
+    head = [f"name: {json.dumps(name)}", 'backend: "python"', "model_transaction_policy { decoupled: true }"]
     return "\n".join([*head, *inputs, *outputs, "instance_group [ { kind: KIND_CPU } ]"]) + "\n"

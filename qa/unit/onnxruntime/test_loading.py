@@ -220,6 +220,17 @@ async def test_wrong_options(identity_graph: Callable[..., Path], serve: Serve, 
     assert expected in await refusal(serve, identity_graph(FP32, ["batch", 3]), f"{B} {X} {Y} {extra}")
 
 
+@pytest.mark.parametrize("name", ["openvino", "tensorrt"])
+async def test_an_accelerator_of_tritons_images_that_is_not_installed(
+    identity_graph: Callable[..., Path], serve: Serve, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The model is opened without it, and a warning names it."""
+    extra = f'optimization {{ execution_accelerators {{ cpu_execution_accelerator {{ name: "{name}" }} }} }}'
+    await serve(identity_graph(FP32, ["batch", 3]), f"{B} {X} {Y} {extra}")
+    said = capsys.readouterr().out
+    assert ("accelerator_left_out" in said, f"accelerator={name}" in said) == (True, True)
+
+
 async def test_options_reach_the_session(
     identity_graph: Callable[..., Path], configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:

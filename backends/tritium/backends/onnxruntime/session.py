@@ -10,12 +10,17 @@ import importlib
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
+
 from tritium.compat.config.model import ModelConfig
 from tritium.compat.config.parameter_values import read_count, read_flag
 from tritium.core.errors import InferenceError, InvalidArgument, Unavailable
 
 DEFAULT_FILE: Final = "model.onnx"
 
+_log = structlog.get_logger("tritium.onnxruntime")
+_OPTIONAL: Final = frozenset({"openvino", "tensorrt"})
+"""Accelerators that Triton's images have and other builds of onnxruntime may lack; the model answers without them."""
 _SHRINKAGE: Final = "memory.enable_memory_arena_shrinkage"
 _CUDNN_SEARCHES: Final = {"0": "EXHAUSTIVE", "1": "HEURISTIC", "2": "DEFAULT"}
 
@@ -129,13 +134,13 @@ def _providers(ort: Any, config: ModelConfig, kind: str, device: int) -> list[An
         asked += accelerators.gpu_execution_accelerator
     for accelerator in asked:
         provider = by_name.get(accelerator.name.lower())
+        if provider is None and accelerator.name in _OPTIONAL:
+            _log.warning("accelerator_left_out", model=config.name, accelerator=accelerator.name, there=sorted(by_name))
+            continue
         if provider is None:
             raise InvalidArgument(
                 f"unknown Execution Accelerator '{accelerator.name}' is requested",
-                hint=f"the installed onnxruntime has {', '.join(sorted(by_name))}; "
-                "delete the accelerator, or serve the model with the openvino backend"
-                if accelerator.name == "openvino"
-                else f"the installed onnxruntime has {', '.join(sorted(by_name))}; delete the accelerator",
+                hint=f"the installed onnxruntime has {', '.join(sorted(by_name))}; delete the accelerator",
             )
         chosen.append((provider, dict(accelerator.parameters)))
     if kind == "GPU":

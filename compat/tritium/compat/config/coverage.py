@@ -52,7 +52,7 @@ COVERAGE: Mapping[str, Coverage] = {
     ),
     "optimization.cuda": Coverage(Fate.NOTED, "it is about CUDA graphs, which only TensorRT uses"),
     "optimization.execution_accelerators.cpu_execution_accelerator": Coverage(
-        Fate.CHECKED, "it is read by onnxruntime, which refuses those it does not have"
+        Fate.CHECKED, "it is read by onnxruntime; a model runs without openvino where that is not installed"
     ),
     "optimization.execution_accelerators.gpu_execution_accelerator": Coverage(
         Fate.CHECKED, "onnxruntime takes it for instances on a GPU; on the CPU the model runs without"
