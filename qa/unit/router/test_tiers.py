@@ -39,7 +39,7 @@ class NaiveIndex:
         for tier in Tier:
             there |= set(self.held[worker][tier].values())
             depths.append(next((i for i, block in enumerate(blocks) if block not in there), len(blocks)))
-        return depths[0], depths[1] - depths[0], depths[2] - depths[1]
+        return tuple(depth - above for above, depth in zip([0, *depths], depths, strict=False))
 
     def block_of(self, worker, key):
         return next((held[key] for held in self.held[worker].values() if key in held), None)
@@ -78,7 +78,7 @@ def test_matches_as_the_naive_one(operations, prompt):
             naive.held[worker] = {tier: dict(kept) for tier, kept in naive.held[what].items()}
     for worker in range(4):
         found = index.match(prompt).at(worker)
-        assert naive.at(worker, prompt) == (found.device, found.host, found.disk)
+        assert naive.at(worker, prompt) == (found.device, found.host, found.disk, found.object)
     for tier, kept in index.tiers.items():
         assert kept.entries == sum(len(held[tier]) for held in naive.held)
 

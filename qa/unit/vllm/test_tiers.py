@@ -36,9 +36,10 @@ class Engine:
         layout = Layout(self.caches, DEVICE_BLOCKS)
         host = HostSettings(host_blocks * layout.block_bytes, pinned=False)
         self.store = BlockStore(StoreSettings(layout.block_bytes, host=host, **settings), BLOCK)
-        self.mover = Mover(layout, self.store, b"p" * 24, 0)
+        self.mover = Mover(layout, self.store, b"p" * 16, 0)
         self.planner = Planner(block_tokens=BLOCK, block_bytes=layout.block_bytes, ranks=1, always=always)
         self.tables = {}
+        self.told = []
 
     def request(self, name, tokens, **fields):
         hashes = [f"{fields.get('salt', '')}{tokens[: end + BLOCK]}".encode() for end in range(0, len(tokens), BLOCK)]
@@ -103,6 +104,7 @@ class Engine:
         from tritium.backends.vllm.tiers.plan import Report
 
         if (report := self.mover.report()) is not None:
+            self.told += report.changes
             self.planner.learn(Report([report]))
 
 
@@ -248,3 +250,16 @@ def test_everything_is_fetched_on_demand():
     assert engine.planner.wanted_tokens(engine.request("b", tokens), 0) == 12
     assert not any(engine.planner.advised.values())
     engine.mover.close()
+
+
+def test_tenants_are_told_apart_in_the_store(engine):
+    """A cache salt stands in the keys as the tenant, so that its share of a tier can be bounded."""
+    from tritium.kv.block import TENANT_BYTES, tenant_digest
+
+    tokens = list(range(9))
+    engine.step([(engine.request("a", tokens, salt="ours"), 0, 9, [1, 2, 3])])
+    engine.step([(engine.request("b", tokens), 0, 9, [4, 5, 6])])
+    engine.settle()
+    assert {change.block[:TENANT_BYTES] for change in engine.told} == {tenant_digest("ours"), tenant_digest("")}
+    assert engine.fetch(engine.request("c", tokens, salt="ours"), [7, 8, 9])[0] == 8
+    assert engine.fetch(engine.request("d", tokens, salt="theirs"), [10, 11, 12])[0] == 0

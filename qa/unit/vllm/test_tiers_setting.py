@@ -17,10 +17,10 @@ def test_reads_every_part(tmp_path):
     text = f"host=1GiB,disk=2GB:{tmp_path}/a:{tmp_path}/b,object=1TiB:s3://bucket/prefix,writing=back,disk_min_uses=1"
     assert read_tiers(text + ",fetch=always").always
     assert not read_tiers(text).always
-    settings = store_settings(read_tiers(text + ",object_timeout_s=2.5"), 4096, "m/worker_1/rank_0")
+    settings = store_settings(read_tiers(text + ",object_timeout_s=2.5"), 4096, "m/seat_1/rank_0")
     assert settings.host.size_bytes == 1 << 30
     assert settings.disk.size_bytes == 2 * 10**9
-    assert settings.disk.directories == (tmp_path / "a/m/worker_1/rank_0", tmp_path / "b/m/worker_1/rank_0")
+    assert settings.disk.directories == (tmp_path / "a/m/seat_1/rank_0", tmp_path / "b/m/seat_1/rank_0")
     assert settings.disk.directories[0].is_dir()
     assert settings.disk.min_uses == 1
     assert (settings.objects.url, settings.objects.timeout_s) == ("s3://bucket/prefix", 2.5)
@@ -51,12 +51,12 @@ def test_refuses(text, words):
 
 def test_is_a_connector_of_its_own_or_beside_nixl():
     """Alone it is vLLM's connector; where KV moves between workers, NIXL comes first and tiers second."""
-    alone = settle({"kv_tiers": "host=1GiB"}, worker="worker_3").arguments
+    alone = settle({"kv_tiers": "host=1GiB"}, index=3, workers=4).arguments
     assert "kv_tiers" not in alone
     config = alone["kv_transfer_config"]
     assert config["kv_connector"] == "TieredConnector"
     assert config["kv_load_failure_policy"] == "recompute"
-    assert config["kv_connector_extra_config"] == {"tiers": "host=1GiB", "scope": "m/worker_3"}
+    assert config["kv_connector_extra_config"] == {"tiers": "host=1GiB", "scope": "m", "number": 3}
     both = settle({"kv_tiers": "host=1GiB"}, role=Role.DECODE).arguments["kv_transfer_config"]
     assert both["kv_connector"] == "MultiConnector"
     assert both["kv_load_failure_policy"] == "recompute"

@@ -1,6 +1,6 @@
 """The choice of a worker: what each would cost, and the words for it.
 
-    cost = slowness * ( own      blocks to compute, and those to fetch from host or disk at a share
+    cost = slowness * ( own      blocks to compute, and those to fetch from lower tiers at a share
                       + eviction blocks it pushes out of a full cache, times the share of blocks that is asked for again
                       + waiting  blocks others routed there still have to prefill, at a share: the less, the busier all
                       + decoding DECODE_SHARE * blocks decoding there
@@ -26,7 +26,8 @@ from tritium.router.tiers import Depths, Held
 
 HOST_SHARE = 0.2
 DISK_SHARE = 0.6
-"""What a block costs that is fetched from host memory or disk, in blocks to compute. Estimates, not measurements."""
+OBJECT_SHARE = 0.8
+"""What a block costs that is fetched from host memory, disk or an object store, in blocks to compute. Estimates."""
 
 WAIT_SHARE = 0.9
 BUSY_WAIT_SHARE = 0.05
@@ -144,16 +145,14 @@ def wait_share(busyness: float) -> float:
 
 def savings(depths: Depths) -> Mapping[int, float]:
     """Return how many blocks of computing each worker is spared by what it holds, less what fetching them costs."""
-    if not depths.host and not depths.disk:
+    if not depths.host and not depths.disk and not depths.object:
         return depths.device
-    device, host = depths.device, depths.host
-    saved: dict[int, float] = dict(device)
-    for worker, depth in host.items():
-        above = device.get(worker, 0)
-        saved[worker] = above + (1 - HOST_SHARE) * (depth - above)
-    for worker, depth in depths.disk.items():
-        above = host.get(worker) or device.get(worker, 0)
-        saved[worker] = saved.get(worker, 0) + (1 - DISK_SHARE) * (depth - above)
+    saved: dict[int, float] = dict(depths.device)
+    reached = dict(depths.device)
+    for tier, share in ((depths.host, HOST_SHARE), (depths.disk, DISK_SHARE), (depths.object, OBJECT_SHARE)):
+        for worker, depth in tier.items():
+            saved[worker] = saved.get(worker, 0) + (1 - share) * (depth - reached.get(worker, 0))
+            reached[worker] = depth
     return saved
 
 

@@ -24,7 +24,7 @@ _MAGIC = b"TKVD"
 _HEAD = struct.Struct("<4sHHIQ")
 _TIER = struct.Struct("<BBI")
 _SUM = struct.Struct("<Q")
-_TIERS = (Tier.DEVICE, Tier.HOST, Tier.DISK)
+_TIERS = (Tier.DEVICE, Tier.HOST, Tier.DISK, Tier.OBJECT)
 _HASH_BYTES = 8
 
 

@@ -190,7 +190,9 @@ class Router:
         held = depths.at(load.number)
         overlap = held.blocks
         because = f"overlap {overlap}/{asked.prompt_blocks} blocks"
-        if held.host or held.disk:
+        if held.object:
+            because += f" ({held.host} on host, {held.disk} on disk, {held.object} in objects)"
+        elif held.host or held.disk:
             because += f" ({held.host} on host, {held.disk} on disk)"
         because += f", {load.active} active"
         if load.slowness != 1.0:

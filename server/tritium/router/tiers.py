@@ -23,24 +23,27 @@ class Tier(StrEnum):
     DEVICE = "device"
     HOST = "host"
     DISK = "disk"
+    OBJECT = "object"
 
 
 @dataclass(frozen=True, slots=True)
 class Depths:
     """How many leading blocks of a prompt each worker holds, by its number, with each tier added.
 
-    A worker stands in `host` and `disk` only where it goes deeper with them.
+    A worker stands in `host`, `disk` and `object` only where it goes deeper with them.
     """
 
     device: dict[int, int] = field(default_factory=dict)
     host: dict[int, int] = field(default_factory=dict)
     disk: dict[int, int] = field(default_factory=dict)
+    object: dict[int, int] = field(default_factory=dict)
 
     def at(self, worker: int) -> "Held":
         """Return what one worker holds."""
         device = self.device.get(worker, 0)
         host = max(device, self.host.get(worker, 0))
-        return Held(device, host - device, max(host, self.disk.get(worker, 0)) - host)
+        disk = max(host, self.disk.get(worker, 0))
+        return Held(device, host - device, disk - host, max(disk, self.object.get(worker, 0)) - disk)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +53,12 @@ class Held:
     device: int = 0
     host: int = 0
     disk: int = 0
+    object: int = 0
 
     @property
     def blocks(self) -> int:
         """Return how many blocks need not be computed."""
-        return self.device + self.host + self.disk
+        return self.device + self.host + self.disk + self.object
 
 
 class TieredIndex:
@@ -64,23 +68,24 @@ class TieredIndex:
         self.device = KvIndex(limit)
         self.host = KvIndex(limit)
         self.disk = KvIndex(limit)
+        self.object = KvIndex(limit)
         self._limit = limit
         self.orphans = 0
         """Stored blocks dropped because what comes before them is unknown here."""
 
     def __len__(self) -> int:
         """Return the number of distinct blocks, counted in each tier they lie in."""
-        return len(self.device) + len(self.host) + len(self.disk)
+        return sum(map(len, self.tiers.values()))
 
     @property
     def dropped(self) -> int:
         """Return how many blocks were dropped because a worker's share or a tier was full."""
-        return self.device.dropped + self.host.dropped + self.disk.dropped
+        return sum(index.dropped for index in self.tiers.values())
 
     @property
     def tiers(self) -> Mapping[Tier, KvIndex]:
         """Return the index of every tier, the fastest first."""
-        return {Tier.DEVICE: self.device, Tier.HOST: self.host, Tier.DISK: self.disk}
+        return {Tier.DEVICE: self.device, Tier.HOST: self.host, Tier.DISK: self.disk, Tier.OBJECT: self.object}
 
     def held_by(self, worker: int) -> int:
         """Return how many blocks a worker holds on its device."""
@@ -91,14 +96,15 @@ class TieredIndex:
         self.device.add(worker, capacity_blocks)
         self.host.add(worker, self._limit)
         self.disk.add(worker, self._limit)
+        self.object.add(worker, self._limit)
 
     def block_of(self, worker: int, engine_hash: int) -> int | None:
         """Return our hash of a block of the worker, in whichever tier it lies."""
         block = self.device.block_of(worker, engine_hash)
-        if block is None and (self.host or self.disk):
-            block = self.host.block_of(worker, engine_hash)
-            if block is None:
-                block = self.disk.block_of(worker, engine_hash)
+        if block is None:
+            for index in (self.host, self.disk, self.object):
+                if index and (block := index.block_of(worker, engine_hash)) is not None:
+                    break
         return block
 
     def name(
@@ -148,12 +154,16 @@ class TieredIndex:
             self.host.touch(blocks)
         if self.disk:
             self.disk.touch(blocks)
+        if self.object:
+            self.object.touch(blocks)
 
     def match(self, blocks: Sequence[int]) -> Depths:
         """Return how much of a prompt every worker holds, tier by tier."""
-        if not self.host and not self.disk:
+        if not self.host and not self.disk and not self.object:
             return Depths(self.device.match(blocks))
-        tiers = (self.device, self.host, self.disk) if self.disk else (self.device, self.host)
+        tiers: tuple[KvIndex, ...] = (self.device, self.host, self.disk, self.object)
+        if not self.object:
+            tiers = tiers[:3] if self.disk else tiers[:2]
         rows = list(zip(*(map(tier.masks.get, blocks, repeat(0)) for tier in tiers), strict=True))
         return Depths(*_depths(rows, len(tiers)))
 

@@ -6,7 +6,7 @@ import msgspec
 
 from tritium.backends.engine import BlocksRemoved, BlocksStored, CacheCleared, KvEvent
 
-TIERS = {None: "device", "GPU": "device", "CPU": "host", "STORAGE": "disk"}
+TIERS = {None: "device", "GPU": "device", "CPU": "host", "STORAGE": "disk", "OBJECT": "object"}
 """vLLM's media by our tiers; "GPU" is where the engine computes, also when that is a CPU."""
 
 _MASK = (1 << 64) - 1

@@ -82,9 +82,7 @@ def settings_for(
         role = "kv_producer" if source.role is Role.PREFILL else "kv_consumer"
         _set_transfer(arguments, extra, "kv_both" if either_role else role, side_channel_port, gpus=bool(machine.gpus))
     if tiers is not None:
-        _set_tiers(
-            arguments, tiers, f"{source.folder.name}/{source.worker}", own="kv_transfer_config" in source.arguments
-        )
+        _set_tiers(arguments, tiers, source)
     if not machine.gpus:
         _set_cpu(arguments, extra, source, machine)
     extra = {name: value for name, value in extra.items() if name not in environment}
@@ -128,15 +126,15 @@ def _set_transfer(
     extra[TRANSFER_VARIABLE] = "nixl"
 
 
-def _set_tiers(arguments: dict[str, Any], text: object, scope: str, *, own: bool) -> None:
+def _set_tiers(arguments: dict[str, Any], text: object, source: EngineSource) -> None:
     """Have KV kept below the device, beside whatever moves it between workers."""
-    if own:
+    if "kv_transfer_config" in source.arguments:
         raise InvalidArgument(
             f"model.json: both '{SETTING}' and 'kv_transfer_config' are given", "name the connectors in one of them"
         )
     if not arguments.get("enable_prefix_caching", True):
         raise InvalidArgument(f"model.json: '{SETTING}' needs enable_prefix_caching", "leave one of the two out")
-    tiers = connector_config(text, scope)
+    tiers = connector_config(text, source.folder.name, source.index)
     moving = arguments.get("kv_transfer_config")
     arguments["kv_transfer_config"] = beside(moving, tiers) if moving else tiers
 

@@ -17,13 +17,14 @@ _FASTEST = [None, *(next(tier for tier in Tier if bits & _BITS[tier]) for bits i
 class Change:
     """A block that came to a tier, or left it."""
 
-    hash: bytes
+    block: bytes
+    """The tenant's digest and vLLM's hash: see `names_of`."""
     tier: Tier
     stored: bool
 
 
 class Holdings:
-    """The tiers of each block, by its hash."""
+    """The tiers of each block, by its name."""
 
     def __init__(self, ranks: int) -> None:
         self._ranks: list[dict[bytes, int]] = [{} for _ in range(ranks)]
@@ -40,12 +41,12 @@ class Holdings:
         """Take in what one rank tells."""
         held = self._ranks[rank]
         for change in changes:
-            bits = held.get(change.hash, 0)
+            bits = held.get(change.block, 0)
             bits = bits | _BITS[change.tier] if change.stored else bits & ~_BITS[change.tier]
             if bits:
-                held[change.hash] = bits
+                held[change.block] = bits
             else:
-                held.pop(change.hash, None)
+                held.pop(change.block, None)
 
     def tiers(self, block: bytes) -> list[Tier]:
         """Return the tiers that hold a block, the fastest first, by the first rank."""

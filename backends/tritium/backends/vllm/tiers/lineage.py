@@ -10,13 +10,19 @@ from vllm.distributed.kv_events import BlockRemoved, BlockStored, KVCacheEvent
 from vllm.v1.core.kv_cache_utils import BlockHash, maybe_convert_block_hash
 
 from tritium.backends.vllm.tiers.holdings import Change, Holdings
-from tritium.kv.block import Tier
+from tritium.kv.block import TENANT_BYTES, Tier, tenant_digest
 
 if TYPE_CHECKING:
     from vllm.v1.request import Request
 
 MEDIA = {Tier.HOST: "CPU", Tier.DISK: "STORAGE", Tier.OBJECT: "OBJECT"}
 """Our tiers by vLLM's media, which `tritium.backends.vllm.events` reads."""
+
+
+def names_of(request: "Request", first: int, last: int) -> list[bytes]:
+    """Return what a request's blocks are called here: the tenant, which is the cache salt, and vLLM's hash."""
+    tenant = tenant_digest(request.cache_salt or "")
+    return [tenant + block for block in request.block_hashes[first:last]]
 
 
 class Lineage:
@@ -36,7 +42,7 @@ class Lineage:
 
     def meet(self, request: "Request", place: int) -> None:
         """Learn a request's block that is held or about to be saved, and announce it where that was not done yet."""
-        block = request.block_hashes[place]
+        (block,) = names_of(request, place, place + 1)
         if block not in self._stories:
             self._stories[block] = _story(request, place, self._block_tokens)
             self._announce(block, self._holdings.tiers(block))
@@ -49,15 +55,15 @@ class Lineage:
     def take(self, changes: list[Change]) -> None:
         """Turn what the first rank's store tells into events."""
         for change in changes:
-            if change.hash not in self._stories:
+            if change.block not in self._stories:
                 continue
             if change.stored:
-                self._announce(change.hash, [change.tier])
+                self._announce(change.block, [change.tier])
                 continue
-            name = maybe_convert_block_hash(BlockHash(change.hash))
+            name = maybe_convert_block_hash(BlockHash(change.block[TENANT_BYTES:]))
             self._events.append(BlockRemoved(block_hashes=[name], medium=MEDIA[change.tier]))
-            if not self._holdings.tiers(change.hash):
-                del self._stories[change.hash]
+            if not self._holdings.tiers(change.block):
+                del self._stories[change.block]
 
     def _announce(self, block: bytes, tiers: list[Tier]) -> None:
         story = self._stories[block]

@@ -17,6 +17,7 @@ import torch
 from tritium.backends.vllm.tiers.holdings import Change
 from tritium.backends.vllm.tiers.layout import Layout
 from tritium.backends.vllm.tiers.plan import Load, RankReport, StepPlan
+from tritium.backends.vllm.tiers.seat import Seat
 from tritium.kv.stats import StoreStats
 from tritium.kv.store import BlockStore
 from tritium.kv.transfer import Transfer
@@ -31,7 +32,7 @@ class _Chunk:
     """Part of a load, as much as is moved at once."""
 
     load: "_Loading"
-    hashes: list[bytes]
+    names: list[bytes]
     blocks: list[int]
     rows: torch.Tensor | None = None
     transfer: Transfer | None = None
@@ -49,11 +50,13 @@ class _Loading:
 class Mover:
     """Moves the blocks of one worker process."""
 
-    def __init__(self, layout: Layout, store: BlockStore, prefix: bytes, rank: int) -> None:
+    def __init__(self, layout: Layout, store: BlockStore, shape: bytes, rank: int, seat: Seat | None = None) -> None:
+        """Move between these two; `shape` is what keys begin with. The mover closes store and seat."""
         self._layout = layout
         self._store = store
-        self._prefix = prefix
+        self._shape = shape
         self._rank = rank
+        self._seat = seat
         self._waiting: deque[_Chunk] = deque()
         self._moving: list[_Chunk] = []
         self._moving_bytes = 0
@@ -82,8 +85,8 @@ class Mover:
         """Learn how long the model ran, and save the blocks that it completed."""
         if plan.prefill:
             self._time_prefill(plan.tokens)
-        if plan.saved_hashes:
-            self._save(plan.saved_hashes, plan.saved_blocks)
+        if plan.saved_names:
+            self._save(plan.saved_names, plan.saved_blocks)
 
     def load(self, loads: Sequence[Load]) -> None:
         """Begin to fetch blocks."""
@@ -92,7 +95,7 @@ class Mover:
             loading = _Loading(load.request)
             for start in range(0, len(load.blocks), most):
                 part = slice(start, start + most)
-                self._waiting.append(_Chunk(loading, load.hashes[part], load.blocks[part]))
+                self._waiting.append(_Chunk(loading, load.names[part], load.blocks[part]))
                 loading.chunks += 1
         self._start_waiting()
 
@@ -120,9 +123,9 @@ class Mover:
     def report(self) -> RankReport | None:
         """Return what has changed since the last call; None where nothing has."""
         changes = [
-            Change(event.key[len(self._prefix) :], event.tier, event.stored)
+            Change(event.key[len(self._shape) :], event.tier, event.stored)
             for event in self._store.events()
-            if event.key.startswith(self._prefix)
+            if event.key.startswith(self._shape)
         ]
         settled, self._settled = self._settled, []
         if not changes and not settled and not self._learnt:
@@ -147,9 +150,11 @@ class Mover:
         if self._gatherer is not None:
             self._gatherer.shutdown()
         self._store.close()
+        if self._seat is not None:
+            self._seat.close()
 
-    def _keys(self, hashes: Sequence[bytes]) -> list[bytes]:
-        return [self._prefix + block for block in hashes]
+    def _keys(self, names: Sequence[bytes]) -> list[bytes]:
+        return [self._shape + name for name in names]
 
     def _start_waiting(self) -> None:
         """Begin loads up to half of what the store takes at once, so that none is refused."""
@@ -160,7 +165,7 @@ class Mover:
                 return
             chunk = self._waiting.popleft()
             chunk.rows = self._layout.rows(len(chunk.blocks))
-            chunk.transfer = self._store.load(self._keys(chunk.hashes), _views(chunk.rows))
+            chunk.transfer = self._store.load(self._keys(chunk.names), _views(chunk.rows))
             self._moving.append(chunk)
             self._moving_bytes += size_bytes
 
@@ -181,29 +186,29 @@ class Mover:
         if not chunk.load.chunks:
             self._done.add(chunk.load.request)
 
-    def _save(self, hashes: list[bytes], blocks: list[int]) -> None:
+    def _save(self, names: list[bytes], blocks: list[int]) -> None:
         size_bytes = len(blocks) * self._layout.block_bytes
         if self._staged_bytes + size_bytes > self._store.settings.save_bytes_in_flight:
             # More is on its way than the store takes: these are not saved, and may be another time.
-            self._settled += hashes
+            self._settled += names
             return
         self._staged_bytes += size_bytes
         rows, gathered = self._layout.gather(blocks)
         if gathered is None:
-            self._saves.append((hashes, self._store.save(self._keys(hashes), _views(rows))))
+            self._saves.append((names, self._store.save(self._keys(names), _views(rows))))
             return
         assert self._gatherer is not None
-        saved = Transfer(len(hashes))
+        saved = Transfer(len(names))
         saved.begin(1)
-        self._saves.append((hashes, saved))
-        self._gatherer.submit(self._save_gathered, gathered, rows, hashes, saved)
+        self._saves.append((names, saved))
+        self._gatherer.submit(self._save_gathered, gathered, rows, names, saved)
 
     def _save_gathered(
-        self, gathered: "torch.cuda.Event", rows: torch.Tensor, hashes: list[bytes], saved: Transfer
+        self, gathered: "torch.cuda.Event", rows: torch.Tensor, names: list[bytes], saved: Transfer
     ) -> None:
         """Save rows once the GPU has filled them; on a thread of its own, for no step comes when all is idle."""
         gathered.synchronize()
-        transfer = self._store.save(self._keys(hashes), _views(rows))
+        transfer = self._store.save(self._keys(names), _views(rows))
         transfer.on_done(lambda: saved.part_done(transfer.failed))
 
     def _time_prefill(self, tokens: int) -> None:

@@ -1,4 +1,4 @@
-"""What a worker process opens: its store, in a place of its own, under names that only an equal engine comes to."""
+"""What a worker process opens: its store, in a seat of its own, under names that only an equal engine comes to."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,6 +7,7 @@ import xxhash
 
 from tritium.backends.vllm.tiers.layout import Layout
 from tritium.backends.vllm.tiers.mover import Mover
+from tritium.backends.vllm.tiers.seat import take_seat
 from tritium.backends.vllm.tiers.setting import read_tiers, store_settings
 from tritium.kv.block import Namespace
 from tritium.kv.store import BlockStore
@@ -29,13 +30,14 @@ def open_mover(
 
     Raises:
         InvalidArgument: tiers that cannot be, or a cache that is not laid out by blocks.
-        Unavailable: a directory is in use by another worker.
+        Unavailable: a directory is in use by something else.
     """
     given = transfer.kv_connector_extra_config
     rank = rank_of(config)
     layout = Layout(caches, cache.num_blocks)
     block_tokens = cache.kv_cache_groups[0].kv_cache_spec.block_size
-    settings = store_settings(read_tiers(given["tiers"]), layout.block_bytes, f"{given['scope']}/rank_{rank}")
+    tiers = read_tiers(given["tiers"])
+    seat = take_seat(tiers.directories, given["scope"], rank, given["number"])
     namespace = Namespace(
         model=_identity(config.model_config),
         dtype=layout.dtype,
@@ -44,7 +46,12 @@ def open_mover(
         tp_size=config.parallel_config.tensor_parallel_size,
         tp_rank=rank,
     )
-    return Mover(layout, BlockStore(settings, block_tokens), namespace.prefix, rank)
+    try:
+        store = BlockStore(store_settings(tiers, layout.block_bytes, seat.name), block_tokens)
+    except BaseException:
+        seat.close()
+        raise
+    return Mover(layout, store, namespace.shape, rank, seat)
 
 
 def rank_of(config: "VllmConfig") -> int:

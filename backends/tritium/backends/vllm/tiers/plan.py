@@ -15,10 +15,10 @@ from tritium.kv.speed import Line
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Blocks to fetch for a request that waits for them: hashes, and the device's blocks they go to."""
+    """Blocks to fetch for a request that waits for them: their names, and the device's blocks they go to."""
 
     request: str
-    hashes: list[bytes]
+    names: list[bytes]
     blocks: list[int]
 
 
@@ -27,7 +27,7 @@ class StepPlan(KVConnectorMetadata):
     """What a worker is to do beside one step."""
 
     loads: list[Load] = field(default_factory=list)
-    saved_hashes: list[bytes] = field(default_factory=list)
+    saved_names: list[bytes] = field(default_factory=list)
     saved_blocks: list[int] = field(default_factory=list)
     """The device's blocks that are complete once the step is computed, and are to be saved then."""
     tokens: int = 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tritium.backends.vllm.tiers.counts import DECISIONS
 from tritium.backends.vllm.tiers.holdings import Holdings
-from tritium.backends.vllm.tiers.lineage import Lineage
+from tritium.backends.vllm.tiers.lineage import Lineage, names_of
 from tritium.backends.vllm.tiers.plan import Load, Report, StepPlan
 from tritium.kv.advice import Advisor
 from tritium.kv.block import Tier
@@ -73,9 +73,9 @@ class Planner:
         decided = self._decisions.get(request.request_id)
         # vLLM asks again at every step until there is room; what was decided stands as long as the blocks do.
         last = (request.num_tokens - 1) // self.block_tokens
-        hashes = request.block_hashes[first:last]
-        if decided is None or decided.first != first or not self._still_held(hashes, decided):
-            decided = self._decisions[request.request_id] = self._decide(request, first, hashes)
+        blocks = names_of(request, first, last)
+        if decided is None or decided.first != first or not self._still_held(blocks, decided):
+            decided = self._decisions[request.request_id] = self._decide(request, first, blocks)
         return len(decided.tiers) * self.block_tokens
 
     def allocated(self, request: "Request", block_ids: list[int], fetched_tokens: int) -> None:
@@ -87,13 +87,13 @@ class Planner:
         for place in range(decided.first, last):
             self.lineage.meet(request, place)
         self._loads.append(
-            Load(request.request_id, list(request.block_hashes[decided.first : last]), block_ids[decided.first : last])
+            Load(request.request_id, names_of(request, decided.first, last), block_ids[decided.first : last])
         )
 
     def tiers_of(self, request: "Request", fetched_tokens: int) -> list[Tier]:
         """Return from which tier each block of a request's planned load comes."""
         load = next((load for load in reversed(self._loads) if load.request == request.request_id), None)
-        return self.holdings.leading(load.hashes) if load and fetched_tokens else []
+        return self.holdings.leading(load.names) if load and fetched_tokens else []
 
     def plan(self, step: "SchedulerOutput") -> StepPlan:
         """Return what the workers are to do beside this step."""
@@ -125,16 +125,16 @@ class Planner:
             if rank.prefill is not None:
                 self.advisor.prefill = rank.prefill
 
-    def _decide(self, request: "Request", first: int, hashes: Sequence[bytes]) -> _Decision:
-        tiers = self.holdings.leading(hashes)
+    def _decide(self, request: "Request", first: int, blocks: Sequence[bytes]) -> _Decision:
+        tiers = self.holdings.leading(blocks)
         if not tiers or self._always:
             return _Decision(first, tiers)
         advice = self.advisor.advise(request.num_tokens - first * self.block_tokens, tiers)
         self.advised[DECISIONS[0 if advice.onboard else 1]] += 1
         return _Decision(first, tiers[: advice.blocks])
 
-    def _still_held(self, hashes: Sequence[bytes], decided: _Decision) -> bool:
-        return all(block in self.holdings for block in hashes[: len(decided.tiers)])
+    def _still_held(self, blocks: Sequence[bytes], decided: _Decision) -> bool:
+        return all(block in self.holdings for block in blocks[: len(decided.tiers)])
 
     def _save(self, plan: StepPlan, step: "SchedulerOutput", request: "Request", computed_tokens: int) -> None:
         full = min(computed_tokens // self.block_tokens, len(request.block_hashes))
@@ -146,12 +146,12 @@ class Planner:
         groups = state.get_block_ids(request.request_id) if state is not None else None
         if groups is None:
             return
-        for place in range(first, full):
-            block, lies_at = request.block_hashes[place], groups[0][place]
+        for place, block in enumerate(names_of(request, first, full), first):
+            lies_at = groups[0][place]
             if block in self.holdings:
                 self.lineage.meet(request, place)
             elif lies_at and block not in self._saving:  # vLLM's block 0 stands for one that was let go
                 self.lineage.meet(request, place)
                 self._saving.add(block)
-                plan.saved_hashes.append(block)
+                plan.saved_names.append(block)
                 plan.saved_blocks.append(lies_at)

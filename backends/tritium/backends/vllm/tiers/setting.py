@@ -47,10 +47,18 @@ def _flag(text: str) -> bool:
     return text == "1"
 
 
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 < share <= 1:
+        raise InvalidArgument("a share is above 0 and at most 1")
+    return share
+
+
 _FETCH = ("advised", "always")
 
 _FINER: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "writing": ("store", "writing", Writing),
+    "tenant_share": ("store", "tenant_share", _share),
     "load_in_flight": ("store", "load_bytes_in_flight", parse_bytes),
     "save_in_flight": ("store", "save_bytes_in_flight", parse_bytes),
     "disk_direct": ("disk", "direct", _flag),
@@ -109,8 +117,10 @@ def _read_part(tiers: Tiers, name: str, value: str) -> None:
             raise InvalidArgument(f"there is no '{name}'" + (f"; did you mean {close[0]}?" if close else ""))
 
 
-def connector_config(text: object, scope: str) -> dict[str, Any]:
+def connector_config(text: object, scope: str, number: int) -> dict[str, Any]:
     """Return vLLM's description of the connector, once the setting is found to be in order.
+
+    Folders lie below `scope`; `number` is that of the worker on this machine.
 
     Raises:
         InvalidArgument: naming the part that is wrong.
@@ -121,7 +131,7 @@ def connector_config(text: object, scope: str) -> dict[str, Any]:
         "kv_connector_module_path": MODULE,
         "kv_role": "kv_both",
         "kv_load_failure_policy": "recompute",
-        "kv_connector_extra_config": {"tiers": text, "scope": scope},
+        "kv_connector_extra_config": {"tiers": text, "scope": scope, "number": number},
     }
 
 
@@ -135,12 +145,12 @@ def beside(first: dict[str, Any], tiers: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def store_settings(tiers: Tiers, block_bytes: int, scope: str) -> StoreSettings:
-    """Return what the store of one worker process is opened with; `scope` names its own folders."""
+def store_settings(tiers: Tiers, block_bytes: int, seat: str) -> StoreSettings:
+    """Return what the store of one worker process is opened with; `seat` names its own folders."""
     host = HostSettings(tiers.host_bytes) if tiers.host_bytes else None
     disk = objects = None
     if tiers.disk_bytes:
-        folders = tuple(folder / scope for folder in tiers.directories)
+        folders = tuple(folder / seat for folder in tiers.directories)
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
         disk = DiskSettings(tiers.disk_bytes, folders, **tiers.disk)
