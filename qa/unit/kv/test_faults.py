@@ -7,14 +7,20 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from qa.unit.kv.blocks import BLOCK, PATIENCE_S, keys, load, save
 
+from tritium.kv.agent import find_nixl
 from tritium.kv.block import Tier
 from tritium.kv.disk import DiskTier
+from tritium.kv.host import HostTier
+from tritium.kv.inspection import clear_objects, object_names
 from tritium.kv.mover import PlainMover, Run
+from tritium.kv.objects import ObjectTier
 from tritium.kv.settings import DiskSettings, HostSettings, ObjectSettings, StoreSettings, Writing
 from tritium.kv.store import BlockStore
 
@@ -87,6 +93,7 @@ def test_random_faults_never_spoil_a_block(tmp_path: Path, writing: Writing) -> 
     try:
         while faults < FAULTS // 2:
             host, disk = store._ladder.levels[:2]
+            assert isinstance(host, HostTier)
             assert isinstance(disk, DiskTier)
             if not isinstance(disk._mover, Failing):
                 disk._mover = Failing()
@@ -157,11 +164,17 @@ def test_a_killed_process_leaves_nothing_wrong_behind(tmp_path: Path) -> None:
     assert kept > 0
 
 
-def objects(address: str, timeout_s: float = 30.0) -> StoreSettings:
+def objects(address: str, timeout_s: float = 30.0, mover: str = "obstore") -> StoreSettings:
     """Return a store of host memory over an S3 at an address."""
     keys_of_s3 = {"access_key_id": "k", "secret_access_key": "s", "region": "us-east-1"}
     below = ObjectSettings(
-        100 * BLOCK, "s3://bucket/kv", min_uses=1, timeout_s=timeout_s, endpoint=f"http://{address}", options=keys_of_s3
+        100 * BLOCK,
+        "s3://bucket/kv",
+        min_uses=1,
+        timeout_s=timeout_s,
+        endpoint=f"http://{address}",
+        options=keys_of_s3,
+        mover=mover,
     )
     return StoreSettings(BLOCK, HostSettings(4 * BLOCK), None, below)
 
@@ -175,7 +188,9 @@ def test_a_bucket_that_is_down_is_left_alone() -> None:
             save(store, keys(4, 4))
             assert load(store, keys(8)) == [False] * 4 + [True] * 4
             assert store.stats().tiers[Tier.OBJECT].blocks == 0
-            assert store._ladder.levels[1]._rest_s > 0
+            bucket = store._ladder.levels[1]
+            assert isinstance(bucket, ObjectTier)
+            assert bucket._rest.seconds > 0
 
 
 def test_a_bucket_that_is_slow_is_not_waited_for() -> None:
@@ -189,15 +204,60 @@ def test_a_bucket_that_is_slow_is_not_waited_for() -> None:
             assert store.stats().tiers[Tier.OBJECT].blocks == 0
 
 
-def test_real_s3_keeps_blocks_over_restarts(s3_endpoint: str) -> None:
+@pytest.mark.parametrize(
+    "mover",
+    ["obstore", pytest.param("nixl", marks=pytest.mark.skipif(not find_nixl(), reason="NIXL is not installed"))],
+)
+def test_real_s3_keeps_blocks_over_restarts(s3_endpoint: str, mover: str) -> None:
     """Put, listed, fetched and deleted through S3's own protocol."""
-    with BlockStore(objects(s3_endpoint)) as store:
+    settings = objects(s3_endpoint, mover=mover)
+    assert settings.objects is not None
+    with BlockStore(settings) as store:
         save(store, keys(4))
         save(store, keys(4, 4))
         assert load(store, keys(8)) == [True] * 8
-    with BlockStore(objects(s3_endpoint)) as store:
+    with BlockStore(settings) as store:
+        assert store.settle(PATIENCE_S)
         assert store.hold(keys(8)) == [Tier.OBJECT] * 8
         assert load(store, keys(8)) == [True] * 8
-        assert store.clear() >= 8
-    with BlockStore(objects(s3_endpoint)) as store:
+        clear_objects(settings.objects, [name for name, _ in object_names(settings.objects)][:1])
+        assert sum(load(store, keys(8))) >= 7
+        assert store.clear() >= 7
+    with BlockStore(settings) as store:
+        assert store.settle(PATIENCE_S)
         assert store.longest(keys(8)) == 0
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """An S3 that answers everything with one status; the one in its path is 0 for hanging up in the middle."""
+
+    def _answer(self) -> None:
+        status = self.server.status  # type: ignore[attr-defined]
+        if not status:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nhalf of")
+            self.close_connection = True
+            return
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = _answer  # noqa: N815  (as http.server asks for them)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 503, 0])
+def test_a_bucket_that_refuses_is_done_without(status: int) -> None:
+    """Whatever it answers, blocks are kept above it, and those that only it could have are computed."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        server.status = status  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with BlockStore(objects(f"127.0.0.1:{server.server_port}")) as store:
+                save(store, keys(4))
+                save(store, keys(4, 4))
+                assert load(store, keys(8))[4:] == [True] * 4
+                assert store._ladder.levels[1].shelf.held(keys(1)[0]) is None or not status
+        finally:
+            server.shutdown()

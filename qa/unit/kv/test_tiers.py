@@ -1,10 +1,14 @@
 """How blocks sink to slower tiers, rise again, and are found after a restart."""
 
+import threading
+from dataclasses import replace
+
 import pytest
-from qa.unit.kv.blocks import BLOCK, SHAPE, keys, load, save
+from qa.unit.kv.blocks import BLOCK, PATIENCE_S, SHAPE, keys, load, save
 
 from tritium.core.errors import InvalidArgument, Unavailable
 from tritium.kv.block import Namespace, Tier
+from tritium.kv.host import HostTier
 from tritium.kv.settings import DiskSettings, HostSettings, ObjectSettings, StoreSettings, Writing
 from tritium.kv.store import BlockStore
 
@@ -123,8 +127,59 @@ def test_workers_share_objects(tmp_path) -> None:
     with BlockStore(settings(tmp_path, objects=20)) as store:
         save(store, keys(6))
     with BlockStore(settings(tmp_path, objects=20)) as store:
+        assert store.settle(PATIENCE_S)
         assert store.hold(keys(7)) == [Tier.OBJECT] * 6 + [None]
         assert load(store, keys(7)) == [True] * 6 + [False]
+
+
+def test_what_others_put_later_is_found(tmp_path) -> None:
+    """A bucket is listed again from time to time."""
+    often = settings(tmp_path, objects=20)
+    often = replace(often, objects=replace(often.objects, list_every_s=0.05))
+    with BlockStore(often) as early, BlockStore(settings(tmp_path, objects=20)) as late:
+        assert early.settle(PATIENCE_S)
+        assert early.longest(keys(3)) == 0
+        save(late, keys(3))
+        told = set()
+        never = threading.Event()
+        for _ in range(PATIENCE_S * 20):
+            told |= {event.key for event in early.events() if event.tier is Tier.OBJECT and event.stored}
+            if len(told) == 3:
+                break
+            never.wait(0.05)
+        assert told == set(keys(3))
+        assert load(early, keys(3)) == [True] * 3
+
+
+def test_a_bucket_of_more_than_fits_is_known_in_part(tmp_path) -> None:
+    """As much as the tier has room for, and no block is pushed out by one that was only found."""
+    with BlockStore(settings(tmp_path, objects=20)) as store:
+        save(store, keys(20))
+    with BlockStore(settings(tmp_path, objects=5)) as store:
+        assert store.settle(PATIENCE_S)
+        assert store.stats().tiers[Tier.OBJECT].blocks == 5
+        assert sum(load(store, keys(20))) == 5
+
+
+@pytest.mark.parametrize("faster", [Tier.HOST, Tier.DISK])
+def test_a_tier_below_gives_what_one_above_has_spoilt(tmp_path, faster) -> None:
+    """A block damaged in memory, or on disk, comes from the next tier that has it; the damage is counted."""
+    above = {"host": 4} if faster is Tier.HOST else {"disk": 4}
+    below = {"disk": 8} if faster is Tier.HOST else {"objects": 8}
+    with BlockStore(settings(tmp_path, **above, **below)) as store:
+        save(store, keys(4))
+        if faster is Tier.HOST:
+            host = store._ladder.levels[0]
+            assert isinstance(host, HostTier)
+            host.arena[:8] = b"spoiling"
+        else:
+            with (tmp_path / "disk0/blocks.dat").open("r+b") as file:
+                file.write(b"spoiling")
+        assert load(store, keys(4)) == [True] * 4
+        counts = store.stats()
+        assert counts.tiers[faster].damaged == 1
+        assert [tier.hits for tier in counts.tiers.values()] == [3, 1]
+        assert counts.misses == 0
 
 
 def test_an_object_under_another_name_is_not_served(tmp_path) -> None:
@@ -134,6 +189,7 @@ def test_an_object_under_another_name_is_not_served(tmp_path) -> None:
     first, second = sorted(p for p in (tmp_path / "bucket").rglob("*") if p.is_file())
     first.replace(second)
     with BlockStore(settings(tmp_path, objects=20)) as store:
+        assert store.settle(PATIENCE_S)
         assert load(store, keys(2)) == [False, False]
         assert store.stats().tiers[Tier.OBJECT].damaged == 1
 

@@ -4,6 +4,7 @@ import ctypes
 import mmap
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 import xxhash
@@ -100,7 +101,8 @@ class HostTier:
         if self.pinned:
             _unpin(self.arena)
         self.arena.release()
-        self._memory.close()
+        with suppress(BufferError):  # the error of a request that failed may still name a block: it goes with that
+            self._memory.close()
 
 
 def _pin(arena: memoryview) -> bool:

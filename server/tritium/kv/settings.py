@@ -59,8 +59,13 @@ class ObjectSettings:
     concurrency: int = 16
     endpoint: str = ""
     """An S3-compatible store's own address; empty: AWS's."""
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict, repr=False)
     """What obstore needs beside that: keys, region."""
+    mover: str = "obstore"
+    """What moves blocks: obstore, or nixl's OBJ plugin (of S3 only; obstore lists, deletes, and gets what that fails
+    to)."""
+    list_every_s: float = 600.0
+    """How often to look for what others put there."""
 
 
 @dataclass(frozen=True, slots=True)

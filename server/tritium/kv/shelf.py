@@ -118,6 +118,22 @@ class Shelf:
         self._enter(Entry(key, slot, size_bytes, checksum, held=True))
         return True
 
+    def note(self, key: bytes, size_bytes: int) -> bool:
+        """Hold a block that was found to be there, if nothing has to leave for it; return whether it is new here.
+
+        It is the first to go: who used it last is not known.
+        """
+        own = self._of_tenant.get(tenant_of(key), ())
+        full = not self._freed and self._fresh >= self.slots
+        if key in self._entries or full or len(own) >= self._shares.slots(tenant_of(key), self.slots):
+            return False
+        taken = self.take(key, size_bytes)
+        assert taken is not None
+        taken.entry.held = True
+        self._order.move_to_end(key, last=False)
+        self._of_tenant[tenant_of(key)].move_to_end(key, last=False)
+        return True
+
     def settle(self, entry: Entry, checksum: int) -> None:
         """Let a reserved block be found."""
         entry.checksum = checksum

@@ -63,6 +63,8 @@ class BlockStore:
         self._loaded_at: dict[Tier, float] = {}
         self._peers: PeerTier | None = None
         try:
+            if settings.objects is not None:
+                self._list_objects()
             self._open_peers(host)
         except BaseException:
             self.close()
@@ -183,7 +185,7 @@ class BlockStore:
         return self._ladder.clear()
 
     def settle(self, timeout_s: float) -> bool:
-        """Wait until what was saved has also reached the lower tiers it goes to; return whether it has."""
+        """Wait until what was saved has also reached the lower tiers, and what those held is known; return if so."""
         with self._settled:
             return self._settled.wait_for(lambda: not self._in_background, timeout_s)
 
@@ -199,6 +201,20 @@ class BlockStore:
         self._savers.shutdown()
         for level in self._ladder.levels:
             level.close()
+
+    def _list_objects(self) -> None:
+        """Begin to find out what an object store holds; `settle` waits for the first time."""
+        from tritium.kv.objects import ObjectTier  # noqa: PLC0415
+
+        for level in self._ladder.levels:
+            if isinstance(level, ObjectTier):
+                with self._lock:
+                    self._in_background += 1
+                level.follow(self._ladder.update, self._listed)
+
+    def _listed(self) -> None:
+        self._ended()
+        self._measure_others()
 
     def _open_peers(self, host: "HostTier | None") -> None:
         if self.settings.peers is None:
@@ -238,7 +254,8 @@ class BlockStore:
             if not tiers or self._measuring or self._closed:
                 return
             self._measuring = True
-        self._in_the_background(partial(self._measure_now, tiers))
+        with suppress(RuntimeError):  # the store is being closed: nobody will ask
+            self._in_the_background(partial(self._measure_now, tiers))
 
     def _measure_now(self, tiers: set[Tier]) -> None:
         try:
