@@ -126,6 +126,17 @@ async def test_call_in_the_models_notation(client: openai.AsyncOpenAI, *, stream
     assert answer.choices[0].finish_reason == "tool_calls"
 
 
+async def test_strict_tools(client: openai.AsyncOpenAI) -> None:
+    """With tool_choice auto vLLM takes the structural tag that holds strict calls; a schema it cannot read is a 400."""
+    strict = {"type": "function", "function": WEATHER["function"] | {"strict": True}}
+    answer = await client.chat.completions.create(**ASK, tools=[strict])
+    assert answer.choices[0].message.content
+    broken = {"type": "function", "function": {"name": "f", "strict": True, "parameters": {"properties": {"a": 1}}}}
+    with pytest.raises(openai.BadRequestError) as refused:
+        await client.chat.completions.create(**ASK, tools=[broken])
+    assert refused.value.param == "tools"
+
+
 async def test_parse(client: openai.AsyncOpenAI) -> None:
     """`parse` sends a class's strict schema and gets an instance of the class."""
     answer = await client.chat.completions.parse(**ASK, response_format=Forecast)

@@ -95,6 +95,8 @@ class EngineInfo(msgspec.Struct, frozen=True):
     """Adapters can be loaded and unloaded while it runs: the engine has `load_lora` and `unload_lora`."""
     structured: bool = True
     """A sequence can be held to a schema, an expression or a grammar: the sampling field `structured_outputs`."""
+    structural_tags: bool = False
+    """A sequence can be held to a form from a text on that it may or may not come to: `structural_tag` therein."""
     roles: tuple[Role, ...] = ()
     """Which roles this worker can take while it runs, in a fleet with roles; none: it is started again for another."""
     computes_prompts: bool = True

@@ -134,6 +134,7 @@ class ScriptedFleet:
     modalities: tuple[str, ...] = ()
     closed: bool = False
     structured: bool = True
+    structural_tags: bool = False
 
     def __post_init__(self) -> None:
         self.held = asyncio.Event()
@@ -154,6 +155,7 @@ class ScriptedFleet:
             tasks=self.tasks,
             modalities=self.modalities,
             structured=self.structured,
+            structural_tags=self.structural_tags,
         )
 
     @property

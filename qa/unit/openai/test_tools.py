@@ -5,6 +5,7 @@ import json
 import openai
 import pytest
 
+from tritium.core.errors import SamplingRefused
 from tritium.llm.model import ModelDefaults
 from tritium.llm.reading.choose import Formats
 
@@ -339,3 +340,43 @@ async def test_a_named_tool_ends_a_message_by_its_use(door):
     body = {"model": "story", "max_tokens": 200, "messages": HELLO, "tools": tools, "tool_choice": choice}
     message = (await door.http.post("/v1/messages", json=body)).json()
     assert (message["stop_reason"], message["content"][0]["input"]) == ("tool_use", {"city": "Rome"})
+
+
+STRICT = {"type": "function", "function": FUNCTION | {"strict": True}}
+
+
+async def test_calls_of_strict_tools_are_held_to_their_schemas(open_door):
+    """Where the model decides whether to call, the engine's grammar begins where a call does."""
+    formats = ModelDefaults(formats=Formats("hermes", "qwen3"))
+    async with open_door(defaults=formats, context_tokens=2048, structural_tags=True) as door:
+        door.say(reply=f"<think>so</think>Let me see. {CALL}")
+        message = (await ask(door, tools=[STRICT, NOW])).choices[0].message
+        assert (message.content, len(message.tool_calls), message.reasoning_content) == ("Let me see.", 1, "so")
+        tag = json.loads(door.fleet.requests[-1].sampling["structured_outputs"]["structural_tag"])
+        assert tag["format"]["triggers"] == ["<tool_call>"]
+        schemas = {each["begin"]: each["content"]["json_schema"] for each in tag["format"]["tags"]}
+        assert schemas['<tool_call>{"name": "get_weather", "arguments": '] == FUNCTION["parameters"]
+        assert schemas['<tool_call>{"name": "now", "arguments": '] == {"type": "object"}
+        for free in ({"tools": [WEATHER]}, {"tools": [STRICT], "tool_choice": "none"}):
+            await ask(door, **free)
+            assert "structured_outputs" not in door.fleet.requests[-1].sampling
+        await ask(door, tools=[STRICT], extra_body={"guided_regex": "a"})
+        assert door.fleet.requests[-1].sampling["structured_outputs"] == {"regex": "a"}
+        await ask(door, tools=[STRICT], tool_choice="required")
+        assert "json" in door.fleet.requests[-1].sampling["structured_outputs"]
+        door.say(fail_at=0, failure=SamplingRefused("structured_outputs", "cannot be compiled"))
+        with pytest.raises(openai.BadRequestError) as refused:
+            await ask(door, tools=[STRICT])
+        assert refused.value.param == "tools"
+
+
+@pytest.mark.parametrize("family", ["hermes", "llama3_json"])
+async def test_strict_where_nothing_holds_to_it(open_door, family):
+    """An engine without structural tags, or a notation without a tag, is asked as for any tool."""
+    formats = ModelDefaults(formats=Formats(family, "none"))
+    async with open_door(defaults=formats, context_tokens=2048, structural_tags=family != "hermes") as door:
+        await ask(door, tools=[STRICT])
+        assert "structured_outputs" not in door.fleet.requests[-1].sampling
+        with pytest.raises(openai.BadRequestError) as refused:
+            await ask(door, tools=[{"type": "function", "function": FUNCTION | {"strict": "yes"}}])
+        assert refused.value.param == "tools[0].function.strict"

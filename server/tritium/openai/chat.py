@@ -1,6 +1,7 @@
 """POST /v1/chat/completions."""
 
 import time
+from dataclasses import replace
 
 from tritium.llm.conversation import TakeMedia, template_messages
 from tritium.llm.errors import FieldRefused
@@ -8,6 +9,7 @@ from tritium.llm.model import LanguageModel
 from tritium.llm.models import LanguageModels, OfferedAsText
 from tritium.llm.reading.choose import reader_for
 from tritium.llm.reading.reading import Asked
+from tritium.llm.reading.strict import structural_tag
 from tritium.llm.reading.table import TOOL_PARSERS
 from tritium.openai.chunks import chat_chunks
 from tritium.openai.media.parts import MediaOf
@@ -17,10 +19,12 @@ from tritium.openai.order import Order, Prompt
 from tritium.openai.plan import chat_sampling, details_of
 from tritium.openai.schema import ChatRequest, Reader
 from tritium.openai.stream import StreamAnswer
+from tritium.openai.structure import Constraint
 from tritium.openai.text_answer import text_chat
 from tritium.openai.tools import ANY_TOOL, ToolPlan, tool_plan
 from tritium.openai.visit import Visit
 from tritium.openai.whole import WholeAnswer
+from tritium.openai.wording import CHAT, Wording
 from tritium.wire.http import Response
 
 READER = Reader(ChatRequest)
@@ -44,19 +48,30 @@ async def chat(visit: Visit, models: LanguageModels, options: OpenAIOptions) -> 
     return await StreamAnswer(visit, order, chunks, with_usage=with_usage, stall_bytes=options.stall_bytes).run()
 
 
-async def chat_order(call: ChatRequest, models: LanguageModels, policy: MediaPolicy = DATA_ONLY) -> Order:
+async def chat_order(
+    call: ChatRequest, models: LanguageModels, policy: MediaPolicy = DATA_ONLY, words: Wording = CHAT
+) -> Order:
     """Render the conversation, fetch its media as `policy` allows, and plan its sampling.
 
     Raises:
-        InferenceError: the model is unknown or not ready, or a field is refused.
+        InferenceError: the model is unknown or not ready, or a field is refused, by its name in these words.
     """
+    with words.spoken():
+        order = await _chat_order(call, models, policy)
+    if words is CHAT:
+        return order
+    return replace(order, sampling=words.sampling(order.sampling), prompt_field=words.of(order.prompt_field))
+
+
+async def _chat_order(call: ChatRequest, models: LanguageModels, policy: MediaPolicy) -> Order:
     served = models.find(call.model)
     served.model.admit()
     _refuse_unserved(call)
     plan = tool_plan(call)
     _check_readable(plan, call.model, served.model)
-    sampling = chat_sampling(call, served.model, plan.schema)
     model = served.model
+    calls = _strict_calls(plan, model)
+    sampling = chat_sampling(call, model, plan, calls)
     found = MediaOf(call.model, model.fleet.info.modalities, policy)
     text = await _render(call, model, plan, found.take)
     media = await found.media()
@@ -65,7 +80,7 @@ async def chat_order(call: ChatRequest, models: LanguageModels, policy: MediaPol
         forced=plan.forced,
         parallel=plan.parallel,
         reasoning=call.include_reasoning is not False,
-        constrained="structured_outputs" in sampling.engine,
+        constrained=sampling.engine.get("structured_outputs") not in (None, calls),
         continues=bool(call.continue_final_message),
     )
     # A chat template writes the start token itself.
@@ -83,6 +98,14 @@ async def chat_order(call: ChatRequest, models: LanguageModels, policy: MediaPol
         functions=plan.legacy,
         named=plan.forced not in ("", ANY_TOOL),
     )
+
+
+def _strict_calls(plan: ToolPlan, model: LanguageModel) -> Constraint | None:
+    """Return what holds the calls of strict tools to their schemas, where engine and notation allow it."""
+    if plan.forced or not model.fleet.info.structural_tags:
+        return None
+    tag = structural_tag(model.defaults.formats.tool, plan.tools)
+    return {"structural_tag": tag} if tag is not None else None
 
 
 async def _render(call: ChatRequest, model: LanguageModel, plan: ToolPlan, take_media: TakeMedia) -> str:
@@ -123,7 +146,7 @@ def _check_readable(plan: ToolPlan, name: str, model: LanguageModel) -> None:
     if plan.tools and not plan.forced and formats.calls is None and not formats.harmony:
         known = ", ".join(TOOL_PARSERS)
         raise FieldRefused(
-            "functions" if plan.legacy else "tools",
+            plan.field,
             f"nothing tells how the model `{name}` writes tool calls: its chat template shows no known notation",
             hint=f'name it in model.json as "tool_parser", one of {known}; or send tool_choice "required"',
         )

@@ -8,7 +8,8 @@ from tritium.llm.model import LanguageModel
 from tritium.llm.sampling import Sampling, split
 from tritium.openai.details import Details
 from tritium.openai.schema import ChatRequest, CompletionRequest, SamplingRequest
-from tritium.openai.structure import check_engine, structure_of
+from tritium.openai.structure import Constraint, check_engine, structure_of
+from tritium.openai.tools import ToolPlan
 
 _COMPLETION_TOKENS = 16
 """OpenAI's default of max_tokens for plain completions."""
@@ -39,17 +40,23 @@ _AS_THEY_ARE = (
 """Fields that OpenAI's requests and vLLM's SamplingParams call alike."""
 
 
-def chat_sampling(call: ChatRequest, model: LanguageModel, schema: dict[str, Any] | None = None) -> Sampling:
-    """Return how to sample a chat; `schema` is that of a call which must be made, and stands before any other.
+def chat_sampling(call: ChatRequest, model: LanguageModel, plan: ToolPlan, calls: Constraint | None = None) -> Sampling:
+    """Return how to sample a chat.
+
+    The schema of a call that must be made stands before any other constraint; `calls`, to which those are held that
+    the model makes or not, stands behind: where the whole answer has a form there is no room for them.
 
     Raises:
         FieldRefused: a field is out of range, or asks for what is not served.
     """
     fields, names = _fields(call, model)
-    if schema is not None:
+    if plan.schema is not None:
         check_engine("tool_choice", model.fleet.info)
-        fields["structured_outputs"] = {"json": schema}
-        names["structured_outputs"] = "tools" if call.tools is not None else "functions"
+        fields["structured_outputs"] = {"json": plan.schema}
+        names["structured_outputs"] = plan.field
+    elif calls is not None and "structured_outputs" not in fields:
+        fields["structured_outputs"] = calls
+        names["structured_outputs"] = plan.field
     longest = "max_tokens" if call.max_completion_tokens is None else "max_completion_tokens"
     if getattr(call, longest) is not None:
         fields["max_tokens"] = getattr(call, longest)

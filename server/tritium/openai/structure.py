@@ -30,12 +30,16 @@ _GUIDED = {
 """The names of these fields before vLLM gathered them in structured_outputs."""
 
 
+Constraint = dict[str, Any]
+"""What the sampling field structured_outputs holds: one of guidance.KINDS, and vLLM's wishes beside it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Structure:
     """What an answer is held to, and the field of the request that says so."""
 
     field: str
-    constraint: dict[str, Any]
+    constraint: Constraint
 
 
 def check_engine(field: str, info: EngineInfo) -> None:

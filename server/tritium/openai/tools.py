@@ -33,6 +33,11 @@ class ToolPlan:
     """Whether the client speaks of functions, as OpenAI did before there were tools."""
 
     @property
+    def field(self) -> str:
+        """Return the field that the tools came in."""
+        return "functions" if self.legacy else "tools"
+
+    @property
     def schema(self) -> dict[str, Any] | None:
         """Return the JSON schema of what the model must write; None where it decides itself."""
         if not self.forced:
@@ -103,7 +108,7 @@ def _tool(each: Any, where: str, *, legacy: bool) -> Tool:
         raise _missing(at)
     if not isinstance(function, dict):
         raise FieldRefused(at, f"Invalid type for '{at}': expected an object.", code="invalid_type")
-    return Tool(_name(function, at), _parameters(function, at))
+    return Tool(_name(function, at), _parameters(function, at), _strict(function, at))
 
 
 def _name(function: Mapping[str, Any], at: str) -> str:
@@ -136,6 +141,13 @@ def _parameters(function: Mapping[str, Any], at: str) -> Mapping[str, Any]:
         message = f"Invalid schema for function '{name}': 'properties' must be an object."
         raise FieldRefused(field, message, code="invalid_function_parameters")
     return parameters
+
+
+def _strict(function: Mapping[str, Any], at: str) -> bool:
+    strict, field = function.get("strict"), f"{at}.strict"
+    if strict is not None and not isinstance(strict, bool):
+        raise FieldRefused(field, f"Invalid type for '{field}': expected a boolean.", code="invalid_type")
+    return bool(strict)
 
 
 def _choose(choice: Any, tools: Mapping[str, Tool], field: str) -> tuple[Sequence[Tool], str]:

@@ -125,6 +125,7 @@ class VllmEngine:
             modalities=modalities_of(llm),
             # With a reasoning parser a grammar holds from the end of the thoughts on, wherever that is.
             resumes=() if config.structured_outputs_config.reasoning_parser else ("structured_outputs",),
+            structural_tags=config.structured_outputs_config.backend in ("auto", "xgrammar"),
             lora=config.lora_config is not None,
             roles=_roles(config.kv_transfer_config),
         )

@@ -13,6 +13,8 @@ class Tool:
 
     name: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    strict: bool = False
+    """Whether arguments have to satisfy the schema, however the model comes to call it."""
 
 
 @dataclass(frozen=True, slots=True)

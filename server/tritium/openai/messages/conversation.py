@@ -25,6 +25,7 @@ from tritium.openai.messages.schema import (
     ToolUseBlock,
 )
 from tritium.openai.schema import ChatRequest, JsonSchema, ResponseFormat
+from tritium.openai.wording import wording
 
 ChatMessage = dict[str, Any]
 
@@ -32,6 +33,18 @@ _BILLING = "x-anthropic-billing-header"
 """Begins a system block in which Anthropic's coding client counts its requests: it would make every prompt new."""
 _EFFORTS = {"xhigh": "high", "max": "high"}
 """Templates know low, medium and high."""
+
+
+WORDS = wording(
+    {
+        r"response_format(?:\.json_schema)?": "output_config.format",
+        "reasoning_effort": "output_config.effort",
+        "^stop": "stop_sequences",
+        r"(tools\[\d+\])\.function\.parameters": r"\1.input_schema",
+        r"(tools\[\d+\])\.function": r"\1",
+    }
+)
+"""What Anthropic's messages call the fields of a chat."""
 
 
 def chat_of(call: CountRequest) -> ChatRequest:
@@ -180,6 +193,8 @@ def _tool(tool: ToolDefinition, where: str) -> dict[str, Any]:
     function: dict[str, Any] = {"name": tool.name, "parameters": tool.input_schema}
     if tool.description is not None:
         function["description"] = tool.description
+    if tool.strict is not None:
+        function["strict"] = tool.strict
     return {"type": "function", "function": function}
 
 

@@ -19,6 +19,7 @@ from tritium.openai.responses_api.items import (
 )
 from tritium.openai.responses_api.schema import ResponsesRequest, TextFormat
 from tritium.openai.schema import ChatRequest, JsonSchema, ResponseFormat
+from tritium.openai.wording import wording
 
 ChatMessage = dict[str, Any]
 
@@ -49,6 +50,19 @@ _ALIKE = (
     "vllm_xargs",
 )
 """Fields that a chat completion calls alike."""
+
+
+WORDS = wording(
+    {
+        r"response_format\.json_schema": "text.format",
+        "response_format": "text.format",
+        "max_completion_tokens": "max_output_tokens",
+        "reasoning_effort": "reasoning.effort",
+        r"(tools\[\d+\])\.function": r"\1",
+        r"^messages": "input",
+    }
+)
+"""What responses call the fields of a chat."""
 
 
 def chat_of(call: ResponsesRequest, messages: list[ChatMessage]) -> ChatRequest:

@@ -8,7 +8,7 @@ from tritium.llm.sampling import budget
 from tritium.openai.chat import chat_order
 from tritium.openai.media.policy import MediaPolicy
 from tritium.openai.order import Order
-from tritium.openai.responses_api.conversation import SYSTEM_ROLES, chat_of, messages_of
+from tritium.openai.responses_api.conversation import SYSTEM_ROLES, WORDS, chat_of, messages_of
 from tritium.openai.responses_api.items import Item, MessageItem
 from tritium.openai.responses_api.schema import ResponsesRequest
 
@@ -41,7 +41,7 @@ async def order_within(
 
 
 async def _order(call: ResponsesRequest, items: Sequence[Item], models: LanguageModels, policy: MediaPolicy) -> Order:
-    order = await chat_order(chat_of(call, messages_of(call.instructions, items)), models, policy)
+    order = await chat_order(chat_of(call, messages_of(call.instructions, items)), models, policy, WORDS)
     context_tokens = order.served.model.fleet.info.context_tokens
     budget(order.sampling, len(order.prompts[0].token_ids), context_tokens, "input")
     return order
