@@ -40,7 +40,8 @@ async def until_roles(front, **counts):
 async def test_roles_change_under_load(kind, tmp_path):
     """2A becomes 1P+1D and then 1P+2D, no answer is another, and both fronts agree.
 
-    One worker, that was not told to be ready for it, starts itself anew for its role where that is tried. Takes some 10 s: it starts three workers, one of them twice, and two fronts.
+    One worker, which was not told to be ready for that, starts itself anew for its role where that is tried.
+    Takes some 10 s: it starts three workers and two fronts.
     """
     etcd = await EtcdServer().start() if kind == "etcd" else None
     again = etcd is None
