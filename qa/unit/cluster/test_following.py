@@ -3,9 +3,11 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from tritium.cluster.following import CacheFollower
-from tritium.cluster.frames import CacheChanged, CacheDump
+from tritium.cluster.frames import CacheChanged, CacheDump, Emptied, Entered, Left
+from tritium.router.dump import Dump, decode, encode
 from tritium.router.router import Router
 from tritium.router.tiers import Tier
 
@@ -95,3 +97,32 @@ async def test_a_late_router_gets_all_of_it(fleet_of, collector, request_for, la
         await asyncio.wait_for(lossy.healed.wait(), 60)
         assert router.choose(router.prompt(PROMPT)).overlap_blocks == len(PROMPT) // 4
         assert router.index.tiers[Tier.DEVICE].held_by(0) == len(PROMPT) // 4 + 3 * late
+
+
+def test_a_tier_that_only_newer_workers_have():
+    """Blocks in it are counted, told of once and nobody's; what else the worker tells counts as ever."""
+    router = Router(4)
+    router.add("w", capacity_blocks=100, max_sequences=8)
+    follower = CacheFollower(router, "w", lambda: None)
+    dump = encode(Dump(4, {Tier.DEVICE: {1: 1}, Tier.HOST: {2: 2, 3: 3}}, 0))
+    follower.heal(CacheDump(dump))
+    with capture_logs() as told:
+        follower.hear(CacheChanged(1, [Entered([7, 8], "moon"), Entered([5]), Left([7], "moon"), Left([1])]))
+        follower.hear(CacheChanged(2, [Entered([9], "moon")]))
+    assert follower.strange == 3
+    assert [line["event"] for line in told] == ["cache_tier_unknown"]
+    assert {tier: index.held_by(router.load_of("w").number) for tier, index in router.index.tiers.items()} == {
+        Tier.DEVICE: 1,
+        Tier.HOST: 2,
+        Tier.DISK: 0,
+    }
+    follower.hear(CacheChanged(3, [Emptied()]))
+    assert len(router.index) == 0
+
+
+def test_a_dump_with_a_tier_that_only_newer_workers_have(monkeypatch):
+    """What is in tiers that are known here is read, and the rest counted."""
+    dump = encode(Dump(4, {Tier.DEVICE: {1: 1}, Tier.DISK: {2: 2, 3: 3}}, 7))
+    monkeypatch.setattr("tritium.router.dump._TIERS", (Tier.DEVICE, Tier.HOST))
+    read = decode(dump)
+    assert (read.tiers, read.strange, read.last_event) == ({Tier.DEVICE: {1: 1}}, 2, 7)

@@ -105,7 +105,6 @@ def test_a_dump_of_another_version_is_refused():
 @pytest.mark.parametrize(
     ("tiers", "body"),
     [
-        (1, b"\x09\0\0\0\0\0"),
         (1, b"\0\0\xff\xff\xff\xff"),
         (1, b"\0\1\3\0\0\0" + b"1234567"),
         (65_535, b""),

@@ -20,6 +20,8 @@ from tritium.router.gaps import EventLine
 from tritium.router.router import Router
 from tritium.router.tiers import Tier
 
+TIERS = {tier.value: tier for tier in Tier}
+
 GRACE_S = 5.0
 """How long changes may take to come that the worker has told of by the connection."""
 
@@ -35,6 +37,8 @@ class CacheFollower:
         self._ask = ask
         self._line: EventLine[CacheChanged] = EventLine(1, late=True)
         self._grace: asyncio.TimerHandle | None = None
+        self.strange = 0
+        """Blocks that the worker has told of in tiers that only a newer release than this knows."""
         ask()
 
     def close(self) -> None:
@@ -61,7 +65,7 @@ class CacheFollower:
         """Take in what changed; ask for a dump where something before it is missing."""
         heard = self._line.hear(changed.number, changed)
         if heard.apply:
-            apply_changes(self._router, self._worker, changed)
+            self._apply(changed)
         if heard.ask:
             self._missed(changed.number - 1)
 
@@ -88,25 +92,43 @@ class CacheFollower:
                 self._ask()
                 return
             self._router.restore(self._worker, read)
+            if read.strange:
+                self._note_strange(read.strange)
         except InvalidArgument as error:
             # Of another release or damaged: the next one would be so, too. What is known stays, as far as it goes.
             log.warning("cache_dump_unreadable", worker=self._worker, error=error.message)
             return
         for changed in after:
-            apply_changes(self._router, self._worker, changed)
+            self._apply(changed)
+
+    def _apply(self, changed: CacheChanged) -> None:
+        if strange := apply_changes(self._router, self._worker, changed):
+            self._note_strange(strange)
+
+    def _note_strange(self, blocks: int) -> None:
+        if not self.strange:
+            log.warning("cache_tier_unknown", worker=self._worker, blocks=blocks, hint="the worker's release is newer")
+        self.strange += blocks
 
     def _missed(self, number: int) -> None:
         log.warning("cache_changes_lost", worker=self._worker, up_to=number, lost=self._line.lost)
         self._ask()
 
 
-def apply_changes(router: Router, worker: str, changed: CacheChanged) -> None:
-    """Note in a router what changed in a worker's cache; a worker it does not know is no matter."""
+def apply_changes(router: Router, worker: str, changed: CacheChanged) -> int:
+    """Note in a router what changed in a worker's cache; a worker it does not know is no matter.
+
+    Blocks in tiers that are not known here are nobody's; how many of them entered is returned.
+    """
+    strange = 0
     for change in changed.changes:
         match change:
-            case Entered(blocks, tier):
-                router.entered(worker, blocks, tier=Tier(tier))
-            case Left(blocks, tier):
-                router.removed(worker, blocks, tier=Tier(tier))
+            case Entered(blocks, tier) if tier in TIERS:
+                router.entered(worker, blocks, tier=TIERS[tier])
+            case Left(blocks, tier) if tier in TIERS:
+                router.removed(worker, blocks, tier=TIERS[tier])
+            case Entered(blocks):
+                strange += len(blocks)
             case Emptied():
                 router.cleared(worker)
+    return strange

@@ -70,6 +70,7 @@ FLEET_HELP: Mapping[str, str] = {
     "tritium_kv_events_replayed_total": "KV events that the engine's worker got at the second attempt (vllm, sglang)",
     "tritium_kv_orphan_blocks_total": "Stored blocks whose parent the worker did not know",
     "tritium_cache_changes_lost_total": "Changes of a worker's cache that did not reach this server",
+    "tritium_cache_strange_blocks_total": "Blocks that a worker told of in tiers that this release does not know",
     "tritium_cache_dumps_total": "Times the whole of a worker's cache was read, at its start and after losses",
     "tritium_cache_behind": "1 while changes of a worker's cache are missing, else 0",
     "tritium_worker_events_connected": "1 while a worker reaches its NATS server, else 0",
@@ -145,6 +146,7 @@ def fleet_samples(name: str, flights: Flights, pool: WorkerPool) -> list[Sample]
             samples.append(("tritium_router_worker_elsewhere", labels, len(others)))
         if (follower := pool.followers.get(worker.name)) is not None:
             samples.append(("tritium_cache_changes_lost_total", labels, follower.lost))
+            samples.append(("tritium_cache_strange_blocks_total", labels, follower.strange))
             samples.append(("tritium_cache_dumps_total", labels, follower.healed))
             samples.append(("tritium_cache_behind", labels, float(follower.behind)))
         samples.extend((gauge, labels, value) for gauge, value in worker.gauges.items())

@@ -38,6 +38,8 @@ class Dump:
     block_tokens: int
     tiers: Mapping[Tier, Mapping[int, int]]
     last_event: int = 0
+    strange: int = 0
+    """Blocks that were left out, for they lie in tiers that only a newer release knows."""
 
 
 def encode(dump: Dump) -> bytes:
@@ -68,6 +70,7 @@ def decode(data: bytes) -> Dump:
         raise InvalidArgument("the dump of a KV index is damaged or cut short", hint="ask for another one")
     found: dict[Tier, dict[int, int]] = {}
     at = _HEAD.size
+    strange = 0
     try:
         for _ in range(tiers):
             number, named, count = _TIER.unpack_from(body, at)
@@ -77,12 +80,15 @@ def decode(data: bytes) -> Dump:
             if named:
                 names = _numbers(body[at : at + count * _HASH_BYTES])
                 at += count * _HASH_BYTES
-            found[_TIERS[number]] = dict(zip(names, blocks, strict=True))
-    except (struct.error, IndexError, ValueError):
+            if number < len(_TIERS):
+                found[_TIERS[number]] = dict(zip(names, blocks, strict=True))
+            else:
+                strange += count
+    except (struct.error, ValueError):
         at = -1
     if at != len(body):
         raise InvalidArgument("the dump of a KV index says more than is in it")
-    return Dump(block_tokens, found, last_event)
+    return Dump(block_tokens, found, last_event, strange)
 
 
 def _words(hashes: Iterable[int]) -> bytes:
