@@ -111,10 +111,10 @@ def test_a_tier_that_only_newer_workers_have():
         follower.hear(CacheChanged(2, [Entered([9], "moon")]))
     assert follower.strange == 3
     assert [line["event"] for line in told] == ["cache_tier_unknown"]
-    assert {tier: index.held_by(router.load_of("w").number) for tier, index in router.index.tiers.items()} == {
+    number = router.load_of("w").number
+    assert {tier: held for tier, index in router.index.tiers.items() if (held := index.held_by(number))} == {
         Tier.DEVICE: 1,
         Tier.HOST: 2,
-        Tier.DISK: 0,
     }
     follower.hear(CacheChanged(3, [Emptied()]))
     assert len(router.index) == 0
