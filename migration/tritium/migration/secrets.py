@@ -6,9 +6,9 @@ _TOKENS = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{8,}|AKIA[A-Z0-9]{12,}|ghp_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{16,}|nvapi-[\w-]{16,}"
     r"|xox[abp]-[\w-]{10,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*)"
 )
-_NAMED = re.compile(
-    r"(?i)((?:password|passwd|secret|token(?!s|iz)|api[-_]?key|access[-_]?key|sas|credential)[\w-]*[\"']?\s*[=:]\s*[\"']?)([^\s\"',;&}]{4,})"
-)
+_NAMES = r"(?:password|passwd|secret|token(?!s|iz)|api[-_]?key|access[-_]?key|sas|credential)[\w-]*"
+_NAMED = re.compile(rf"""(?i)({_NAMES}["']?\s*[=:]\s*["']?)([^\s"',;&}}]{{4,}})""")
+_NAME = re.compile(rf"(?i)(?:.*[-_.])?{_NAMES}")
 _IN_URL = re.compile(r"(://[^/\s:@]+:)([^@/\s]+)(@)")
 COVERED = "***"
 
@@ -17,3 +17,8 @@ def covered(text: str) -> str:
     """Return a text with its secrets covered; a variable that is filled in later is none."""
     text = _IN_URL.sub(rf"\1{COVERED}\3", _TOKENS.sub(COVERED, text))
     return _NAMED.sub(lambda m: m[0] if m[2].startswith(("$", "{", "<")) else m[1] + COVERED, text)
+
+
+def names_secret(key: str) -> bool:
+    """Tell whether what goes by this name is a secret."""
+    return _NAME.fullmatch(key) is not None

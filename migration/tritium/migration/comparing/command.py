@@ -27,6 +27,11 @@ _FORMATS = ("text", "markdown", "json", "csv")
 @click.option(
     "--slower", type=float, metavar="FACTOR", help="Fail where a median takes more than FACTOR times as long."
 )
+@click.option(
+    "--cafile",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Certificates (PEM) by which those of https and grpcs are checked.",
+)
 @click.option("--timeout", "timeout_s", default=60.0, show_default=True, help="Seconds for one call.")
 @click.option("--format", "form", type=click.Choice(_FORMATS), default="text", help="How the report is written.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the report to a file.")
@@ -43,16 +48,19 @@ def verify(
     *,
     any_message: bool,
     slower: float | None,
+    cafile: Path | None,
     timeout_s: float,
     form: str,
     output: Path | None,
 ) -> None:
     """Ask the servers at OLD and NEW the same, and say what differs.
 
-    OLD and NEW are http://host:8000 or grpc://host:8001 (https, grpcs: with TLS). Compares each model's metadata and
-    configuration, then answers, streams and errors to requests made from the configuration, or to recorded ones; says
-    how long both took. OLD is asked twice, to know what varies by itself. Models may see these requests as real ones:
-    they are inferences, nothing is loaded or unloaded.
+    OLD and NEW are http://host:8000 or grpc://host:8001 (https, grpcs: with TLS), or ports of OpenAI's API
+    (http://host:9000), of which NEW alone may be one: then generated text is compared.
+
+    Compares each model's metadata and configuration, then answers, streams and errors to requests made from the
+    configuration, or to recorded ones; says how long both took. OLD is asked twice, to know what varies by itself.
+    Models may see these requests as real ones: they are inferences, nothing is loaded or unloaded.
 
     Exits with 0 when nothing differs, 1 when something does (or is slower), 2 when a server cannot be asked.
     """
@@ -66,10 +74,13 @@ def verify(
     asking = Asking(models, rounds, again, seed, Tolerance(tolerance, text_agreement, messages=not any_message))
     watched = output is not None and sys.stderr.isatty()
     try:
-        calls = read(recorded) if recorded else None
-        with closing(connect(old, timeout_s)) as first, closing(connect(new, timeout_s)) as second:
+        recording = read(recorded) if recorded else None
+        if recording is not None and recording.cut_off:
+            click.echo(f"dynamo-migrate: {recorded} ends in the middle of a call, which is left away", err=True)
+        with closing(connect(old, timeout_s, cafile)) as first, closing(connect(new, timeout_s, cafile)) as second:
             found = Verifier(first, second, asking).run(
-                calls, lambda model: click.echo(line(model), err=True) if watched else None
+                recording.calls if recording else None,
+                lambda model: click.echo(line(model), err=True) if watched else None,
             )
     except (Unreachable, BadRecording) as error:
         click.echo(f"dynamo-migrate: {error}", err=True)

@@ -15,7 +15,7 @@ from tritium.migration.comparing.tensor import BadTensor, Tensor
 
 # Relative and absolute, of the larger value: the rounding of a few hundred additions in another order.
 _TOLERANCES = {"FP64": 1e-9, "FP32": 1e-4, "FP16": 1e-2, "BF16": 3e-2}
-_TEXT_OUTPUT = "text_output"
+TEXT_OUTPUT = "text_output"
 _PLACES = re.compile(r"(?:/[\w.@+-]+)+/|0x[0-9a-f]+|\bline \d+")
 _IDENTITY = {"id", "model_version", "created", "sequence_id", "sequence_start", "sequence_end", "usage"}
 
@@ -132,7 +132,7 @@ def _texts(old: list[bytes], new: list[bytes]) -> str:
 
 def _is_language(outcome: Outcome) -> bool:
     return any(
-        _TEXT_OUTPUT in answer.document or any(tensor.name == _TEXT_OUTPUT for tensor in answer.tensors)
+        TEXT_OUTPUT in answer.document or any(tensor.name == TEXT_OUTPUT for tensor in answer.tensors)
         for answer in outcome.answers
     )
 
@@ -140,7 +140,7 @@ def _is_language(outcome: Outcome) -> bool:
 def places(outcome: Outcome) -> set[str]:
     """Return the places at which the answers of an outcome are compared, but for what names the model."""
     if _is_language(outcome):
-        return {_TEXT_OUTPUT}
+        return {TEXT_OUTPUT}
     return {
         f"answer {number}: {name}" if len(outcome.answers) > 1 else name
         for number, answer in enumerate(outcome.answers, 1)
@@ -154,7 +154,7 @@ def _generated(old: Outcome, new: Outcome, tolerance: Tolerance) -> Iterator[Dif
     agreed = agreement(first, second)
     if agreed < tolerance.text_agreement:
         yield Difference(
-            _TEXT_OUTPUT,
+            TEXT_OUTPUT,
             f"{agreed:.0%} of the text agrees ({tolerance.text_agreement:.0%} asked): "
             f"{short(first)!r} became {short(second)!r}",
         )
@@ -174,10 +174,10 @@ def agreement(old: str, new: str) -> float:
 def _text(outcome: Outcome) -> str:
     parts: list[str] = []
     for answer in outcome.answers:
-        value = answer.document.get(_TEXT_OUTPUT, "")
+        value = answer.document.get(TEXT_OUTPUT, "")
         parts += [str(part) for part in (value if isinstance(value, list) else [value])]
         for tensor in answer.tensors:
-            if tensor.name == _TEXT_OUTPUT and tensor.datatype == "BYTES":
+            if tensor.name == TEXT_OUTPUT and tensor.datatype == "BYTES":
                 parts += [text.decode(errors="replace") for text in tensor.texts()]
     return "".join(parts)
 

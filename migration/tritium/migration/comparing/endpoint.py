@@ -1,8 +1,13 @@
-"""A server to compare: what `verify` asks of it, over HTTP or over gRPC."""
+"""A server to compare: what `verify` asks of it, over HTTP, over gRPC or by OpenAI's API."""
 
+import os
+from pathlib import Path
 from typing import Any, Protocol
 
 from tritium.migration.comparing.call import Call, Outcome, Unreachable
+from tritium.migration.comparing.http_connection import HttpConnection, error_of
+from tritium.migration.comparing.http_endpoint import HttpEndpoint
+from tritium.migration.comparing.openai_endpoint import OpenAIEndpoint
 
 
 class Endpoint(Protocol):
@@ -12,7 +17,7 @@ class Endpoint(Protocol):
     """
 
     protocol: str
-    """`http` or `grpc`: which recorded calls it can be sent."""
+    """`http`, `grpc` or `openai`: which recorded calls it can be sent."""
     url: str
 
     def models(self) -> dict[str, str]:
@@ -31,19 +36,46 @@ class Endpoint(Protocol):
         """Give the connections back."""
 
 
-def connect(url: str, timeout_s: float) -> Endpoint:
+def connect(url: str, timeout_s: float, cafile: Path | None = None) -> Endpoint:
     """Return the server at http://host:port, https://host:port or grpc://host:port.
 
+    A port of HTTP that has no repository of models and lists /v1/models is taken for one of OpenAI's API; the variable
+    OPENAI_API_KEY holds its key, where it wants one. `cafile` is for https and grpcs.
+
     Raises:
-        Unreachable: the URL names no protocol that is known.
+        Unreachable: the URL names no protocol that is known, or nothing answers there as one.
     """
     scheme, _, place = url.rstrip("/").partition("://")
     if scheme in {"http", "https"} and place:
-        from tritium.migration.comparing.http_endpoint import HttpEndpoint  # noqa: PLC0415  (one of the two is used)
-
-        return HttpEndpoint(scheme, place, timeout_s)
+        connection = HttpConnection(scheme, place.removesuffix("/v1"), timeout_s, _credentials(), cafile)
+        try:
+            return _over_http(connection)
+        except Unreachable:
+            connection.close()
+            raise
     if scheme in {"grpc", "grpcs"} and place:
-        from tritium.migration.comparing.grpc_endpoint import GrpcEndpoint  # noqa: PLC0415  (one of the two is used)
+        from tritium.migration.comparing.grpc_endpoint import GrpcEndpoint  # noqa: PLC0415  (seldom used beside HTTP)
 
-        return GrpcEndpoint(scheme, place, timeout_s)
+        return GrpcEndpoint(scheme, place, timeout_s, cafile)
     raise Unreachable(f"{url} is no URL of a server: write http://host:8000 or grpc://host:8001")
+
+
+def _over_http(connection: HttpConnection) -> Endpoint:
+    index = connection.ask("POST", "/v2/repository/index", b"{}", {"Content-Type": "application/json"})
+    connection.read(index)
+    if index.status not in (404, 405):
+        return HttpEndpoint(connection)
+    listed = connection.ask("GET", "/v1/models")
+    raw, _ = connection.read(listed)
+    if listed.status == 200 and b'"data"' in raw:
+        return OpenAIEndpoint(connection)
+    said = f"{listed.status} {error_of(raw)}".rstrip()
+    raise Unreachable(
+        f"{connection.url} has neither /v2/repository/index ({index.status}) nor /v1/models ({said}): name the port of "
+        "HTTP (http://host:8000), of gRPC (grpc://host:8001) or of OpenAI's API (http://host:9000)"
+    )
+
+
+def _credentials() -> dict[str, str]:
+    key = os.environ.get("OPENAI_API_KEY")
+    return {"Authorization": f"Bearer {key}"} if key else {}

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]  # grpcio is not typed
@@ -25,11 +26,12 @@ class GrpcEndpoint:
 
     protocol = "grpc"
 
-    def __init__(self, scheme: str, place: str, timeout_s: float) -> None:
+    def __init__(self, scheme: str, place: str, timeout_s: float, cafile: Path | None = None) -> None:
         self.url = f"{scheme}://{place}"
         self._timeout_s = timeout_s
         if scheme == "grpcs":
-            self._channel = grpc.secure_channel(place, grpc.ssl_channel_credentials(), _UNLIMITED)
+            authorities = cafile.read_bytes() if cafile else None
+            self._channel = grpc.secure_channel(place, grpc.ssl_channel_credentials(authorities), _UNLIMITED)
         else:
             self._channel = grpc.insecure_channel(place, _UNLIMITED)
 

@@ -1,35 +1,30 @@
 """A server over HTTP: inferences go out in binary form, streams by `generate_stream`."""
 
-import http.client
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
 from tritium.migration.comparing.call import Answer, Call, Captured, Inference, Outcome, Unreachable
+from tritium.migration.comparing.http_connection import HttpConnection, error_of, events
 from tritium.migration.comparing.tensor import BadTensor, Tensor, from_elements
 
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
 class HttpEndpoint:
-    """One server over HTTP/1.1, on one connection that is kept."""
+    """One server of KServe's v2 over HTTP/1.1."""
 
     protocol = "http"
 
-    def __init__(self, scheme: str, place: str, timeout_s: float) -> None:
-        self.url = f"{scheme}://{place}"
-        host, _, self._below = place.partition("/")
-        kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
-        try:
-            self._connection = kind(host, timeout=timeout_s)
-        except http.client.InvalidURL as error:
-            raise Unreachable(f"{self.url}: {error}") from None
+    def __init__(self, connection: HttpConnection) -> None:
+        self._connection = connection
+        self.url = connection.url
 
     def models(self) -> dict[str, str]:
         """Ask for the repository's index."""
-        index = self._document("POST", "/v2/repository/index", b"{}")
+        index = self._connection.document("POST", "/v2/repository/index", b"{}")
         if not isinstance(index, list):
             raise Unreachable(f"{self.url}/v2/repository/index is not answered as Triton does")
         states: dict[str, str] = {}
@@ -40,11 +35,11 @@ class HttpEndpoint:
 
     def metadata(self, model: str) -> dict[str, Any]:
         """Ask for a model's metadata."""
-        return dict(self._document("GET", f"/v2/models/{quote(model)}"))
+        return dict(self._connection.document("GET", f"/v2/models/{quote(model)}"))
 
     def config(self, model: str) -> dict[str, Any]:
         """Ask for a model's configuration."""
-        return dict(self._document("GET", f"/v2/models/{quote(model)}/config"))
+        return dict(self._connection.document("GET", f"/v2/models/{quote(model)}/config"))
 
     def send(self, call: Call, correlation: int = 0) -> Outcome:
         """Send a call; a made one becomes `infer`, or `generate_stream` where a stream is asked for."""
@@ -64,44 +59,17 @@ class HttpEndpoint:
 
     def _send(self, path: str, headers: dict[str, str], body: bytes) -> Outcome:
         began = time.perf_counter()
-        response = self._ask("POST", path, body, headers)
-        try:
-            if response.headers.get_content_type() == "text/event-stream":
-                return _streamed(response, began)
-            raw = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            self._connection.close()
-            return Outcome(status="cut off", message=str(error), took_s=time.perf_counter() - began)
+        response = self._connection.ask("POST", path, body, headers)
+        if response.headers.get_content_type() == "text/event-stream":
+            answers = ((_decoded(event, None), time.perf_counter() - began) for event in events(response))
+            return _streamed(answers, response.status, began)
+        raw, cut = self._connection.read(response)
         took_s = time.perf_counter() - began
+        if cut:
+            return Outcome(status="cut off", message=cut, took_s=took_s)
         if response.status >= 400:
-            return Outcome(status=str(response.status), message=_error(raw), took_s=took_s, first_s=took_s)
+            return Outcome(status=str(response.status), message=error_of(raw), took_s=took_s, first_s=took_s)
         return Outcome((_decoded(raw, response.headers.get(_HEADER_LENGTH)),), took_s=took_s, first_s=took_s)
-
-    def _ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> http.client.HTTPResponse:
-        path = f"/{self._below}{path}" if self._below else path
-        for attempt in (1, 2):
-            try:
-                self._connection.request(method, path, body, headers)
-                return self._connection.getresponse()
-            except TimeoutError:
-                self._connection.close()
-                raise Unreachable(f"{self.url}{path} did not answer in {self._connection.timeout} s") from None
-            except (OSError, http.client.HTTPException) as error:
-                # A server may close a connection that is kept; a second failure is the server's.
-                self._connection.close()
-                if attempt == 2:
-                    raise Unreachable(f"{self.url}: {error or type(error).__name__}; is it running?") from error
-        raise AssertionError("unreachable")
-
-    def _document(self, method: str, path: str, body: bytes | None = None) -> Any:
-        response = self._ask(method, path, body, {})
-        raw = response.read()
-        if response.status >= 400:
-            raise Unreachable(f"{self.url}{path}: {response.status} {_error(raw)}")
-        try:
-            return json.loads(raw)
-        except ValueError:
-            raise Unreachable(f"{self.url}{path} is not answered in JSON; is this the HTTP port?") from None
 
 
 def _encoded(call: Inference, correlation: int) -> tuple[bytes, bytes]:
@@ -160,34 +128,16 @@ def _decoded(raw: bytes, header_length: str | None) -> Answer:
     return Answer(tuple(tensors), document)
 
 
-def _streamed(response: http.client.HTTPResponse, began: float) -> Outcome:
+def _streamed(events_with_times: Iterable[tuple[Answer, float]], code: int, began: float) -> Outcome:
     answers: list[Answer] = []
     first_s = 0.0
     status, message = "ok", ""
-    for event in _events(response):
-        first_s = first_s or time.perf_counter() - began
-        if event == b"[DONE]":
-            continue
-        answer = _decoded(event, None)
+    for answer, at_s in events_with_times:
+        first_s = first_s or at_s
         if "error" in answer.document and len(answer.document) == 1:
             status, message = "error", str(answer.document["error"])
         else:
             answers.append(answer)
-    if response.status >= 400:
-        status = str(response.status)
+    if code >= 400:
+        status = str(code)
     return Outcome(tuple(answers), status, message, time.perf_counter() - began, first_s)
-
-
-def _events(response: http.client.HTTPResponse) -> Iterator[bytes]:
-    for line in response:
-        if line.startswith(b"data:"):
-            yield line[5:].strip()
-
-
-def _error(raw: bytes) -> str:
-    try:
-        document = json.loads(raw)
-    except ValueError:
-        return raw.decode(errors="replace")[:500]
-    error = document.get("error", document) if isinstance(document, dict) else document
-    return error if isinstance(error, str) else json.dumps(error)

@@ -1,13 +1,13 @@
 """Requests made from a model's configuration: seeded, so that two runs ask the same.
 
-A model is asked alone and in a batch, without its optional inputs, for one output only, and in ways that it must
-refuse; one with sequences in two sequences side by side; a language model for greedy text. Whole numbers are small (0
-to 7): they often count or index something.
+A model is asked alone and in a batch, by words and by digits where it takes text, without its optional inputs, for one
+output only, and in ways that it must refuse; one with sequences in two sequences side by side; a language model for
+greedy text. Whole numbers are small (0 to 7): they often count or index something.
 """
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -17,12 +17,13 @@ from tritium.migration.comparing.call import Inference
 from tritium.migration.comparing.tensor import Tensor, from_elements
 
 _WORDS = ("river", "lantern", "where is my order?", "", "naïve café", "42", "déjà vu 東京", "a b c")
-_PROMPTS = ("What is a model repository?", "The capital of France is", "Count to five: one, two,")
-_TOKENS = 16
-_GREEDY = json.dumps({"temperature": 0, "max_tokens": _TOKENS})
+_DIGITS = ("0", "1", "2", "3", "5", "7")
+PROMPTS = ("What is a model repository?", "The capital of France is", "Count to five: one, two,")
+GREEDY_TOKENS = 16
+_GREEDY = json.dumps({"temperature": 0, "max_tokens": GREEDY_TOKENS})
 # Inputs of Triton's language backends (vllm_backend, TensorRT-LLM's ensemble) by name, for greedy decoding.
 _LANGUAGE: dict[str, Any] = {
-    "sampling_parameters": _GREEDY, "stream": False, "max_tokens": _TOKENS, "bad_words": "", "stop_words": "",
+    "sampling_parameters": _GREEDY, "stream": False, "max_tokens": GREEDY_TOKENS, "bad_words": "", "stop_words": "",
     "top_k": 1, "temperature": 1.0, "beam_width": 1, "exclude_input_in_output": True,
 }  # fmt: skip
 TEXT_INPUT = "text_input"
@@ -44,7 +45,7 @@ def make(name: str, config: Any, *, seed: int, rounds: int, protocol: str) -> Ma
     remarks: list[str] = []
     if not inputs:
         return Made((), ("its configuration names no inputs",))
-    if TEXT_INPUT in inputs:
+    if generates(config):
         return Made(tuple(_language(name, config, decoupled=decoupled, protocol=protocol)))
     if config.HasField("sequence_batching"):
         calls = list(_sequences(draw, name, config, decoupled=decoupled))
@@ -61,13 +62,20 @@ def make(name: str, config: Any, *, seed: int, rounds: int, protocol: str) -> Ma
     return Made(tuple(calls), tuple(remarks))
 
 
+def generates(config: Any) -> bool:
+    """Tell whether a model of this configuration is a language model in the form of Triton's backends."""
+    return any(tensor.name == TEXT_INPUT for tensor in config.input)
+
+
 def _ordinary(draw: random.Random, name: str, config: Any, rounds: int) -> Iterator[Inference]:
     most = config.max_batch_size
     optional = [tensor.name for tensor in config.input if tensor.optional]
+    takes_text = any(BY_CONFIG_VALUE[tensor.data_type].name == "BYTES" for tensor in config.input)
     for index in range(rounds):
         batch = min(most, 1 if index % 2 == 0 else draw.randint(2, 4)) if most else 0
-        inputs = _inputs(draw, config, batch)
-        about = f"batch of {batch}" if batch > 1 else "one"
+        digits = takes_text and index % 3 == 2
+        inputs = _inputs(draw, config, batch, _DIGITS if digits else _WORDS)
+        about = (f"batch of {batch}" if batch > 1 else "one") + (", digits" if digits else "")
         yield Inference(name, about, inputs)
         if optional and index < 2:
             left_out = set(optional) if index == 0 else {draw.choice(optional)}
@@ -115,7 +123,7 @@ def _wrong(draw: random.Random, name: str, config: Any) -> list[Inference]:
 def _language(name: str, config: Any, *, decoupled: bool, protocol: str) -> Iterator[Inference]:
     inputs = {tensor.name: tensor for tensor in config.input}
     batch = min(config.max_batch_size, 1)
-    for prompt in _PROMPTS:
+    for prompt in PROMPTS:
         values = {key: value for key, value in _LANGUAGE.items() if key in inputs}
         tensors = [_one(inputs[TEXT_INPUT], prompt, batch)]
         tensors += [_one(inputs[key], value, batch) for key, value in values.items()]
@@ -132,19 +140,19 @@ def _one(tensor: Any, value: Any, batch: int) -> Tensor:
     return from_elements(tensor.name, BY_CONFIG_VALUE[tensor.data_type].name, shape, [value] * prod(shape))
 
 
-def _inputs(draw: random.Random, config: Any, batch: int) -> tuple[Tensor, ...]:
+def _inputs(draw: random.Random, config: Any, batch: int, texts: Sequence[str] = _WORDS) -> tuple[Tensor, ...]:
     # Dimensions that vary are the same in all inputs of a request: they are often tied.
     free = draw.randint(1, 6)
-    return tuple(_random(draw, tensor, batch, free) for tensor in config.input)
+    return tuple(_random(draw, tensor, batch, free, texts) for tensor in config.input)
 
 
-def _random(draw: random.Random, tensor: Any, batch: int, free: int) -> Tensor:
+def _random(draw: random.Random, tensor: Any, batch: int, free: int, texts: Sequence[str]) -> Tensor:
     shape = (*((batch,) if batch else ()), *(free if size < 0 else size for size in tensor.dims))
     kind = BY_CONFIG_VALUE[tensor.data_type].name
     count = prod(shape)
     values: list[Any]
     if kind == "BYTES":
-        values = [draw.choice(_WORDS) for _ in range(count)]
+        values = [draw.choice(texts) for _ in range(count)]
     elif kind == "BOOL":
         values = [draw.random() < 0.5 for _ in range(count)]
     elif kind in {"FP16", "FP32", "FP64", "BF16"}:

@@ -7,15 +7,20 @@ and is said so.
 import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from tritium.migration.comparing import description
 from tritium.migration.comparing.call import Call, Captured, Inference, Outcome, Unreachable
 from tritium.migration.comparing.difference import Difference, Tolerance, differences, places, short
 from tritium.migration.comparing.endpoint import Endpoint
 from tritium.migration.comparing.latency import Latency, latency
-from tritium.migration.comparing.making import make
+from tritium.migration.comparing.making import generates, make
+from tritium.migration.comparing.openai_endpoint import PROTOCOL as OPENAI
+from tritium.migration.comparing.openai_endpoint import make_openai
 from tritium.migration.comparing.verdict import Exchange, ModelVerdict, Verification
+
+_BROKEN_WITHIN = {"500", "INTERNAL"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,8 @@ class Verifier:
 
     def __init__(self, old: Endpoint, new: Endpoint, asking: Asking) -> None:
         self._old, self._new, self._asking = old, new, asking
+        # Two servers of OpenAI's API have refusals in common, not their words.
+        self._tolerance = replace(asking.tolerance, messages=asking.tolerance.messages and new.protocol != OPENAI)
         # Correlation ids of sequences must not be those of an earlier run that is still open.
         self._correlations = itertools.count(time.time_ns() % (1 << 40))
 
@@ -43,8 +50,13 @@ class Verifier:
         Raises:
             Unreachable: a server does not answer, they are named by different protocols, or the recording is empty.
         """
-        if self._old.protocol != self._new.protocol:
-            raise Unreachable("errors and streams differ between HTTP and gRPC: name both servers by the same protocol")
+        if self._new.protocol not in (self._old.protocol, OPENAI) or (
+            recorded and self._new.protocol != self._old.protocol
+        ):
+            raise Unreachable(
+                "errors and streams differ between protocols: name both servers by the same protocol, or the new one "
+                "by its port of OpenAI's API, to compare generated text"
+            )
         if recorded is not None and not recorded:
             raise Unreachable("the recording holds no calls: was anything asked while it ran?")
         states = self._old.models()
@@ -52,6 +64,8 @@ class Verifier:
         if unknown := [name for name in wanted if name not in states]:
             raise Unreachable(f"{self._old.url} has no model {unknown[0]}; it has {', '.join(sorted(states))}")
         there = self._new.models()
+        if self._new.protocol == OPENAI and self._old.protocol != OPENAI and not self._asking.models:
+            wanted = tuple(name for name in wanted if states[name] != "READY" or self._generates(name))
         verdicts = []
         for name in wanted:
             if states[name] != "READY":
@@ -61,13 +75,13 @@ class Verifier:
                 verdict = ModelVerdict(name, differences=("not there" if state is None else f"not ready ({state})",))
             else:
                 calls = None if recorded is None else [call for call in recorded if call.model == name]
-                verdict = self._model(name, calls)
+                verdict = self._spoken(name, calls) if self._new.protocol == OPENAI else self._model(name, calls)
             verdicts.append(verdict)
             done(verdict)
         return Verification(self._old.url, self._new.url, tuple(verdicts))
 
     def _model(self, name: str, recorded: Sequence[Captured] | None) -> ModelVerdict:
-        configs = [description.read_config(side.config(name), side.url) for side in (self._old, self._new)]
+        configs = [self._config(side, name) for side in (self._old, self._new)]
         differing, remarks = description.configurations(*configs)
         more, also = description.metadata(self._old.metadata(name), self._new.metadata(name))
         differing, remarks = [*more, *differing], [*also, *remarks]
@@ -79,7 +93,32 @@ class Verifier:
         else:
             calls, told = self._sendable(recorded)
             remarks += told
-        exchanges = self._exchanges(calls)
+        return self._verdict(name, differing, remarks, self._exchanges(calls))
+
+    def _spoken(self, name: str, recorded: Sequence[Captured] | None) -> ModelVerdict:
+        """Compare a model whose new server is asked by OpenAI's API: the old one by the same, or by Triton's inputs."""
+        calls: Sequence[Call]
+        remarks: list[str] = []
+        if recorded is not None:
+            calls, remarks = self._sendable(recorded)
+        elif self._old.protocol == OPENAI:
+            calls = make_openai(name)
+        else:
+            config = self._config(self._old, name)
+            made = make(name, config, seed=self._asking.seed, rounds=0, protocol=self._old.protocol)
+            calls = made.calls if generates(config) else ()
+            remarks = ["the old server's text is compared with /v1/completions of the new one"]
+        return self._verdict(name, (), remarks, self._exchanges(calls))
+
+    def _generates(self, name: str) -> bool:
+        return generates(self._config(self._old, name))
+
+    def _config(self, side: Endpoint, name: str) -> Any:
+        return description.read_config(side.config(name), side.url)
+
+    def _verdict(
+        self, name: str, differing: Sequence[str], remarks: Sequence[str], exchanges: Sequence[Exchange]
+    ) -> ModelVerdict:
         timed = [exchange.call for exchange in exchanges if not exchange.failed and not _stateful(exchange.call)]
         return ModelVerdict(name, tuple(differing), tuple(remarks), tuple(exchanges), self._latency(timed))
 
@@ -89,7 +128,7 @@ class Verifier:
         for call in recorded:
             reason = call.refused
             if call.protocol != self._old.protocol:
-                reason = f"recorded over {call.protocol}: name {call.protocol}:// URLs of both servers"
+                reason = f"recorded over {call.protocol}: name both servers by their ports of it"
             if reason:
                 reasons[reason] = reasons.get(reason, 0) + 1
             else:
@@ -114,7 +153,10 @@ class Verifier:
         ]
 
     def _compared(self, call: Call, first: Outcome, second: Outcome, new: Outcome) -> Exchange:
-        tolerance = self._asking.tolerance
+        tolerance = self._tolerance
+        # Values that are made up may be none that the model takes: how it breaks then, in its own words, says nothing.
+        if isinstance(call, Inference) and first.status in _BROKEN_WITHIN:
+            tolerance = replace(tolerance, messages=False)
         varying = {one.place for one in differences(first, second, tolerance)}
         found: Iterable[Difference] = differences(first, new, tolerance)
         # Where the old server changes its mind between an answer and an error, nothing of the call can be compared.

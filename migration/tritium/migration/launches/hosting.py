@@ -13,7 +13,8 @@ _CAPABILITIES = {"triton", "dali", "fil", "onnx", "openvino", "pytorch", "tensor
 """What Seldon's own configuration of its Triton servers says they serve, and MLServer's does not."""
 
 _IN_CODE: tuple[tuple[Platform, str, re.Pattern[str]], ...] = (
-    (Platform.SAGEMAKER, "endpoint", re.compile(r"SAGEMAKER_TRITON_\w+|sagemaker-tritonserver")),
+    (Platform.SAGEMAKER, "endpoint", re.compile(r"sagemaker-tritonserver")),
+    (Platform.SAGEMAKER, "endpoint", re.compile(r"SAGEMAKER_TRITON_\w+")),
     (Platform.VERTEX, "endpoint", re.compile(r"--vertex-ai-default-model|\bAIP_(?:MODE|STORAGE_URI|HTTP_PORT)\b")),
     (Platform.VERTEX, "endpoint", re.compile(r"gcloud (?:beta )?ai models upload|serving_container_image_uri")),
     (
@@ -58,8 +59,10 @@ def _described(tree: Mapping, source: Source) -> Iterator[Hosted]:
     elif version.startswith(("mlops.seldon.io", "machinelearning.seldon.io")):
         for span in _seldon(tree, kind, name):
             yield Hosted(Platform.SELDON, f"{kind} {name}", source, span)
-    elif tree.text("type") == "triton_model" and isinstance(node := tree.get("type"), Scalar):
-        yield Hosted(Platform.AZUREML, f"model {tree.text('name')}".strip(), source, node.span)
+    for model in (tree, tree.get("model")):
+        if isinstance(model, Mapping) and isinstance(node := model.get("type"), Scalar) and node.text == "triton_model":
+            what = "model" if model is tree else "deployment"
+            yield Hosted(Platform.AZUREML, f"{what} {tree.text('name')}".strip(), source, node.span)
 
 
 def _kserve(tree: Mapping, kind: str) -> Iterator[Span]:

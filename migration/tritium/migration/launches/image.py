@@ -61,9 +61,11 @@ class Image:
 
 
 _NAME = r"[\w-]*(?:tritonserver|tensorrtserver)[\w-]*"
+_ACTION = r"\{\{[^{}\n]*\}\}"
+# Apptainer and Enroot write docker://IMAGE; Enroot and Pyxis a # behind the registry; charts and playbooks an action.
 IMAGE = re.compile(
-    rf"(?<![\w./:@${{}}-])(?P<registry>(?:[\w.\-${{}}()]+(?::\d+)?/)*)(?P<name>{_NAME})"
-    r"(?::(?P<tag>[\w.\-${}()<>]*[\w}>)]))?(?![\w/])"
+    rf"(?:(?<=docker://)|(?<![\w./:@${{}}#-]))(?P<registry>(?:[\w.\-${{}}()]+(?::\d+)?[/#])*)(?P<name>{_NAME})"
+    rf"(?::(?P<tag>(?:{_ACTION}|[\w.\-${{}}()<>])*(?:{_ACTION}|[\w}}>)])))?(?![\w/])"
 )
 _RELEASE = re.compile(r"\d\d\.\d\d|\$|\{|<|[xy]{2}\.|latest|2\.\d+")
 

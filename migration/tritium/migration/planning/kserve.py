@@ -8,9 +8,9 @@ The runtime has to be in the cluster before a service names it, so these changes
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from tritium.migration.deployment import Deployment, Platform
+from tritium.migration.planning.insertion import inserted, replaced
 from tritium.migration.planning.plan import Change, NewFile, Piece
 from tritium.migration.text.source import Source, Span
 from tritium.migration.text.tree import Mapping, Scalar, documents
@@ -77,11 +77,11 @@ def _pieces(source: Source, predictor: Mapping) -> Iterator[Piece]:
     runtime, form = predictor.get("model", "runtime"), predictor.get("model", "modelFormat", "name")
     if isinstance(runtime, Scalar):
         if "triton" in runtime.text:
-            yield _piece(source.path, runtime.span, RUNTIME)
+            yield replaced(source.path, runtime.span, RUNTIME)
     elif isinstance(form, Scalar) and form.text == "triton":
         model = predictor.get("model")
         if isinstance(model, Mapping):
-            yield from _inserted(source, model, f"runtime: {RUNTIME}")
+            yield from inserted(source, model, f"runtime: {RUNTIME}")
     else:
         yield from _legacy(source, predictor)
 
@@ -92,13 +92,13 @@ def _legacy(source: Source, predictor: Mapping) -> Iterator[Piece]:
         if key.text != "triton" or not isinstance(value, Mapping) or not value.text("storageUri"):
             continue
         version = next((name for name, _ in value.entries if name.text == "runtimeVersion"), None)
-        head = list(_inserted(source, value, "modelFormat:", "  name: triton", f"runtime: {RUNTIME}"))
+        head = inserted(source, value, "modelFormat:", "  name: triton", f"runtime: {RUNTIME}")
         if not head:
             return
-        yield _piece(source.path, key.span, "model")
+        yield replaced(source.path, key.span, "model")
         yield from head
         if version is not None:
-            yield _piece(source.path, _whole(source, value, version), "")
+            yield replaced(source.path, _whole(source, value, version), "")
 
 
 def _whole(source: Source, mapping: Mapping, key: Scalar) -> Span:
@@ -108,18 +108,3 @@ def _whole(source: Source, mapping: Mapping, key: Scalar) -> Span:
         return Span(key.span.start, keys[1].span.start)
     start = source.text.rfind("\n", 0, key.span.start) + 1
     return Span(start, source.text.find("\n", key.span.start) + 1 or len(source.text))
-
-
-def _inserted(source: Source, mapping: Mapping, *lines: str) -> Iterator[Piece]:
-    """Put lines before the first key of a mapping in block style."""
-    at = mapping.entries[0][0].span.start
-    begin = source.text.rfind("\n", 0, at) + 1
-    indent = source.text[begin:at]
-    if source.text[mapping.span.start] == "{" or indent.strip():
-        return
-    newline = "\r\n" if "\r\n" in source.text else "\n"
-    yield _piece(source.path, Span(at, at), "".join(f"{line}{newline}{indent}" for line in lines))
-
-
-def _piece(path: Path, span: Span, new: str) -> Piece:
-    return Piece(str(path), span.start, span.end, new)

@@ -15,10 +15,12 @@ from tritium.migration.planning.answers import Answers
 from tritium.migration.planning.beside import METRICS, beside
 from tritium.migration.planning.dashboard import comparison
 from tritium.migration.planning.kserve import runtimes
+from tritium.migration.planning.own_container import own_containers
 from tritium.migration.planning.plan import GONE, Change, Note, Piece, Plan, Withheld
 from tritium.migration.planning.proposals import change_of, fleets, kept_together
 from tritium.migration.planning.questions import answered, checkpoint_of, questions
 from tritium.migration.planning.saved import digest
+from tritium.migration.planning.seldon import servers
 from tritium.migration.planning.soundness import reads_as_before
 from tritium.migration.survey import survey
 from tritium.migration.text.edit import Edit, Overlap, rewrite
@@ -142,6 +144,8 @@ def _wanted(deployment: Deployment, findings: tuple[Finding, ...], wishes: Wishe
     yield from beside(deployment, replace=wishes.replace_metrics)
     yield from comparison(deployment)
     yield from runtimes(deployment)
+    yield from servers(deployment)
+    yield from own_containers(deployment)
     yield from fleets(deployment)
 
 

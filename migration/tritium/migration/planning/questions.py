@@ -7,7 +7,8 @@ from tritium.migration.finding import Finding, Severity
 from tritium.migration.found import Found
 from tritium.migration.launches.image import Role
 from tritium.migration.planning.answers import KEEP, Answers
-from tritium.migration.planning.plan import Change, Question
+from tritium.migration.planning.own_container import SAGEMAKER_FILE, sagemaker_images
+from tritium.migration.planning.plan import Change, Piece, Question
 from tritium.migration.planning.proposals import change_of
 from tritium.migration.rules.models.engines import asked, checkpoints, named_by
 from tritium.migration.rules.rule import replacement
@@ -20,6 +21,11 @@ def questions(deployment: Deployment, findings: tuple[Finding, ...], answers: An
         about = model.place.parent.as_posix()
         text = f"{model.name}: which checkpoint was this engine built from? A hub name or a path"
         yield Question("checkpoint", about, text, checkpoints(model, near)[:4], answer=answers.to("checkpoint", about))
+    for uri in dict.fromkeys(span.of(source.text) for source, span in sagemaker_images(deployment)):
+        text = (
+            f"{uri}: at which address of ECR is Tritium's image for SageMaker? (build {SAGEMAKER_FILE}: --unsafe=L17)"
+        )
+        yield Question("base", uri, text, answer=answers.to("base", uri))
     for image in _foreign(deployment, findings):
         text = f"{image}: which image takes its place? Build its Dockerfile again from Tritium's image, or '{KEEP}'"
         yield Question("base", image, text, answer=answers.to("base", image))
@@ -33,6 +39,13 @@ def answered(deployment: Deployment, findings: tuple[Finding, ...], answers: Ans
         fix = named_by(deployment, model, checkpoint, safe=True) if checkpoint not in ("", KEEP) else None
         if fix is not None and (finding := by_place.get(model.place)) is not None:
             yield change_of(finding, fix, f"serves {checkpoint} in place of the compiled engine, as answered")
+    for source, span in sagemaker_images(deployment):
+        new = answers.to("base", span.of(source.text))
+        if new not in ("", KEEP):
+            line = source.place(span.start)[0]
+            piece = Piece(str(source.path), span.start, span.end, new)
+            message = f"SageMaker's image becomes {new}, as answered"
+            yield Change("L17", str(source.path), line, message, safe=True, pieces=[piece])
     for finding in findings:
         if finding.rule != "L09":
             continue

@@ -21,12 +21,18 @@ import click
 @click.option(
     "--redact-text", is_flag=True, help="Write letters as x and digits as 0 in all text of inputs and outputs."
 )
+@click.option(
+    "--cafile",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Certificates (PEM) by which the servers' are checked, where the system does not know their authority.",
+)
 @click.option("--most-mib", default=256, show_default=True, help="The file's largest size.")
 @click.option("--most-body", default=4, show_default=True, help="MiB of a body that are kept; larger ones are not.")
 def record(
     servers: tuple[str, ...],
     output: Path,
     listen: tuple[str, ...],
+    cafile: Path | None,
     *,
     redact_text: bool,
     most_mib: int,
@@ -35,8 +41,9 @@ def record(
     """Stand between clients and the servers at each URL, and write down the inferences that pass.
 
     URLs are http://host:8000 or grpc://host:8001 (https, grpcs: with TLS to the server). Give clients the addresses
-    that are printed. Bytes pass as they are; infer, generate, generate_stream, ModelInfer and ModelStreamInfer are
-    written down, without credentials. `dynamo-migrate verify --recorded FILE` sends them again.
+    that are printed. Bytes pass as they are. Written down, without credentials, are infer, generate, generate_stream,
+    ModelInfer, ModelStreamInfer, and completions, chat and embeddings of OpenAI's API.
+    `dynamo-migrate verify --recorded FILE` sends them again.
     Ends with Ctrl-C or SIGTERM.
     """
     from tritium.migration.recording.recorder import BadAddress, Recorder, way  # noqa: PLC0415  (not paid by --help)
@@ -46,7 +53,9 @@ def record(
         raise click.UsageError(f"{len(servers)} URLs and {len(listen)} --listen: give one for each, or none")
     try:
         ways = [way(url, place) for url, place in zip(servers, listen or ["127.0.0.1:0"] * len(servers), strict=True)]
-        recorder = Recorder(ways, output, most_bytes=most_mib << 20, most_body=most_body << 20, redact_text=redact_text)
+        recorder = Recorder(
+            ways, output, most_bytes=most_mib << 20, most_body=most_body << 20, redact_text=redact_text, cafile=cafile
+        )
     except (BadAddress, OSError) as error:
         click.echo(f"dynamo-migrate: {error}", err=True)
         raise SystemExit(2) from None

@@ -4,12 +4,12 @@
     {"protocol": "http", "model": "add", "path": "/v2/models/add/infer", "headers": {...}, "request": ["{...}"],
      "response": ["..."], "status": "200", "took_s": 0.004, "refused": ""}
 
-`request` and `response` hold HTTP's body or gRPC's messages: text where it is UTF-8, else {"base64": "..."}.
+`protocol` is http, grpc or openai. `request` and `response` hold HTTP's body or gRPC's messages: text where it is
+UTF-8, else {"base64": "..."}.
 """
 
 import base64
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -76,22 +76,38 @@ class RecordingFile:
         return True
 
 
-def read(path: Path) -> Sequence[Captured]:
-    """Return the calls of a recording, in the order in which they ended.
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """The calls of a file, in the order in which they ended; `cut_off`: its last line is not whole, and not there."""
+
+    calls: tuple[Captured, ...]
+    cut_off: bool = False
+
+
+def read(path: Path) -> Recording:
+    """Read a recording; one whose writer was killed lacks at most the end of its last line.
 
     Raises:
         BadRecording: it cannot be read, or a line is none of ours.
     """
     try:
-        with path.open(encoding="utf-8") as file:
-            head = json.loads(file.readline() or "null")
-            if not isinstance(head, dict) or "tritium_record" not in head:
-                raise BadRecording(f"{path} was not written by dynamo-migrate record")
-            if head["tritium_record"] != VERSION:
-                raise BadRecording(f"{path} is of version {head['tritium_record']}; this reads version {VERSION}")
-            return [_call(json.loads(line), number) for number, line in enumerate(file, 1)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadRecording(f"{path}: {error or type(error).__name__}") from error
+        first, *lines = path.read_bytes().split(b"\n")
+        head = json.loads(first or b"null")
+    except (OSError, ValueError) as error:
+        raise BadRecording(f"{path}: {error}") from error
+    if not isinstance(head, dict) or "tritium_record" not in head:
+        raise BadRecording(f"{path} was not written by dynamo-migrate record")
+    if head["tritium_record"] != VERSION:
+        raise BadRecording(f"{path} is of version {head['tritium_record']}; this reads version {VERSION}")
+    # Every whole line ends, so what follows the last end is nothing, or a line that was being written.
+    *whole, rest = lines or [b""]
+    calls = []
+    for number, line in enumerate(whole, 1):
+        try:
+            calls.append(_call(json.loads(line), number))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadRecording(f"{path}, line {number + 1}: {error or type(error).__name__} is no call") from error
+    return Recording(tuple(calls), cut_off=bool(rest))
 
 
 def _call(line: dict[str, Any], number: int) -> Captured:

@@ -6,6 +6,7 @@ A call has its client's metadata and deadline; when the client leaves, the serve
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]  # grpcio is not typed
@@ -25,8 +26,9 @@ _OWN = ("user-agent", "grpc-", "content-type", "te", ":")
 class GrpcProxy(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio is not typed
     """A proxy in front of one server; `keep` is given every inference that passed."""
 
-    def __init__(self, scheme: str, place: str, most_bytes: int, keep: Keep) -> None:
+    def __init__(self, scheme: str, place: str, most_bytes: int, keep: Keep, cafile: Path | None = None) -> None:
         self._scheme, self._place = scheme, place
+        self._authorities = cafile.read_bytes() if cafile else None
         self._most_bytes, self._keep = most_bytes, keep
         self._channel: Any = None
         self._server: Any = None
@@ -34,7 +36,9 @@ class GrpcProxy(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio is not 
     async def start(self, host: str, port: int) -> int:
         """Listen; return the port, which is a free one where 0 is asked for."""
         if self._scheme == "grpcs":
-            self._channel = grpc.aio.secure_channel(self._place, grpc.ssl_channel_credentials(), _UNLIMITED)
+            self._channel = grpc.aio.secure_channel(
+                self._place, grpc.ssl_channel_credentials(self._authorities), _UNLIMITED
+            )
         else:
             self._channel = grpc.aio.insecure_channel(self._place, _UNLIMITED)
         self._server = grpc.aio.server(options=_UNLIMITED)

@@ -10,12 +10,14 @@ server hears that its client left.
 
 import asyncio
 import contextlib
+import json
 import re
 import ssl
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httptools
@@ -28,6 +30,7 @@ _CONNECT_S = 10.0
 _INFERENCE = re.compile(
     r"^/v2/models/(?P<model>[^/?]+)(?:/versions/[^/?]+)?/(?:infer|generate|generate_stream)(?:\?|$)"
 )
+_OPENAI = re.compile(r"^/v1/(?:chat/completions|completions|embeddings|responses|score|rerank)(?:\?|$)")
 _REGION = re.compile(rb'"shared_memory_region"')
 
 Keep = Callable[[Recorded], None]
@@ -90,9 +93,11 @@ class _Reader:
 class HttpProxy:
     """A proxy in front of one server; `keep` is given every inference that passed."""
 
-    def __init__(self, scheme: str, host: str, port: int, most_bytes: int, keep: Keep) -> None:
+    def __init__(
+        self, scheme: str, host: str, port: int, most_bytes: int, keep: Keep, cafile: Path | None = None
+    ) -> None:
         self._host, self._port = host, port
-        self._tls = ssl.create_default_context() if scheme == "https" else None
+        self._tls = ssl.create_default_context(cafile=cafile) if scheme == "https" else None
         self._most_bytes, self._keep = most_bytes, keep
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
@@ -146,12 +151,13 @@ class HttpProxy:
         if not waiting:
             return
         request = waiting.popleft()
-        found = _INFERENCE.match(request.path)
-        if found is None:
+        spoken = _spoken(request)
+        if spoken is None:
             return
+        protocol, model = spoken
         call = Captured(
-            protocol="http",
-            model=found["model"],
+            protocol=protocol,
+            model=model,
             about=request.path,
             path=request.path,
             headers=tuple(request.headers),
@@ -161,6 +167,19 @@ class HttpProxy:
         responses = () if answer.cut else (bytes(answer.body),)
         status = "ok" if answer.status < 400 else str(answer.status)
         self._keep(Recorded(call, responses, status, time.perf_counter() - request.began))
+
+
+def _spoken(request: _Message) -> tuple[str, str] | None:
+    """Return the protocol of an inference and its model; None for what is no inference."""
+    if found := _INFERENCE.match(request.path):
+        return "http", found["model"]
+    if not _OPENAI.match(request.path):
+        return None
+    try:
+        asked = json.loads(bytes(request.body))
+    except ValueError:
+        return "openai", ""
+    return "openai", str(asked.get("model", "")) if isinstance(asked, dict) else ""
 
 
 def _why_not(request: _Message) -> str:

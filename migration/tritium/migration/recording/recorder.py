@@ -51,8 +51,17 @@ def way(url: str, listen: str) -> Way:
 class Recorder:
     """Proxies and the file they write."""
 
-    def __init__(self, ways: Sequence[Way], path: Path, *, most_bytes: int, most_body: int, redact_text: bool) -> None:
-        self._ways, self._most_body = ways, most_body
+    def __init__(
+        self,
+        ways: Sequence[Way],
+        path: Path,
+        *,
+        most_bytes: int,
+        most_body: int,
+        redact_text: bool,
+        cafile: Path | None = None,
+    ) -> None:
+        self._ways, self._most_body, self._cafile = ways, most_body, cafile
         self._redaction = Redaction(without_text=redact_text)
         self.file = RecordingFile(path, most_bytes)
         self.unusable = 0
@@ -68,9 +77,9 @@ class Recorder:
         for one in self._ways:
             proxy: HttpProxy | GrpcProxy
             if one.scheme.startswith("grpc"):
-                proxy = GrpcProxy(one.scheme, f"{one.host}:{one.port}", self._most_body, self._keep)
+                proxy = GrpcProxy(one.scheme, f"{one.host}:{one.port}", self._most_body, self._keep, self._cafile)
             else:
-                proxy = HttpProxy(one.scheme, one.host, one.port, self._most_body, self._keep)
+                proxy = HttpProxy(one.scheme, one.host, one.port, self._most_body, self._keep, self._cafile)
             try:
                 port = await proxy.start(one.listen_host, one.listen_port)
             except RuntimeError as error:

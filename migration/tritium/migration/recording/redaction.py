@@ -11,7 +11,7 @@ from typing import Any
 from tritium.compat.protobufs import service_pb2
 from tritium.migration.comparing.tensor import BadTensor, Tensor, joined
 from tritium.migration.recording.file import Recorded
-from tritium.migration.secrets import covered
+from tritium.migration.secrets import COVERED, covered, names_secret
 
 _KEPT_HEADERS = {"content-type", "content-encoding", "inference-header-content-length", "accept"}
 _HEADER_LENGTH = "inference-header-content-length"
@@ -123,7 +123,10 @@ def _cleaned(value: Any) -> Any:
     if isinstance(value, list):
         return [_cleaned(item) for item in value]
     if isinstance(value, dict):
-        return {key: _cleaned(item) for key, item in value.items()}
+        return {
+            key: COVERED if isinstance(item, str) and item and names_secret(key) else _cleaned(item)
+            for key, item in value.items()
+        }
     return value
 
 

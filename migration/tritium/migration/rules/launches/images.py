@@ -61,6 +61,8 @@ class ServerImage(Rule):
 
 def _fix(launch: Launch, image: Image, target: Target) -> Fix:
     new = target.vllm_image if image.flavour in ("vllm", "trtllm") else target.image
+    if "#" in image.text and "/" in new:  # Enroot's form: REGISTRY#REPOSITORY:TAG
+        new = new.replace("/", "#", 1)
     repository, _, tag = new.rpartition(":")
     if image.tag_span is not None:
         edits = [Edit(launch.source.path, image.span, repository), Edit(launch.source.path, image.tag_span, tag)]

@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from typing import ClassVar
 
-from tritium.migration.deployment import Deployment, Platform
+from tritium.migration.deployment import Deployment, Hosted, Platform
 from tritium.migration.finding import Finding, Severity
+from tritium.migration.launches.format import Format
+from tritium.migration.launches.image import Role
 from tritium.migration.rules.rule import Rule
 
 
@@ -14,12 +16,38 @@ class Hosting(Rule):
     platform: ClassVar[Platform]
     said: ClassVar[str]
     advice: ClassVar[str]
+    stays: ClassVar[str] = ""
+    """Where what is hosted begins so, only its server changes, which is described elsewhere; nothing is to do here."""
 
     def find(self, deployment: Deployment) -> Iterator[Finding]:
         """Find everything that the platform hosts."""
         for host in deployment.hosted:
-            if host.platform is self.platform:
+            if host.platform is not self.platform:
+                continue
+            if self.stays and host.what.startswith(self.stays):
+                message = f"{host.what}: it stays, on the server that is changed"
+                yield self.at(host.source, host.span, message, severity=Severity.INFO)
+            elif _names_image(deployment, host):
+                message = f"{host.what}: the image that is named in it is replaced (L01)"
+                yield self.at(host.source, host.span, message, severity=Severity.INFO)
+            else:
                 yield self.at(host.source, host.span, f"{host.what}: {self.said}", self.advice)
+
+
+def _names_image(deployment: Deployment, host: Hosted) -> bool:
+    """Tell whether what a platform starts is an image that is named in the same file, and replaced there."""
+    if host.platform not in (Platform.KSERVE, Platform.VERTEX) or host.what.startswith("InferenceService"):
+        return False
+    servers = (Role.SERVER, Role.CUSTOM)
+    return any(
+        launch.source is host.source
+        and launch.format not in _READ_ONLY
+        and any(i.role in servers for i in launch.images)
+        for launch in deployment.launches
+    )
+
+
+_READ_ONLY = (Format.NOTEBOOK, Format.DOCUMENT)
 
 
 class KServe(Hosting):
@@ -47,6 +75,7 @@ class KServe(Hosting):
     id = "L15"
     severity = Severity.TODO
     platform = Platform.KSERVE
+    stays = "TrainedModel"
     said = "KServe starts Triton's image itself"
     advice = "add a ServingRuntime with Tritium's image and name it in spec.predictor.model.runtime"
 
@@ -54,8 +83,10 @@ class KServe(Hosting):
 class Seldon(Hosting):
     """Seldon starts Triton: by `implementation: TRITON_SERVER` (v1), or as a Server that models ask for (v2).
 
-    For version 2 a Server with Tritium's image takes the capabilities of the old one; models stay as they are. For
-    version 1 the predictor becomes one with a container of its own.
+    For version 2 the Server gains a `podSpec` whose container `triton` has Tritium's image (or that container's image
+    is replaced, in a ServerConfig too); capabilities and models stay. For version 1 `componentSpecs` name the
+    container of the graph's node, whose image goes before Seldon's own; Seldon starts `/opt/tritonserver/bin/tritonserver` in it,
+    which is there. The cluster must be able to pull the image, so this is made for who asks: `--unsafe L16`.
 
     Before model.yaml:
 
@@ -72,16 +103,21 @@ class Seldon(Hosting):
     id = "L16"
     severity = Severity.TODO
     platform = Platform.SELDON
+    stays = "Model "
     said = "Seldon starts Triton's image itself"
-    advice = "give the server's configuration Tritium's image; its capabilities and the models stay"
+    advice = "name Tritium's image for its container; its capabilities and the models stay"
 
 
 class SageMaker(Hosting):
     """SageMaker starts its own build of Triton.
 
     An endpoint takes any image that answers `/ping` and `/invocations` on port 8080, as `tritonserver
-    --allow-sagemaker=true` does here. Push Tritium's image to ECR, and name it where `sagemaker-tritonserver` stands;
-    `SAGEMAKER_TRITON_*` and the layout below `/opt/ml/model` stay.
+    --allow-sagemaker=true` does here. `plan --unsafe L17` writes `tritium-sagemaker.Dockerfile`, whose entry point
+    takes SageMaker's word `serve`, one model or many; build it and push it to ECR. Its address there is a question of the
+    plan; where it is answered, it stands in place of `.../sagemaker-tritonserver:TAG` in scripts, Terraform and
+    templates. In notebooks, and where `image_uris.retrieve` makes the address, write it yourself. The variables
+    `SAGEMAKER_TRITON_DEFAULT_MODEL_NAME`, `_INFERENCE_TYPE`, `_PING_MODE` and `_ADDITIONAL_ARGS` and the layout below
+    `/opt/ml/model` stay.
 
     Before deploy.py:
 
@@ -94,14 +130,20 @@ class SageMaker(Hosting):
     severity = Severity.TODO
     platform = Platform.SAGEMAKER
     said = "SageMaker's own image of Triton is named"
-    advice = "push Tritium's image to ECR and name it here; it serves /ping and /invocations (--allow-sagemaker=true)"
+    advice = (
+        "build tritium-sagemaker.Dockerfile (plan --unsafe L17), push it to ECR, and answer its address or name it here"
+    )
 
 
 class AzureMl(Hosting):
     """Azure ML deploys a model of the type `triton_model` without a container of one's own.
 
     The platform decides which server runs there. With Tritium the deployment brings its own container: an environment
-    with Tritium's image and an `inference_config` of the routes `/v2/health/live`, `/v2/health/ready` and `/`.
+    with Tritium's image and an `inference_config` of the routes `/v2/health/live`, `/v2/health/ready` and `/`, and the
+    model is of the type `custom_model`. Where a deployment's file describes its model, `plan --unsafe L18` writes that
+    and the environment's Dockerfile. A model that is registered by itself is registered again as `custom_model`, and
+    its deployment given the same; in Python, `Model(type=AssetTypes.CUSTOM_MODEL)` and `Environment(build=...,
+    inference_config=...)`.
 
     Before deployment.yml:
 
@@ -116,7 +158,9 @@ class AzureMl(Hosting):
     severity = Severity.TODO
     platform = Platform.AZUREML
     said = "Azure ML chooses the server itself for this type"
-    advice = "deploy a custom container: an environment with Tritium's image, and its health routes"
+    advice = (
+        "register it as custom_model, and give its deployment an environment with Tritium's image and its health routes"
+    )
 
 
 class VertexAi(Hosting):
@@ -129,7 +173,7 @@ class VertexAi(Hosting):
 
         gcloud ai models upload --container-image-uri=nvcr.io/nvidia/tritonserver:22.05-py3 --display-name=m
 
-    Finds: Vertex AI
+    Finds: the image that is named in it is replaced
     """
 
     id = "L19"
