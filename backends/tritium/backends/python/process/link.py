@@ -1,5 +1,6 @@
 """The runtime that `triton_python_backend_utils` speaks through: requests, calls, logs and metrics as messages."""
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -142,6 +143,7 @@ class Link:
         self._outcomes: dict[int, frames.Outcome] = {}
         self._numbers = count(1)
         self._warned: set[str] = set()
+        self._pid = os.getpid()
 
     def begin(self, frame: frames.RequestFrame) -> None:
         """Note a request that begins."""
@@ -177,6 +179,7 @@ class Link:
 
     def send(self, key: int, response: InferenceResponse | None, *, final: bool) -> None:
         """Send one response to a request; one that is not the last waits until it is wanted."""
+        self._refuse_forks("answer a request")
         if not final:
             self._wait_until_wanted(key)
         frame = self.encode(key, response) if response is not None else None
@@ -205,6 +208,7 @@ class Link:
 
     def call(self, request: InferenceRequest, *, decoupled: bool) -> PendingCall:
         """Run a request on another model."""
+        self._refuse_forks("call other models")
         number, trace = next(self._numbers), request.trace()
         pending = self._calls[number] = PendingCall(self, number)
         frame = frames.RequestFrame(
@@ -286,6 +290,7 @@ class Link:
 
     def _ask(self, question: frames.Control | frames.DefineFamily | frames.DefineMetric | frames.ReadMetric) -> float:
         """Wait for the outcome of a question."""
+        self._refuse_forks("ask the server")
         number = question.call
         self.pump.post(question)
         self.pump.wait(lambda: number in self._outcomes)
@@ -293,6 +298,14 @@ class Link:
         if outcome.error:
             raise TritonModelException(outcome.error)
         return outcome.value
+
+    def _refuse_forks(self, what: str) -> None:
+        """Refuse what a fork of this process cannot do: socket and shared memory are its parent's."""
+        if os.getpid() != self._pid:
+            raise TritonModelException(
+                f"a process that the model forked cannot {what}: hand what it made to the model's own process, "
+                "for example through a multiprocessing.Pipe, and do it there"
+            )
 
     def _decode(self, frame: frames.ResponseFrame) -> InferenceResponse:
         if frame.code >= 0:
