@@ -52,11 +52,11 @@ def crossover_command(
     click.echo("| tier | prompt tokens | computed ms | device ms | tier ms | tier / computed | tokens fetched |")
     click.echo("|---|---|---|---|---|---|---|")
     told = []
-    with bucket() as endpoint, tempfile.TemporaryDirectory(dir=scratch) as made:
+    with bucket() as store, tempfile.TemporaryDirectory(dir=scratch) as made:
         settings = {
             "host": "host=3GiB",
             "disk": f"disk=3GiB:{made}",
-            "object": f"object=3GiB:s3://bucket/kv,object_endpoint={endpoint}",
+            "object": f"object=3GiB:s3://bucket/kv,object_endpoint={store.endpoint}",
         }
         for number, tier in enumerate(tiers):
             times = asyncio.run(crossover.measure(folder, settings[tier], lengths, rounds, seed=number))

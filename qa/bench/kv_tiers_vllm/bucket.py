@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -9,15 +10,33 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 READY_S = 90
 _SIGNED = {"Authorization": "AWS4-HMAC-SHA256 Credential=k/20200101/us-east-1/s3/aws4_request"}
 _KEYS = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "us-east-1"}
 
 
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A store that runs; its bucket is named `bucket`."""
+
+    endpoint: str
+    process: subprocess.Popen[bytes]
+
+    def hang(self) -> None:
+        """Have it take connections and answer nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def end(self) -> None:
+        """End it, whether it hangs or not."""
+        self.process.kill()
+        self.process.wait(60)
+
+
 @contextmanager
-def bucket() -> Iterator[str]:
-    """Start it and return its address; its keys stand in the environment, where workers look for them."""
+def bucket() -> Iterator[Bucket]:
+    """Start it; its keys stand in the environment, where workers look for them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -34,7 +53,7 @@ def bucket() -> Iterator[str]:
             if process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError("moto's S3 did not start: pip install 'moto[server]'")
             time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
+        yield Bucket(f"http://127.0.0.1:{port}", process)
     finally:
-        process.terminate()
+        process.kill()
         process.wait(60)

@@ -6,6 +6,7 @@ import importlib.util
 from types import SimpleNamespace
 
 import pytest
+from qa.unit.vllm.test_tiers_pace import Clock, fetch
 
 from tritium.kv.block import Tier
 from tritium.kv.settings import HostSettings, StoreSettings
@@ -263,3 +264,47 @@ def test_tenants_are_told_apart_in_the_store(engine):
     assert {change.block[:TENANT_BYTES] for change in engine.told} == {tenant_digest("ours"), tenant_digest("")}
     assert engine.fetch(engine.request("c", tokens, salt="ours"), [7, 8, 9])[0] == 8
     assert engine.fetch(engine.request("d", tokens, salt="theirs"), [10, 11, 12])[0] == 0
+
+
+def _held_prompt(engine, tier_s, prefill_s):
+    """Return a request of 40 tokens that is held, by an engine that knows how long its tier and its prefills take."""
+    tokens = list(range(40))
+    engine.step([(engine.request("a", tokens), 0, 40, list(range(1, 11)))])
+    engine.settle()
+    for size in (1, 40):
+        engine.planner.advisor.prefill.learn(size, size * prefill_s)
+        engine.planner.advisor.loads[Tier.HOST] = type(engine.planner.advisor.prefill)()
+    for blocks in (1, 10):
+        size_bytes = blocks * engine.store.settings.block_bytes
+        engine.planner.advisor.loads[Tier.HOST].learn(size_bytes, blocks * tier_s)
+    return engine.request("b", tokens)
+
+
+@pytest.mark.parametrize(
+    ("tier_s", "handover_s", "tokens", "because"),
+    [
+        (0.001, 0.0, 36, "9 from host: 13.0 ms against 40.0 ms"),
+        (0.001, 0.02, 36, "9 from host: 13.0 ms against 40.0 ms"),
+        (0.001, 0.03, 0, "and 30.0 ms until the engine goes on"),
+        (0.1, 0.0, 0, "would take"),
+    ],
+)
+def test_fetches_only_what_comes_sooner(engine, tier_s, handover_s, tokens, because):
+    """With the engine's own time counted, and why, in words."""
+    request = _held_prompt(engine, tier_s, prefill_s=0.001)
+    from tritium.backends.vllm.tiers.pace import Pace
+
+    engine.planner.pace = Pace(clock := Clock())
+    for _ in range(3):
+        fetch(engine.planner.pace, clock, load_s=0.1, whole_s=0.1 + handover_s)
+    assert engine.planner.wanted_tokens(request, 0) == tokens
+    assert because in engine.planner.why("b")
+
+
+def test_a_tier_that_made_a_prompt_late_is_left_alone(engine):
+    """Its next prompt is computed, though what was learnt before says that the tier is fast."""
+    request = _held_prompt(engine, tier_s=0.001, prefill_s=0.001)
+    engine.planner.pace.began("x", {Tier.HOST}, 0.5)
+    engine.planner.pace.loaded("x", 60.0)
+    assert engine.planner.wanted_tokens(request, 0) == 0
+    assert "slower than computing a moment ago" in engine.planner.why("b")

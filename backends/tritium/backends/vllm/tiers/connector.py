@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from vllm.v1.outputs import KVConnectorOutput
     from vllm.v1.request import Request
 
-_SOURCES = {Tier.HOST: CacheHitSource.HOST, Tier.DISK: CacheHitSource.DISK}
+_SOURCES = {Tier.HOST: CacheHitSource.HOST, Tier.PEER: CacheHitSource.P2P, Tier.DISK: CacheHitSource.DISK}
 
 
 class TieredConnector(KVConnectorBase_V1):

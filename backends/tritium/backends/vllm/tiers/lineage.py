@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vllm.v1.request import Request
 
 MEDIA = {Tier.HOST: "CPU", Tier.DISK: "STORAGE", Tier.OBJECT: "OBJECT"}
-"""Our tiers by vLLM's media, which `tritium.backends.vllm.events` reads."""
+"""Our tiers by vLLM's media, which `tritium.backends.vllm.events` reads; what peers hold they announce themselves."""
 
 
 def names_of(request: "Request", first: int, last: int) -> list[bytes]:
@@ -45,7 +45,7 @@ class Lineage:
         (block,) = names_of(request, place, place + 1)
         if block not in self._stories:
             self._stories[block] = _story(request, place, self._block_tokens)
-            self._announce(block, self._holdings.tiers(block))
+            self._announce(block, [tier for tier in self._holdings.tiers(block) if tier in MEDIA])
 
     def forget(self, block: bytes) -> None:
         """Drop what is known of a block that was not saved."""
@@ -55,7 +55,7 @@ class Lineage:
     def take(self, changes: list[Change]) -> None:
         """Turn what the first rank's store tells into events."""
         for change in changes:
-            if change.block not in self._stories:
+            if change.block not in self._stories or change.tier not in MEDIA:
                 continue
             if change.stored:
                 self._announce(change.block, [change.tier])

@@ -16,7 +16,7 @@ import torch
 
 from tritium.backends.vllm.tiers.holdings import Change
 from tritium.backends.vllm.tiers.layout import Layout
-from tritium.backends.vllm.tiers.plan import Load, RankReport, StepPlan
+from tritium.backends.vllm.tiers.plan import Load, Loaded, RankReport, StepPlan
 from tritium.backends.vllm.tiers.seat import Seat
 from tritium.kv.stats import StoreStats
 from tritium.kv.store import BlockStore
@@ -43,7 +43,14 @@ class _Loading:
     """A request that waits for its blocks."""
 
     request: str
+    began_s: float = field(default_factory=time.perf_counter)
+    ended_s: float = 0.0
     chunks: int = 0
+
+    def arrived(self) -> None:
+        """Note the time; called when some of its bytes have come, on a thread of the store."""
+        self.ended_s = time.perf_counter()
+
     failed: set[int] = field(default_factory=set)
 
 
@@ -61,6 +68,7 @@ class Mover:
         self._moving: list[_Chunk] = []
         self._moving_bytes = 0
         self._done: set[str] = set()
+        self._loaded: list[Loaded] = []
         self._failed_blocks: set[int] = set()
         self._saves: list[tuple[list[bytes], Transfer]] = []
         self._staged_bytes = 0
@@ -128,13 +136,14 @@ class Mover:
             if event.key.startswith(self._shape)
         ]
         settled, self._settled = self._settled, []
-        if not changes and not settled and not self._learnt:
+        loaded, self._loaded = self._loaded, []
+        if not changes and not settled and not loaded and not self._learnt:
             return None
         advisor = self._store.advisor
         loads = {tier: line for tier, line in advisor.loads.items() if line.known} if self._learnt else {}
         prefill = advisor.prefill if self._learnt and advisor.prefill.known else None
         self._learnt = False
-        return RankReport(self._rank, changes, settled, loads, prefill)
+        return RankReport(self._rank, changes, settled, loads, loaded, prefill)
 
     def stats(self) -> StoreStats | None:
         """Return the store's counts, after a load or save was over and once a second."""
@@ -166,6 +175,7 @@ class Mover:
             chunk = self._waiting.popleft()
             chunk.rows = self._layout.rows(len(chunk.blocks))
             chunk.transfer = self._store.load(self._keys(chunk.names), _views(chunk.rows))
+            chunk.transfer.on_done(chunk.load.arrived)
             self._moving.append(chunk)
             self._moving_bytes += size_bytes
 
@@ -185,6 +195,7 @@ class Mover:
         chunk.load.chunks -= 1
         if not chunk.load.chunks:
             self._done.add(chunk.load.request)
+            self._loaded.append(Loaded(chunk.load.request, chunk.load.ended_s - chunk.load.began_s))
 
     def _save(self, names: list[bytes], blocks: list[int]) -> None:
         size_bytes = len(blocks) * self._layout.block_bytes

@@ -47,7 +47,8 @@ def open_mover(
         tp_rank=rank,
     )
     try:
-        store = BlockStore(store_settings(tiers, layout.block_bytes, seat.name), block_tokens)
+        settings = store_settings(tiers, layout.block_bytes, seat.name, namespace.shape)
+        store = BlockStore(settings, block_tokens)
     except BaseException:
         seat.close()
         raise

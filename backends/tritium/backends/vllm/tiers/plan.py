@@ -36,6 +36,14 @@ class StepPlan(KVConnectorMetadata):
     """Nearly all of them belong to prompts, so that its time says how long prefill takes."""
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """How long a request's bytes took to come, whole or not."""
+
+    request: str
+    seconds: float
+
+
 @dataclass(slots=True)
 class RankReport:
     """What one worker process tells after a step."""
@@ -45,6 +53,7 @@ class RankReport:
     settled: list[bytes] = field(default_factory=list)
     """Blocks whose save is over, whether it went well or not."""
     loads: dict[Tier, Line] = field(default_factory=dict)
+    loaded: list[Loaded] = field(default_factory=list)
     prefill: Line | None = None
     """What loads and prefill have been seen to take; None where nothing new was learnt."""
 

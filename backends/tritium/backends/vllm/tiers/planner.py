@@ -4,6 +4,7 @@ a request comes --held and worth it--> its load is planned --> it waits --> load
 a step computes blocks --complete, not held, not on their way--> saved, once
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from tritium.backends.vllm.tiers.counts import DECISIONS
 from tritium.backends.vllm.tiers.holdings import Holdings
 from tritium.backends.vllm.tiers.lineage import Lineage, names_of
+from tritium.backends.vllm.tiers.pace import Pace
 from tritium.backends.vllm.tiers.plan import Load, Report, StepPlan
 from tritium.kv.advice import Advisor
 from tritium.kv.block import Tier
@@ -18,6 +20,8 @@ from tritium.kv.block import Tier
 if TYPE_CHECKING:
     from vllm.v1.core.sched.output import SchedulerOutput
     from vllm.v1.request import Request
+
+_log = logging.getLogger(__name__)
 
 _PREFILL_SHARE = 0.9
 """The part of a step's tokens that must be prompt for its time to count as a prefill's."""
@@ -29,6 +33,9 @@ class _Decision:
 
     first: int
     tiers: list[Tier]
+    because: str
+    worth_s: float = float("inf")
+    """How long computing what is fetched would take."""
 
 
 class Planner:
@@ -42,6 +49,7 @@ class Planner:
         self.advisor = Advisor(block_bytes, block_tokens)
         self.advised = dict.fromkeys(DECISIONS, 0)
         """How often it was decided to load, and not to, for prompts of which something was held."""
+        self.pace = Pace()
         self._requests: dict[str, Request] = {}
         self._decisions: dict[str, _Decision] = {}
         self._looked_at: dict[str, int] = {}
@@ -63,6 +71,7 @@ class Planner:
         """Stop following a request."""
         self._requests.pop(request_id, None)
         self._decisions.pop(request_id, None)
+        self.pace.forget(request_id)
         self._looked_at.pop(request_id, None)
 
     def wanted_tokens(self, request: "Request", computed_tokens: int) -> int:
@@ -78,6 +87,11 @@ class Planner:
             decided = self._decisions[request.request_id] = self._decide(request, first, blocks)
         return len(decided.tiers) * self.block_tokens
 
+    def why(self, request_id: str) -> str:
+        """Return in words what was decided for a request that waits; nothing where nothing was."""
+        decided = self._decisions.get(request_id)
+        return decided.because if decided else ""
+
     def allocated(self, request: "Request", block_ids: list[int], fetched_tokens: int) -> None:
         """Plan the load of a request whose blocks on the device are known now."""
         decided = self._decisions.pop(request.request_id, None)
@@ -86,6 +100,7 @@ class Planner:
         last = decided.first + fetched_tokens // self.block_tokens
         for place in range(decided.first, last):
             self.lineage.meet(request, place)
+        self.pace.began(request.request_id, set(decided.tiers), decided.worth_s)
         self._loads.append(
             Load(request.request_id, names_of(request, decided.first, last), block_ids[decided.first : last])
         )
@@ -99,6 +114,7 @@ class Planner:
         """Return what the workers are to do beside this step."""
         plan = StepPlan(self._loads, tokens=step.total_num_scheduled_tokens)
         self._loads = []
+        self.pace.stepped(step.num_scheduled_tokens)
         computed = {new.req_id: new.num_computed_tokens for new in step.scheduled_new_reqs}
         cached = step.scheduled_cached_reqs
         computed |= dict(zip(cached.req_ids, cached.num_computed_tokens, strict=True))
@@ -114,6 +130,8 @@ class Planner:
         """Take in what the workers tell."""
         for rank in report.ranks:
             self.holdings.take(rank.rank, rank.changes)
+            for loaded in rank.loaded:
+                self.pace.loaded(loaded.request, loaded.seconds)
             if rank.rank:
                 continue
             # The parts of a block come and go together, so that one rank speaks for all to the router.
@@ -128,10 +146,25 @@ class Planner:
     def _decide(self, request: "Request", first: int, blocks: Sequence[bytes]) -> _Decision:
         tiers = self.holdings.leading(blocks)
         if not tiers or self._always:
-            return _Decision(first, tiers)
-        advice = self.advisor.advise(request.num_tokens - first * self.block_tokens, tiers)
-        self.advised[DECISIONS[0 if advice.onboard else 1]] += 1
-        return _Decision(first, tiers[: advice.blocks])
+            return _Decision(first, tiers, "all that is held" if tiers else "nothing is held")
+        decided = self._weigh(first, request.num_tokens - first * self.block_tokens, tiers)
+        self.advised[DECISIONS[0 if decided.tiers else 1]] += 1
+        _log.debug("%s: %s", request.request_id, decided.because)
+        return decided
+
+    def _weigh(self, first: int, tokens: int, tiers: list[Tier]) -> _Decision:
+        """Return what of the blocks to fetch, for a prompt of which so many tokens are not on the device."""
+        resting = next((place for place, tier in enumerate(tiers) if self.pace.rests(tier)), len(tiers))
+        if not resting:
+            return _Decision(first, [], f"{tiers[0]} was slower than computing a moment ago")
+        advice = self.advisor.advise(tokens, tiers[:resting])
+        handover_s = self.pace.handover_s
+        if not advice.onboard or not self.advisor.prefill.known:
+            return _Decision(first, tiers[: advice.blocks], advice.because)
+        if advice.expected_s + handover_s >= advice.recompute_s:
+            return _Decision(first, [], f"{advice.because}, and {handover_s * 1e3:.1f} ms until the engine goes on")
+        rest_s = self.advisor.prefill.at(max(1, tokens - advice.blocks * self.block_tokens))
+        return _Decision(first, tiers[: advice.blocks], advice.because, advice.recompute_s - rest_s)
 
     def _still_held(self, blocks: Sequence[bytes], decided: _Decision) -> bool:
         return all(block in self.holdings for block in blocks[: len(decided.tiers)])

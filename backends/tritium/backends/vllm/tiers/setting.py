@@ -15,6 +15,7 @@ from tritium.kv.settings import (
     DiskSettings,
     HostSettings,
     ObjectSettings,
+    PeerSettings,
     StoreSettings,
     Writing,
     parse_bytes,
@@ -38,6 +39,7 @@ class Tiers:
     """Fetch whatever is held, also where computing it is expected to be faster."""
     disk: dict[str, Any] = field(default_factory=dict)
     objects: dict[str, Any] = field(default_factory=dict)
+    peers: dict[str, Any] = field(default_factory=dict)
     store: dict[str, Any] = field(default_factory=dict)
 
 
@@ -54,6 +56,17 @@ def _share(text: str) -> float:
     return share
 
 
+def _places(text: str) -> tuple[str, ...]:
+    return (text,)
+
+
+def _secret(text: str) -> bytes:
+    try:
+        return Path(text).read_bytes().strip()
+    except OSError as fault:
+        raise InvalidArgument(f"the secret of peers cannot be read: {fault.strerror}") from None
+
+
 _FETCH = ("advised", "always")
 
 _FINER: dict[str, tuple[str, str, Callable[[str], Any]]] = {
@@ -67,6 +80,11 @@ _FINER: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "object_min_uses": ("objects", "min_uses", int),
     "object_timeout_s": ("objects", "timeout_s", float),
     "object_endpoint": ("objects", "endpoint", str),
+    "peers": ("peers", "at", _places),
+    "peers_listen": ("peers", "listen", str),
+    "peers_secret": ("peers", "secret", _secret),
+    "peers_path": ("peers", "path", str),
+    "peers_timeout_s": ("peers", "timeout_s", float),
 }
 
 
@@ -87,6 +105,10 @@ def read_tiers(text: object) -> Tiers:
             raise InvalidArgument(f"{SETTING}: '{part.strip()}': {error}") from error
     if not (tiers.host_bytes or tiers.disk_bytes or tiers.object_bytes):
         raise InvalidArgument(f"{SETTING} names no tier", "host=4GiB is the least")
+    try:
+        PeerSettings(**tiers.peers)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{SETTING}: {error}", error.hint) from error
     return tiers
 
 
@@ -145,8 +167,12 @@ def beside(first: dict[str, Any], tiers: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def store_settings(tiers: Tiers, block_bytes: int, seat: str) -> StoreSettings:
-    """Return what the store of one worker process is opened with; `seat` names its own folders."""
+def store_settings(tiers: Tiers, block_bytes: int, seat: str, shape: bytes = b"") -> StoreSettings:
+    """Return what the store of one worker process is opened with.
+
+    `seat` names its own folders, `shape` is what the keys begin with that it asks peers for.
+    """
+    peers = PeerSettings(**tiers.peers, prefix=shape) if tiers.peers else None
     host = HostSettings(tiers.host_bytes) if tiers.host_bytes else None
     disk = objects = None
     if tiers.disk_bytes:
@@ -156,4 +182,4 @@ def store_settings(tiers: Tiers, block_bytes: int, seat: str) -> StoreSettings:
         disk = DiskSettings(tiers.disk_bytes, folders, **tiers.disk)
     if tiers.object_bytes:
         objects = ObjectSettings(tiers.object_bytes, tiers.url, **tiers.objects)
-    return StoreSettings(block_bytes, host=host, disk=disk, objects=objects, **tiers.store)
+    return StoreSettings(block_bytes, host=host, disk=disk, objects=objects, peers=peers, **tiers.store)
