@@ -106,7 +106,7 @@ def _cut_writes(faults: Faults) -> None:
     """Write half of the first block of a run and stop; or none, for want of space."""
     whole = DiskTier._write_run
 
-    def write(self: DiskTier, slab: Slab, places: list[int], entries: Any, blocks: Sequence[memoryview]) -> None:
+    def write(self: DiskTier, slab: Slab, places: list[int], entries: Any, blocks: Any, *more: Any) -> None:
         if faults.get("full"):
             raise OSError(errno.ENOSPC, "no space left on device")
         if faults.get("stop") == "mid_write":
@@ -114,9 +114,9 @@ def _cut_writes(faults: Faults) -> None:
             start = self._place(entries[places[0]])[1] * self._stride
             os.pwrite(file, blocks[places[0]][: blocks[places[0]].nbytes // 2], start)
             faults.reach("mid_write")
-        whole(self, slab, places, entries, blocks)
+        whole(self, slab, places, entries, blocks, *more)
 
-    DiskTier._write_run = write  # type: ignore[method-assign]
+    DiskTier._write_run = write  # type: ignore[method-assign, assignment]
 
 
 def _cut_records(faults: Faults) -> None:
@@ -136,7 +136,7 @@ def _cut_reads(faults: Faults) -> None:
     """Fill half of what is read and stop."""
     whole = DiskTier._read_run
 
-    def read(self: DiskTier, slab: Slab, places: list[int], entries: Any, into: Sequence[memoryview]) -> list[int]:
+    def read(self: DiskTier, slab: Slab, places: list[int], entries: Any, into: Any) -> list[int]:
         if faults.get("stop") == "mid_read":
             half = len(places) // 2 or 1
             whole(self, slab, places[:half], entries, into)
