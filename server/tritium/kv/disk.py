@@ -1,7 +1,6 @@
 """The tier on disk: blocks in the slots of one or more directories, found again after a restart."""
 
 import itertools
-import mmap
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -9,11 +8,14 @@ import numpy as np
 
 from tritium.core.errors import InvalidArgument
 from tritium.kv.block import Tier
-from tritium.kv.host import PAGE_BYTES, checksum_of, copy_block, round_up
+from tritium.kv.host import PAGE_BYTES, aligned_memory, checksum_of, copy_block, round_up
 from tritium.kv.mover import Run, open_mover
 from tritium.kv.settings import DiskSettings
 from tritium.kv.shelf import Entry, Shares, Shelf
 from tritium.kv.slab import Record, Slab
+
+# What is read or written in one go where blocks do not begin with a page.
+_BOUNCE_BYTES = 4 << 20
 
 
 class DiskTier:
@@ -55,12 +57,10 @@ class DiskTier:
         self, entries: Sequence[Entry], blocks: Sequence[memoryview], checksums: Sequence[int | None]
     ) -> list[int | None]:
         """Write blocks, adjacent slots in one go, and then their records."""
-        summed: list[int | None] = [
-            checksum_of(block) if given is None else given for block, given in zip(blocks, checksums, strict=True)
-        ]
+        summed = list(checksums)
         for slab, places in self._runs(entries):
             try:
-                self._write_run(slab, places, entries, blocks)
+                self._write_run(slab, places, entries, blocks, summed)
                 slab.note(self._record(entries[i], summed[i] or 0) for i in reversed(places))
             except OSError:  # disk full, gone, or failing: these blocks are not kept, the tier counts them
                 for i in places:
@@ -133,15 +133,27 @@ class DiskTier:
             if run:
                 yield slab, run
 
-    def _write_run(self, slab: Slab, places: list[int], entries: Sequence[Entry], blocks: Sequence[memoryview]) -> None:
+    def _write_run(
+        self,
+        slab: Slab,
+        places: list[int],
+        entries: Sequence[Entry],
+        blocks: Sequence[memoryview],
+        summed: list[int | None],
+    ) -> None:
         offset = self._place(entries[places[0]])[1] * self._stride
         if slab.direct and not all(_aligned(blocks[i]) for i in places):
-            for i in places:
-                bounce = self._bounce()
-                np.copyto(np.frombuffer(bounce[: blocks[i].nbytes], np.uint8), np.frombuffer(blocks[i], np.uint8))
-                self._mover.write(slab.file, Run(offset, [bounce]))
-                offset += self._stride
+            for group in self._bounced(places):
+                for i, slot in group.items():
+                    # What is copied is summed on the way, where its checksum is not known.
+                    checksum = summed[i]
+                    summed[i] = copy_block(slot[: blocks[i].nbytes], blocks[i], summing=checksum is None) or checksum
+                self._mover.write(slab.file, Run(offset, list(group.values())))
+                offset += len(group) * self._stride
             return
+        for i in places:
+            if summed[i] is None:
+                summed[i] = checksum_of(blocks[i])
         self._mover.write(slab.file, Run(offset, self._padded([blocks[i] for i in places])))
 
     def _read_run(
@@ -150,11 +162,10 @@ class DiskTier:
         offset = self._place(entries[places[0]])[1] * self._stride
         if slab.direct and not all(_aligned(into[i]) for i in places):
             summed = []
-            for i in places:
-                bounce = self._bounce()
-                self._mover.read(slab.file, Run(offset, [bounce]))
-                summed.append(copy_block(into[i], bounce[: into[i].nbytes]))
-                offset += self._stride
+            for group in self._bounced(places):
+                self._mover.read(slab.file, Run(offset, list(group.values())))
+                summed += [copy_block(into[i], slot[: into[i].nbytes]) for i, slot in group.items()]
+                offset += len(group) * self._stride
             return summed
         # The last slot of a file is as long as its block, not as long as a slot.
         self._mover.read(slab.file, Run(offset, self._padded([into[i] for i in places], pad_last=False)))
@@ -170,12 +181,16 @@ class DiskTier:
             padded.pop()
         return padded
 
-    def _bounce(self) -> memoryview:
-        """Return this thread's own slot of aligned memory."""
-        memory: mmap.mmap | None = getattr(self._of_thread, "memory", None)
+    def _bounced(self, places: list[int]) -> Iterator[dict[int, memoryview]]:
+        """Yield as many places at once as fit into this thread's own aligned memory, each with a slot of it."""
+        memory: memoryview | None = getattr(self._of_thread, "memory", None)
         if memory is None:
-            memory = self._of_thread.memory = mmap.mmap(-1, self._stride)
-        return memoryview(memory)
+            slots = max(1, _BOUNCE_BYTES // self._stride)
+            memory = self._of_thread.memory = aligned_memory(slots * self._stride)
+        most = memory.nbytes // self._stride
+        for first in range(0, len(places), most):
+            group = places[first : first + most]
+            yield {i: memory[n * self._stride : (n + 1) * self._stride] for n, i in enumerate(group)}
 
 
 def _aligned(view: memoryview) -> bool:

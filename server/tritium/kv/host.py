@@ -36,12 +36,12 @@ def checksum_of(data: memoryview) -> int:
     return xxhash.xxh3_64_intdigest(b"".join(xxhash.xxh3_64_digest(data[i : i + _PIECE_BYTES]) for i in starts))
 
 
-def copy_block(into: memoryview, data: memoryview) -> int:
-    """Copy a block and return the checksum of what arrived."""
+def copy_block(into: memoryview, data: memoryview, *, summing: bool = True) -> int:
+    """Copy a block and return the checksum of what arrived; 0 without `summing`."""
     target, source = np.frombuffer(into, np.uint8), np.frombuffer(data, np.uint8)
-    if data.nbytes <= _PIECE_BYTES:
+    if not summing or data.nbytes <= _PIECE_BYTES:
         np.copyto(target, source)
-        return xxhash.xxh3_64_intdigest(into)
+        return xxhash.xxh3_64_intdigest(into) if summing else 0
     digests = []
     for start in range(0, data.nbytes, _PIECE_BYTES):
         np.copyto(target[start : start + _PIECE_BYTES], source[start : start + _PIECE_BYTES])

@@ -72,7 +72,7 @@ class PeerTier:
         self._closed = False
         self._reader, self.because = _open_reader(settings, block_bytes)
         self._serving: Serving | None = None
-        self._registered: object = None
+        self._served_by: Agent | None = None
         self.address = ""
         if host is not None:
             self._serve(host)
@@ -142,18 +142,19 @@ class PeerTier:
             link.close()
         if self._serving is not None:
             self._serving.close()
+        if self._served_by is not None:
+            self._served_by.close()
         if self._reader is not None:
-            if self._registered is not None:
-                self._reader.agent.deregister(self._registered)
             self._reader.agent.close()
 
     def _serve(self, host: HostTier) -> None:
         listen_host, _ = split_address(self._settings.listen)
         metadata = b""
         if self._reader is not None:
-            arena = Piece(address_of(host.arena), host.arena.nbytes)
-            self._registered = self._reader.agent.register([arena], Kind.MEMORY, "UCX")
-            metadata = self._reader.agent.metadata
+            # An agent of its own, whose thread answers peers: the reader's looks after its transfers itself.
+            self._served_by = Agent("kv-serving", {"UCX": {}}, serving=True)
+            self._served_by.register([Piece(address_of(host.arena), host.arena.nbytes)], Kind.MEMORY, "UCX")
+            metadata = self._served_by.metadata
         welcome = Welcome(b"", b"", metadata, address_of(host.arena), host.arena.nbytes)
         try:
             self._serving = Serving(self._settings, self._store, self._ladder, host, welcome)
@@ -246,7 +247,7 @@ def _open_reader(settings: PeerSettings, block_bytes: int) -> tuple[Reader | Non
     if settings.path == "plain":
         return None, "plain is set"
     try:
-        return Reader(Agent("kv", {"UCX": {}}, serving=True), block_bytes), ""
+        return Reader(Agent("kv-reading", {"UCX": {}}), block_bytes), ""
     except InvalidArgument as fault:
         if settings.path == "nixl":
             raise
