@@ -39,6 +39,25 @@ def way_out(backend: str, files: Collection[str]) -> str:
     return ""
 
 
+_HANDLED = {
+    "tensorflow_savedmodel": 'backend: "openvino" with default_model_filename: "model.savedmodel"',
+    "pytorch": 'backend: "pytorch" with the model as TorchScript, or with runtime: "model.py" for its class',
+    "pytorch_libtorch": 'backend: "pytorch"',
+}
+"""Platforms for which Triton's python backend had a handler."""
+
+
+def without_handler(platform: str) -> str:
+    """Say what to do about a python model that has a platform in the place of a model.py; "" for no such platform.
+
+    python_backend/src/resources/platform_handlers: experimental in 23.07 to 23.10, then gone for backends in Python.
+    """
+    instead = _HANDLED.get(platform)
+    if instead is None:
+        return ""
+    return f"the handler of platform {platform}, which ran it in Triton 23.07 to 23.10, is not here: {instead} ({PAGE})"
+
+
 ALTERNATIVES: Mapping[str, Alternative] = {
     "tensorrtllm": Alternative(
         "a compiled engine fits one version and GPU, and TensorRT-LLM dropped its engine-based Triton backend",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tritium.compat.alternatives import ALTERNATIVES, PAGE, way_out
+from tritium.compat.alternatives import ALTERNATIVES, PAGE, way_out, without_handler
 
 DOCS = Path(__file__).parents[3] / "docs" / "backends.md"
 
@@ -35,3 +35,10 @@ def test_the_page_has_every_backend() -> None:
     section = rest.partition("\n## ")[0]
     assert found
     assert [name for name in ALTERNATIVES if f"`{name}`" not in section] == []
+
+
+def test_platforms_that_had_a_handler() -> None:
+    """A python model without a model.py is told what serves the platform it names; others have no platform to name."""
+    assert 'backend: "openvino"' in without_handler("tensorflow_savedmodel")
+    assert 'backend: "pytorch"' in without_handler("pytorch")
+    assert without_handler("") == without_handler("onnxruntime_onnx") == ""

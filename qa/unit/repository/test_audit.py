@@ -131,3 +131,13 @@ def test_a_missing_package_is_a_problem_with_its_way_out(tmp_path, monkeypatch, 
     text += "parameters { key: 'EXECUTION_ENV_PATH' value { string_value: '/env' } }\n"
     (tmp_path / "m" / "config.pbtxt").write_text(text)
     assert "which is not installed" not in run(tmp_path)[1]
+
+
+def test_a_platform_of_the_python_backend_is_told_what_serves_it(tmp_path):
+    """Triton's platform handlers are not here: the refusal names the backend that is."""
+    (tmp_path / "m" / "1" / "model.savedmodel").mkdir(parents=True)
+    (tmp_path / "m" / "config.pbtxt").write_text('backend: "python" platform: "tensorflow_savedmodel"\n')
+    code, output = run(tmp_path)
+    assert code == 2
+    assert "version 1 of model 'm' has no model.py" in output
+    assert "the handler of platform tensorflow_savedmodel" in output

@@ -6,6 +6,7 @@ folder -> agents -> parse -> backend and defaults -> Triton's rules -> versions 
 from pathlib import Path
 
 from tritium.backends.python.interpreter import ENVIRONMENT_PARAMETER
+from tritium.compat.alternatives import without_handler
 from tritium.compat.config import messages
 from tritium.compat.config.defaults import (
     ENSEMBLE,
@@ -181,7 +182,8 @@ def _check_files(candidate: Candidate, rules: Rules) -> None:
     for version in candidate.versions:
         if not (candidate.folder / version / name).exists():
             message = f"version {version} of model '{candidate.name}' has no {name}"
-            candidate.note(message, f"put it at {candidate.folder}/{version}/{name}", Stage.LOAD)
+            handled = without_handler(candidate.config.platform) if candidate.backend == "python" else ""
+            candidate.note(message, handled or f"put it at {candidate.folder}/{version}/{name}", Stage.LOAD)
         elif candidate.backend == "python" and not candidate.fatal:
             _check_python(candidate, candidate.folder / version / name)
 
