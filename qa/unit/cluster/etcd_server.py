@@ -8,6 +8,7 @@ import tempfile
 import time
 from contextlib import suppress
 
+import grpc
 from aetcd import rpc
 
 
@@ -73,6 +74,20 @@ class EtcdServer:
             kv = rpc.KVStub(channel)
             now = await kv.Range(rpc.RangeRequest(key=b"/"))
             await kv.Compact(rpc.CompactionRequest(revision=now.header.revision, physical=True))
+
+    def let_in(self, user, password, prefix):
+        """From now on let in a user alone, who may read and write what lies under a prefix; and root, its password."""
+        with grpc.insecure_channel(f"{self.host}:{self.port}") as channel:
+            auth = rpc.AuthStub(channel)
+            auth.RoleAdd(rpc.AuthRoleAddRequest(name="root"))
+            auth.RoleAdd(rpc.AuthRoleAddRequest(name="member"))
+            end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+            allowed = rpc.Permission(permType=rpc.Permission.READWRITE, key=prefix.encode(), range_end=end.encode())
+            auth.RoleGrantPermission(rpc.AuthRoleGrantPermissionRequest(name="member", perm=allowed))
+            for name, secret, role in (("root", "root", "root"), (user, password, "member")):
+                auth.UserAdd(rpc.AuthUserAddRequest(name=name, password=secret))
+                auth.UserGrantRole(rpc.AuthUserGrantRoleRequest(user=name, role=role))
+            auth.AuthEnable(rpc.AuthEnableRequest())
 
     async def leases(self):
         """Return the leases that live."""

@@ -43,6 +43,7 @@ def discovery_of(options: ServeOptions | WorkerOptions) -> Discovery:
     try:
         return open_discovery(
             options.discovery,
+            password=_path(options.discovery_password),
             authority=_path(options.discovery_ca),
             certificate=_path(options.discovery_cert),
             key=_path(options.discovery_cert_key),

@@ -269,6 +269,9 @@ class ServeOptions:
     )
     cluster_cert: str = setting("", "Certificate (PEM) that is shown to workers.", group="cluster")
     cluster_cert_key: str = setting("", "Private key (PEM) of that certificate.", group="cluster")
+    discovery_password: str = setting(
+        "", "File with the password of the user in etcd://USER@HOST:2379.", group="cluster"
+    )
     discovery_ca: str = setting("", "Certificate authority (PEM) of etcd; where it is set it is TLS.", group="cluster")
     discovery_cert: str = setting("", "Certificate (PEM) that is shown to etcd.", group="cluster")
     discovery_cert_key: str = setting("", "Private key (PEM) of that certificate.", group="cluster")

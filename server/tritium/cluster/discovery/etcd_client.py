@@ -2,14 +2,16 @@
 
 aetcd's own client neither speaks TLS nor takes more than one endpoint, and its watcher does not come back from a lost
 connection; so of aetcd only the messages and stubs are used, and everything that can fail is an EtcdError here.
+
+With a user every call carries a token. etcd forgets tokens, by time and whenever it starts; then another is asked for.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from tritium.core.errors import InvalidArgument, Unavailable
 
@@ -28,6 +30,13 @@ _OPTIONS = (
 )
 
 
+_NO_LONGER = ("invalid auth token", "revision in header is old")
+"""What etcd says of a token that was good once (etcd: api/v3rpc/rpctypes/error.go)."""
+
+_REFUSALS = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "INVALID_ARGUMENT", "FAILED_PRECONDITION"})
+"""gRPC's codes of an etcd that did answer, and will not do it."""
+
+
 class EtcdError(Unavailable):
     """etcd did not answer, or not as asked."""
 
@@ -38,13 +47,22 @@ class Compacted(EtcdError):
 
 @dataclass(frozen=True, slots=True)
 class EtcdPlace:
-    """Where etcd is; `prefix` begins every key. TLS where there is an authority."""
+    """Where etcd is, and whom it knows us as; `prefix` begins every key. TLS where there is an authority."""
 
     endpoints: tuple[str, ...]
     prefix: str = "/tritium"
+    user: str = ""
+    password: str = field(default="", repr=False)
     authority: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
+
+    @property
+    def who(self) -> str:
+        """Say whom etcd knows us as, and where that is written."""
+        if not self.user:
+            return "write the user that etcd is to know, etcd://USER@HOST:2379, and give --discovery-password FILE"
+        return f"look at the password of user {self.user}, and at what etcd grants it under {self.prefix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +82,26 @@ class Change:
 
 
 def parse_etcd(text: str) -> EtcdPlace:
-    """Read etcd://HOST:PORT[,HOST:PORT...][/PREFIX].
+    """Read etcd://[USER[:PASSWORD]@]HOST:PORT[,HOST:PORT...][/PREFIX]; user and password as URLs encode them.
 
     Raises:
         InvalidArgument: it is no such address.
     """
     parts = urlsplit(text)
-    endpoints = tuple(one if ":" in one else f"{one}:2379" for one in parts.netloc.split(",") if one)
-    if not endpoints or any(not one.rpartition(":")[2].isdecimal() for one in endpoints):
-        raise InvalidArgument(f"'{text}' is no address of etcd", hint="write etcd://HOST:2379, or several with commas")
-    return EtcdPlace(endpoints, prefix=parts.path.rstrip("/") or "/tritium")
+    login, _, hosts = parts.netloc.rpartition("@")
+    endpoints = tuple(one if ":" in one else f"{one}:2379" for one in hosts.split(",") if one)
+    user, _, password = login.partition(":")
+    if not endpoints or any(not one.rpartition(":")[2].isdecimal() for one in endpoints) or (login and not user):
+        shown = without_login(text)
+        raise InvalidArgument(f"'{shown}' is no address of etcd", hint="write etcd://HOST:2379, or several with commas")
+    prefix = parts.path.rstrip("/") or "/tritium"
+    return EtcdPlace(endpoints, prefix, unquote(user), unquote(password))
+
+
+def without_login(address: str) -> str:
+    """Return an address without user and password, which are nobody else's to read."""
+    scheme, _, rest = address.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}" if rest else address
 
 
 class EtcdClient:
@@ -96,6 +124,7 @@ class EtcdClient:
         self._credentials = _credentials(place)
         self._turn = 0
         self._channel: Any = None
+        self._token = ""
 
     async def grant(self, ttl_s: int) -> int:
         """Return a new lease."""
@@ -104,12 +133,12 @@ class EtcdClient:
 
     async def keep_alive(self, lease: int) -> bool:
         """Renew a lease; tell whether it is still there."""
-        stub = self._rpc.LeaseStub(self._open())
 
         async def ask() -> AsyncIterator[Any]:
             yield self._rpc.LeaseKeepAliveRequest(ID=lease)
 
-        call = stub.LeaseKeepAlive(ask(), timeout=CALL_S)
+        metadata = await self._login()
+        call = self._rpc.LeaseStub(self._open()).LeaseKeepAlive(ask(), timeout=CALL_S, metadata=metadata)
         try:
             answer = await call.read()
         except self._failures as error:
@@ -153,7 +182,8 @@ class EtcdClient:
         create = rpc.WatchCreateRequest(
             key=prefix.encode(), range_end=_after(prefix), start_revision=revision, progress_notify=True
         )
-        call = rpc.WatchStub(self._open()).Watch()
+        metadata = await self._login()
+        call = rpc.WatchStub(self._open()).Watch(metadata=metadata)
         try:
             await call.write(rpc.WatchRequest(create_request=create))
             while True:
@@ -163,6 +193,7 @@ class EtcdClient:
                 if answer.compact_revision:
                     raise Compacted(f"etcd keeps nothing from before revision {answer.compact_revision}")
                 if answer.canceled:
+                    self._token = ""
                     raise EtcdError(f"etcd has ended the watch: {answer.cancel_reason}")
                 yield [
                     Change(one.kv.key.decode(), one.kv.value if one.type == rpc.Event.PUT else None)
@@ -193,20 +224,51 @@ class EtcdClient:
         return self._channel
 
     async def _call(self, stub: str, method: str, request: Any) -> Any:
+        metadata = await self._login()
         try:
-            return await getattr(getattr(self._rpc, stub)(self._open()), method)(request, timeout=CALL_S)
+            return await self._once(stub, method, request, metadata)
+        except self._failures as error:
+            if not (self._token and any(words in _details(error) for words in _NO_LONGER)):
+                raise await self._failed(error) from None
+        self._token = ""
+        metadata = await self._login()
+        try:
+            return await self._once(stub, method, request, metadata)
         except self._failures as error:
             raise await self._failed(error) from None
 
+    async def _once(self, stub: str, method: str, request: Any, metadata: Any) -> Any:
+        call = getattr(getattr(self._rpc, stub)(self._open()), method)
+        return await call(request, timeout=CALL_S, metadata=metadata)
+
+    async def _login(self) -> tuple[tuple[str, str], ...]:
+        """Return what a call has to carry: a token, where there is a user."""
+        if not self._place.user:
+            return ()
+        if not self._token:
+            request = self._rpc.AuthenticateRequest(name=self._place.user, password=self._place.password)
+            try:
+                self._token = str((await self._once("AuthStub", "Authenticate", request, ())).token)
+            except self._failures as error:
+                raise await self._failed(error) from None
+        return (("token", self._token),)
+
     async def _failed(self, error: Exception) -> EtcdError:
-        """Word a failure, and turn to the next endpoint."""
+        """Word a failure, and turn to the next endpoint; whatever the token was, the next call takes another."""
+        self._token = ""
         endpoint = self._place.endpoints[self._turn % len(self._place.endpoints)]
         if len(self._place.endpoints) > 1:
             self._turn += 1
             await self.close()
-        details = getattr(error, "details", None)
-        words = details() if callable(details) else str(error)
-        return EtcdError(f"etcd at {endpoint} does not answer: {words}")
+        code = getattr(error, "code", None)
+        if callable(code) and code().name in _REFUSALS:
+            return EtcdError(f"etcd at {endpoint} refuses: {_details(error)}", hint=self._place.who)
+        return EtcdError(f"etcd at {endpoint} does not answer: {_details(error)}")
+
+
+def _details(error: Exception) -> str:
+    details = getattr(error, "details", None)
+    return str(details()) if callable(details) else str(error)
 
 
 def _after(prefix: str) -> bytes:
