@@ -1,10 +1,12 @@
 """`dynamo-migrate verify` and `record` over real servers: the same repository twice, and one that was changed."""
 
+import json
 import re
 import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,6 +117,43 @@ def test_what_cannot_be_asked_is_said(pair: tuple[Product, Product], tmp_path: P
         assert (done.exit_code, reason in done.output) == (2, True), done.output
 
 
+def test_openais_api_is_compared(sample: Product, tmp_path: Path) -> None:
+    """Chat and completions, whole and streamed, made and recorded; with Triton's text inputs on the old side too."""
+    front = f"http://127.0.0.1:{sample.ports['OpenAI']}"
+    done = verify(front, front, "--again=0", "--format=json")
+    assert done.exit_code == 0, done.output
+    [model] = json.loads(done.output)["models"]
+    asked = [one["about"].split()[0] for one in model["requests"]]
+    assert (model["model"], model["is"], model["answered"]) == ("tiny_chat", "same", 12)
+    assert (asked.count("/v1/chat/completions"), asked.count("/v1/completions"), model["refused"]) == (6, 6, 2)
+    for old in (url(sample, "http"), url(sample, "grpc")):
+        done = verify(old, front, "--again=0")
+        assert done.exit_code == 0, done.output
+        assert "1 models: 1 same" in done.output
+        assert "the old server's text is compared with /v1/completions of the new one" in done.output
+    file = tmp_path / "calls.jsonl"
+    with recording(front, "-o", str(file)) as ([address], said):
+        body = json.dumps({"model": "tiny_chat", "prompt": "one two", "max_tokens": 4, "temperature": 0}).encode()
+        asked_for = urllib.request.Request(f"{address}/v1/completions", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(asked_for, timeout=60) as answer:
+            assert answer.status == 200
+    assert said == [f"1 calls in {file}\n"]
+    with file.open("ab") as end:
+        end.write(b'{"protocol": "openai", "mod')
+    done = verify(front, front, f"--recorded={file}", "--again=0")
+    assert done.exit_code == 0, done.output
+    assert "ends in the middle of a call" in done.output
+    assert "tiny_chat: same (1 answers the same)" in done.output
+
+
+def test_a_port_of_neither_is_told_what_is_wanted(sample: Product) -> None:
+    """The port of metrics: exit 2, and which ports can be named."""
+    done = verify(f"http://127.0.0.1:{sample.ports['metrics']}", url(sample, "http"))
+    assert done.exit_code == 2
+    for port in ("http://host:8000", "grpc://host:8001", "http://host:9000"):
+        assert port in done.output
+
+
 @contextmanager
 def recording(*arguments: str) -> Iterator[tuple[list[str], list[str]]]:
     """Run `record` as a user does, ended by SIGTERM; yield its addresses, and afterwards what it said at its end."""
@@ -159,11 +198,14 @@ def test_recorded_requests_are_sent_again(pair: tuple[Product, Product], tmp_pat
 
 
 def test_the_commands_of_the_page_run(
-    pair: tuple[Product, Product], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pair: tuple[Product, Product], sample: Product, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """docs/migration/verify.md shows two comparisons, a recording and its comparison; each works as it is written."""
+    """docs/migration/verify.md shows four comparisons, a recording and its comparison; each works as it is written."""
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs/migration/verify.md").read_text()
+    # Of OpenAI's API, which only a server with a language model has.
+    page = page.replace("http://old:8000 http://new:9000", f"{url(sample, 'http')} http://new:9000")
+    page = re.sub(r"http://(old|new):9000", f"http://127.0.0.1:{sample.ports['OpenAI']}", page)
     for side in ("old", "new"):
         page = page.replace(f"http://{side}:8000", url(pair[0], "http")).replace(
             f"grpc://{side}:8001", url(pair[0], "grpc")
@@ -171,7 +213,7 @@ def test_the_commands_of_the_page_run(
     # Ports that are free.
     page = re.sub(r"0\.0\.0\.0:900\d", "127.0.0.1:0", page)
     commands = [line.split() for line in re.findall(r"^    dynamo-migrate (.+)$", page, re.MULTILINE)]
-    assert [words[0] for words in commands] == ["verify", "verify", "record", "verify"]
+    assert [words[0] for words in commands] == ["verify", "verify", "verify", "verify", "record", "verify"]
     for words in commands:
         if words[0] == "record":
             with recording(*words[1:]) as (addresses, _):

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import socket
+import ssl
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -84,7 +86,7 @@ async def test_bytes_pass_untouched_and_calls_are_kept(tmp_path: Path) -> None:
     text = (tmp_path / "r").read_text()
     assert "Bearer" not in text
     assert '"response": ["{\\"outputs\\": []}"]' in text
-    [call] = read(tmp_path / "r")
+    [call] = read(tmp_path / "r").calls
     assert (call.model, call.path, call.messages) == ("add", INFER, (b'{"inputs": []}',))
 
 
@@ -106,7 +108,7 @@ async def test_large_bodies_pass_and_are_not_kept(tmp_path: Path) -> None:
         await ask(port, sent, len(answer))
     assert seen == [sent]
     assert recorder.unusable == 1
-    assert read(tmp_path / "r")[0].refused == "its body was larger than --most-body"
+    assert read(tmp_path / "r").calls[0].refused == "its body was larger than --most-body"
 
 
 async def test_a_stream_passes_event_by_event(tmp_path: Path) -> None:
@@ -241,7 +243,7 @@ async def test_grpc_calls_pass_and_are_kept(tmp_path: Path) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await channel.unary_unary(SERVICE + "ModelInfer")(bad, timeout=BOUND_S)
         assert (refused.value.code(), refused.value.details()) == (grpc.StatusCode.NOT_FOUND, "no such model")
-    assert [(call.model, call.path.rpartition("/")[2]) for call in read(tmp_path / "r")] == [
+    assert [(call.model, call.path.rpartition("/")[2]) for call in read(tmp_path / "r").calls] == [
         ("add", "ModelInfer"),
         ("add", "ModelStreamInfer"),
         ("bad", "ModelInfer"),
@@ -300,7 +302,7 @@ def test_the_file_is_bounded(tmp_path: Path) -> None:
     assert kept[0]
     assert not kept[-1]
     assert (tmp_path / "r").stat().st_size <= 700
-    assert len(read(tmp_path / "r")) == file.written == 5 - file.left_out
+    assert len(read(tmp_path / "r").calls) == file.written == 5 - file.left_out
 
 
 def test_bytes_survive_the_file(tmp_path: Path) -> None:
@@ -308,15 +310,79 @@ def test_bytes_survive_the_file(tmp_path: Path) -> None:
     file = RecordingFile(tmp_path / "r", MIB)
     file.append(recorded(b"\xff\x00\n"))
     file.close()
-    assert read(tmp_path / "r")[0].messages == (b"\xff\x00\n",)
+    assert read(tmp_path / "r").calls[0].messages == (b"\xff\x00\n",)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"tritium_record": 2}', '{"tritium_record": 1}\n{"a": 1}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"tritium_record": 2}', '{"tritium_record": 1}\n{"a": 1}\n'])
 def test_what_is_no_recording_is_refused(tmp_path: Path, text: str) -> None:
     """With the file's name in the message."""
     (tmp_path / "r").write_text(text)
     with pytest.raises(BadRecording, match=str(tmp_path)):
         read(tmp_path / "r")
+
+
+def test_a_file_whose_writer_was_killed_lacks_its_last_call_alone(tmp_path: Path) -> None:
+    """Cut anywhere within its last line, the calls before it are read, and the cut is told."""
+    file = RecordingFile(tmp_path / "r", MIB)
+    for _ in range(3):
+        file.append(recorded(b"{}"))
+    # Not closed: what was appended is in the file already.
+    whole = (tmp_path / "r").read_bytes()
+    last = whole.rstrip(b"\n").rpartition(b"\n")[2]
+    for missing in (1, 2, len(last)):
+        (tmp_path / "cut").write_bytes(whole[:-missing])
+        found = read(tmp_path / "cut")
+        assert (len(found.calls), found.cut_off) == (2, True)
+    assert (len(read(tmp_path / "r").calls), read(tmp_path / "r").cut_off) == (3, False)
+    file.close()
+
+
+async def test_calls_of_openais_api_are_kept(tmp_path: Path) -> None:
+    """Chat, completions and embeddings, by the model that the body names; the list of models is not."""
+    body = b'{"model": "chat", "messages": [], "api_key": "0123456789"}'
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
+        sent = request(body, path)
+        async with recording(tmp_path / "r", answering(sent, answer, [])) as (_, port):
+            await ask(port, sent, len(answer))
+        [call] = read(tmp_path / "r").calls
+        assert (call.protocol, call.model, call.path) == ("openai", "chat", path)
+        assert b"0123456789" not in call.messages[0]
+    sent = request(b"", "/v1/models")
+    async with recording(tmp_path / "r", answering(sent, answer, [])) as (recorder, port):
+        await ask(port, sent, len(answer))
+    assert recorder.file.written == 0
+
+
+def _certificate(folder: Path) -> tuple[Path, Path]:
+    """Write a certificate for 127.0.0.1 that nobody else vouches for, and its key."""
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return certificate, key
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_server_behind_tls(tmp_path: Path, *, known: bool) -> None:
+    """Clients without TLS reach it where --cafile knows its certificate, and are told why where it does not."""
+    certificate, key = _certificate(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    sent, answer = request(b"{}"), b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+    server = await asyncio.start_server(answering(sent, answer, []), "127.0.0.1", 0, ssl=tls)
+    one = Way("https", "127.0.0.1", server.sockets[0].getsockname()[1], "127.0.0.1", 0)
+    cafile = certificate if known else None
+    recorder = Recorder([one], tmp_path / "r", most_bytes=MIB, most_body=MIB, redact_text=False, cafile=cafile)
+    [url] = await recorder.start()
+    said = await ask(int(url.rpartition(":")[2]), sent, 12)
+    await recorder.stop()
+    server.close()
+    await server.wait_closed()
+    assert said == (b"HTTP/1.1 200" if known else b"HTTP/1.1 502")
+    assert recorder.file.written == int(known)
 
 
 @pytest.mark.parametrize(("url", "listen"), [("host:8000", "a:1"), ("http://h", "here"), ("http://h/v2", "a:1")])

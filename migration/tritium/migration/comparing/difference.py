@@ -28,6 +28,8 @@ class Tolerance:
     text_agreement: float = 0.9
     messages: bool = True
     """Whether errors must say the same, or only have the same status."""
+    text_only: bool = False
+    """Whether of generated answers the text alone counts: two protocols say different things beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,7 @@ def _generated(old: Outcome, new: Outcome, tolerance: Tolerance) -> Iterator[Dif
             f"{agreed:.0%} of the text agrees ({tolerance.text_agreement:.0%} asked): "
             f"{short(first)!r} became {short(second)!r}",
         )
-    for name in sorted(_names(old) - _names(new)):
+    for name in () if tolerance.text_only else sorted(_names(old) - _names(new)):
         yield Difference(name, f"{name} is missing")
 
 

@@ -40,7 +40,11 @@ class Verifier:
     def __init__(self, old: Endpoint, new: Endpoint, asking: Asking) -> None:
         self._old, self._new, self._asking = old, new, asking
         # Two servers of OpenAI's API have refusals in common, not their words.
-        self._tolerance = replace(asking.tolerance, messages=asking.tolerance.messages and new.protocol != OPENAI)
+        self._tolerance = replace(
+            asking.tolerance,
+            messages=asking.tolerance.messages and new.protocol != OPENAI,
+            text_only=old.protocol != new.protocol,
+        )
         # Correlation ids of sequences must not be those of an earlier run that is still open.
         self._correlations = itertools.count(time.time_ns() % (1 << 40))
 
@@ -65,7 +69,9 @@ class Verifier:
             raise Unreachable(f"{self._old.url} has no model {unknown[0]}; it has {', '.join(sorted(states))}")
         there = self._new.models()
         if self._new.protocol == OPENAI and self._old.protocol != OPENAI and not self._asking.models:
-            wanted = tuple(name for name in wanted if states[name] != "READY" or self._generates(name))
+            wanted = tuple(name for name in wanted if states[name] == "READY" and self._generates(name))
+            if not wanted:
+                raise Unreachable(f"{self._old.url} has no model that takes text_input, as OpenAI's completions do")
         verdicts = []
         for name in wanted:
             if states[name] != "READY":
