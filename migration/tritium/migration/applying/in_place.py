@@ -7,7 +7,7 @@ from tritium.migration.applying.disk import remove_empty, replace
 from tritium.migration.applying.journal import Entry, Journal, Record, State, digest_of, journals
 from tritium.migration.planning.plan import GONE, Plan
 from tritium.migration.planning.planner import edits_of
-from tritium.migration.planning.saved import check_fresh, digest
+from tritium.migration.planning.saved import check_fresh, digest, is_done
 from tritium.migration.text.edit import rewrite
 from tritium.migration.text.source import decode, encode
 
@@ -52,9 +52,9 @@ def apply_in_place(plan: Plan, root: Path, write: Write = replace) -> list[str]:
         return [] if record.state is State.DONE else _carry_out(plan, root, past[0], record, write)
     if record is not None and record.state is State.BEGUN:
         raise Refused(f"{root}: another plan was begun here; apply that one, or dynamo-migrate rollback {root}")
-    check_fresh(plan, root)
-    if not plan.results:
+    if is_done(plan, root):
         return []
+    check_fresh(plan, root)
     entries = [Entry(path, digest_of(root / path), after) for path, after in sorted(plan.results.items())]
     for entry in entries:
         written(plan, entry.path, (root / entry.path).read_bytes() if entry.before else b"")

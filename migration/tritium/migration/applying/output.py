@@ -7,29 +7,28 @@ from tritium.migration.applying.disk import remove_empty, replace
 from tritium.migration.applying.in_place import Refused, emptied, written
 from tritium.migration.applying.journal import FOLDER, digest_of
 from tritium.migration.planning.plan import GONE, Plan
-from tritium.migration.planning.saved import check_fresh
+from tritium.migration.planning.saved import check_fresh, is_done
 
 
 def apply_to(plan: Plan, root: Path, output: Path, *, only_changed: bool = False) -> list[str]:
     """Write the deployment as it will be into `output`, and return which files the plan wrote there.
 
     All of it is copied (`only_changed`: just the plan's files), into a folder beside it that takes the name last.
-    Where all files of the plan are there already, nothing is done.
+    Where all files of the plan are there already, in `output` or since it was applied in place, nothing is done.
 
     Raises:
         Refused: `output` lies in the deployment, or holds something else.
         StalePlan: the deployment has changed since the plan was made.
     """
+    if plan.results and is_done(plan, root):
+        return []
     check_fresh(plan, root)
     home, there = root.resolve(), output.resolve()
     if there == home or home in there.parents or there in home.parents:
         raise Refused(f"{output} must lie beside the deployment, neither in it nor around it; --in-place writes there")
     if output.exists():
-        if (
-            output.is_dir()
-            and plan.results
-            and all(digest_of(output / path) == after for path, after in plan.results.items())
-        ):
+        expected = plan.results or plan.inputs
+        if output.is_dir() and expected and all(digest_of(output / path) == now for path, now in expected.items()):
             return []
         if not output.is_dir() or any(output.iterdir()):
             raise Refused(f"{output} is there already and holds something else; name another by -o, or remove it")

@@ -1,18 +1,29 @@
 """The commands `plan`, `apply` and `rollback`. What they need is imported when they run, so --help stays quick."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from tritium.migration.planning.plan import Plan
 
 _FAILED = 2
 PLAN = "plan.dynamo-migrate.json"
 """The saved plan where no other name is given."""
+SUFFIX = ".dynamo-migrate.json"
+"""How plans are called; the audit passes them over."""
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), default=PLAN, show_default=True, help="The saved plan."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help=f"The saved plan, or for several PATHs the folder of theirs.  [default: {PLAN}, or NAME{SUFFIX} each]",
 )
 @click.option(
     "--answers", "said", type=click.Path(path_type=Path), help="A file of answers; written where there is none."
@@ -28,8 +39,8 @@ PLAN = "plan.dynamo-migrate.json"
 @click.option("--no-diff", is_flag=True, help="Show what is changed, without the diffs.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 when something would be changed.")
 def plan(
-    path: Path,
-    output: Path,
+    paths: tuple[Path, ...],
+    output: Path | None,
     said: Path | None,
     unsafe: tuple[str, ...],
     metrics: str,
@@ -38,7 +49,7 @@ def plan(
     no_diff: bool,
     exit_code: bool,
 ) -> None:
-    """Plan the move of the deployment below PATH, and show it as diffs.
+    """Plan the move of the deployment below each PATH, and show it as diffs.
 
     Changes nothing: the plan is saved, for `apply`. Safe changes keep what the deployment does; unsafe ones are shown
     apart, and made where --unsafe asks for them. What no file tells is a question; answers are kept in a file that can
@@ -57,33 +68,55 @@ def plan(
     from tritium.migration.rules.registry import BadRule  # noqa: PLC0415  (likewise)
     from tritium.migration.survey import SurveyError  # noqa: PLC0415  (likewise)
 
-    aside = frozenset(one.absolute() for one in (output, said) if one is not None)
+    places = _places(paths, output)
+    aside = frozenset(one.absolute() for one in (*places.values(), said) if one is not None)
+    plans: dict[Path, Plan] = {}
+    failed = False
     try:
         answers = read_answers(said) if said is not None and said.exists() else Answers()
         wishes = Wishes(answers, frozenset(rule.upper() for rule in unsafe), metrics == "replace", aside)
-        made = make_plan(path, wishes)
-        if asking:
-            ask(made.questions, answers, _reply)
-            made = make_plan(path, wishes)
-    except (BadAnswers, BadRule, NoDeployment, SurveyError) as error:
+        for path in places:
+            try:
+                plans[path] = make_plan(path, wishes)
+                if asking:
+                    ask(plans[path].questions, answers, _reply)
+                    plans[path] = make_plan(path, wishes)
+            except (NoDeployment, SurveyError) as error:
+                # Of several deployments one that cannot be planned keeps none of the others from it.
+                failed = True
+                click.echo(f"dynamo-migrate: {error}", err=True)
+    except (BadAnswers, BadRule) as error:
         raise _failed(error) from None
-    if said is not None and made.questions and (asking or not said.exists()):
-        write_answers(said, made.questions)
+    asked = {(one.topic, one.about): one for made in plans.values() for one in made.questions}
+    if said is not None and asked and (asking or not said.exists()):
+        write_answers(said, asked.values())
         click.echo(f"dynamo-migrate: answers are in {said}", err=True)
-    save(made, output)
-    click.echo(preview(made, path, diffs=not no_diff), nl=False)
-    click.echo(f"dynamo-migrate: the plan is in {output}; dynamo-migrate apply {output} carries it out", err=True)
-    raise SystemExit(1 if exit_code and made.changes else 0)
+    for path, made in plans.items():
+        save(made, places[path])
+        if len(places) > 1:
+            click.echo(f"# {path}\n")
+        click.echo(preview(made, path, diffs=not no_diff), nl=False)
+        kept = places[path]
+        click.echo(f"dynamo-migrate: the plan is in {kept}; dynamo-migrate apply {kept} carries it out", err=True)
+    changes = any(made.changes for made in plans.values())
+    raise SystemExit(_FAILED if failed else 1 if exit_code and changes else 0)
 
 
 @click.command()
-@click.argument("saved", metavar="[PLAN]", type=click.Path(path_type=Path), default=PLAN)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The folder to write.  [default: PATH-tritium]")
+@click.argument("plans", metavar="[PLAN]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The folder to write, or for several PLANs the folder around theirs.  [default: PATH-tritium]",
+)
 @click.option("--in-place", is_flag=True, help="Write into the deployment itself, with backups and a journal.")
 @click.option("--changed-only", is_flag=True, help="Of the output folder, write only files that the plan changes.")
 @click.option("--root", type=click.Path(path_type=Path), help="Where the deployment lies, if elsewhere than planned.")
-def apply(saved: Path, output: Path | None, root: Path | None, *, in_place: bool, changed_only: bool) -> None:
-    """Carry out a saved PLAN, exactly as it was shown.
+def apply(
+    plans: tuple[Path, ...], output: Path | None, root: Path | None, *, in_place: bool, changed_only: bool
+) -> None:
+    """Carry out saved PLANs, exactly as they were shown.
 
     Into a folder beside the deployment, or in place: then `rollback` takes it back, also when apply was interrupted,
     and the same command finishes it. A second apply changes nothing. Refused, with the files, when anything that the
@@ -96,17 +129,22 @@ def apply(saved: Path, output: Path | None, root: Path | None, *, in_place: bool
 
     if in_place and (output is not None or changed_only):
         raise click.UsageError("--in-place goes without -o and --changed-only")
-    try:
-        made = load(saved)
-        home = root or Path(made.root)
-        place = home if in_place else output or home.with_name(f"{home.name}-tritium")
-        names = apply_in_place(made, home) if in_place else apply_to(made, home, place, only_changed=changed_only)
-    except (BadPlan, StalePlan, Refused, BadJournal, OSError) as error:
-        raise _failed(error) from None
-    for question in made.questions:
-        if not question.answer and question.assumed:
-            click.echo(f"dynamo-migrate: assumed {question.topic} {question.assumed}, which nobody answered", err=True)
-    click.echo("".join(f"{name}\n" for name in names) + f"{len(names)} files written in {place}")
+    if root is not None and len(plans) > 1:
+        raise click.UsageError("--root goes with one plan")
+    for saved in plans or (Path(PLAN),):
+        try:
+            made = load(saved)
+            home = root or Path(made.root)
+            around = output / home.name if output is not None and len(plans) > 1 else output
+            place = home if in_place else around or home.with_name(f"{home.name}-tritium")
+            names = apply_in_place(made, home) if in_place else apply_to(made, home, place, only_changed=changed_only)
+        except (BadPlan, StalePlan, Refused, BadJournal, OSError) as error:
+            raise _failed(error) from None
+        click.echo(_done(made, names, place), nl=False)
+        for question in made.questions if names else ():
+            if not question.answer and question.assumed:
+                said = f"assumed {question.topic} {question.assumed}, which nobody answered"
+                click.echo(f"dynamo-migrate: {said}", err=True)
 
 
 @click.command()
@@ -122,6 +160,27 @@ def rollback(path: Path, *, force: bool) -> None:
     except (Refused, BadJournal, OSError) as error:
         raise _failed(error) from None
     click.echo("".join(f"{name}\n" for name in names) + f"{len(names)} files restored in {path}")
+
+
+def _done(plan: Plan, names: list[str], place: Path) -> str:
+    """Say which files an apply wrote and took away."""
+    if not names:
+        what = "the plan changes nothing" if not plan.results else "all of the plan is done already"
+        return f"nothing to do: {what}\n0 files written in {place}\n"
+    gone = set(plan.removes)
+    lines = [f"{name} (taken away)\n" if name in gone else f"{name}\n" for name in names]
+    taken = f", {len(gone)} taken away" if gone else ""
+    return f"{''.join(lines)}{len(names) - len(gone)} files written{taken} in {place}\n"
+
+
+def _places(paths: tuple[Path, ...], output: Path | None) -> dict[Path, Path]:
+    """Return where the plan for each path is saved."""
+    if len(paths) == 1:
+        return {paths[0]: output or Path(PLAN)}
+    names = [path.absolute().name for path in paths]
+    if len(set(names)) < len(names):
+        raise click.UsageError("plans are named after their folders: plan those of the same name one by one, with -o")
+    return {path: (output or Path()) / f"{name}{SUFFIX}" for path, name in zip(paths, names, strict=True)}
 
 
 def _reply(text: str, assumed: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from tritium.migration.planning.plan import FORMAT, Plan
+from tritium.migration.planning.plan import FORMAT, GONE, Plan
 from tritium.migration.survey import SurveyError, survey
 from tritium.migration.text.source import encode
 
@@ -64,6 +64,16 @@ def inputs(root: Path, aside: Iterable[str] = ()) -> dict[str, str]:
     """Return the digest of every file below `root` that a plan is made of."""
     sources = survey(root, aside=frozenset(Path(one) for one in aside)).sources
     return {str(path): digest(encode(source.text)) for path, source in sources.items()}
+
+
+def is_done(plan: Plan, root: Path) -> bool:
+    """Tell whether a deployment is already as a plan makes it, every file that was read included."""
+    expected = plan.inputs | plan.results
+    return all(_digest_of(root / path) == now for path, now in expected.items())
+
+
+def _digest_of(path: Path) -> str:
+    return digest(path.read_bytes()) if path.is_file() else GONE
 
 
 def check_fresh(plan: Plan, root: Path) -> None:

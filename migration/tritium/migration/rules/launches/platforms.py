@@ -84,8 +84,8 @@ class Seldon(Hosting):
     """Seldon starts Triton: by `implementation: TRITON_SERVER` (v1), or as a Server that models ask for (v2).
 
     For version 2 the Server gains a `podSpec` whose container `triton` has Tritium's image (or that container's image
-    is replaced, in a ServerConfig too); capabilities and models stay. For version 1 `componentSpecs` name the
-    container of the graph's node, whose image goes before Seldon's own; Seldon starts `/opt/tritonserver/bin/tritonserver` in it,
+    is replaced, in a ServerConfig too); capabilities and models stay. For version 1 `componentSpecs` name the container
+    of the graph's node, whose image goes before Seldon's own; Seldon starts `/opt/tritonserver/bin/tritonserver` in it,
     which is there. The cluster must be able to pull the image, so this is made for who asks: `--unsafe L16`.
 
     Before model.yaml:
@@ -113,8 +113,8 @@ class SageMaker(Hosting):
 
     An endpoint takes any image that answers `/ping` and `/invocations` on port 8080, as `tritonserver
     --allow-sagemaker=true` does here. `plan --unsafe L17` writes `tritium-sagemaker.Dockerfile`, whose entry point
-    takes SageMaker's word `serve`, one model or many; build it and push it to ECR. Its address there is a question of the
-    plan; where it is answered, it stands in place of `.../sagemaker-tritonserver:TAG` in scripts, Terraform and
+    takes SageMaker's word `serve`, one model or many; build it and push it to ECR. Its address there is a question of
+    the plan; where it is answered, it stands in place of `.../sagemaker-tritonserver:TAG` in scripts, Terraform and
     templates. In notebooks, and where `image_uris.retrieve` makes the address, write it yourself. The variables
     `SAGEMAKER_TRITON_DEFAULT_MODEL_NAME`, `_INFERENCE_TYPE`, `_PING_MODE` and `_ADDITIONAL_ARGS` and the layout below
     `/opt/ml/model` stay.
