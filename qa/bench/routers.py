@@ -9,9 +9,11 @@ import argparse
 import asyncio
 import json
 import random
+import re
 import statistics
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +21,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from qa.bench.openai_front import dynamo
-from qa.bench.openai_front.load import Clients, Load, words
+from qa.bench.openai_front.load import Asking, Clients, Load, words
 from qa.bench.openai_front.model import write_model
 from qa.bench.openai_front.server import MODEL, Server, start
 from tokenizers import Tokenizer
@@ -36,6 +38,20 @@ _DYNAMO_MS = {
     "prompt_square_ms": 4.209989e-7,
 }
 """A step as Dynamo's mocker has it by default, but for what decoding takes longer as the cache fills."""
+
+
+_OURS = Asking(header="x-tritium-explain: 1", worker=re.compile(rb"(?i)\r\nx-tritium-worker: ([^\r]+)\r"))
+_DYNAMOS = Asking(fields={"nvext": {"extra_fields": ["worker_id"]}}, worker=re.compile(rb'"decode_worker_id":(\d+)'))
+"""How each is asked to tell where a chat went."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A server to measure: its name, how it is started, and how it is asked who served a chat."""
+
+    name: str
+    start: Callable[[], Server]
+    asking: Asking
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,26 +106,28 @@ def trace(path: Path, begin: int, limit: int) -> list[Job]:
     ]
 
 
-async def ask(server: Server, jobs: Sequence[Job], clients: int) -> Load:
+async def ask(server: Server, jobs: Sequence[Job], clients: int, asking: Asking) -> Load:
     """Ask the jobs in their order, so many at once."""
-    connected = await Clients.connect("127.0.0.1", server.port, MODEL, clients)
+    connected = await Clients.connect("127.0.0.1", server.port, MODEL, clients, asking)
     try:
         return await connected.run([job.prompt for job in reversed(jobs)], [job.output for job in reversed(jobs)])
     finally:
         connected.close()
 
 
-def row(load: Load) -> str:
-    """Return a run's figures."""
+def row(load: Load, workers: int) -> str:
+    """Return a run's figures; a worker that served nothing makes the spread infinite."""
     hits = sum(chat.cached_tokens for chat in load.chats) / sum(chat.prompt_tokens for chat in load.chats)
     first_ms = statistics.quantiles((chat.first_token_s * 1e3 for chat in load.chats), n=100)
-    return f"{hits:.3f} | {first_ms[49]:.0f} | {first_ms[98]:.0f} | {len(load.chats) / load.wall_s:.0f}"
+    served = Counter(chat.worker for chat in load.chats)
+    spread = max(served.values()) / min(served.values()) if len(served) == workers else float("inf")
+    return f"{hits:.3f} | {spread:.2f} | {first_ms[49]:.0f} | {first_ms[98]:.0f} | {len(load.chats) / load.wall_s:.0f}"
 
 
-def starters(
+def contenders(
     arguments: argparse.Namespace, model: Path, scratch: Path, work: Workload, blocks: int
-) -> Iterator[tuple[str, Callable[[], Server]]]:
-    """Return how every server of a row is started, by its name."""
+) -> Iterator[Contender]:
+    """Return the servers of a row, ours first."""
     engine = {
         "block_size": work.block_tokens,
         "num_gpu_blocks_override": blocks,
@@ -117,16 +135,15 @@ def starters(
         "mocker": {"timing": _DYNAMO_MS, "speedup": arguments.speedup},
     }
     for mode in arguments.modes.split(","):
-        yield (
-            f"Tritium {mode}",
-            partial(start, model, arguments.workers, scratch, engine=engine, fleet=f"router={mode}"),
-        )
+        begin = partial(start, model, arguments.workers, scratch, engine=engine, fleet=f"router={mode}")
+        yield Contender(f"Tritium {mode}", begin, _OURS)
     if arguments.dynamo is None:
         return
     mocker = dynamo.Mocker(arguments.speedup, work.block_tokens, blocks)
     begin = partial(dynamo.start, arguments.dynamo, model, MODEL, arguments.workers, "kv", scratch, mocker=mocker)
-    yield "Dynamo kv", begin
-    yield "Dynamo kv, load scale 4", partial(begin, options=("--router-prefill-load-scale", "4"))
+    yield Contender("Dynamo kv", begin, _DYNAMOS)
+    scaled = partial(begin, options=("--router-prefill-load-scale", "4"))
+    yield Contender("Dynamo kv, load scale 4", scaled, _DYNAMOS)
 
 
 def main() -> None:
@@ -149,8 +166,8 @@ def main() -> None:
     if arguments.trace:
         jobs = trace(arguments.trace, arguments.begin, arguments.limit)
         loads.append(Workload(f"{arguments.trace.stem} {arguments.begin}+{arguments.limit}", jobs, 16, (2048, 512)))
-    print("| load | ideal | blocks | router | hits | first token p50 ms | p99 ms | requests/s |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| load | ideal | blocks | router | hits | busiest/idlest | first token p50 ms | p99 ms | requests/s |")
+    print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="tritium-bench-") as folder:
         model = Path(folder) / "model"
         write_model(model)
@@ -161,16 +178,17 @@ def main() -> None:
                 if arguments.only not in work.label:
                     continue
                 for blocks in work.blocks:
-                    for name, begin in starters(arguments, model, Path(folder), work, blocks):
-                        server = begin()
+                    for contender in contenders(arguments, model, Path(folder), work, blocks):
+                        name, server = contender.name, contender.start()
                         try:
-                            load = asyncio.run(ask(server, work.jobs, arguments.clients))
+                            load = asyncio.run(ask(server, work.jobs, arguments.clients, contender.asking))
                         except (RuntimeError, ConnectionError) as error:
                             print(f"{name} at {work.label}: {error}", file=sys.stderr)
                             continue
                         finally:
                             server.stop()
-                        print(f"| {work.label} | {ideals[work.label]} | {blocks} | {name} | {row(load)} |", flush=True)
+                        cells = row(load, arguments.workers)
+                        print(f"| {work.label} | {ideals[work.label]} | {blocks} | {name} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,15 @@ class Job:
     output: int
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Jobs, and the sizes of caches they are sent to."""
+
+    label: str
+    jobs: Sequence[Job]
+    blocks: Sequence[int]
+
+
 @dataclass(slots=True, eq=False)
 class Answer:
     """A sink that keeps what is measured of one generation."""
@@ -150,33 +159,45 @@ async def measure(mode: Mode, model: Path, jobs: Sequence[Job], arguments: argpa
         await fleet.close()
 
 
-def main() -> None:
-    """Print a table: a row a load, cache size and mode."""
-    parser = argparse.ArgumentParser(prog="python -m qa.bench.routing", description=__doc__)
-    parser.add_argument("--modes", default="kv,round_robin", help="the router's modes, a row each")
+def fleet_parser(program: str, purpose: str | None) -> argparse.ArgumentParser:
+    """Return a parser of what every measurement of a fleet on these loads can be told."""
+    parser = argparse.ArgumentParser(prog=f"python -m {program}", description=purpose)
+    parser.add_argument("--modes", default="kv,round_robin", help="the router's modes")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--streams", type=int, default=16, help="how many at once")
-    parser.add_argument("--speedup", type=float, default=2.0, help="of the mock workers' time")
-    parser.add_argument("--trace", type=Path, help="also a trace of Mooncake's format")
+    parser.add_argument("--trace", type=Path, help="also a trace of Mooncake's format, at a 32nd of its length")
     parser.add_argument("--limit", type=int, default=600, help="how much of the trace")
-    parser.add_argument("--shares", help="other constants of kv: WAIT (of an idle fleet),DECODE,HISTORY")
+    return parser
+
+
+def loads_of(arguments: argparse.Namespace) -> list[Load]:
+    """Return the loads that were asked for."""
+    loads = [Load("20 prefixes x 50", prefix_jobs(), (1024, 16384))]
+    if arguments.trace:
+        loads.append(Load(arguments.trace.stem, trace_jobs(arguments.trace, arguments.limit), (512, 2048)))
+    return loads
+
+
+def main() -> None:
+    """Print a table: a row a load, cache size and mode."""
+    parser = fleet_parser("qa.bench.routing", __doc__)
+    parser.add_argument("--speedup", type=float, default=2.0, help="of the mock workers' time")
+    parser.add_argument("--shares", help="other constants of kv: WAIT (of an idle fleet),DECODE,COMPUTED,EXCESS")
     arguments = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     if arguments.shares:
-        choice.WAIT_SHARE, choice.DECODE_SHARE, choice.HISTORY_SHARE = map(float, arguments.shares.split(","))
-    loads = [("20 prefixes x 50", prefix_jobs(), (1024, 16384))]
-    if arguments.trace:
-        loads.append((arguments.trace.stem, trace_jobs(arguments.trace, arguments.limit), (512, 2048)))
+        shares = tuple(map(float, arguments.shares.split(",")))
+        choice.WAIT_SHARE, choice.DECODE_SHARE, choice.COMPUTED_SHARE, choice.EXCESS_SHARE = shares
     print("| load | ideal | blocks | mode | hits | most/least | first token p50 ms | p99 ms | wall s |")
     print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="tritium-bench-") as folder:
         model = Path(folder) / "model"
         write_model(model)
-        for label, jobs, sizes in loads:
-            for blocks in sizes:
+        for load in loads_of(arguments):
+            for blocks in load.blocks:
                 for mode in map(Mode, arguments.modes.split(",")):
-                    row = uvloop.run(measure(mode, model, jobs, arguments, blocks))
-                    print(f"| {label} | {ideal(jobs):.3f} | {blocks} | {mode} | {row} |", flush=True)
+                    row = uvloop.run(measure(mode, model, load.jobs, arguments, blocks))
+                    print(f"| {load.label} | {ideal(load.jobs):.3f} | {blocks} | {mode} | {row} |", flush=True)
 
 
 if __name__ == "__main__":

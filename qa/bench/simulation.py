@@ -4,7 +4,6 @@ The real side has worker processes, sockets, events and a clock; its mockers kee
 ones do. What differs is what the simulation leaves out: the time of the front, of sockets and of timers.
 """
 
-import argparse
 import asyncio
 import logging
 import statistics
@@ -16,7 +15,7 @@ from pathlib import Path
 import structlog
 import uvloop
 from qa.bench.openai_front.model import write_model
-from qa.bench.routing import BLOCK, Answer, Job, prefix_jobs, trace_jobs
+from qa.bench.routing import BLOCK, Answer, Job, fleet_parser, loads_of
 
 from tritium.cluster.fleet import GenerationRequest
 from tritium.cluster.local import LocalFleet, start_fleet
@@ -100,29 +99,20 @@ def simulated(mode: Mode, jobs: Sequence[Job], workers: int, blocks: int, stream
 
 def main() -> None:
     """Print a table: two rows a load and mode."""
-    parser = argparse.ArgumentParser(prog="python -m qa.bench.simulation", description=__doc__)
-    parser.add_argument("--modes", default="kv,round_robin")
-    parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--streams", type=int, default=16, help="how many at once")
-    parser.add_argument("--trace", type=Path, help="also a trace of Mooncake's format, at a 32nd of its length")
-    parser.add_argument("--limit", type=int, default=600, help="how much of the trace")
-    arguments = parser.parse_args()
+    arguments = fleet_parser("qa.bench.simulation", __doc__).parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    loads = [("20 prefixes x 50", prefix_jobs(), (1024, 16384))]
-    if arguments.trace:
-        loads.append((arguments.trace.stem, trace_jobs(arguments.trace, arguments.limit), (512, 2048)))
     print("| load | blocks | mode | | hits | first token p50 ms | p99 ms | mean ms |")
     print("|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="tritium-bench-") as folder:
         model = Path(folder) / "model"
         write_model(model)
-        for label, jobs, sizes in loads:
-            for blocks in sizes:
+        for load in loads_of(arguments):
+            for blocks in load.blocks:
                 for mode in map(Mode, arguments.modes.split(",")):
                     given = (arguments.workers, blocks, arguments.streams)
-                    real = uvloop.run(really(mode, model, jobs, *given))
-                    print(f"| {label} | {blocks} | {mode} | real | {real.cells()} |", flush=True)
-                    print(f"| | | | simulated | {simulated(mode, jobs, *given).cells()} |", flush=True)
+                    real = uvloop.run(really(mode, model, load.jobs, *given))
+                    print(f"| {load.label} | {blocks} | {mode} | real | {real.cells()} |", flush=True)
+                    print(f"| | | | simulated | {simulated(mode, load.jobs, *given).cells()} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,12 @@ end. It does nothing to hide a server's delays (no TCP_QUICKACK): it is an ordin
 import asyncio
 import json
 import random
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 WORDS = """
     request server model router worker token prompt block cache queue batch stream answer version folder
@@ -34,6 +37,17 @@ class Chat:
     cached_tokens: int
     events: int
     """Events on the wire that carried text."""
+    worker: str = ""
+    """Who served it, where the server was asked to tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How a server is asked to tell who serves a chat, and where it says so; by default it is not asked."""
+
+    header: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    worker: re.Pattern[bytes] | None = None
 
 
 @dataclass(slots=True)
@@ -52,8 +66,9 @@ class Load:
 class _Connection(asyncio.Protocol):
     """One client: sends a chat, takes its events, and says when it is over."""
 
-    def __init__(self) -> None:
+    def __init__(self, asking: Asking) -> None:
         self.over: asyncio.Future[Chat] | None = None
+        self._worker_at = asking.worker
         self._tail = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -64,6 +79,7 @@ class _Connection(asyncio.Protocol):
         self._first = 0.0
         self._events = 0
         self._tail = b""
+        self._worker = ""
         self._begun = False
         self.over = asyncio.get_running_loop().create_future()
         self._sent = time.perf_counter()
@@ -82,6 +98,8 @@ class _Connection(asyncio.Protocol):
         self._events += seen.count(_CONTENT) - seen.count(_EMPTY) - again.count(_CONTENT) + again.count(_EMPTY)
         if self._events and not self._first:
             self._first = time.perf_counter()
+        if self._worker_at and not self._worker and (found := self._worker_at.search(self._tail + data)):
+            self._worker = found[1].decode()
         self._tail = (self._tail + data)[-_TAIL_BYTES:]
         if self._tail.endswith(_END):
             self._finish(time.perf_counter())
@@ -105,6 +123,7 @@ class _Connection(asyncio.Protocol):
                 usage["completion_tokens"],
                 details.get("cached_tokens") or 0,
                 self._events,
+                self._worker,
             )
         )
 
@@ -114,7 +133,7 @@ def words(rng: random.Random, count: int) -> str:
     return " ".join(rng.choices(WORDS, k=count))
 
 
-def request(host: str, model: str, prompt: str, tokens: int) -> bytes:
+def request(host: str, model: str, prompt: str, tokens: int, asking: Asking = Asking()) -> bytes:
     """Return the bytes of one streamed chat that generates exactly `tokens` tokens."""
     body = json.dumps(
         {
@@ -124,31 +143,36 @@ def request(host: str, model: str, prompt: str, tokens: int) -> bytes:
             "ignore_eos": True,
             "stream": True,
             "stream_options": {"include_usage": True},
+            **asking.fields,
         }
     ).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
+    if asking.header:
+        head += f"{asking.header}\r\n"
     return f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
 
 
 class Clients:
     """So many connections, kept open from run to run."""
 
-    def __init__(self, host: str, model: str, connections: list[_Connection]) -> None:
+    def __init__(self, host: str, model: str, connections: list[_Connection], asking: Asking) -> None:
         self._host = host
+        self._asking = asking
         self._model = model
         self._connections = connections
 
     @classmethod
-    async def connect(cls, host: str, port: int, model: str, count: int) -> "Clients":
+    async def connect(cls, host: str, port: int, model: str, count: int, asking: Asking = Asking()) -> "Clients":
         """Open the connections."""
         loop = asyncio.get_running_loop()
-        return cls(host, model, [(await loop.create_connection(_Connection, host, port))[1] for _ in range(count)])
+        opened = [(await loop.create_connection(partial(_Connection, asking), host, port))[1] for _ in range(count)]
+        return cls(host, model, opened, asking)
 
     async def run(self, prompts: Sequence[str], tokens: int | Sequence[int]) -> Load:
         """Ask one chat a prompt, between all clients, for so many tokens each; the last prompt is asked first."""
         each = [tokens] * len(prompts) if isinstance(tokens, int) else tokens
         asked = zip(prompts, each, strict=True)
-        waiting = [request(self._host, self._model, prompt, count) for prompt, count in asked]
+        waiting = [request(self._host, self._model, prompt, count, self._asking) for prompt, count in asked]
         load = Load(0.0)
 
         async def client(connection: _Connection) -> None:

@@ -235,7 +235,9 @@ class ScriptedFleet:
     def explain(self, token_ids, *, cache_salt="", lora="", worker="", session="") -> RouteReport:
         self.explained.append((cache_salt, lora))
         blocks = len(token_ids) // 16
-        price = Price(own=1.5, eviction=0, waiting=0, decoding=0, history=0, crowding=0, silence=0, slowness=1)
+        price = Price(
+            own=1.5, eviction=0, waiting=0, decoding=0, holding=0, history=0, crowding=0, silence=0, slowness=1
+        )
         return RouteReport(worker or "worker_0", f"overlap 0/{blocks} blocks, 0 active", 0, blocks, 1.5, price)
 
     async def change(self, setting: str, workers) -> FleetReport:

@@ -38,6 +38,8 @@ class WorkerLoad:
     last_routed: int = 0
     recent: float = 0.0
     """Blocks of the prompts it was given lately; older ones count less and less. In units of `history_weight`."""
+    computed: float = 0.0
+    """Those of them that it had to compute: what has turned its cache over. In the same units."""
     slowness: float = 1.0
     """How many times as long as the others it takes for the same."""
     missed: int = 0
@@ -70,6 +72,8 @@ class LoadBook:
     _clock: int = 0
     _weight: float = 1.0
     """What a block counts now in `recent`; it grows, which is cheaper than to let all that is old shrink."""
+    _recent: float = 0.0
+    """The sum of all workers' `recent`."""
     active: int = 0
     """Requests under way, on all workers."""
     most_active: int = 0
@@ -81,8 +85,13 @@ class LoadBook:
         return self._share_of(BUSY)
 
     @property
+    def mean_recent(self) -> float:
+        """Return the mean of the workers' `recent`."""
+        return self._recent / max(1, len(self._loads))
+
+    @property
     def history_weight(self) -> float:
-        """Return what a block of `recent` counts: one from `SPREAD_FROM` on, by the square of less before."""
+        """Return what a block of `recent` or `computed` counts: one from `SPREAD_FROM` on, by the square of less."""
         return self._share_of(SPREAD_FROM) ** 2 / self._weight
 
     def _share_of(self, most: int) -> float:
@@ -91,13 +100,16 @@ class LoadBook:
     def admit(self, load: WorkerLoad) -> None:
         """Count a worker in, as one that was given what the others were: it is new, not neglected."""
         if self._loads:
-            load.recent = sum(other.recent for other in self._loads) / len(self._loads)
+            load.recent = self.mean_recent
+            load.computed = sum(other.computed for other in self._loads) / len(self._loads)
+        self._recent += load.recent
         self._loads.append(load)
         self.most_active += load.max_sequences
 
     def dismiss(self, load: WorkerLoad) -> None:
         """Count a worker out."""
         self._loads.remove(load)
+        self._recent -= load.recent
         self.most_active -= load.max_sequences
 
     def lease(
@@ -115,7 +127,7 @@ class LoadBook:
         """
         lease = Lease(load, blocks, max(0, compute_blocks), prompt_blocks + output_blocks // 2)
         lease.compute_blocks = load.prefill_blocks + lease.prefill_blocks
-        self._remember(load, prompt_blocks)
+        self._remember(load, prompt_blocks, lease.prefill_blocks)
         self._clock += 1
         load.last_routed = self._clock
         load.active += 1
@@ -126,12 +138,16 @@ class LoadBook:
             self._expected.setdefault(blocks[0], []).append(lease)
         return lease
 
-    def _remember(self, load: WorkerLoad, blocks: int) -> None:
+    def _remember(self, load: WorkerLoad, prompt_blocks: int, computed_blocks: int) -> None:
         self._weight *= 1 + 1 / (MEMORY * max(1, len(self._loads)))
-        load.recent += self._weight * blocks
+        load.recent += self._weight * prompt_blocks
+        load.computed += self._weight * computed_blocks
+        self._recent += self._weight * prompt_blocks
         if self._weight > _MOST_WEIGHT:
             for other in self._loads:
                 other.recent /= self._weight
+                other.computed /= self._weight
+            self._recent = sum(other.recent for other in self._loads)
             self._weight = 1.0
 
     def prefilled(self, lease: Lease) -> None:

@@ -4,7 +4,9 @@
                       + eviction blocks it pushes out of a full cache, times the share of blocks that is asked for again
                       + waiting  blocks others routed there still have to prefill, at a share: the less, the busier all
                       + decoding DECODE_SHARE * blocks decoding there
-                      + history  HISTORY_SHARE * blocks it was given lately, while all are busy
+                      + holding  HOLD_SHARE * blocks to compute, for every request under way that they hold up
+                      + history  blocks it had to compute lately and those it was given beyond its part, at shares,
+                                 while all are busy
                       + crowding CROWD_SHARE * the prompt, for every sequence beyond its most
                       + silence  SILENT_SHARE * the prompt, for every beat without a sign of life )
 
@@ -37,8 +39,18 @@ do, and where all are busy (`LoadBook.busyness`)."""
 DECODE_SHARE = 0.02
 """What a block under decode costs."""
 
-HISTORY_SHARE = 0.08
-"""What a block costs that the worker was given lately: so no worker stays home to more prefixes than the others.
+HOLD_SHARE = 0.005
+"""What a block to compute costs for every request under way there, whose tokens come later for it: so long prompts keep
+away from many short answers."""
+
+COMPUTED_SHARE = 0.04
+"""What a block costs that the worker had to compute lately: so all caches turn over at one pace, and none is washed out
+while another keeps what nobody asks for."""
+
+FAIR_OF_MEAN = 1.15
+EXCESS_SHARE = 0.2
+"""What a block costs that the worker was given lately, cached or not, beyond so many times the mean of all: so none
+stays home to more prefixes than the others. Within that band prompts go where they are cached.
 These shares were chosen by simulation; see "The study" in docs/router.md."""
 
 CROWD_SHARE = 0.5
@@ -72,6 +84,7 @@ class Price:
     eviction: float
     waiting: float
     decoding: float
+    holding: float
     history: float
     crowding: float
     silence: float
@@ -80,7 +93,7 @@ class Price:
     @property
     def cost(self) -> float:
         """Return the sum; lower wins."""
-        spent = self.own + self.eviction + self.waiting + self.decoding
+        spent = self.own + self.eviction + self.waiting + self.decoding + self.holding
         return (spent + self.history + self.crowding + self.silence) * self.slowness
 
     @property
@@ -88,8 +101,8 @@ class Price:
         """Return every part by its name, in one line."""
         return (
             f"own={self.own:.4g} eviction={self.eviction:.4g} waiting={self.waiting:.4g}"
-            f" decoding={self.decoding:.4g} history={self.history:.4g} crowding={self.crowding:.4g}"
-            f" silence={self.silence:.4g} slowness={self.slowness:.4g}"
+            f" decoding={self.decoding:.4g} holding={self.holding:.4g} history={self.history:.4g}"
+            f" crowding={self.crowding:.4g} silence={self.silence:.4g} slowness={self.slowness:.4g}"
         )
 
 
@@ -134,6 +147,8 @@ class Question:
     prompt_blocks: int
     saved: Mapping[int, float]
     history_weight: float
+    fair: float
+    """What a worker may have been given lately without a price, in units of `history_weight`."""
     reuse: float
     wait_share: float
 
@@ -166,7 +181,9 @@ def price(load: WorkerLoad, asked: Question) -> Price:
         eviction=asked.reuse * min(own, over) if over > 0 else 0.0,
         waiting=asked.wait_share * load.prefill_blocks,
         decoding=DECODE_SHARE * load.decode_blocks,
-        history=HISTORY_SHARE * asked.history_weight * load.recent,
+        holding=HOLD_SHARE * own * load.active,
+        history=asked.history_weight
+        * (COMPUTED_SHARE * load.computed + EXCESS_SHARE * max(0.0, load.recent - asked.fair)),
         crowding=CROWD_SHARE * asked.prompt_blocks * crowd if crowd > 0 else 0.0,
         silence=SILENT_SHARE * asked.prompt_blocks * load.missed,
         slowness=load.slowness,
@@ -181,7 +198,8 @@ def cheapest(loads: Collection[WorkerLoad], asked: Question) -> WorkerLoad:
     blocks = asked.prompt_blocks
     saved = asked.saved.get
     reuse = asked.reuse
-    pull, wait, decode = HISTORY_SHARE * asked.history_weight, asked.wait_share, DECODE_SHARE
+    wait, decode, hold, fair = asked.wait_share, DECODE_SHARE, HOLD_SHARE, asked.fair
+    turned, excess = COMPUTED_SHARE * asked.history_weight, EXCESS_SHARE * asked.history_weight
     # The formula of `price`, written out: this loop runs for every worker of every request. Who has more to compute
     # than another costs in all need not be priced.
     for load in loads:
@@ -191,7 +209,10 @@ def cheapest(loads: Collection[WorkerLoad], asked: Question) -> WorkerLoad:
         over = own + load.prefill_blocks + len(load.held) - load.capacity_blocks
         if over > 0:
             cost += reuse * min(own, over)
-        cost += wait * load.prefill_blocks + decode * load.decode_blocks + pull * load.recent
+        cost += wait * load.prefill_blocks + decode * load.decode_blocks + hold * own * load.active
+        cost += turned * load.computed
+        if load.recent > fair:
+            cost += excess * (load.recent - fair)
         if load.active >= load.max_sequences:
             cost += CROWD_SHARE * blocks * (load.active - load.max_sequences + 1)
         if load.missed:

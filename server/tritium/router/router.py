@@ -17,6 +17,7 @@ from tritium.router.assumed import AssumedBlocks
 from tritium.router.blocks import hash_blocks, seed_of
 from tritium.router.book import Lease, LoadBook, WorkerLoad
 from tritium.router.choice import (
+    FAIR_OF_MEAN,
     Candidate,
     Mode,
     Question,
@@ -323,7 +324,9 @@ class Router:
     def _question(self, prompt: Prompt, depths: Depths) -> Question:
         blocks = -(-prompt.tokens // self.block_tokens)
         reuse = self._reused_blocks / self._routed_blocks if self._routed_blocks else 0.0
-        return Question(blocks, savings(depths), self.book.history_weight, reuse, wait_share(self.book.busyness))
+        book = self.book
+        fair = FAIR_OF_MEAN * book.mean_recent
+        return Question(blocks, savings(depths), book.history_weight, fair, reuse, wait_share(book.busyness))
 
     def _depths(self, prompt: Prompt) -> Depths:
         depths = self.index.match(prompt.blocks)
