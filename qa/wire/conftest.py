@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-READY_WITHIN_S = 60
+READY_WITHIN_S = 150
 IDENTITY = """
 backend: "identity"
 max_batch_size: {batch}
@@ -70,7 +70,7 @@ def running(models, log, *options):
             yield Server(process, log, **_ports(process, log))
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(90)
 
 
 @pytest.fixture(scope="session")

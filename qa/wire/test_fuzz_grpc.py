@@ -89,9 +89,9 @@ def ask(channel, method, data):
     """Make a call of raw bytes; return its status and message."""
     try:
         if method == "ModelStreamInfer":
-            list(channel.stream_stream(SERVICE + method)(iter([data, data]), timeout=10))
+            list(channel.stream_stream(SERVICE + method)(iter([data, data]), timeout=60))
         else:
-            channel.unary_unary(SERVICE + method)(data, timeout=10)
+            channel.unary_unary(SERVICE + method)(data, timeout=60)
     except grpc.RpcError as error:
         return error.code(), error.details()
     return grpc.StatusCode.OK, ""

@@ -87,7 +87,7 @@ def flood(port, data, patience_s):
 def infer(server):
     """Ask for an inference as a client that behaves."""
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc}") as channel:
-        yield lambda: channel.unary_unary(INFER)(request().SerializeToString(), timeout=10)
+        yield lambda: channel.unary_unary(INFER)(request().SerializeToString(), timeout=60)
 
 
 @pytest.mark.parametrize("name", FLOODS)

@@ -10,7 +10,7 @@ from qa.wire.conftest import running
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-BOUND_S = 20.0
+BOUND_S = 60.0
 ROOT = Path(__file__).parents[2]
 REQUEST = {
     "inputs": [

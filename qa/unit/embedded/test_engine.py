@@ -180,15 +180,23 @@ async def test_logprobs_come_with_every_token(run_engine: Run, prompt: Prompt, g
 
 
 async def test_the_loop_stays_free(run_engine: Run, prompt: Prompt, greedy: dict[str, Any]) -> None:
-    """While the engine computes, the event loop turns: the engine has a thread of its own."""
+    """While the engine computes, the event loop turns: each step here waits for a turn of the loop, and gets it."""
     async with run_engine() as driver:
+        loop, forward, steps = asyncio.get_running_loop(), driver.engine._model.forward, 0
+
+        def step(batch: Any) -> Any:
+            nonlocal steps
+            turned = threading.Event()
+            loop.call_soon_threadsafe(turned.set)
+            assert turned.wait(60), "the loop stands still while the engine computes"
+            steps += 1
+            return forward(batch)
+
+        driver.engine._model.forward = step
         numbers = [driver.submit(prompt(60, seed=seed), max_tokens=60, **greedy) for seed in range(8)]
-        turns = 0
-        everything = asyncio.gather(*(driver.result(number) for number in numbers))
-        while not everything.done():
-            await asyncio.sleep(0)
-            turns += 1
-        assert turns > 100
+        results = await asyncio.gather(*(driver.result(number) for number in numbers))
+        assert [len(result.tokens) for result in results] == [60] * 8
+        assert steps >= 60
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from tritium.wire.http import Handler, HttpLimits
 from tritium.wire.listener import Listener, listen_grpc, listen_grpcio, listen_http
 from tritium.wire.tls import Tls
 
-BOUND_S = 20.0
+BOUND_S = 60.0
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 

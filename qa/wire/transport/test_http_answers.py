@@ -154,19 +154,19 @@ async def test_stream_to_a_client_that_left(wire):
 
 async def test_head_leaves_with_the_first_chunk(wire):
     """The head waits for the first chunk: one packet, not two."""
-    ready = asyncio.Event()
+    read = asyncio.Event()
 
     async def handler(request):
         stream = request.stream(200, ())
-        ready.set()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # in which nothing may leave
         stream.write(b"first")
-        await asyncio.sleep(0.05)
+        await read.wait()
         stream.end()
 
     peer = await wire.peer(await wire.http(handler))
     await peer.send(GET)
     first = await peer.read()
+    read.set()
     assert first.startswith(b"HTTP/1.1 200 OK\r\n")
     assert first.endswith(b"\r\n\r\n5\r\nfirst\r\n")
 

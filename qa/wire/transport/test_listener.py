@@ -142,4 +142,4 @@ async def test_nothing_is_left_of_a_connection(without_collector, protocol, kind
             await asyncio.sleep(0.001)
     del writer
     await listener.close(0)
-    assert [found for found in gc.get_objects() if isinstance(found, kind)] == []
+    assert [found for found in gc.get_objects() if type(found) is kind] == []

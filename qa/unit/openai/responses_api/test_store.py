@@ -70,9 +70,9 @@ def test_references():
     found = store.resolve([ItemReference("msg_r1"), new, ItemReference("in_r0")], b"")
     assert [item.id for item in found] == ["msg_r1", "new", "in_r0"]
     assert found[2] is again.input[0]
-    began_s = time.perf_counter()
+    began_s = time.thread_time()
     assert len(store.resolve([ItemReference("msg_r1")] * 20_000, b"")) == 20_000
-    assert time.perf_counter() - began_s < 1
+    assert time.thread_time() - began_s < 10  # one look each would take minutes
     with pytest.raises(NothingKept, match="msg_theirs"):
         store.resolve([ItemReference("msg_theirs")], b"")
 
