@@ -1,5 +1,6 @@
 """The tier on disk: blocks in the slots of one or more directories, found again after a restart."""
 
+import errno
 import itertools
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from tritium.kv.settings import DiskSettings
 from tritium.kv.shelf import Entry, Shares, Shelf
 from tritium.kv.slab import Record, Slab
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 # What is read or written in one go where blocks do not begin with a page.
 _BOUNCE_BYTES = 4 << 20
 
@@ -30,7 +32,11 @@ class DiskTier:
         self._mover = open_mover(settings.mover)
         self._slabs: list[Slab] = []
         self.shelf = Shelf(settings.size_bytes // self._stride, shares)
-        self.capacity_bytes = self.shelf.slots * self._stride
+        if not self.shelf.slots:
+            raise InvalidArgument(
+                f"the disk tier of {settings.size_bytes} bytes has no room for a slot of {self._stride}",
+                "blocks take whole pages there",
+            )
         self._of_thread = threading.local()
         for directory in settings.directories:
             try:
@@ -43,6 +49,23 @@ class DiskTier:
                 raise
         self._serials = itertools.count(self._restore())
         self._filler = memoryview(bytearray(self._stride))
+
+    @property
+    def capacity_bytes(self) -> int:
+        """Return the bytes of the slots there are; fewer than were given once the disk was full."""
+        return self.shelf.slots * self._stride
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what an operator should know of the directories."""
+        notes = [slab.note_at_start for slab in self._slabs if slab.note_at_start]
+        room = sum(slab.room_bytes for slab in {slab.device: slab for slab in self._slabs}.values())
+        if room < self.capacity_bytes:
+            notes.append(
+                f"the disk tier is given {self.capacity_bytes} bytes and its file systems have room for {room}: "
+                "when they are full it goes on with what it has"
+            )
+        return notes
 
     @property
     def resting(self) -> bool:
@@ -62,9 +85,11 @@ class DiskTier:
             try:
                 self._write_run(slab, places, entries, blocks, summed)
                 slab.note(self._record(entries[i], summed[i] or 0) for i in reversed(places))
-            except OSError:  # disk full, gone, or failing: these blocks are not kept, the tier counts them
+            except OSError as fault:  # disk full, gone, or failing: these blocks are not kept, the tier counts them
                 for i in places:
                     summed[i] = None
+                    # Of a full disk the tier has as much as it has: from now on blocks leave for others.
+                    entries[i].retired = fault.errno in _FULL
         return summed
 
     def read(self, entries: Sequence[Entry], into: Sequence[memoryview]) -> list[int | None]:

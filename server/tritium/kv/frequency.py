@@ -5,13 +5,15 @@ import xxhash
 
 _ROWS = 4
 _MOST = 15
+# 16 MiB a row: the counts of tiers with more blocks than some millions are shared more.
+_MOST_BITS = 24
 
 
 class Frequency:
     """Counts up to 15 that may be too high where keys share counters, never too low; halved as time goes on."""
 
     def __init__(self, blocks: int) -> None:
-        width = 1 << max(10, (4 * blocks - 1).bit_length())
+        width = 1 << min(_MOST_BITS, max(10, (4 * blocks - 1).bit_length()))
         self._mask = width - 1
         self._rows = [bytearray(width) for _ in range(_ROWS)]
         self._until_halved = 10 * width

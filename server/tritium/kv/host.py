@@ -56,12 +56,18 @@ class HostTier:
     min_uses = 1
 
     def __init__(self, settings: HostSettings, block_bytes: int, shares: Shares) -> None:
-        self._stride = round_up(block_bytes)
+        # Whole pages where blocks are; otherwise packed, for the size that was given is all that is taken.
+        self._stride = block_bytes
         self.shelf = Shelf(settings.size_bytes // block_bytes, shares)
         self.capacity_bytes = self.shelf.slots * block_bytes
         self._memory = mmap.mmap(-1, self.shelf.slots * self._stride)
         self.arena = memoryview(self._memory)
         self.pinned = settings.pinned and _pin(self.arena)
+
+    @property
+    def notes(self) -> list[str]:
+        """Return nothing: there is nothing to say of it."""
+        return []
 
     @property
     def slots(self) -> int:

@@ -72,6 +72,10 @@ class Level(Source, Protocol):
     min_uses: int
 
     @property
+    def notes(self) -> Sequence[str]:
+        """Return what an operator should know of it as it was opened."""
+
+    @property
     def shelf(self) -> Shelf:
         """Return which block lies in which slot."""
 

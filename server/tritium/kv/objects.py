@@ -60,6 +60,11 @@ class ObjectTier:
         asyncio.run_coroutine_threadsafe(begin(), self._loop).result()
 
     @property
+    def notes(self) -> list[str]:
+        """Return nothing: there is nothing to say of it."""
+        return []
+
+    @property
     def resting(self) -> bool:
         """Return whether the store failed a short time ago."""
         return self._rest.resting

@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 
 from tritium.kv.block import tenant_of
 
+# Of a tier that ran out of room, a slot more is tried after so many evictions.
+_TRIED_AGAIN_EVERY = 32
+
 
 @dataclass(slots=True)
 class Entry:
@@ -25,6 +28,8 @@ class Entry:
     checksum: int = 0
     pins: int = 0
     held: bool = False
+    retired: bool = False
+    """There is no room behind its slot: it is not to be used again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,9 @@ class Shelf:
         self._of_tenant: dict[bytes, OrderedDict[bytes, None]] = {}
         self._freed: list[int] = []
         self._fresh = 0
+        self._given = slots
+        self._retired: list[int] = []
+        self._evictions = 0
 
     def __len__(self) -> int:
         """Return how many blocks lie here, reserved ones included."""
@@ -88,11 +96,12 @@ class Shelf:
         tenant = tenant_of(key)
         own = self._of_tenant.get(tenant)
         victim = None
+        full = self._full()
         if own is not None and len(own) >= self._shares.slots(tenant, self.slots):
             victim = self._oldest(own)
             if victim is None:
                 return None
-        elif not self._freed and self._fresh >= self.slots:
+        elif full:
             victim = self._oldest(self._order)
             if victim is None:
                 return None
@@ -124,8 +133,7 @@ class Shelf:
         It is the first to go: who used it last is not known.
         """
         own = self._of_tenant.get(tenant_of(key), ())
-        full = not self._freed and self._fresh >= self.slots
-        if key in self._entries or full or len(own) >= self._shares.slots(tenant_of(key), self.slots):
+        if key in self._entries or self._full() or len(own) >= self._shares.slots(tenant_of(key), self.slots):
             return False
         taken = self.take(key, size_bytes)
         assert taken is not None
@@ -143,12 +151,29 @@ class Shelf:
         """Forget a block that is neither pinned nor wanted any more, or was reserved in vain."""
         if self._entries.get(entry.key) is entry:
             self._forget(entry)
-            self._freed.append(entry.slot)
+            if not entry.retired:
+                self._freed.append(entry.slot)
+                return
+            self._retired.append(entry.slot)
+            # What there is room for is what lies here, and at least one.
+            self.slots = max(1, min(self.slots - 1, len(self._entries) + len(self._freed)))
 
     def touch(self, key: bytes) -> None:
         """Note that the block was used."""
         self._order.move_to_end(key)
         self._of_tenant[tenant_of(key)].move_to_end(key)
+
+    def _full(self) -> bool:
+        if self._freed or (self._fresh < self.slots and len(self._entries) < self.slots):
+            return False
+        if self.slots < self._given:
+            self._evictions += 1
+            if self._evictions % _TRIED_AGAIN_EVERY == 0:  # others may have made room meanwhile
+                self.slots += 1
+                if self._retired:
+                    self._freed.append(self._retired.pop())
+                return not self._freed and self._fresh >= self.slots
+        return True
 
     def _enter(self, entry: Entry) -> None:
         self._entries[entry.key] = entry

@@ -46,11 +46,14 @@ class Slab:
     def __init__(self, directory: Path, slot_bytes: int, *, direct: bool | None) -> None:
         """Open or make the files; `direct` None: past the page cache where the file system takes it and it pays.
 
-        Raises Unavailable where another process has them open, and OSError.
+        Raises Unavailable where another process has them open, InvalidArgument for files that are not ours, OSError.
         """
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.slot_bytes = slot_bytes
+        self.note_at_start = ""
+        """What became of another store's blocks."""
+        _refuse_strangers(directory)
         self._index = os.open(directory / "blocks.idx", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._index, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -69,6 +72,17 @@ class Slab:
             self.direct = False
             self.file = self._open_blocks()
         self._begin_anew_unless_it_fits()
+
+    @property
+    def device(self) -> int:
+        """Return the number of the file system."""
+        return os.fstat(self.file).st_dev
+
+    @property
+    def room_bytes(self) -> int:
+        """Return what the file system has room for, our blocks included."""
+        system = os.fstatvfs(self.file)
+        return system.f_bavail * system.f_frsize + os.fstat(self.file).st_blocks * 512
 
     def records(self) -> Iterator[Record]:
         """Yield what the index says truthfully, by rising slots."""
@@ -104,10 +118,34 @@ class Slab:
 
     def _begin_anew_unless_it_fits(self) -> None:
         head = _head(self.slot_bytes)
-        if os.pread(self._index, RECORD_BYTES, 0) != head:
+        found = os.pread(self._index, RECORD_BYTES, 0)
+        if found != head:
+            if found:
+                self.note_at_start = f"{self.directory} held slots of another size, or was damaged: it begins anew"
             os.ftruncate(self._index, 0)
             os.ftruncate(self.file, 0)
             os.pwrite(self._index, head, 0)
+
+
+def _refuse_strangers(directory: Path) -> None:
+    """Leave alone what no store of this version has written."""
+    index, blocks = directory / "blocks.idx", directory / "blocks.dat"
+    hint = "name another directory, or remove the file if nobody needs it"
+    if not index.exists():
+        if blocks.exists():
+            raise InvalidArgument(f"{blocks} is there without an index: it is no store's", hint)
+        return
+    with index.open("rb") as file:
+        head = file.read(RECORD_BYTES)
+    if not head.strip(b"\0"):
+        return  # new, or cut off by a power failure
+    if not head.startswith(_MAGIC):
+        raise InvalidArgument(f"{index} is no index of KV blocks", hint)
+    whole = len(head) == RECORD_BYTES and head[-8:] == xxhash.xxh3_64_digest(head[:-8])
+    if whole and (version := _HEAD.unpack(head)[1]) != _VERSION:
+        raise InvalidArgument(
+            f"{directory} was written by version {version} of the disk tier, this is {_VERSION}", hint
+        )
 
 
 def read_directory(directory: Path) -> list[Record]:

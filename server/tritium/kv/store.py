@@ -8,6 +8,7 @@ moved is reported, block by block, and the caller computes it: the store never m
 out bytes that are not the saved ones.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from tritium.kv.host import HostTier
     from tritium.kv.peers.tier import PeerState, PeerTier
 
+_LOG = logging.getLogger(__name__)
 _PART_BYTES = 8 << 20
 # Saved, loaded, and loaded again: from then on a block is copied to the top tier when it is loaded from below.
 _PROMOTED_AFTER = 3
@@ -69,6 +71,8 @@ class BlockStore:
         except BaseException:
             self.close()
             raise
+        for note in self.notes():
+            _LOG.warning(note)
         self._measure_others()
 
     def __enter__(self) -> Self:
@@ -93,6 +97,11 @@ class BlockStore:
     def peers(self) -> list["PeerState"]:
         """Return every peer that is known, what it holds, and how its blocks come."""
         return self._peers.peers() if self._peers else []
+
+    def notes(self) -> list[str]:
+        """Return what an operator should know of the tiers as they were opened; each is logged once as well."""
+        notes = [note for level in self._ladder.levels for note in level.notes]
+        return notes + ([self._peers.because] if self._peers and self._peers.because else [])
 
     def namespace(self, namespace: Namespace, block_hashes: Sequence[bytes]) -> list[bytes]:
         """Return the keys of blocks by their chained hashes."""

@@ -245,12 +245,12 @@ class PeerTier:
 
 def _open_reader(settings: PeerSettings, block_bytes: int) -> tuple[Reader | None, str]:
     if settings.path == "plain":
-        return None, "plain is set"
+        return None, ""
     try:
         return Reader(Agent("kv-reading", {"UCX": {}}), block_bytes), ""
     except InvalidArgument as fault:
         if settings.path == "nixl":
             raise
-        return None, fault.told
+        return None, f"peers' blocks come over plain connections: {fault.told}"
     except OSError as fault:
-        return None, str(fault)
+        return None, f"peers' blocks come over plain connections: {fault}"
