@@ -183,7 +183,7 @@ class Load:
 def metric(front, name, **labels):
     """Return a sample of a front's metrics, summed over the labels that are not given."""
     wanted = [f'{key}="{value}"' for key, value in labels.items()]
-    lines = httpx.get(f"http://{front.url('metrics')}/metrics", timeout=30).text.splitlines()
+    lines = httpx.get(f"http://{front.url('metrics')}/metrics", timeout=120).text.splitlines()
     found = [line for line in lines if line.startswith((f"{name}{{", f"{name} ")) and all(w in line for w in wanted)]
     return sum(float(line.rpartition(" ")[2]) for line in found)
 

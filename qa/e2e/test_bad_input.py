@@ -22,7 +22,7 @@ def send(product: Product, protocol: str, path: str, body: bytes | dict, **heade
     """POST a body and return the status and the JSON that came back."""
     raw = json.dumps(body).encode() if isinstance(body, dict) else body
     host, port = product.url(protocol).split(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=30)
+    connection = http.client.HTTPConnection(host, int(port), timeout=120)
     try:
         connection.request("POST", path, raw, {name.replace("_", "-"): value for name, value in headers.items()})
         answer = connection.getresponse()

@@ -121,7 +121,7 @@ def test_curl_does_what_the_ready_screen_shows(sample: Product) -> None:
     commands = [line.strip() for line in lines if line.strip().startswith("curl ")]
     assert len(commands) == 3, sample.output
     for command in commands:
-        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, timeout=30)
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, timeout=120)
         assert done.stdout
         assert '"error"' not in done.stdout, done.stdout
 
@@ -150,12 +150,12 @@ def test_generate_speaks_for_the_same_model(sample: Product) -> None:
     prompt = {"text_input": "Hello", "parameters": {"stream": False, "temperature": 0, "max_tokens": 8}}
     prompt["exclude_input_in_output"] = True
     whole = json.loads(
-        subprocess.check_output(["curl", "-sS", f"{url}/generate", "-d", json.dumps(prompt)], text=True, timeout=30)
+        subprocess.check_output(["curl", "-sS", f"{url}/generate", "-d", json.dumps(prompt)], text=True, timeout=120)
     )
     assert whole["model_name"] == "tiny_chat"
     prompt["parameters"]["stream"] = True
     body = json.dumps(prompt)
-    streamed = subprocess.check_output(["curl", "-sSN", f"{url}/generate_stream", "-d", body], text=True, timeout=30)
+    streamed = subprocess.check_output(["curl", "-sSN", f"{url}/generate_stream", "-d", body], text=True, timeout=120)
     parts = [json.loads(line[6:])["text_output"] for line in streamed.splitlines() if line.startswith("data: ")]
     assert "".join(parts) == whole["text_output"]
     assert len(parts) > 1

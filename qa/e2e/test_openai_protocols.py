@@ -77,16 +77,16 @@ def trust(certificate: tuple[Path, Path]) -> ssl.SSLContext:
 def test_tls(served: Product, url: str, trust: ssl.SSLContext) -> None:
     """The port speaks TLS with the given certificate, and answers browsers of the given origin; the screen says so."""
     command = next(line.strip() for line in served.output.splitlines() if "/v1/chat/completions" in line)
-    answer = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=30, check=True)
+    answer = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=120, check=True)
     assert "folder" in json.loads(answer.stdout)["choices"][0]["message"]["content"]
-    with httpx.Client(verify=trust) as http:
+    with httpx.Client(verify=trust, timeout=60) as http:
         assert http.get(f"{url}/health").json()["status"] == "ready"
         origin = {"origin": "https://chat.example"}
         assert http.get(f"{url}/v1/models", headers=origin).headers["access-control-allow-origin"] == origin["origin"]
         page = http.get(f"{url}/metrics").text
     assert "nv_inference_request_success" in page
     with pytest.raises(httpx.RemoteProtocolError):
-        httpx.get(url.replace("https", "http") + "/health")
+        httpx.get(url.replace("https", "http") + "/health", timeout=60)
 
 
 async def test_anthropic_client(url: str, trust: ssl.SSLContext) -> None:
@@ -112,7 +112,7 @@ async def test_anthropic_client(url: str, trust: ssl.SSLContext) -> None:
 async def test_responses(url: str, trust: ssl.SSLContext) -> None:
     """A response is continued, streamed, read again, and made in the background."""
     async with (
-        httpx.AsyncClient(verify=trust, timeout=30) as http,
+        httpx.AsyncClient(verify=trust, timeout=120) as http,
         openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, http_client=http) as client,
     ):
         first = await client.responses.create(model=MODEL, input="What is a model repository?", temperature=0)
@@ -139,7 +139,7 @@ async def test_responses(url: str, trust: ssl.SSLContext) -> None:
 async def test_model_that_does_not_pool(url: str, trust: ssl.SSLContext) -> None:
     """Embeddings of a model that only generates are refused with what it does."""
     async with (
-        httpx.AsyncClient(verify=trust, timeout=30) as http,
+        httpx.AsyncClient(verify=trust, timeout=120) as http,
         openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, http_client=http) as client,
     ):
         with pytest.raises(openai.BadRequestError, match="it does generate"):

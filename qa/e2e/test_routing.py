@@ -142,7 +142,7 @@ async def test_pinned(three: Product, mode: str) -> None:
 
 async def waiting(product: Product, count: int) -> dict[str, int]:
     """Wait until so many requests wait, and return how many of which tenant."""
-    async with httpx.AsyncClient(timeout=30, verify=False) as http, asyncio.timeout(60):
+    async with httpx.AsyncClient(timeout=120, verify=False) as http, asyncio.timeout(60):
         while True:
             text = (await http.get(f"http://{product.url('metrics')}/metrics")).text
             found = re.findall(r'^tritium_fleet_waiting_requests{.*tenant="([^"]*)".*} (\d+)', text, re.MULTILINE)

@@ -18,7 +18,7 @@ CONTROLS = "".join(
     f'control_input {{ name: "{kind}" control {{ kind: CONTROL_SEQUENCE_{kind} int32_false_true: [ 0, 1 ] }} }}\n'
     for kind in ("START", "END", "READY")
 )
-IDLE = "max_sequence_idle_microseconds: 20000000"
+IDLE = "max_sequence_idle_microseconds: 200000000"
 DYNA = f"""backend: "dyna_sequence" max_batch_size: 4 {TENSORS}
 sequence_batching {{ {IDLE} oldest {{ max_candidate_sequences: 4 }} {CONTROLS}
     control_input {{ name: "CORRID" control {{ kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_STRING }} }} }}
@@ -73,7 +73,7 @@ class TritonPythonModel:
 SQUARE = """backend: "square" model_transaction_policy { decoupled: true }
 input { name: "IN" data_type: TYPE_INT32 dims: 1 } output { name: "OUT" data_type: TYPE_INT32 dims: 1 }
 """
-SLOW = """backend: "identity" parameters { key: "execute_delay_ms" value { string_value: "5" } }
+SLOW = """backend: "identity" parameters { key: "execute_delay_ms" value { string_value: "20" } }
 dynamic_batching { default_queue_policy { max_queue_size: 2 } } max_batch_size: 1
 input { name: "INPUT0" data_type: TYPE_INT32 dims: 1 } output { name: "OUTPUT0" data_type: TYPE_INT32 dims: 1 }
 """

@@ -32,7 +32,7 @@ def served(tmp_path_factory):
 
 def _post(served, path, **body):
     request = urllib.request.Request(f"http://{served.url('HTTP')}/v2/{path}", json.dumps(body).encode())
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=120) as answer:
         return answer.read().decode()
 
 
@@ -121,7 +121,7 @@ def test_tokens(served, expected):
     request = urllib.request.Request(
         f"http://{served.url('OpenAI')}/tokenize", json.dumps(body).encode(), {"content-type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=120) as answer:
         ids = json.load(answer)["tokens"]
     given = {"input_ids": ids, "input_lengths": len(ids), "request_output_len": 12}
     answer = json.loads(_post(served, "models/tensorrt_llm/generate", **given))
@@ -131,7 +131,7 @@ def test_tokens(served, expected):
     request = urllib.request.Request(
         f"http://{served.url('OpenAI')}/detokenize", json.dumps(said).encode(), {"content-type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=120) as answer:
         assert json.load(answer)["prompt"] == expected
 
 
@@ -141,5 +141,5 @@ def test_statistics_by_name(served):
     with http_client.InferenceServerClient(served.url("HTTP")) as client:
         [counted] = client.get_inference_statistics("tensorrt_llm_bls")["model_stats"]
     assert counted["inference_stats"]["success"]["count"] >= 1
-    with urllib.request.urlopen(f"http://{served.url('metrics')}/metrics", timeout=30) as page:
+    with urllib.request.urlopen(f"http://{served.url('metrics')}/metrics", timeout=120) as page:
         assert 'nv_inference_request_success{model="tensorrt_llm_bls",version="1"}' in page.read().decode()

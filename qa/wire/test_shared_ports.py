@@ -21,7 +21,7 @@ SHARED = ("--http-port-shared", "--grpc-port-shared")
 
 
 def over_http(port):
-    return httpx.get(f"http://127.0.0.1:{port}/v2").json()["name"]
+    return httpx.get(f"http://127.0.0.1:{port}/v2", timeout=60).json()["name"]
 
 
 def over_grpc(port):

@@ -188,7 +188,7 @@ async def test_cuda_memory_is_refused(client, body, status, words):
 
 async def test_a_server_may_keep_its_memory_to_itself(port):
     """The default: the status is empty, all else 501."""
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/v2", verify=False) as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/v2", timeout=60, verify=False) as client:
         assert (await client.get("/systemsharedmemory/status")).json() == []
         for path in ("systemsharedmemory/region/r/register", "cudasharedmemory/unregister"):
             answer = await client.post(f"/{path}", json={})

@@ -131,7 +131,7 @@ async def test_control_may_be_restricted(server, folders, home):
     """Loading, listing and unloading need the header then; invoking does not."""
     front = Front(server, restricted={Api.MODEL_REPOSITORY: Restriction("key", "k")})
     listener = await listen_http(MultiModel(front, folders, str(home)).handle, host="127.0.0.1", port=0)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listener.port}", verify=False) as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listener.port}", timeout=60, verify=False) as client:
         assert (await client.get("/models")).status_code == 403
         assert (await client.get("/models", headers={"key": "k"})).status_code == 200
         assert (await client.post("/models/m/invoke")).status_code == 404

@@ -82,7 +82,7 @@ async def test_body_that_is_too_large():
 
     limits = HttpLimits(body_bytes=10)
     listener = await listen_http(never, host="127.0.0.1", port=0, limits=limits, refusal=wire_refusal)
-    async with httpx.AsyncClient(verify=False) as client:
+    async with httpx.AsyncClient(verify=False, timeout=60) as client:
         refused = await client.post(f"http://127.0.0.1:{listener.port}/v1/chat/completions", json=CHAT)
     await listener.close(1)
     assert (refused.status_code, refused.headers["content-type"]) == (413, "application/json")
