@@ -67,7 +67,10 @@ async def test_nothing_is_lost_while_etcd_and_workers_come_and_go(tmp_path):
 
 
 async def test_a_front_finds_models_as_they_come(tmp_path):
-    """A front that starts first serves a model as soon as its worker is there: both behind a secret, over a folder."""
+    """A front that starts first serves a model as soon as its worker is there: both behind a secret, over a folder.
+
+    A second worker of that name is told that it is not used, and ends where it was told to.
+    """
     secret = tmp_path / "secret"
     secret.write_text("0123456789abcdef0123456789abcdef")
     secret.chmod(0o600)
@@ -92,6 +95,12 @@ async def test_a_front_finds_models_as_they_come(tmp_path):
             kserve = f"http://{front.url('HTTP')}/v2/models/talker/generate"
             told = await client.post(kserve, json={"text_input": "What is", "max_tokens": 4})
             assert told.json()["model_name"] == "talker"
+        same_name = ("--name=talker", "--refused-s=0.1", *shared)
+        second = await asyncio.to_thread(WorkerProcess, "only", discovery, *same_name)
+        assert await asyncio.to_thread(second.process.wait, 60) == 1
+        assert second.kill() == 1
+        assert "does not use this worker: another worker is called only" in second.output
+        assert "no front has used this worker for 0.1 s" in second.output
     finally:
         if worker is not None:
             await asyncio.to_thread(worker.kill)

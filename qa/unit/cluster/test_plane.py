@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from qa.unit.cluster.memory_discovery import MemoryDiscovery
 from qa.unit.cluster.remote_fleet import Front, OpenWorker, ask, until
+from structlog.testing import capture_logs
 
 from tritium.cluster.channel import Channel
 from tritium.cluster.frames import VERSION, Drain, Draining, FromWorker, Load
@@ -105,9 +106,13 @@ async def trouble(front):
     ],
 )
 async def test_secrets_that_do_not_agree(place, of_worker, of_front, words):
-    """Both sides must have the same secret, or both none; the front says which it is."""
-    await place.worker(PlaneSecurity(of_worker))
-    assert words in await trouble(place.front(PlaneSecurity(of_front)))
+    """Both sides must have the same secret, or both none; the front says which it is, and so does the worker, once."""
+    worker = await place.worker(PlaneSecurity(of_worker))
+    with capture_logs() as told:
+        assert words in await trouble(place.front(PlaneSecurity(of_front)))
+        await until(lambda: worker.door.refused >= 2)
+    refused = [line for line in told if line["event"] == "front_refused" and line["log_level"] == "error"]
+    assert [line["reason"] for line in refused] == [words]
 
 
 async def test_the_same_secret_lets_in(place, collector, echo):

@@ -299,6 +299,23 @@ async def test_two_workers_of_one_name(place):
     await until(lambda: (w := fleet.workers.by_name.get("a")) and w.ready and w.instance.run == second.run)
 
 
+async def test_a_worker_is_told_why_it_is_not_used(place):
+    """Another model, a name that is taken: the operator reads it at the worker, until the front uses it after all."""
+    first = await place.worker("a", block_tokens=4)
+    front = place.front(name="gate")
+    fleet = await front.fleet()
+    for name, arguments, words in (
+        ("b", {"block_tokens": 8}, "block_tokens: 8 instead of 4"),
+        ("a", {}, "is called a"),
+    ):
+        worker = await place.worker(name, **arguments)
+        await until(lambda worker=worker: worker.door.refusals.reasons)
+        assert words in worker.door.refusals.reasons["gate"]
+    await first.leave()
+    await until(lambda: (w := fleet.workers.by_name.get("a")) and w.ready and w.instance.run == worker.run)
+    assert worker.door.refusals.reasons == {}
+
+
 async def test_a_silent_connection_is_given_up(place, collector, echo):
     """A worker that says nothing any more though its connection stands is lost, and its streams go on elsewhere."""
     frozen = await place.worker("a", step_s=0.01)

@@ -2,6 +2,7 @@
 
 import json
 import ssl
+import sys
 import urllib.error
 import urllib.request
 from typing import Any
@@ -28,12 +29,16 @@ def fleet(model: str, setting: str, workers: tuple[str, ...], url: str, key: str
         tritium fleet story prefill=2,decode=1,local_prefill_tokens=256
 
         tritium fleet story --worker decode_1=prefill
+
+    Ends with status 1 where a worker could not take its role.
     """
     roles = {name: role for name, _, role in (part.partition("=") for part in workers)}
     if missing := [name for name, role in roles.items() if not role]:
         raise click.UsageError(f"--worker {missing[0]} has no role; write --worker {missing[0]}=decode")
     answer = _post(url, key, {"model": model, "setting": setting, "workers": roles})
     click.echo(json.dumps(answer, indent=2) if as_json else _table(answer))
+    if any(change["error"] for change in answer["fleet"]["changes"]):
+        sys.exit(1)
 
 
 def _post(url: str, key: str | None, body: dict[str, Any]) -> dict[str, Any]:
@@ -73,10 +78,13 @@ def _table(answer: dict[str, Any]) -> str:
     thresholds = " ".join(f"{name}={value:g}" for name, value in state["thresholds"].items())
     lines = [f"{answer['model']}: {state['shape']}, router={state['router']} {thresholds}"]
     changes = {change["worker"]: change for change in state["changes"]}
+    there = {worker["worker"] for worker in state["workers"]}
     for worker in state["workers"]:
         line = f"  {worker['worker']:{width}}  {worker['role']:10}  {worker['state']:8}  {worker['active']} active"
         if change := changes.get(worker["worker"]):
             how = "started again" if change["restarted"] else "in place"
-            line += f"  was {change['before']}, {how} in {change['seconds']:g} s"
+            did = f"was {change['before']}, {how} in {change['seconds']:g} s"
+            line += f"  {change['error'] or did}"
         lines.append(line)
+    lines += [f"  {name:{width}}  gone: {change['error']}" for name, change in changes.items() if name not in there]
     return "\n".join(lines)

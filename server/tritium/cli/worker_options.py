@@ -48,6 +48,11 @@ class WorkerOptions:
         "auto", "By which path KV moves to and from it; a role other than aggregated.", group="worker", choices=PATHS
     )
     drain_s: float = setting(60.0, "How long streams may take to finish after SIGTERM.", group="worker")
+    refused_s: float = setting(
+        0.0,
+        "How long fronts may refuse it while none uses it, before it ends with status 1; 0: for ever.",
+        group="worker",
+    )
 
     namespace: str = setting("default", "Namespace that it announces itself in.", group="cluster")
     discovery: str = setting(

@@ -134,6 +134,8 @@ class _WorkerProcess:
         self._stop = asyncio.Event()
         self._began_s = time.monotonic()
         self._before = os.environ.pop(_ROLE_BEFORE, "")
+        self._unwanted = False
+        """Every front that there is refuses the worker."""
         self.next_role: Role | None = None
         """The role to start anew in, once this run is over."""
 
@@ -224,6 +226,7 @@ class _WorkerProcess:
         announcement = Announcement(settings.discovery, instance)
         role.on_change.append(lambda: announcement.change(role.role, role.number))
         role.on_restart = self._take_by_restart
+        door.refusals.on_refused = lambda front, reason: self._refused(door, front, reason)
         await self._unless_stopped(announcement.announce())
         if not self._stop.is_set():
             seconds = time.monotonic() - self._began_s
@@ -237,10 +240,24 @@ class _WorkerProcess:
         await announcement.withdraw()
         await door.drain(self._options.drain_s)
         await door.close()
+        status = FAILED if self._unwanted else OK
         if events is not None:
             await events.close()
         await runner.stop()
-        return OK
+        return status
+
+    def _refused(self, door: PlaneListener, front: str, reason: str) -> None:
+        """Say that a front does not use the worker; end where none does for as long as that may be."""
+        log.error("not_used_by_front", front=front, reason=reason)
+        _say(f"Front {front} does not use this worker: {reason}.")
+        if self._options.refused_s:
+            asyncio.get_running_loop().call_later(self._options.refused_s, self._end_if_unwanted, door)
+
+    def _end_if_unwanted(self, door: PlaneListener) -> None:
+        if door.refusals.reasons and not door.fronts and not self._stop.is_set():
+            _say(f"tritium: no front has used this worker for {self._options.refused_s:g} s; see above why")
+            self._unwanted = True
+            self._stop.set()
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, Result]) -> Result | None:
         """Return what the work gives, or None when the worker was told to stop meanwhile."""

@@ -1,13 +1,13 @@
 """Who serves the models of some namespaces: what discovery shows, sorted by model, and who is let in.
 
     view -> instances by model -> card equal?  -> RemoteWorker in the fleet's pool
-                                  `- otherwise -> refused, with the reason, until it is gone
+                                  `- otherwise -> refused, and told the reason, until it is gone
 
 The first instance of a model that speaks our frames says what the model is; all others must say the same.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -17,6 +17,7 @@ from tritium.cluster.card import Instance, ModelCard
 from tritium.cluster.discovery.contract import Discovery, View
 from tritium.cluster.frames import VERSION
 from tritium.cluster.member import PoolWorker, WorkerState
+from tritium.cluster.plane.refusals import tell_refusal
 from tritium.cluster.plane.security import PlaneSecurity
 from tritium.cluster.pool import WorkerPool
 from tritium.cluster.remote import RemoteWorker
@@ -49,8 +50,8 @@ class Members:
         self._pool: WorkerPool | None = None
         self._instances: dict[str, Instance] = {}
         self._workers: dict[str, RemoteWorker] = {}
-        self._ending: set[asyncio.Task[None]] = set()
-        """Workers of ended runs that are being left."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        """Workers of ended runs that are being left, and refusals on their way."""
 
     @property
     def stranded(self) -> bool:
@@ -110,6 +111,7 @@ class Members:
         if reason:
             if self.refused.get(key) != reason:
                 log.error("worker_refused", worker=instance.worker, model=instance.model, reason=reason)
+                self._spawn(tell_refusal(instance, reason, self._security, self._front))
             self.refused[key] = reason
             return
         self.refused.pop(key, None)
@@ -157,9 +159,12 @@ class Members:
 
     def _replace(self, worker: RemoteWorker) -> None:
         self._forget(worker)
-        task = asyncio.get_running_loop().create_task(worker.stop(0))
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+        self._spawn(worker.stop(0))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _gone(self, worker: RemoteWorker) -> None:
         self._forget(worker)

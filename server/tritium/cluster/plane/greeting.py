@@ -26,8 +26,8 @@ MOST_BYTES = 4096
 GREETING_S = 10.0
 _NONCE_BYTES = 32
 
-Purpose = Literal["work", "files"]
-"""What a connection is for: to have the engine work, or to fetch the files of the model's card."""
+Purpose = Literal["work", "files", "refusal"]
+"""What a connection is for: to have the engine work, to fetch the files of the model's card, or to say why neither."""
 
 
 class Unreachable(Unavailable):
@@ -182,14 +182,14 @@ async def greet(line: GreetingLine, purpose: Purpose, front: str, secret: Secret
             line.send(Hello(VERSION, purpose, front[:200], ours))
             challenge = await line.read(Challenge)
             if secret is not None and not challenge.secret:
-                raise Unreachable("the worker has no secret, and this front asks for one")
+                raise _not_so(line, "the worker has no secret, and this front asks for one")
             if secret is None and challenge.secret:
-                raise Unreachable("the worker asks for a secret, and this front has none", hint="give --cluster-secret")
+                raise _not_so(line, "the worker asks for a secret, and this front has none")
             both = (purpose.encode(), ours, challenge.nonce)
             line.send(Proof(_prove(secret, b"front", *both)))
             welcome = await line.read(Welcome)
             if secret is not None and not secret.proves(welcome.proof, b"worker", *both):
-                raise Unreachable("the worker does not have the secret of this front")
+                raise _not_so(line, "the worker does not have the secret of this front")
             return Greeted(purpose, worker=welcome.worker, run=welcome.run)
     except TimeoutError:
         raise Unreachable(f"the worker did not greet within {GREETING_S:g} s") from None
@@ -219,6 +219,12 @@ async def receive(line: GreetingLine, worker: str, run: str, secret: Secret | No
             return Greeted(hello.purpose, front=hello.front)
     except TimeoutError:
         raise Unreachable(f"no greeting within {GREETING_S:g} s") from None
+
+
+def _not_so(line: GreetingLine, reason: str) -> Unreachable:
+    """Tell the worker, too, why nothing comes of it: its operator may look there first."""
+    line.refuse(reason)
+    return Unreachable(reason, hint="give all of them the same --cluster-secret")
 
 
 def _prove(secret: Secret | None, *parts: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
     connection -> [TLS] -> greeting -> work: a Peer of the runner      gone: what it had asked for is aborted
                                     -> files: those of the card
+                                    -> refusal: why the front does not use the worker
     drain: every front is told -> all have heard -> nothing is under way
 
 A stranger costs at most a few kilobytes for `GREETING_S`. So many may be greeting at a time; one more takes the place
@@ -35,6 +36,7 @@ from tritium.cluster.plane.address import PlaneAddress
 from tritium.cluster.plane.connection import watch_over
 from tritium.cluster.plane.files import FileServer
 from tritium.cluster.plane.greeting import GREETING_S, Greeted, GreetingLine, Unreachable, receive
+from tritium.cluster.plane.refusals import Refusals
 from tritium.cluster.plane.security import PlaneSecurity
 from tritium.cluster.runner import EngineRunner, Peer
 from tritium.core.errors import InvalidArgument
@@ -110,6 +112,9 @@ class PlaneListener:
         role.on_change.append(self._tell_role)
         self.fronts: set[Session] = set()
         self.refused = 0
+        self.refusals = Refusals()
+        """Why fronts do not use the worker."""
+        self._last_refused = ""
         self._files = files
         self._security = security
         self._worker = worker
@@ -209,6 +214,9 @@ class PlaneListener:
             if greeted.purpose == "files":
                 line.hand_over(self._files.channel())
                 return
+            if greeted.purpose == "refusal":
+                line.hand_over(self.refusals.channel(greeted.front))
+                return
             self._take_in(line, greeted)
         except Unreachable as refusal:
             line.refuse(refusal.message)
@@ -216,13 +224,18 @@ class PlaneListener:
                 log.debug("front_said_nothing")
                 return
             self.refused += 1
-            log.warning("front_refused", reason=refusal.message)
+            # Who is refused tries again and again.
+            told = log.error if refusal.message != self._last_refused else log.debug
+            self._last_refused = refusal.message
+            told("front_refused", reason=refusal.message, hint=refusal.hint)
 
     def _take_in(self, line: "_Incoming", greeted: Greeted) -> None:
         if self._draining:
             raise Unreachable("the worker is draining")
         if len(self.fronts) >= MOST_FRONTS:
             raise Unreachable(f"the worker has {MOST_FRONTS} fronts, the most it takes")
+        self.refusals.forget(greeted.front)
+        self._last_refused = ""
         session = Session(self, greeted)
         self.fronts.add(session)
         line.hand_over(session.channel)
