@@ -36,7 +36,7 @@ async def test_changes_reach_the_fleet(door):
     asked = {"model": "story", "setting": "detour=2", "workers": {"worker_0": "aggregated"}}
     answer = await door.http.post("/fleet", json=asked)
     assert answer.json()["fleet"]["changes"] == [
-        {"worker": "worker_0", "before": "decode", "after": "aggregated", "restarted": False, "seconds": 0.5}
+        {"worker": "worker_0", "before": "decode", "after": "aggregated", "restarted": False, "seconds": 0.5, "error": ""}
     ]
     assert door.fleet.changed == [("detour=2", {"worker_0": "aggregated"})]
     answer = await door.http.post("/fleet", json={"model": "story", "setting": "prefill=9"})
