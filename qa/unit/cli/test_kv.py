@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 from qa.unit.kv.blocks import BLOCK, keys, save
 
 from tritium.cli.kv import kv
+from tritium.cli.kv_table import table
 from tritium.kv.bench import takes_direct
 from tritium.kv.settings import DiskSettings, ObjectSettings, StoreSettings
 from tritium.kv.store import BlockStore
@@ -62,6 +63,53 @@ def test_clear_asks_first(directory: Path) -> None:
     """Without --yes nothing goes before an answer."""
     assert run("clear", directory).exit_code == 1
     assert "6 blocks" in run("stats", directory).output
+
+
+def test_directories_of_workers_are_found_below(tmp_path: Path) -> None:
+    """By the directory in the setting: all are shown, named with their blocks before anything goes, and emptied."""
+    for rank in range(2):
+        place = tmp_path / f"chat/worker_0/rank_{rank}"
+        with BlockStore(StoreSettings(BLOCK, disk=DiskSettings(40 * 8192, (place,), min_uses=1))) as store:
+            save(store, keys(3))
+    assert run("stats", tmp_path).output.count("3 blocks  14.65 KiB") == 2
+    asked = CliRunner().invoke(kv, ["clear", str(tmp_path)], input="n\n")
+    assert asked.output.count("3 blocks  14.65 KiB") == 2
+    assert "3 blocks" in run("stats", tmp_path).output
+    assert run("clear", tmp_path, "--yes").output.count("3 blocks gone") == 2
+
+
+def test_a_file_of_that_name_that_is_no_index_stops_clearing(tmp_path: Path) -> None:
+    """Nothing is emptied where one of the directories is none of ours."""
+    with BlockStore(StoreSettings(BLOCK, disk=DiskSettings(40 * 8192, (tmp_path / "a",), min_uses=1))) as store:
+        save(store, keys(3))
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/blocks.idx").write_text("mine")
+    refused = run("clear", tmp_path, "--yes")
+    assert refused.exit_code == 1
+    assert "no index of KV blocks" in refused.output
+    assert "3 blocks" in run("stats", tmp_path / "a").output
+
+
+def test_metrics_become_a_table_with_units() -> None:
+    """Sums over workers, a column a tier."""
+    told = table(
+        [
+            "# HELP tritium_kv_tier_blocks Blocks that a tier holds",
+            'tritium_kv_tier_blocks{model="m",worker="a",tier="host"} 3.0',
+            'tritium_kv_tier_blocks{model="m",worker="b",tier="host"} 4.0',
+            'tritium_kv_tier_used_bytes{model="m",worker="b",tier="disk"} 3221225472.0',
+            'tritium_kv_tier_load_seconds_total{model="m",worker="b",tier="disk"} 1.5',
+            'tritium_kv_store_misses_total{model="m",worker="b"} 5.0',
+            "nv_inference_count 5",
+        ]
+    )
+    assert [line.split() for line in told] == [
+        ["tier", "host", "disk"],
+        ["blocks", "7", "0"],
+        ["used", "0", "B", "3", "GiB"],
+        ["load", "0.000", "s", "1.500", "s"],
+        ["misses", "5"],
+    ]
 
 
 def test_objects_are_counted_and_cleared(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_a_directory_that_goes_away_harms_nothing(tmp_path: Path) -> None:
 def test_foreign_files_are_left_alone(tmp_path: Path, name: str) -> None:
     """A file that only has our name is not touched, and the reason is said."""
     (tmp_path / name).write_bytes(b"somebody's thesis" * 100)
-    with pytest.raises(InvalidArgument, match="no store's|no index"):
+    with pytest.raises(InvalidArgument, match=r"no store's|no index"):
         BlockStore(on_disk(tmp_path))
     assert (tmp_path / name).read_bytes() == b"somebody's thesis" * 100
     assert [path.name for path in tmp_path.iterdir()] == [name]

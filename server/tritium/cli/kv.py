@@ -6,15 +6,15 @@ from urllib.parse import urlsplit
 
 import click
 
+from tritium.cli.kv_table import size, table
 from tritium.core.errors import InferenceError
-from tritium.kv.inspection import clear_directory, clear_objects, look_into, object_names, verify
+from tritium.kv.inspection import clear_directory, clear_objects, look_into, object_names, tier_directories, verify
 from tritium.kv.settings import ObjectSettings, parse_bytes
 from tritium.kv.slab import read_directory
 
 _DIRECTORIES = click.argument("directories", nargs=-1, type=click.Path(path_type=Path, file_okay=False))
 _OBJECTS = click.option("--objects", metavar="URL", help="A bucket, such as s3://bucket/prefix.")
 _ENDPOINT = click.option("--endpoint", default="", help="The address of an S3 that is not AWS's.")
-_TIER = "tritium_kv_"
 _TIMEOUT_S = 30
 
 
@@ -45,21 +45,23 @@ def kv() -> None:
 @_ENDPOINT
 @click.option("--url", help="A running server's metrics, such as http://localhost:8002/metrics.")
 def stats(directories: tuple[Path, ...], objects: str | None, endpoint: str, url: str | None) -> None:
-    """Say how much tiers hold, and with --url what a running server did with them."""
+    """Say how much tiers hold, and with --url what the workers of a running server did with them.
+
+    Of a DIRECTORY above those of workers, such as the one in `kv_tiers`, all below it are shown.
+    """
     if not directories and not objects and not url:
         raise click.UsageError("nothing to look at: name a directory, --objects or --url")
-    for directory in directories:
+    for directory in tier_directories(directories):
         content = look_into(directory)
         click.echo(
-            f"{directory}  {content.blocks} blocks  {_size(content.size_bytes)} in slots of"
-            f" {_size(content.slot_bytes)}  {_size(content.file_bytes)} on disk  {content.tenants} tenants"
+            f"{directory}  {content.blocks} blocks  {size(content.size_bytes)} in slots of"
+            f" {size(content.slot_bytes)}  {size(content.file_bytes)} on disk  {content.tenants} tenants"
         )
     if objects:
         names = object_names(_bucket(objects, endpoint))
-        click.echo(f"{objects}  {len(names)} blocks  {_size(sum(size for _, size in names))}")
+        click.echo(f"{objects}  {len(names)} blocks  {size(sum(size for _, size in names))}")
     if url:
-        lines = [line for line in _metrics(url) if line.startswith((f"{_TIER}tier_", f"{_TIER}store_"))]
-        click.echo("\n".join(lines) if lines else f"{url} tells of no KV tiers")
+        click.echo("\n".join(table(_metrics(url))) or f"{url} tells of no KV tiers")
 
 
 @kv.command(cls=_Command)
@@ -70,7 +72,7 @@ def inspect(directory: Path, limit: int, *, check: bool) -> None:
     """List the blocks in DIRECTORY, the newest first; exit with 1 if --verify finds damaged ones."""
     records = sorted(read_directory(directory), key=lambda record: -record.serial)
     for record in records[:limit]:
-        click.echo(f"slot {record.slot:<8} {_size(record.size_bytes):>10}  {record.key.hex()}")
+        click.echo(f"slot {record.slot:<8} {size(record.size_bytes):>10}  {record.key.hex()}")
     if len(records) > limit:
         click.echo(f"and {len(records) - limit} more (--limit)")
     if check:
@@ -88,17 +90,26 @@ def inspect(directory: Path, limit: int, *, check: bool) -> None:
 @_ENDPOINT
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clear(directories: tuple[Path, ...], objects: str | None, endpoint: str, *, yes: bool) -> None:
-    """Empty directories that no worker has open, or a bucket's blocks; what they held is computed again."""
+    """Empty directories that no worker has open, or a bucket's blocks; what they held is computed again.
+
+    Nothing but blocks is touched: other files and objects stay. Of a DIRECTORY above those of workers, all below it
+    are emptied.
+    """
     if not directories and not objects:
         raise click.UsageError("nothing to empty: name a directory or --objects")
+    settings = _bucket(objects or "", endpoint)
+    found = [look_into(directory) for directory in tier_directories(directories)]
+    names = object_names(settings) if objects else []
     if not yes:
-        click.confirm(f"Empty {', '.join([*map(str, directories), *([objects] if objects else [])])}?", abort=True)
-    for directory in directories:
-        click.echo(f"{directory}  {clear_directory(directory)} blocks gone")
+        for content in found:
+            click.echo(f"{content.directory}  {content.blocks} blocks  {size(content.size_bytes)}")
+        if objects:
+            click.echo(f"{objects}  {len(names)} blocks  {size(sum(bytes_ for _, bytes_ in names))}")
+        click.confirm("Empty these?", abort=True)
+    for content in found:
+        click.echo(f"{content.directory}  {clear_directory(content.directory)} blocks gone")
     if objects:
-        settings = _bucket(objects, endpoint)
-        names = [name for name, _ in object_names(settings)]
-        clear_objects(settings, names)
+        clear_objects(settings, [name for name, _ in names])
         click.echo(f"{objects}  {len(names)} blocks gone")
 
 
@@ -162,12 +173,3 @@ def _metrics(url: str) -> list[str]:
     except OSError as error:
         raise click.ClickException(f"no metrics at {url}: {getattr(error, 'reason', error)}") from None
     return text.splitlines()
-
-
-def _size(size_bytes: int) -> str:
-    value = float(size_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.4g} {unit}"
-        value /= 1024
-    return f"{value:.4g} TiB"

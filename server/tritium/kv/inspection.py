@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tritium.core.errors import InvalidArgument
 from tritium.kv.block import tenant_of
 from tritium.kv.host import checksum_of
 from tritium.kv.settings import ObjectSettings
@@ -30,6 +31,19 @@ class Verdict:
 
     record: Record
     good: bool
+
+
+def tier_directories(paths: Sequence[Path]) -> list[Path]:
+    """Return the directories of disk tiers at these paths or below; InvalidArgument for a path that has none."""
+    found: dict[Path, None] = {}
+    for path in paths:
+        # MODEL/WORKER/rank_N is where workers put them; a whole file system is not searched.
+        patterns = ("blocks.idx", "*/blocks.idx", "*/*/blocks.idx", "*/*/*/blocks.idx")
+        below = sorted(index.parent for pattern in patterns for index in path.glob(pattern))
+        if not below:
+            raise InvalidArgument(f"{path} holds no KV blocks", "name a directory of a disk tier, or one above it")
+        found.update(dict.fromkeys(below))
+    return list(found)
 
 
 def look_into(directory: Path) -> DirectoryContent:
