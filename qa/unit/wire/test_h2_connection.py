@@ -123,4 +123,5 @@ async def test_nothing_keeps_a_closed_connection(memory_transport, push):
     known = id(connection)
     del connection
     gc.collect()
-    assert known not in [id(found) for found in gc.get_objects() if isinstance(found, GrpcConnection)]
+    # Their type alone: asked for their class, some of torch's objects warn that they are deprecated.
+    assert known not in [id(found) for found in gc.get_objects() if type(found) is GrpcConnection]

@@ -82,6 +82,16 @@ class TensorModel(Model):
         return False
 
     @property
+    def decoupled(self) -> bool:
+        """Tell whether a request may have any number of responses."""
+        return self.config.decoupled
+
+    @property
+    def answers_once(self) -> bool:
+        """Tell whether infer is served; as `Model` has it, compiled here."""
+        return not self.config.decoupled
+
+    @property
     def _able(self) -> bool:
         """Tell whether an instance can execute, whatever the model says of its readiness."""
         if not self._closing:

@@ -109,7 +109,8 @@ async def encode(
         json_size = len(text)
         body = [text, *blobs]
     headers = list(front.marking.headers(json_size)) if blobs else [answer.JSON]
-    if encoding := compression.accepted(request.header(b"accept-encoding")):
+    wished = request.header(b"accept-encoding")
+    if wished and (encoding := compression.accepted(wished)):
         headers.append((b"content-encoding", encoding))
         body = [await compression.pack(body, encoding)]
     return Response(200, headers, body)

@@ -256,7 +256,8 @@ class InArena:
         self._segments = _Segments(fd)
         self._on_many = on_many
         self._watched = _Watched(self._dropped)
-        self._freed: deque[int] = deque()
+        self.freed: deque[int] = deque()
+        """Allocations that the sender has yet to hear of."""
         self._lent: set[int] = set()
 
     @property
@@ -301,13 +302,13 @@ class InArena:
         """Undo `lend`: the region will not be sent."""
         self._lent.discard(region.start)
         if not self._watched.shows(region.start):
-            self._freed.append(region.start)
+            self.freed.append(region.start)
 
     def take_freed(self) -> list[int]:
         """Return the allocations freed since the last call."""
         freed: list[int] = []
-        while self._freed:
-            freed.append(self._freed.popleft())
+        while self.freed:
+            freed.append(self.freed.popleft())
         return freed
 
     def close(self) -> None:
@@ -317,8 +318,8 @@ class InArena:
     def _dropped(self, region: Region) -> None:
         if region.start in self._lent:
             return
-        self._freed.append(region.start)
-        if len(self._freed) >= MANY_FREED or region.size > LARGE_BYTES:
+        self.freed.append(region.start)
+        if len(self.freed) >= MANY_FREED or region.size > LARGE_BYTES:
             self._on_many()
 
 

@@ -69,6 +69,8 @@ class PythonInstance:
         self._asking: asyncio.TimerHandle | None = None
         self._asked_s = 0.0
         self._idle = asyncio.Event()
+        """Set by what `close` may wait for."""
+        self._finishing = False
         self._frozen = False
         self._watchdog = Watchdog(self, starter.deadline_s)
 
@@ -130,6 +132,7 @@ class PythonInstance:
                 fault = None  # its traceback holds this frame
 
     async def _finish(self) -> None:
+        self._finishing = True
         while self._running or self._waiting or self._awaited:
             self._idle.clear()
             await self._idle.wait()
@@ -241,7 +244,8 @@ class PythonInstance:
                 self._sent(worker, message)
             case frames.ReadyAnswer(ready, error):
                 self._on_ready_answer(ready=ready, error=error)
-        self._idle.set()
+        if self._finishing:
+            self._idle.set()
 
     def _executed(self, worker: Worker, message: frames.Executed) -> None:
         execution = self._running.pop(message.number)

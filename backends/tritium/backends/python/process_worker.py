@@ -244,7 +244,7 @@ class ProcessWorker:
             self._arena.reclaim()
 
     def _extras(self) -> list[frames.Down]:
-        freed = self._returned.take_freed()
+        freed = self._returned.take_freed() if self._returned.freed else []
         return [frames.Freed(freed)] if freed else []
 
     def _on_silent(self) -> None:

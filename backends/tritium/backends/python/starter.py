@@ -123,7 +123,7 @@ class Starter:
         calls = Calls(caller, self.owner, self.host)
 
         def take(message: frames.Up) -> None:
-            if isinstance(message, _OF_EXECUTIONS):
+            if type(message) is frames.Executed or isinstance(message, _OF_EXECUTIONS):
                 on_message(worker, message)
             else:
                 calls.take(worker, message)

@@ -36,6 +36,10 @@ TRITON_STRING_TO_NUMPY: dict[str, Any] = {
 _BY_KIND: dict[tuple[str, int], Datatype] = {
     (kind.numpy.kind, kind.numpy.itemsize): kind for kind in DATATYPES if kind.name not in {"BF16", "BYTES"}
 }
+_BY_NUMBER: dict[int, Datatype] = {
+    plain.num: _BY_KIND[plain.kind, plain.itemsize] for plain in map(np.dtype, "?bBhHiIlLqQefd")
+}
+"""numpy has two numbers for some integers, and the same ones whatever their byte order."""
 _BYTES = BY_NAME["BYTES"]
 
 
@@ -45,7 +49,7 @@ def datatype_of(dtype: np.dtype[Any]) -> Datatype:
     Raises:
         TritonModelException: there is none.
     """
-    kind = _BY_KIND.get((dtype.kind, dtype.itemsize))
+    kind = _BY_NUMBER.get(dtype.num)
     if kind is not None:
         return kind
     if dtype.kind in "OSU":

@@ -48,21 +48,27 @@ class InferenceRequest:
         "_correlation_id",
         "_flags",
         "_inputs",
-        "_key",
         "_model_name",
         "_model_version",
         "_outputs",
         "_parameters",
         "_request_id",
-        "_rescheduled",
         "_runtime",
-        "_sender",
         "_timeout",
         "_trace",
+        "key",
+        "rescheduled",
+        "sender",
     )
 
     _runtime: "Runtime"
     """Of a request that came to the model."""
+    key: int
+    """What names the request towards the server; negative where the model made it."""
+    rescheduled: bool
+    """Whether the model wants to execute the request once more."""
+    sender: InferenceResponseSender | None
+    """The way to answer it, if the model has asked for it."""
 
     def __init__(  # Triton's own parameters, in Triton's order
         self,
@@ -99,8 +105,8 @@ class InferenceRequest:
             _demand("requested_output_names' entries", output, str)
         if not all(requested_output_names):
             raise TritonModelException(f"Requested output name {where}")
-        self._key = NOT_OURS
-        self._rescheduled = False
+        self.key = NOT_OURS
+        self.rescheduled = False
         self._request_id = request_id
         self._correlation_id = correlation_id
         self._inputs = list(inputs)
@@ -111,7 +117,7 @@ class InferenceRequest:
         self._timeout = timeout
         self._trace = trace
         self._parameters = check_parameters(parameters)
-        self._sender: InferenceResponseSender | None = None
+        self.sender = None
 
     def inputs(self) -> list[Tensor]:
         """Return the inputs."""
@@ -172,22 +178,7 @@ class InferenceRequest:
         """
         if flags not in {TRITONSERVER_REQUEST_RELEASE_ALL, TRITONSERVER_REQUEST_RELEASE_RESCHEDULE}:
             raise TritonModelException(f"unknown request release flags {flags}")
-        self._rescheduled = flags == TRITONSERVER_REQUEST_RELEASE_RESCHEDULE
-
-    @property
-    def rescheduled(self) -> bool:
-        """Tell whether the model wants to execute the request once more."""
-        return self._rescheduled
-
-    @property
-    def key(self) -> int:
-        """Return what names the request towards the server; negative where the model made it."""
-        return self._key
-
-    @property
-    def sender(self) -> InferenceResponseSender | None:
-        """Return the sender, if the model has asked for it."""
-        return self._sender
+        self.rescheduled = flags == TRITONSERVER_REQUEST_RELEASE_RESCHEDULE
 
     def get_response_sender(self) -> InferenceResponseSender:
         """Return the way to answer this request.
@@ -195,15 +186,15 @@ class InferenceRequest:
         Raises:
             TritonModelException: the model made this request itself.
         """
-        if self._sender is None:
-            if self._key == NOT_OURS:
+        if self.sender is None:
+            if self.key == NOT_OURS:
                 raise TritonModelException("a request that the model made itself has no response sender")
-            self._sender = InferenceResponseSender(self._key, self._runtime)
-        return self._sender
+            self.sender = InferenceResponseSender(self.key, self._runtime)
+        return self.sender
 
     def is_cancelled(self) -> bool:
         """Tell whether the client took the request back."""
-        return self._key != NOT_OURS and self._runtime.cancelled(self._key)
+        return self.key != NOT_OURS and self._runtime.cancelled(self.key)
 
     def exec(self, decoupled: bool = False) -> InferenceResponse | ResponseIterator:  # noqa: FBT001, FBT002  # Triton's
         """Run the request on its model and wait; `decoupled` returns an iterator of responses."""
@@ -269,8 +260,8 @@ class ReceivedRequest(InferenceRequest):
         parameters: dict[str, Any] | None,
         runtime: "Runtime",
     ) -> None:
-        self._key = key
-        self._rescheduled = False
+        self.key = key
+        self.rescheduled = False
         self._runtime = runtime
         self._inputs = inputs
         self._outputs = outputs
@@ -280,7 +271,7 @@ class ReceivedRequest(InferenceRequest):
         self._timeout = timeout
         self._parameters = parameters or {}
         self._trace = _NO_TRACE
-        self._sender = None
+        self.sender = None
         self._model_name = ""
         self._model_version = -1
 
@@ -290,5 +281,5 @@ class ReceivedRequest(InferenceRequest):
 
     def __del__(self) -> None:
         # With a sender, the sender notices.
-        if self._sender is None:
-            self._runtime.dropped(self._key)
+        if self.sender is None:
+            self._runtime.dropped(self.key)

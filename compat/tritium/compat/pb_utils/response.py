@@ -32,7 +32,9 @@ def check_parameters(parameters: dict[str, Any] | None) -> dict[str, Any]:
 class InferenceResponse:
     """Output tensors, or an error."""
 
-    __slots__ = ("_error", "_outputs", "_parameters")
+    __slots__ = ("_error", "_outputs", "parameter_values")
+
+    parameter_values: dict[str, Any]
 
     def __init__(
         self,
@@ -49,7 +51,7 @@ class InferenceResponse:
         if error is not None and not isinstance(error, TritonError):
             raise TypeError(f"error must be a pb_utils.TritonError, found {type(error)}")
         self._error = error
-        self._parameters = {} if parameters is None else check_parameters(parameters)
+        self.parameter_values = {} if parameters is None else check_parameters(parameters)
 
     def output_tensors(self) -> list[Tensor]:
         """Return the outputs."""
@@ -65,12 +67,7 @@ class InferenceResponse:
 
     def parameters(self) -> str:
         """Return the parameters as JSON text, empty where there are none."""
-        return json.dumps(self._parameters) if self._parameters else ""
-
-    @property
-    def parameter_values(self) -> dict[str, Any]:
-        """Return the parameters."""
-        return self._parameters
+        return json.dumps(self.parameter_values) if self.parameter_values else ""
 
 
 class ResponseIterator:

@@ -16,9 +16,11 @@ _DLPACK_CPU = (1, 0)
 class Tensor:
     """Inputs are views of shared memory or of the message they came in, and may be written to."""
 
-    __slots__ = ("_array", "_datatype", "_name", "_raw", "_shape")
+    __slots__ = ("_array", "_name", "_raw", "datatype", "dims")
 
-    _shape: tuple[int, ...]
+    datatype: Datatype
+    dims: tuple[int, ...]
+    """The sizes of the dimensions, as they are kept."""
 
     def __init__(self, name: str, array: Any) -> None:
         if not isinstance(name, str):
@@ -28,8 +30,8 @@ class Tensor:
         if not name:
             raise TritonModelException("Tensor name cannot be an empty string.")
         self._name = name
-        self._datatype = datatype_of(array.dtype)
-        self._shape = array.shape
+        self.datatype = datatype_of(array.dtype)
+        self.dims = array.shape
         self._array: np.ndarray[Any, Any] | None = array
         self._raw: Any = None
 
@@ -39,21 +41,11 @@ class Tensor:
 
     def triton_dtype(self) -> int:
         """Return the number of the datatype, as DataType in model_config.proto."""
-        return self._datatype.config_value
-
-    @property
-    def datatype(self) -> Datatype:
-        """Return the datatype."""
-        return self._datatype
-
-    @property
-    def dims(self) -> tuple[int, ...]:
-        """Return the sizes of the dimensions, as they are kept."""
-        return self._shape
+        return self.datatype.config_value
 
     def shape(self) -> list[int]:
         """Return the sizes of the dimensions."""
-        return list(self._shape)
+        return list(self.dims)
 
     def is_cpu(self) -> bool:
         """Tell whether the tensor lies in host memory; here it always does."""
@@ -65,27 +57,27 @@ class Tensor:
         Raises:
             TritonModelException: BF16, which numpy does not have.
         """
-        if self._datatype.name == "BF16":
+        if self.datatype.name == "BF16":
             raise TritonModelException(
                 "Tensor dtype is BF16 and cannot be converted to NumPy. Use to_dlpack() and from_dlpack() instead."
             )
-        return self._numpy()
+        return self._numpy() if self._array is None else self._array
 
     def _numpy(self) -> np.ndarray[Any, Any]:
         if self._array is None:
-            if self._datatype.fixed:
-                self._array = np.ndarray(self._shape, self._datatype.numpy, self._raw)
+            if self.datatype.fixed:
+                self._array = np.ndarray(self.dims, self.datatype.numpy, self._raw)
             else:
-                elements = np.empty(math.prod(self._shape), dtype=np.object_)
+                elements = np.empty(math.prod(self.dims), dtype=np.object_)
                 elements[:] = split(self._raw)
-                self._array = elements.reshape(self._shape)
+                self._array = elements.reshape(self.dims)
         return self._array
 
     def payload(self) -> "bytes | np.ndarray[Any, Any]":
         """Return the v2 binary data: `bytes`, or a C-contiguous little-endian array that holds it."""
         if self._array is None:
             return self._raw  # type: ignore[no-any-return]  # as received: bytes-like
-        if not self._datatype.fixed:
+        if not self.datatype.fixed:
             return join(self._array.ravel().tolist())
         array = self._array
         if array.dtype.byteorder == ">":
@@ -97,12 +89,12 @@ class Tensor:
         return self.__dlpack__()
 
     def __dlpack__(self, *, stream: Any = None, **_: Any) -> Any:
-        if not self._datatype.fixed:
+        if not self.datatype.fixed:
             raise TritonModelException("DLPack does not have support for string tensors.")
         if stream is not None:
             raise TritonModelException("DLPack stream must be None for a tensor in host memory")
         array = self._numpy()
-        if self._datatype.name == "BF16":
+        if self.datatype.name == "BF16":
             return as_bfloat16(array.view(np.uint16).__dlpack__())
         return array.__dlpack__()
 
@@ -143,8 +135,8 @@ class ReceivedTensor(Tensor):
 
     def __init__(self, name: str, datatype: str, shape: tuple[int, ...], raw: Any) -> None:
         self._name = name
-        self._datatype = BY_NAME[datatype]
-        self._shape = shape
+        self.datatype = BY_NAME[datatype]
+        self.dims = shape
         self._array = None
         self._raw = raw
 

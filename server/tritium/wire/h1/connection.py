@@ -46,6 +46,9 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._waiting: deque[tuple[Exchange, Response | None]] = deque()
         self._current: Exchange | None = None
         self._continue_owed = False
+        self._headers: Headers = ()
+        self._fields: dict[bytes, bytes] = {}
+        """The headers last asked for, and the same by name: a client that repeats its head repeats the object."""
         self._since = roster.loop.time()
         """When the reader entered the state it is in."""
         self._unsent = 0
@@ -213,6 +216,13 @@ class HttpConnection(asyncio.BufferedProtocol):
         else:
             self._transport.writelines((head, *parts))
         self.finished(exchange)
+
+    def fields(self, headers: Headers) -> dict[bytes, bytes]:
+        """Return headers by their names in lower case, the first of repeated ones."""
+        if headers is not self._headers:
+            self._headers = headers
+            self._fields = {name.lower(): value for name, value in reversed(headers)}
+        return self._fields
 
     def send(self, data: bytes) -> None:
         """Write to the client, if it is still there."""

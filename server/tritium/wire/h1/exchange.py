@@ -17,6 +17,10 @@ class Line(Protocol):
     gate: Gate
     gone: bool
 
+    def fields(self, headers: Headers) -> dict[bytes, bytes]:
+        """Return headers by their names in lower case, the first of repeated ones."""
+        ...
+
     def send(self, data: bytes) -> None:
         """Write to the client."""
         ...
@@ -84,7 +88,7 @@ class Exchange:
     def header(self, name: bytes, default: bytes = b"") -> bytes:
         """Return the value of a header; the first of repeated ones."""
         if self._fields is None:
-            self._fields = {name.lower(): value for name, value in reversed(self.headers)}
+            self._fields = self._line.fields(self.headers)
         return self._fields.get(name, default)
 
     def on_disconnect(self, callback: Callable[[], None]) -> None:

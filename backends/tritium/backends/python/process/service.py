@@ -24,6 +24,7 @@ class Service:
         self._pump = Pump(sock, self._take, self._extras)
         self._inbound = InArena(inbound, self._pump.flush)
         self._outbound = OutArena(outbound, lambda offset, size: self._pump.add(frames.Grown(offset, size)))
+        self._control = self._outbound.control
         self._codec = TensorCodec(self._inbound, self._outbound)
         self._link = Link(self._pump, self._codec)
         self._host = Host(self._link, _import, self._begun)
@@ -49,7 +50,7 @@ class Service:
             os._exit(_status(end))
 
     def _begun(self, number: int) -> None:
-        frames.BEGUN.pack_into(self._outbound.control, 0, number)
+        frames.BEGUN.pack_into(self._control, 0, number)
 
     def _take(
         self, message: frames.Answer | frames.Outcome | frames.Cancel | frames.Hold | frames.Grown | frames.Freed
@@ -63,7 +64,7 @@ class Service:
                 self._link.take(message)
 
     def _extras(self) -> list[frames.Up]:
-        freed = self._inbound.take_freed()
+        freed = self._inbound.take_freed() if self._inbound.freed else []
         return [frames.Freed(freed)] if freed else []
 
 
