@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 import structlog
-from qa.bench.kv_tiers_vllm import crossover, users
+from qa.bench.kv_tiers_vllm import crossover, slow, users
 from qa.bench.kv_tiers_vllm.bucket import bucket
 from qa.bench.kv_tiers_vllm.model import make_llama
 
@@ -82,6 +82,32 @@ def users_command(folder: Path, people: int, turns: int, at_once: int) -> None:
     without = asyncio.run(users.play(folder, "", workload))
     with_tiers = asyncio.run(users.play(folder, "host=2GiB", workload))
     for line in users.report(workload, without, with_tiers):
+        click.echo(line)
+
+
+@main.command("slow")
+@_MODEL
+@_SCRATCH
+@click.option("--times", "factors", multiple=True, default=(0.9, 10.0), show_default=True, help="Tier over computing.")
+@click.option("--length", "lengths", multiple=True, default=(256, 512, 1024, 2048), show_default=True)
+@click.option("--rounds", default=7, show_default=True)
+def slow_command(
+    folder: Path, scratch: Path, factors: tuple[float, ...], lengths: tuple[int, ...], rounds: int
+) -> None:
+    """Print how much later than computing the first token of a prompt is that a slow tier holds."""
+    make_llama(folder)
+    click.echo("| tier / computing | prompt tokens | fresh ms | held ms | held / fresh |")
+    click.echo("|---|---|---|---|---|")
+    told = []
+    for times in factors:
+        with tempfile.TemporaryDirectory(dir=scratch) as made:
+            (Path(made) / "faults").mkdir()
+            measured = asyncio.run(slow.measure(folder, Path(made), lengths, rounds, times))
+        for row in slow.rows(times, measured):
+            click.echo(row)
+        late = " ".join(f"{ratio:.2f}" for ratio in measured.turned)
+        told.append(f"{times:g}: {measured.fetched} held prompts fetched; right after it turned slow: {late}")
+    for line in told:
         click.echo(line)
 
 

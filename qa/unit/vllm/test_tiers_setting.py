@@ -27,6 +27,17 @@ def test_reads_every_part(tmp_path):
     assert settings.writing is Writing.BACK
 
 
+def test_reads_where_peers_are(tmp_path):
+    """A place, a secret from a file, and the keys that are asked for; without a place there are no peers."""
+    (tmp_path / "secret").write_text("s" * 32 + "\n")
+    text = f"host=1GiB,tenant_share=0.5,peers={tmp_path},peers_listen=0.0.0.0:7700,peers_secret={tmp_path}/secret"
+    settings = store_settings(read_tiers(text), 4096, "m/seat_0/rank_0", b"shape")
+    assert settings.tenant_share == 0.5
+    assert settings.peers.at == (str(tmp_path),)
+    assert (settings.peers.secret, settings.peers.prefix) == (b"s" * 32, b"shape")
+    assert store_settings(read_tiers("host=1GiB"), 4096, "m/seat_0/rank_0", b"shape").peers is None
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -40,6 +51,9 @@ def test_reads_every_part(tmp_path):
         ("fetch=never", "neither advised nor always"),
         ("hots=1GiB", "did you mean host"),
         ("writing=back", "names no tier"),
+        ("host=1GiB,tenant_share=2", "at most 1"),
+        ("host=1GiB,peers=/run/kv,peers_listen=0.0.0.0:7700", "need a secret"),
+        ("host=1GiB,peers=/run/kv,peers_secret=/nowhere/secret", "cannot be read"),
     ],
 )
 def test_refuses(text, words):

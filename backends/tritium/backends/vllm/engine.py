@@ -35,7 +35,7 @@ from tritium.backends.transfer.check import TransferCheck, begin_check
 from tritium.backends.vllm.adapters import VllmAdapters
 from tritium.backends.vllm.events import translate
 from tritium.backends.vllm.load import VllmLoad
-from tritium.backends.vllm.media import modalities_of, multi_modal_data
+from tritium.backends.vllm.media import media_tokens_of, modalities_of, multi_modal_data, multi_modal_keys
 from tritium.backends.vllm.metrics import own_metrics
 from tritium.backends.vllm.plugin import WORKER_VARIABLE
 from tritium.backends.vllm.pooling import pooled_of, pooling_params, tasks_of
@@ -123,6 +123,7 @@ class VllmEngine:
             notes=(*settings.notes, *check.notes),
             tasks=tasks_of(await llm.get_supported_tasks(), config.model_config.score_type),
             modalities=modalities_of(llm),
+            media_tokens=media_tokens_of(llm),
             # With a reasoning parser a grammar holds from the end of the thoughts on, wherever that is.
             resumes=() if config.structured_outputs_config.reasoning_parser else ("structured_outputs",),
             structural_tags=config.structured_outputs_config.backend in ("auto", "xgrammar"),
@@ -338,7 +339,9 @@ async def _prompt(request: Generate) -> Any:
     if not request.media:
         return tokens_input(request.token_ids, cache_salt=request.cache_salt or None)
     prompt = TokensPrompt(
-        prompt_token_ids=request.token_ids, multi_modal_data=await asyncio.to_thread(multi_modal_data, request.media)
+        prompt_token_ids=request.token_ids,
+        multi_modal_data=await asyncio.to_thread(multi_modal_data, request.media),
+        multi_modal_uuids=multi_modal_keys(request.media),
     )
     if request.cache_salt:
         prompt["cache_salt"] = request.cache_salt

@@ -21,6 +21,29 @@ def modalities_of(llm: "AsyncLLM") -> tuple[str, ...]:
     return tuple(kind for kind in KINDS if limits.get(kind))
 
 
+def media_tokens_of(llm: "AsyncLLM") -> dict[str, int]:
+    """Return the token that stands for each kind in a prompt, of the kinds whose token the model's configuration tells.
+
+    vLLM puts as many of it in its place as the item is long. Models that put others between them, such as Pixtral's line
+    breaks, are routed by what comes before their first item.
+    """
+    config, tokens = llm.model_config.hf_config, {}
+    for kind in modalities_of(llm):
+        names = (f"{kind}_token_id", f"{kind}_token_index")
+        token = next((value for name in names if isinstance(value := getattr(config, name, None), int)), None)
+        if token is not None:
+            tokens[kind] = token
+    return tokens
+
+
+def multi_modal_keys(media: Sequence[Media]) -> dict[str, list[str]]:
+    """Return the names under which vLLM is to know media, by kind: of their content, and equal on all workers."""
+    keys: dict[str, list[str]] = {}
+    for item in media:
+        keys.setdefault(item.kind, []).append(item.key)
+    return keys
+
+
 def multi_modal_data(media: Sequence[Media]) -> dict[str, list[Any]]:
     """Decode media by kind; this takes its time, so call it off the event loop.
 

@@ -3,7 +3,7 @@
     load:  waiting --room in flight--> store.load into rows --arrived--> scattered to the device --> request told done
     save:  gathered into rows after the step --> store.save --> settled
 
-No call waits for the store, but for a millisecond where the step has nothing else to do.
+No call waits for the store, but for four milliseconds where the step has nothing else to do.
 """
 
 import time
@@ -23,7 +23,7 @@ from tritium.kv.store import BlockStore
 from tritium.kv.transfer import Transfer
 
 _CHUNK_BYTES = 32 << 20
-_IDLE_WAIT_S = 0.001
+_IDLE_WAIT_S = 0.004
 _STATS_EVERY_S = 1.0
 
 
