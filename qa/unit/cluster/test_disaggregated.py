@@ -101,13 +101,14 @@ async def test_lost_prefill_worker(fleet_of, request_for, collector, echo):
         handle = fleet.generate(request_for(PROMPT), sink := collector())
         assert handle.route.prefill_worker == "prefill_0"
         os.kill(fleet.workers.by_name["prefill_0"].pid, signal.SIGKILL)
+        await fleet.events.until("worker_lost")
+        assert not fleet.ready
+        meanwhile = fleet.generate(request_for(PROMPT[5:]), other := collector())
         await sink.end()
         assert echo.continuation(PROMPT, 8) == sink.tokens
         assert "prefill by prefill_0 failed (the worker was lost), so prefilled here" in handle.route.because
-        assert not fleet.ready
-        handle = fleet.generate(request_for(PROMPT[5:]), sink := collector())
-        await sink.end()
-        assert "local prefill: no prefill worker is ready" in handle.route.because
+        await other.end()
+        assert "local prefill: no prefill worker is ready" in meanwhile.route.because
         await fleet.events.until("worker_ready", 3)
         assert fleet.ready
 

@@ -127,7 +127,7 @@ async def test_cache_is_known_after_a_change_in_place(fleet_of, request_for, col
 
 async def test_worker_that_does_not_drain(fleet_of, request_for, collector, echo):
     """Where a restart would cut a stream the worker keeps its role, and the stream goes on."""
-    async with fleet_of("prefill=1,decode=2,drain_s=0.2", step_s=0.02) as fleet:
+    async with fleet_of("prefill=1,decode=2,drain_s=0.2", step_s=0.05) as fleet:
         handle = fleet.generate(request_for(PROMPT, 60), sink := collector())
         await sink.grown(2)
         with pytest.raises(Unavailable, match=rf"{handle.route.worker} still has 1 requests after 0.2 s, and keeps"):
