@@ -32,7 +32,7 @@ STREAM = "ModelStreamInfer"
 SERVICE = "/inference.GRPCInferenceService/"
 COMPRESSION = {"gzip": grpc.Compression.Gzip, "deflate": grpc.Compression.Deflate}
 KEY = "/golden_shm"
-AGAIN_FOR_S = 10
+AGAIN_FOR_S = 60
 VERSION = version("tritium")
 TIMEOUT_S = 15
 

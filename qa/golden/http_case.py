@@ -30,7 +30,7 @@ from typing import ClassVar
 
 PACK = {"gzip": gzip.compress, "deflate": zlib.compress}
 UNPACK = {"gzip": gzip.decompress, "deflate": zlib.decompress}
-AGAIN_FOR_S = 10
+AGAIN_FOR_S = 60
 VERSION = version("tritium")
 MANY = re.compile(rb"\{(.)\*(\d+)\}")
 PACKED = b"packed "
