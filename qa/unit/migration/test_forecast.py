@@ -11,12 +11,23 @@ from tritium.migration.cli import main
 from tritium.migration.forecasting.checkpoint import BadCheckpoint, ModelSize, read_size
 from tritium.migration.forecasting.forecast import ARITHMETIC_SHARE, BANDWIDTH_SHARE, Load, forecast
 from tritium.migration.forecasting.machine import GPUS
+from tritium.migration.forecasting.repository import config_of
 from tritium.migration.forecasting.usage import Counts, NoStatistics, counts, measure, usage
 
 TINY = Path(__file__).parents[3] / "model_repository" / "tiny_chat" / "1" / "tiny_chat"
 LLAMA = {
     "hidden_size": 8192, "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8,
     "intermediate_size": 28672, "vocab_size": 128256, "torch_dtype": "bfloat16",
+}  # fmt: skip
+LLAMA_8B = {
+    "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+    "intermediate_size": 14336, "vocab_size": 128256, "torch_dtype": "bfloat16",
+}  # fmt: skip
+FP8 = {"quantization_config": {"quant_method": "fp8", "activation_scheme": "static"}}
+QWEN = {
+    "hidden_size": 2048, "num_hidden_layers": 48, "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128,
+    "intermediate_size": 6144, "moe_intermediate_size": 768, "num_experts": 128, "num_experts_per_tok": 8,
+    "vocab_size": 151936,
 }  # fmt: skip
 MIXTRAL = {
     "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
@@ -40,8 +51,13 @@ def size(tmp_path: Path, document: object) -> ModelSize:
 
 @pytest.mark.parametrize(
     ("document", "billions", "active", "kv_bytes"),
-    [(LLAMA, 70.6, 70.6, 327680), (MIXTRAL, 46.7, 12.9, 131072), (DEEPSEEK, 671.0, 37.5, 70272)],
-    ids=["Llama 3 70B", "Mixtral 8x7B", "DeepSeek-V3"],
+    [
+        (LLAMA, 70.6, 70.6, 327680),
+        (MIXTRAL, 46.7, 12.9, 131072),
+        (QWEN, 30.53, 3.35, 98304),
+        (DEEPSEEK, 671.0, 37.5, 70272),
+    ],
+    ids=["Llama 3 70B", "Mixtral 8x7B", "Qwen3 30B-A3B", "DeepSeek-V3"],
 )
 def test_well_known_models_have_their_published_sizes(
     tmp_path: Path, document: object, billions: float, active: float, kv_bytes: int
@@ -62,7 +78,77 @@ def test_the_sample_checkpoint_has_the_size_of_its_file() -> None:
 def test_an_engine_is_read_too(tmp_path: Path) -> None:
     """TensorRT-LLM keeps the sizes under pretrained_config, with what it was quantised to."""
     engine = {"pretrained_config": {**LLAMA, "dtype": "bfloat16", "quantization": {"quant_algo": "FP8"}}}
-    assert size(tmp_path, engine).weight_bytes == size(tmp_path, LLAMA).weight_bytes / 2
+    assert size(tmp_path, engine).weight_bytes == size(tmp_path, {**LLAMA, **FP8}).weight_bytes
+
+
+EMBEDDINGS = 128256 * 4096
+LAYER = 2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14336
+"""Of Llama 3 8B: queries and output, keys and values of 8 heads of 128, a gated MLP."""
+
+
+def test_llama_3_8b_by_hand(tmp_path: Path) -> None:
+    """8.03 billion parameters, 16.06 GB in bfloat16, 131072 bytes of cache a token, room for 405 thousand on an H100."""
+    found = size(tmp_path, LLAMA_8B)
+    assert found.parameters == 2 * EMBEDDINGS + 32 * (LAYER + 2 * 4096) == pytest.approx(8.03e9, rel=1e-3)
+    assert found.weight_bytes == 2 * found.parameters
+    assert found.kv_bytes(2) == 2 * 8 * 128 * 32 * 2 == 131072
+    room = (80e9 * 0.9 - 2e9 - found.weight_bytes) / 131072
+    told = forecast(found, GPUS["h100"], LOAD, 2.0)
+    assert (told.aggregated is not None and told.aggregated.gpus_each, told.room_tokens) == (1, int(room))
+
+
+@pytest.mark.parametrize(
+    ("quantization", "linear", "gigabytes"),
+    [
+        (FP8, 1.0, 9.08),
+        ({"quantization_config": {"quant_method": "compressed-tensors", "format": "float-quantized", "config_groups": {
+            "group_0": {"weights": {"num_bits": 8}}}}}, 1.0, 9.08),
+        ({"quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 128}}, 4.15625 / 8, 5.73),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 64}}, 4.3125 / 8, 5.86),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 8}}, 1.0, 9.08),
+        ({"quantization_config": {"quant_algo": "NVFP4", "group_size": 16}}, 4.5 / 8, 6.03),
+    ],
+    ids=["fp8", "compressed-tensors", "awq", "gptq", "gptq of 8 bits", "nvfp4"],
+)  # fmt: skip
+def test_quantised_weights_by_hand(
+    tmp_path: Path, quantization: dict[str, object], linear: float, gigabytes: float
+) -> None:
+    """Linear layers are packed, with scales; embeddings, head and norms stay (AWQ's files of this model have 5.73 GB)."""
+    found = size(tmp_path, {**LLAMA_8B, **quantization})
+    assert found.weight_bytes == pytest.approx(32 * LAYER * linear + 2 * (2 * EMBEDDINGS + 32 * 2 * 4096))
+    assert found.weight_bytes / 1e9 == pytest.approx(gigabytes, rel=2e-3)
+
+
+def test_seventy_billion_on_four_gpus_or_two(tmp_path: Path) -> None:
+    """In bfloat16 141 GB want four H100, 35.3 GB each; in FP8 two hold them, with room for less cache."""
+    plain, packed = size(tmp_path, LLAMA), size(tmp_path, {**LLAMA, **FP8})
+    whole, half = (forecast(one, GPUS["h100"], LOAD, 2.0) for one in (plain, packed))
+    assert whole.aggregated is not None
+    assert half.aggregated is not None
+    assert (whole.aggregated.gpus_each, half.aggregated.gpus_each) == (4, 2)
+    assert plain.weight_bytes / 4 == pytest.approx(35.3e9, rel=1e-3)
+    assert packed.weight_bytes / 2 == pytest.approx(36.3e9, rel=2e-3)
+    assert whole.room_tokens == int((4 * (80e9 * 0.9 - 2e9) - plain.weight_bytes) / 327680)
+    assert half.room_tokens == int((2 * (80e9 * 0.9 - 2e9) - packed.weight_bytes) / 327680)
+
+
+def test_a_repository_is_asked_for_its_checkpoint(tmp_path: Path) -> None:
+    """The one that model.json names; one that is kept elsewhere, several, and none are told."""
+    root = TINY.parents[2]
+    assert config_of(root) == TINY
+    (tmp_path / "chat" / "1").mkdir(parents=True)
+    with pytest.raises(BadCheckpoint, match="no model.json below it"):
+        config_of(tmp_path)
+    (tmp_path / "chat" / "1" / "model.json").write_text('{"model": "org/large"}')
+    with pytest.raises(BadCheckpoint, match="serves org/large, which is kept elsewhere"):
+        config_of(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / name / "1" / "weights").mkdir(parents=True)
+        (tmp_path / name / "1" / "weights" / "config.json").write_text("{}")
+        (tmp_path / name / "1" / "model.json").write_text('{"model": "weights"}')
+    with pytest.raises(BadCheckpoint, match=r"several models, name one: .*/a/1/weights, .*/b/1/weights"):
+        config_of(tmp_path)
+    assert CliRunner().invoke(main, ["forecast", str(root)]).exit_code == 0
 
 
 @pytest.mark.parametrize("document", [[], {}, {"hidden_size": 8}])

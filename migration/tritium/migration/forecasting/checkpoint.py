@@ -9,16 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_BYTES = {
-    "float32": 4.0,
-    "float16": 2.0,
-    "bfloat16": 2.0,
-    "fp8": 1.0,
-    "int8": 1.0,
-    "int4": 0.5,
-    "awq": 0.5,
-    "gptq": 0.5,
-}
+from tritium.migration.forecasting.quantization import storage
 
 
 class BadCheckpoint(Exception):
@@ -82,6 +73,11 @@ class _Values:
         """Return a text, empty where it is not there."""
         return next((str(self._values[name]) for name in names if isinstance(self._values.get(name), str)), "")
 
+    def quantization(self, document: dict[str, Any]) -> Any:
+        """Return what is said of quantised weights, beside the sizes or around them; None where nothing is."""
+        own = self._values.get("quantization_config") or self._values.get("quantization")
+        return own or document.get("quantization_config")
+
 
 def _size(name: str, values: _Values, document: dict[str, Any], bytes_per_weight: float | None) -> ModelSize:
     hidden = values.needed("hidden_size", "n_embd")
@@ -103,6 +99,7 @@ def _size(name: str, values: _Values, document: dict[str, Any], bytes_per_weight
     if experts:
         expert = 3 * hidden * (values.optional("moe_intermediate_size") or inner)
         shared = values.optional("n_shared_experts") * expert
+        shared += 3 * hidden * values.optional("shared_expert_intermediate_size")
         every = experts * expert + shared + experts * hidden
         active = values.needed("num_experts_per_tok", "moe_topk") * expert + shared + experts * hidden
         dense_layers = values.optional("first_k_dense_replace")
@@ -111,7 +108,10 @@ def _size(name: str, values: _Values, document: dict[str, Any], bytes_per_weight
     ends = embedding if document.get("tie_word_embeddings") else 2 * embedding
     common = ends + layers * (attention + 2 * hidden) + dense_layers * dense
     parameters = float(common + sparse_layers * every)
-    each = bytes_per_weight or _bytes_each(values, document)
+    kept = storage(values.text("dtype", "torch_dtype"), values.quantization(document))
+    # Not in linear layers: embeddings and head, norms, gates of experts.
+    others = ends + layers * 2 * hidden + sparse_layers * experts * hidden
+    stored = others * kept.other + (parameters - others) * kept.linear
     return ModelSize(
         name,
         layers,
@@ -119,7 +119,7 @@ def _size(name: str, values: _Values, document: dict[str, Any], bytes_per_weight
         head_dim,
         parameters,
         float(common + sparse_layers * active),
-        parameters * each,
+        parameters * bytes_per_weight if bytes_per_weight else stored,
         layers * kv_values,
     )
 
@@ -129,14 +129,3 @@ def _latent_attention(values: _Values, hidden: int, heads: int, latent: int) -> 
     value, low = values.needed("v_head_dim"), values.optional("q_lora_rank")
     queries = hidden * low + low * heads * (nope + rope) if low else hidden * heads * (nope + rope)
     return queries + hidden * (latent + rope) + latent * heads * (nope + value) + heads * value * hidden, latent + rope
-
-
-def _bytes_each(values: _Values, document: dict[str, Any]) -> float:
-    quantization = json.dumps(document.get("quantization_config") or _quantization(document)).lower()
-    if found := next((size for name, size in _BYTES.items() if size <= 1 and name in quantization), None):
-        return found
-    return _BYTES.get(values.text("dtype", "torch_dtype"), 2.0)
-
-
-def _quantization(document: dict[str, Any]) -> Any:
-    return document.get("pretrained_config", {}).get("quantization", {}).get("quant_algo", "")

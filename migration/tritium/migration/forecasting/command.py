@@ -18,9 +18,7 @@ from tritium.migration.forecasting.machine import GPUS
 @click.option("--answer-tokens", type=click.IntRange(min=1), default=256, show_default=True, help="Of a request.")
 @click.option("--first-token", default=1.0, show_default=True, help="Seconds within which the first token comes.")
 @click.option("--between-tokens", default=0.05, show_default=True, help="Seconds within which each further one comes.")
-@click.option(
-    "--bytes-per-weight", type=float, help="Instead of what the configuration says: 1 for FP8, 0.5 for 4 bits."
-)
+@click.option("--bytes-per-weight", type=float, help="Of all weights, instead of what the configuration says.")
 @click.option("--kv-bytes", default=2.0, show_default=True, help="Bytes of a number in the cache; 1 for FP8.")
 @click.option(
     "--format", "form", type=click.Choice(("text", "markdown", "json")), default="text", help="Of the report."
@@ -42,19 +40,21 @@ def forecast(
 ) -> None:
     """Say how many GPUs a language model needs, and what prefill and decode apart would change.
 
-    CHECKPOINT is its folder, a config.json, or the config.json of a TensorRT-LLM engine. The load is --rate, or the
+    CHECKPOINT is its folder, a config.json, the config.json of a TensorRT-LLM engine, or a model repository with one
+    language model whose checkpoint is here. The load is --rate, or the
     rate that a running Triton has now; without either, one request a second. Exits with 2 where something is missing.
     """
     from tritium.migration.forecasting.checkpoint import BadCheckpoint, read_size  # noqa: PLC0415  (not paid by --help)
     from tritium.migration.forecasting.forecast import Load  # noqa: PLC0415  (not paid by --help)
     from tritium.migration.forecasting.forecast import forecast as calculate  # noqa: PLC0415  (not paid by --help)
     from tritium.migration.forecasting.report import written  # noqa: PLC0415  (not paid by --help)
+    from tritium.migration.forecasting.repository import config_of  # noqa: PLC0415  (not paid by --help)
     from tritium.migration.forecasting.usage import NoStatistics, measure  # noqa: PLC0415  (not paid by --help)
 
     if bool(server) != bool(model) or (server and rate):
         raise click.UsageError("--from needs --model, and neither goes with --rate")
     try:
-        size = read_size(checkpoint, bytes_per_weight)
+        size = read_size(config_of(checkpoint), bytes_per_weight)
         usage = measure(server, model, seconds) if server and model else None
     except (BadCheckpoint, NoStatistics) as error:
         click.echo(f"dynamo-migrate: {error}", err=True)

@@ -41,7 +41,8 @@ def _size(found: Forecast) -> Iterator[str]:
     yield f"{found.kv_bytes_token / 1e3:.1f} kB of cache a token"
     if found.aggregated:
         yield (
-            f"{found.aggregated.gpus_each} x {found.gpu.name} hold the weights and {found.room_tokens} tokens of cache"
+            f"{found.aggregated.gpus_each} x {found.gpu.name} hold the weights"
+            f" ({size.weight_bytes / found.aggregated.gpus_each / GB:.3g} GB each) and {found.room_tokens} tokens of cache"
             f" ({found.room_tokens // (found.load.prompt_tokens + found.load.answer_tokens)} such requests)"
         )
 

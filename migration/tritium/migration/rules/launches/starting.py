@@ -1,14 +1,15 @@
-"""Rules of how the server is started: packages, ports, probes, environment, control of models, runners."""
+"""Rules of how the server is started: packages, ports, control of models, runners, charts."""
 
 import re
 from collections.abc import Iterator
 
-from tritium.migration.deployment import Deployment
+from tritium.migration.deployment import Deployment, Launch
 from tritium.migration.finding import Finding, Severity
-from tritium.migration.launches.dockerfile import instructions
+from tritium.migration.launches.dockerfile import Instruction, instructions
 from tritium.migration.launches.format import Format
 from tritium.migration.launches.image import Role
-from tritium.migration.rules.rule import Rule, replacement
+from tritium.migration.rules.rule import Rule
+from tritium.migration.text.edit import Edit, Fix
 from tritium.migration.text.source import Span
 from tritium.migration.text.tree import Scalar
 
@@ -19,7 +20,8 @@ class BuildSteps(Rule):
     """Packages are installed into the server's image.
 
     `pip install` lines stay: `pip` is that of Tritium's environment, so python models see what it installs. Tritium's
-    image does not run as root: put `USER root` before such lines, and `USER tritium` after them. System packages
+    image does not run as root: `USER root` goes before the first such line, and `USER tritium` after the last. Where
+    the Dockerfile names users itself, or its image's tag is filled in, that is left to a person. System packages
     (`apt-get`) are Debian's. What is copied into `/opt/tritonserver/backends` is looked at by rule M18.
 
     Before Dockerfile:
@@ -29,10 +31,18 @@ class BuildSteps(Rule):
         CMD ["tritonserver", "--model-repository=/models"]
 
     Finds: runs as root
+
+    After Dockerfile:
+
+        FROM nvcr.io/nvidia/tritonserver:24.08-py3
+        USER root
+        RUN pip install transformers
+        USER tritium
+        CMD ["tritonserver", "--model-repository=/models"]
     """
 
     id = "L04"
-    severity = Severity.TODO
+    severity = Severity.CHANGE
 
     def find(self, deployment: Deployment) -> Iterator[Finding]:
         """Find Dockerfiles on Triton's image that install something, at their first such line."""
@@ -40,23 +50,45 @@ class BuildSteps(Rule):
             server = any(image.role is Role.SERVER for image in launch.images)
             if launch.format is not Format.DOCKERFILE or not server:
                 continue
-            user = ""
-            for one in instructions(launch.source.text):
-                if one.name == "USER":
-                    user = one.rest.strip()
-                elif (
-                    one.name == "RUN"
-                    and re.search(r"\b(pip3?|apt-get|apt|conda|ldconfig|mkdir|chmod)\b", one.rest)
-                    and not user
-                ):
-                    advice = (
-                        "put USER root before it and USER tritium after it; pip installs into Tritium's environment"
-                    )
-                    span = Span(one.span.start, one.span.start + len(one.rest.splitlines()[0]))
-                    yield self.at(
-                        launch.source, span, "runs as root in Triton's image, which Tritium's does not", advice
-                    )
-                    break
+            steps = list(instructions(launch.source.text))
+            user = next((at for at, one in enumerate(steps) if one.name == "USER"), len(steps))
+            first = next((one for one in steps[:user] if _as_root(one)), None)
+            if first is None:
+                continue
+            fix = _users(launch, steps)
+            span = Span(first.span.start, first.span.start + len(first.rest.splitlines()[0]))
+            message = "runs as root in Triton's image, which Tritium's does not"
+            advice = "put USER root before it and USER tritium after it; pip installs into Tritium's environment"
+            severity = Severity.CHANGE if fix is not None else Severity.TODO
+            yield self.at(launch.source, span, message, advice, severity=severity, fix=fix)
+
+
+_ROOT = re.compile(r"\b(pip3?|apt-get|apt|conda|ldconfig|mkdir|chmod)\b")
+
+
+def _as_root(one: Instruction) -> bool:
+    return one.name == "RUN" and _ROOT.search(one.rest) is not None
+
+
+def _users(launch: Launch, steps: list[Instruction]) -> Fix | None:
+    """Put users around what runs as root in the last stage; None where that is not plainly right."""
+    source = launch.source
+    begin = max((at for at, one in enumerate(steps) if one.name == "FROM"), default=0)
+    stage = steps[begin].span
+    ours = any(i.role is Role.SERVER and stage.start <= i.span.start < stage.end for i in launch.images)
+    own = [one for one in steps[begin:] if _as_root(one)]
+    named = any(one.name == "USER" for one in steps[begin:]) or any(image.is_open for image in launch.images)
+    # A heredoc, or a comment between continued lines, hides where an instruction ends.
+    hidden = any(re.search(r"<<|^\s*#", one.rest, re.MULTILINE) for one in own)
+    if not own or not ours or named or hidden:
+        return None
+    text, newline = source.text, "\r\n" if "\r\n" in source.text else "\n"
+    start = text.rfind("\n", 0, own[0].span.start) + 1
+    end = text.find("\n", own[-1].span.end - 1) + 1
+    after = f"USER tritium{newline}" if end else f"{newline}USER tritium"
+    end = end or len(text)
+    before = Edit(source.path, Span(start, start), f"USER root{newline}")
+    return Fix((before, Edit(source.path, Span(end, end), after)))
 
 
 class Ports(Rule):
@@ -82,93 +114,6 @@ class Ports(Rule):
                 if port.text == "9000":
                     advice = "the OpenAI API takes 9000 only where it is free; TRITIUM_OPENAI=0 leaves it out"
                     yield self.at(launch.source, port.span(launch.source), "port 9000 is one of the server's", advice)
-
-
-class Probes(Rule):
-    """A probe asks for a path of Triton's first API.
-
-    `/v2/health/live` and `/v2/health/ready` stay as they are. `/api/health/...` left Triton with version 2; the probe
-    has failed ever since. Where a language model is served, give its container a startup probe: loading takes minutes.
-
-    Before deployment.yaml:
-
-        kind: Deployment
-        spec:
-          template:
-            spec:
-              containers:
-              - name: triton
-                image: nvcr.io/nvidia/tritonserver:23.01-py3
-                livenessProbe:
-                  httpGet: { path: /api/health/live, port: 8000 }
-
-    After deployment.yaml:
-
-        kind: Deployment
-        spec:
-          template:
-            spec:
-              containers:
-              - name: triton
-                image: nvcr.io/nvidia/tritonserver:23.01-py3
-                livenessProbe:
-                  httpGet: { path: /v2/health/live, port: 8000 }
-    """
-
-    id = "L07"
-    severity = Severity.CHANGE
-
-    def find(self, deployment: Deployment) -> Iterator[Finding]:
-        """Find health paths of the first API."""
-        for launch in deployment.launches:
-            for match in re.finditer(r"/api/health/(live|ready)\b", launch.source.text):
-                span = Span(*match.span())
-                fix = None if launch.format in _PROSE else replacement(launch.source, span, f"/v2/health/{match[1]}")
-                message = f"{match.group()} is not answered since Triton 2"
-                yield self.at(launch.source, span, message, f"ask for /v2/health/{match[1]}", fix=fix, already=True)
-
-
-class Environment(Rule):
-    """A variable of the environment that meant something to Triton or MPI alone.
-
-    `CUDA_VISIBLE_DEVICES`, `HF_*`, and credentials of clouds mean the same here. `LD_PRELOAD` loads a library into a
-    server it was not built for. MPI's and TensorRT-LLM's orchestration variables go away with the ranks.
-
-    Before docker-compose.yml:
-
-        services:
-          triton:
-            image: nvcr.io/nvidia/tritonserver:23.01-py3
-            environment:
-              LD_PRELOAD: /plugins/libmyplugin.so
-
-    Finds: LD_PRELOAD
-    """
-
-    id = "L08"
-    severity = Severity.INFO
-
-    def find(self, deployment: Deployment) -> Iterator[Finding]:
-        """Find variables in containers, Dockerfiles and scripts that start the server."""
-        for launch in deployment.launches:
-            if launch.format in _PROSE:
-                continue
-            for match in _VARIABLE.finditer(launch.source.text):
-                span = Span(*match.span("name"))
-                if match["name"] == "LD_PRELOAD":
-                    if re.match(r"[^\n]*(tcmalloc|jemalloc)", launch.source.text[match.end() :]):
-                        continue
-                    message = "LD_PRELOAD puts a library into the server, which was built for Triton"
-                    advice = "a TensorRT plugin goes with its engine; anything else moves into a python model"
-                    yield self.at(launch.source, span, message, advice, severity=Severity.BLOCKER)
-                else:
-                    message = f"{match['name']} is for MPI and TensorRT-LLM's ranks, which there are none of here"
-                    yield self.at(launch.source, span, message, "leave it out")
-
-
-_VARIABLE = re.compile(
-    r"(?<![\w$#])(?P<name>LD_PRELOAD|TRTLLM_ORCHESTRATOR|OMPI_MCA_\w+|OMPI_ALLOW_RUN_AS_ROOT\w*)(?=\s*[=:\"'])"
-)
 
 
 class ModelControl(Rule):
@@ -305,4 +250,4 @@ def _sleeps(words: tuple[Scalar, ...]) -> bool:
     return bool(re.search(r"\bsleep\s+(infinity|\d{3,})|tail\s+-f\s+/dev/null", text)) and "tritonserver" not in text
 
 
-RULES = (BuildSteps, Ports, Probes, Environment, ModelControl, Runner, Chart, IdleContainer)
+RULES = (BuildSteps, Ports, ModelControl, Runner, Chart, IdleContainer)
