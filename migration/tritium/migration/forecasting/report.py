@@ -40,9 +40,10 @@ def _size(found: Forecast) -> Iterator[str]:
     yield f"{size.parameters / 1e9:.3g} billion parameters{active}, {size.weight_bytes / GB:.3g} GB of weights"
     yield f"{found.kv_bytes_token / 1e3:.1f} kB of cache a token"
     if found.aggregated:
+        gpus = found.aggregated.gpus_each
         yield (
-            f"{found.aggregated.gpus_each} x {found.gpu.name} hold the weights"
-            f" ({size.weight_bytes / found.aggregated.gpus_each / GB:.3g} GB each) and {found.room_tokens} tokens of cache"
+            f"{gpus} x {found.gpu.name} hold the weights ({size.weight_bytes / gpus / GB:.3g} GB each)"
+            f" and {found.room_tokens} tokens of cache"
             f" ({found.room_tokens // (found.load.prompt_tokens + found.load.answer_tokens)} such requests)"
         )
 
