@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]  # it ships no types
-from jsonschema.validators import validator_for
+from jsonschema.validators import validator_for  # type: ignore[import-untyped]  # it ships no types
 
 from tritium.migration.applying.in_place import apply_in_place
 from tritium.migration.planning.plan import Plan

@@ -19,7 +19,8 @@ def written(tmp_path: Path, name: str, text: str) -> str:
 
 def test_users_stand_around_what_runs_as_root(tmp_path: Path) -> None:
     """Before the first such line of the stage, after the last; continued lines stay whole, and it is done once."""
-    text = f"{FROM}\nCMD tritonserver --model-repository=/m\nRUN apt-get update && \\\n    apt-get install -y git  # x\nCOPY a /a\nRUN pip install b"
+    head = f"{FROM}\nCMD tritonserver --model-repository=/m\n"
+    text = f"{head}RUN apt-get update && \\\n    apt-get install -y git  # x\nCOPY a /a\nRUN pip install b"
     after = written(tmp_path, "Dockerfile", text)
     assert after == (
         "FROM tritium:latest\nCMD tritonserver --model-repository=/m\nUSER root\n"
