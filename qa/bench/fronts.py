@@ -123,7 +123,7 @@ async def fronts_over(
     for number, runner in enumerate(runners):
         load = Load(VERSION, "mocker", str(model), arguments, Role.AGGREGATED, f"worker_{number}", number, workers)
         await runner.open(load)
-    fleets = [LocalFleet(FleetSpec(workers=workers), "bench", lambda _: None) for _ in range(fronts)]
+    fleets = [LocalFleet(FleetSpec(workers=workers), "bench") for _ in range(fronts)]
     for fleet in fleets:
         fleet.workers.scatter = fronts > 1
     for fleet in fleets:

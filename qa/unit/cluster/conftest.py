@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from qa.unit.cluster.watched_fleet import WatchedFleet
 
 from tritium.cluster.fleet import GenerationRequest
-from tritium.cluster.local import start_fleet
 from tritium.cluster.spec import parse_fleet
 
 HERE = Path(__file__).parent
@@ -97,15 +97,9 @@ def fleet_of(monkeypatch):
     @asynccontextmanager
     async def opened(spec: str = "", **arguments):
         events = Events()
-        fleet = await start_fleet(
-            parse_fleet(spec),
-            name="echo",
-            engine="echo_engine:EchoEngine",
-            folder=HERE,
-            arguments=arguments,
-            on_event=events,
-        )
+        fleet = WatchedFleet(parse_fleet(spec), "echo", events)
         fleet.events = events
+        await fleet.workers.start("echo_engine:EchoEngine", HERE, arguments)
         pids = [worker.pid for worker in fleet.workers.by_name.values()]
         try:
             yield fleet

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+from qa.unit.cluster.watched_fleet import WatchedFleet
 
-from tritium.cluster.local import start_fleet
 from tritium.cluster.spec import parse_fleet
 from tritium.llm.model import LanguageModel, ModelDefaults
 from tritium.openai.front import openai_handler
@@ -26,14 +26,10 @@ async def shop(scripted, tokenizer, tmp_path):
 @asynccontextmanager
 async def opened(scripted, tokenizer, folder):
     lost = asyncio.Event()
-    fleet = await start_fleet(
-        parse_fleet("workers=2"),
-        name="story",
-        engine="mocker",
-        folder=folder,
-        arguments={},
-        on_event=lambda event: lost.set() if event.kind == "worker_lost" else None,
+    fleet = WatchedFleet(
+        parse_fleet("workers=2"), "story", lambda event: lost.set() if event.kind == "worker_lost" else None
     )
+    await fleet.workers.start("mocker", folder, {})
     try:
         fleet.lost = lost
         fleet.tokenizer = tokenizer

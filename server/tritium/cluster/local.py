@@ -3,8 +3,8 @@
 Generations are `flights`, prompts that are pooled `poolings`, adapters loaded at run time `adapters`.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from tritium.cluster.fleet import (
 )
 from tritium.cluster.flight import Flight
 from tritium.cluster.flights import Flights
-from tritium.cluster.member import PoolWorker, WorkerState
+from tritium.cluster.member import PoolWorker
 from tritium.cluster.pool import WorkerPool
 from tritium.cluster.poolings import Poolings
 from tritium.cluster.roles import Roles
@@ -30,18 +30,6 @@ from tritium.cluster.samples import Sample, fleet_samples, own_samples
 from tritium.cluster.spec import FleetSpec, parse_mode
 from tritium.cluster.standing import FleetReport
 from tritium.cluster.timings import Timings
-
-
-@dataclass(frozen=True, slots=True)
-class FleetEvent:
-    """Something an operator, or the readiness of the model, depends on.
-
-    `kind` is worker_ready, worker_lost, or worker_stopped at the end of the fleet.
-    """
-
-    kind: str
-    worker: str
-    detail: str = ""
 
 
 class Handle:
@@ -70,7 +58,6 @@ class LocalFleet:
         self,
         spec: FleetSpec,
         name: str,
-        on_event: Callable[[FleetEvent], None] = lambda _: None,
         *,
         info: EngineInfo | None = None,
     ) -> None:
@@ -91,7 +78,6 @@ class LocalFleet:
         self.adapters = Adapters(self.workers)
         self._roles = Roles(self.workers, lambda name: self.flights.busy_with(name) + self.poolings.busy_with(name))
         self._changes = FleetChanges(self.workers, self._roles)
-        self._on_event = on_event
 
     @property
     def info(self) -> EngineInfo:
@@ -205,15 +191,11 @@ class LocalFleet:
     def _pooled(self, pooled: Pooled) -> None:
         self.poolings.take(pooled)
 
-    def _ready(self, worker: PoolWorker) -> None:
-        self._on_event(FleetEvent("worker_ready", worker.name))
+    def _ready(self, _worker: PoolWorker) -> None:
         self.flights.worker_ready()
         self.poolings.worker_ready()
 
-    def _lost(self, worker: PoolWorker, reason: str) -> None:
-        leaves = worker.state in (WorkerState.DRAINING, WorkerState.STOPPED)
-        kind = "worker_stopped" if leaves else "worker_lost"
-        self._on_event(FleetEvent(kind, worker.name, reason))
+    def _lost(self, worker: PoolWorker, _reason: str) -> None:
         self.flights.worker_lost(worker.name)
         self.poolings.worker_lost(worker.name)
 
@@ -225,13 +207,12 @@ async def start_fleet(
     engine: str,
     folder: Path,
     arguments: Mapping[str, Any],
-    on_event: Callable[[FleetEvent], None] = lambda _: None,
 ) -> LocalFleet:
     """Start the workers of one model and return the fleet when all are ready.
 
     Raises:
         InferenceError: a worker could not load the model; none is left running.
     """
-    fleet = LocalFleet(spec, name, on_event)
+    fleet = LocalFleet(spec, name)
     await fleet.workers.start(engine, folder, arguments)
     return fleet

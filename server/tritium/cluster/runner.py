@@ -12,6 +12,7 @@ import itertools
 import os
 import sys
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -80,6 +81,17 @@ class Peer:
         """The engine's number of each request under way, by the peer's own."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """An engine that has loaded, what is kept of its cache, its work and its counters, and what watches over it."""
+
+    engine: LanguageEngine
+    mirror: CacheMirror
+    workload: Workload
+    gauges: EngineGauges
+    heartbeat: Heartbeat
+
+
 class EngineRunner:
     """The engine and what it has to do. `on_death` is told why it cannot go on; the process has to end then."""
 
@@ -92,7 +104,8 @@ class EngineRunner:
         """What else is to be told beside the engine's counters."""
         self._on_death = on_death
         self._engine: LanguageEngine | None = None
-        self._heartbeat: Heartbeat | None = None
+        """Opened; it may still be loading."""
+        self._loaded: _Loaded | None = None
         self._calls = 0
         """How often the engine had something to say: its steps, where it does not count them itself."""
         self._canaries: set[int] = set()
@@ -102,17 +115,20 @@ class EngineRunner:
         self._numbers = itertools.count(1)
         self._idle = asyncio.Event()
         self._idle.set()
-        self._mirror: CacheMirror | None = None
-        self._workload: Workload | None = None
         self._early: list[KvEvent] = []
         """What the engine has told of its cache before it has loaded."""
-        self._gauges: EngineGauges | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def active(self) -> int:
         """Return how many requests are under way."""
         return len(self._owners)
+
+    @property
+    def _work(self) -> _Loaded:
+        """Return what there is from the end of `open` on."""
+        assert self._loaded is not None
+        return self._loaded
 
     async def open(self, load: Load) -> EngineInfo:
         """Load the engine; called once.
@@ -139,7 +155,9 @@ class EngineRunner:
             )
         )
         self._engine = opened
-        self._heartbeat = Heartbeat(
+        info = await opened.start(EngineSinks(self._step, self._events, self._on_death, self._pooled))
+        mirror = CacheMirror(info.block_tokens, info.total_blocks)
+        heartbeat = Heartbeat(
             load.stuck_s,
             load.canary_s,
             steps=(lambda: opened.steps) if isinstance(opened, SteppingEngine) else lambda: self._calls,
@@ -149,10 +167,13 @@ class EngineRunner:
                 f"the engine made no step for {load.stuck_s:g} s though it had work", STUCK_STATUS
             ),
         )
-        info = await opened.start(EngineSinks(self._step, self._events, self._on_death, self._pooled))
-        self._mirror = CacheMirror(info.block_tokens, info.total_blocks)
-        self._workload = Workload(self._mirror, info.block_tokens)
-        self._gauges = EngineGauges(opened, self._mirror, more=self._counted_here, tell=self._tell_all)
+        self._loaded = _Loaded(
+            opened,
+            mirror,
+            Workload(mirror, info.block_tokens),
+            EngineGauges(opened, mirror, more=self._counted_here, tell=self._tell_all),
+            heartbeat,
+        )
         self._events(self._early)
         self._early = []
         self.info = info
@@ -162,19 +183,16 @@ class EngineRunner:
         """Work for a peer from now on, which is told that the engine is ready."""
         assert self.info is not None
         self._peers.add(peer)
-        if self._heartbeat is not None:
-            self._heartbeat.start()
+        self._work.heartbeat.start()
         peer.send(Ready(self.info))
-        assert self._workload is not None
-        self._workload.join(peer)
-        assert self._gauges is not None
-        self._gauges.tell_anew()
+        self._work.workload.join(peer)
+        self._work.gauges.tell_anew()
 
     def leave(self, peer: Peer) -> None:
         """Drop what a peer has asked for, and forget it. Harmless when repeated."""
         self._peers.discard(peer)
-        if self._workload is not None:
-            self._workload.leave(peer)
+        if self._loaded is not None:
+            self._loaded.workload.leave(peer)
         for own in list(peer.numbers):
             self._abort(peer, own)
 
@@ -188,9 +206,8 @@ class EngineRunner:
             case Abort(id):
                 self._abort(peer, id)
             case AskCache(changes_here):
-                assert self._mirror is not None
                 peer.changes_here = changes_here or self.publish is None
-                peer.send(CacheDump(self._mirror.dump()))
+                peer.send(CacheDump(self._work.mirror.dump()))
             case Ping():
                 peer.send(Pong())
             case LoadLora() | UnloadLora():
@@ -207,10 +224,9 @@ class EngineRunner:
 
     async def stop(self) -> None:
         """Free the engine."""
-        if self._heartbeat is not None:
-            self._heartbeat.stop()
-        if self._gauges is not None:
-            self._gauges.stop()
+        if self._loaded is not None:
+            self._loaded.heartbeat.stop()
+            self._loaded.gauges.stop()
         for task in tuple(self._tasks):
             task.cancel()
         if self._engine is not None:
@@ -220,12 +236,11 @@ class EngineRunner:
 
     def _submit(self, peer: Peer, request: Generate) -> None:
         """Hand a generation to the engine; one that the engine chokes on fails alone."""
-        assert self._engine is not None
+        work = self._work
         request.id = self._begin(peer, request.id)
-        assert self._workload is not None
-        self._workload.begin(request.id, peer, request)
+        work.workload.begin(request.id, peer, request)
         try:
-            self._engine.submit(request)
+            work.engine.submit(request)
         except Exception as error:  # noqa: BLE001  an engine may raise anything; the other requests here go on
             self._step(Step([Delta(request.id, [], finish=FinishReason.ERROR, error=words_of(error))]))
 
@@ -239,10 +254,9 @@ class EngineRunner:
             self._pooled(Pooled(request.id, error=words_of(error)))
 
     def _abort(self, peer: Peer, own: int) -> None:
-        assert self._engine is not None
         number = peer.numbers.get(own)
         if number is not None:
-            self._engine.abort(number)
+            self._work.engine.abort(number)
             self._over(number)
 
     async def _adapt(self, peer: Peer, frame: LoadLora | UnloadLora) -> None:
@@ -266,21 +280,19 @@ class EngineRunner:
 
     def _canary(self) -> None:
         """Ask the idle engine for a token, with a prompt too short to stay in any cache; nobody waits for it."""
-        assert self._engine is not None
         assert self.info is not None
         if GENERATE in self.info.tasks and self.info.computes_prompts:
             number = next(self._numbers)
             self._canaries.add(number)
             self._canaries_sent += 1
             try:
-                self._engine.submit(Generate(number, [CANARY_TOKEN], {"max_tokens": 1, "temperature": 0.0}))
+                self._work.engine.submit(Generate(number, [CANARY_TOKEN], {"max_tokens": 1, "temperature": 0.0}))
             except Exception:  # noqa: BLE001  an engine that refuses is awake, whatever its reasons
                 self._canaries.discard(number)
 
     def _over(self, number: int) -> None:
         if owner := self._owners.pop(number, None):
-            assert self._workload is not None
-            self._workload.over(number)
+            self._work.workload.over(number)
             peer, own = owner
             peer.numbers.pop(own, None)
             if not self._owners:
@@ -290,8 +302,7 @@ class EngineRunner:
 
     def _step(self, step: Step) -> None:
         """Give every peer what its sequences gained."""
-        workload = self._workload
-        assert workload is not None
+        workload = self._work.workload
         self._calls += 1
         shares: dict[Peer, list[Delta]] = {}
         for delta in step.deltas:
@@ -309,7 +320,7 @@ class EngineRunner:
         workload.flush()
         for peer, deltas in shares.items():
             self._send_step(peer, Step(deltas, step.running, step.waiting, step.used_blocks))
-        self._look_at_gauges()
+        self._work.gauges.look()
 
     def _send_step(self, peer: Peer, step: Step) -> None:
         try:
@@ -338,21 +349,17 @@ class EngineRunner:
             except UNSENDABLE as error:
                 words = f"what the engine made of the prompt cannot be sent: {error}"
                 peer.send(Pooled(pooled.id, error=words, invalid=True))
-        self._look_at_gauges()
+        self._work.gauges.look()
 
     def _events(self, events: list[KvEvent]) -> None:
-        if self._mirror is None:
+        if self._loaded is None:
             self._early += events
-        elif (changed := self._mirror.take(events)) is not None:
+        elif (changed := self._loaded.mirror.take(events)) is not None:
             for peer in self._peers:
                 if peer.changes_here:
                     peer.send(changed)
             if self.publish is not None:
                 self.publish(changed)
-
-    def _look_at_gauges(self) -> None:
-        assert self._gauges is not None
-        self._gauges.look()
 
     def _counted_here(self) -> Mapping[str, float]:
         return {"tritium_worker_canaries_total": float(self._canaries_sent), **self.more_gauges()}
