@@ -10,6 +10,7 @@ What an engine can do beside generating it says in its EngineInfo; nothing else 
 A package adds one by an entry point in the group `tritium.engines`; it is called with an EngineSource.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -91,6 +92,9 @@ class EngineInfo(msgspec.Struct, frozen=True):
     """What the loaded model does: "generate", and the pooling tasks; an engine with any of those has `pool`."""
     modalities: tuple[str, ...] = ()
     """Which kinds of Media the loaded model takes."""
+    media_tokens: dict[str, int] = {}
+    """Of which kinds of Media a placeholder becomes as many of the same token as the item is long, and which token that
+    is; routers then find what comes after it, too. The keys of such media in events are `Media.key`."""
     lora: bool = False
     """Adapters can be loaded and unloaded while it runs: the engine has `load_lora` and `unload_lora`."""
     structured: bool = True
@@ -114,6 +118,11 @@ class Media(msgspec.Struct, array_like=True):
     kind: Literal["image", "audio", "video"]
     mime: str
     data: bytes
+
+    @property
+    def key(self) -> str:
+        """Return a digest of what it is: equal only for equal media."""
+        return hashlib.blake2b(self.data, digest_size=16, person=self.kind.encode()).hexdigest()
 
 
 class Generate(msgspec.Struct, array_like=True):
