@@ -79,8 +79,7 @@ def users_command(folder: Path, people: int, turns: int, at_once: int) -> None:
     """Print the time to the first token of many users' turns, with the host tier and without."""
     make_llama(folder)
     workload = users.Workload(people, turns, at_once=at_once)
-    without = asyncio.run(users.play(folder, "", workload))
-    with_tiers = asyncio.run(users.play(folder, "host=2GiB", workload))
+    without, with_tiers = asyncio.run(users.play(folder, "host=2GiB", workload))
     for line in users.report(workload, without, with_tiers):
         click.echo(line)
 

@@ -16,6 +16,8 @@ from statistics import median, quantiles
 from qa.bench.kv_tiers_vllm.engine import BLOCK, Answer, Engine, engine, prompt
 
 ANSWER_TOKENS = 8
+QUIET_S = 3.0
+"""vLLM's processes spin for so long after their last request; the other engine must not be measured with them."""
 _SOURCES = (("host", "host"), ("disk", "disk"), ("object", "external_unspecified"))
 """Our tiers by the names of vLLM's sources."""
 
@@ -55,27 +57,60 @@ class Played:
     """Tokens that the tiers say were loaded from them."""
 
 
-async def play(folder: Path, tiers: str, workload: Workload) -> Played:
-    """Play the whole workload on one engine."""
+async def play(folder: Path, tiers: str, workload: Workload) -> tuple[Played, Played]:
+    """Play the workload on an engine without tiers and on one with them, turn by turn, each while the other rests.
+
+    Both so have the same share of whatever else the machine does.
+    """
     more = {"max_model_len": workload.longest + 2 * BLOCK, "max_num_batched_tokens": 2048}
-    played = Played()
-    async with engine(folder, tiers, device_blocks=workload.device_blocks, more=more) as asked:
-        rng = random.Random(5)
-        for length in (1, 2, 4, 8):  # how fast this engine computes is known to who deploys it after its first minute
-            await asked.ask(prompt(rng, length * workload.longest // 8))
-        before = _by_source(asked), _by_tier(asked)
-        talks = [prompt(rng, workload.first_tokens) for _ in range(workload.users)]
+    blocks = workload.device_blocks
+    async with (
+        engine(folder, "", device_blocks=blocks, more=more) as without,
+        engine(folder, tiers, device_blocks=blocks, more=more) as with_tiers,
+    ):
+        players = [await _Player.warm(asked, workload) for asked in (without, with_tiers)]
         for _ in range(workload.turns):
-            order = rng.sample(range(workload.users), workload.users)
-            answers = await _round(asked, talks, order, workload.at_once)
-            for user, answer in zip(order, answers, strict=True):
-                _count(played, talks[user], answer)
-                added = prompt(rng, workload.turn_tokens - len(answer.tokens))
-                talks[user] = [*talks[user], *answer.tokens, *added]
-        await asked.saved()
-        played.vllm = {name: count - before[0].get(name, 0.0) for name, count in _by_source(asked).items()}
-        played.ours = {name: count - before[1].get(name, 0.0) for name, count in _by_tier(asked).items()}
-    return played
+            for player in players:
+                await asyncio.sleep(QUIET_S)
+                await player.turn()
+        return await players[0].end(), await players[1].end()
+
+
+class _Player:
+    """The users of one engine; those of all engines ask the same as far as they are answered the same."""
+
+    def __init__(self, asked: Engine, workload: Workload) -> None:
+        self._asked = asked
+        self._workload = workload
+        self._rng = random.Random(5)
+        self._talks = [prompt(self._rng, workload.first_tokens) for _ in range(workload.users)]
+        self._before = _by_source(asked), _by_tier(asked)
+        self._played = Played()
+
+    @classmethod
+    async def warm(cls, asked: Engine, workload: Workload) -> "_Player":
+        """Return the users of an engine that has computed some prompts: how fast it is it knows after its first."""
+        rng = random.Random(4)
+        for length in (1, 2, 4, 8):
+            await asked.ask(prompt(rng, length * workload.longest // 8))
+        return cls(asked, workload)
+
+    async def turn(self) -> None:
+        """Have every user ask once, in a random order."""
+        order = self._rng.sample(range(self._workload.users), self._workload.users)
+        answers = await _round(self._asked, self._talks, order, self._workload.at_once)
+        for user, answer in zip(order, answers, strict=True):
+            _count(self._played, self._talks[user], answer)
+            added = prompt(self._rng, self._workload.turn_tokens - len(answer.tokens))
+            self._talks[user] = [*self._talks[user], *answer.tokens, *added]
+
+    async def end(self) -> Played:
+        """Return what came of it, with the counts since the warming."""
+        await self._asked.saved()
+        sources, tiers = _by_source(self._asked), _by_tier(self._asked)
+        self._played.vllm = {name: count - self._before[0][name] for name, count in sources.items()}
+        self._played.ours = {name: count - self._before[1][name] for name, count in tiers.items()}
+        return self._played
 
 
 async def _round(asked: Engine, talks: list[list[int]], order: list[int], at_once: int) -> list[Answer]:
