@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tritium.compat.v2 import generate, infer_request, plain_json, regions
+from tritium.compat.v2.layout import MOST, Layout, Layouts
 from tritium.compat.v2.refusal import Refusal
 
 INPUTS = {"A": ("FP32", (-1,)), "B": ("BYTES", (1,)), "C": ("INT8", (-1, 2))}
@@ -130,3 +131,32 @@ def test_generate(document):
     with contextlib.suppress(Refusal):
         call = generate.decode(json.dumps(document).encode(), INPUTS, tensor)
         assert all(type(value) in (str, int, float, bool) for value in call.parameters.values())
+
+
+def test_known_json_is_read_alike():
+    """JSON that came before is not read again: the call is the same, with the bytes of this body, shared with none."""
+    inputs = [{"name": name, "datatype": "INT8", "shape": [2], "parameters": {"binary_data_size": 2}} for name in "AB"]
+    text = json.dumps({"inputs": inputs, "outputs": [{"name": "C", "parameters": {"binary_data": True}}]}).encode()
+
+    def read(tail):
+        return plain_json.decode(memoryview(text + tail), len(text), whole_tensor)
+
+    first, second = read(b"abcd"), read(b"efgh")
+    assert first.inputs == [("A", "INT8", (2,), b"ab"), ("B", "INT8", (2,), b"cd")]
+    assert second.inputs == [("A", "INT8", (2,), b"ef"), ("B", "INT8", (2,), b"gh")]
+    assert second.outputs == first.outputs
+    assert second.outputs is not first.outputs
+    second.parameters["header"] = "1"
+    assert read(b"abcd") == first
+    assert read(b"abc") is None
+    assert read(b"abcde") is None
+
+
+def test_layouts_are_forgotten():
+    """However many JSONs come, a bounded number is remembered; one that is forgotten is read once more."""
+    layouts = Layouts()
+    for number in range(2 * MOST + 1):
+        layouts.remember(b"%d" % number, Layout([], [], binary_output=False))
+    assert layouts.find(b"0") is None
+    assert layouts.find(b"%d" % (2 * MOST)) is not None
+    assert sum(layouts.find(b"%d" % number) is not None for number in range(2 * MOST + 1)) <= MOST

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tritium.core.check import RequestCheck, walk_bytes
+from tritium.core.bytes_walk import walk_bytes
+from tritium.core.check import RequestCheck
 from tritium.core.errors import InvalidArgument
 from tritium.core.request import InferRequest
 from tritium.core.tensor import Tensor, join_bytes
@@ -219,7 +220,7 @@ def test_walk_accepts_only_whole_payloads(elements: list[bytes], expected: int, 
     whole = join_bytes(elements)
     data = whole[: len(whole) - cut]
     right = expected <= len(elements) and data == join_bytes(elements[:expected])
-    assert walk_bytes(data, expected).holds(expected) == right
+    assert walk_bytes(data, expected).right == right
     assert walk_bytes(memoryview(data), expected) == walk_bytes(data, expected)
 
 
@@ -259,5 +260,5 @@ def test_many_elements_of_one_length(cut: int, extra: bytes, *, right: bool) -> 
     """Strings of one length are looked at together, and found wrong as any others are."""
     count = 50_000
     data = (b"\6\0\0\0abcdef" * count)[: 10 * count - cut] + extra
-    assert walk_bytes(data, count).holds(count) == right
-    assert not walk_bytes(data, count - 1).holds(count - 1)
+    assert walk_bytes(data, count).right == right
+    assert not walk_bytes(data, count - 1).right

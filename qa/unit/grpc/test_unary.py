@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
+from tritium.core import check
+from tritium.core.bytes_walk import LONG_BYTES
+from tritium.core.tensor import join_bytes
+
 FOUR = np.array([1, 2, 3, 4], "<f4").tobytes()
 ONES = np.ones(4, "<f4").tobytes()
 
@@ -291,3 +295,23 @@ async def test_a_deadline_cancels_its_request(stub, watched):
     assert code is CODE.DEADLINE_EXCEEDED
     async with asyncio.timeout(60):
         await cancelled.wait()
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["unary", "stream"])
+async def test_long_strings_are_walked_before_they_are_checked(stub, monkeypatch, *, streamed):
+    """In slices, with others served between them: the check of the request finds them walked, and does not walk."""
+
+    def not_here(data, expected):
+        raise AssertionError("walked all at once")
+
+    monkeypatch.setattr(check, "walk_bytes", not_here)
+    words = [b"x" * (number % 5) for number in range(LONG_BYTES // 4)]
+    request = pb.ModelInferRequest(model_name="identity_string", raw_input_contents=[join_bytes(words)])
+    request.inputs.add(name="INPUT0", datatype="BYTES", shape=[len(words)])
+    if streamed:
+        [item] = [item async for item in stub.ModelStreamInfer(iter([request]))]
+        assert not item.error_message
+        response = item.infer_response
+    else:
+        response = await stub.ModelInfer(request)
+    assert response.raw_output_contents[0] == request.raw_input_contents[0]

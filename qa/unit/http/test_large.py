@@ -6,9 +6,11 @@ import numpy as np
 import orjson
 import pytest
 
+from tritium.core import check
+from tritium.core.bytes_walk import LONG_BYTES
 from tritium.core.errors import Internal
 from tritium.core.request import InferRequest, InferResponse
-from tritium.core.tensor import Tensor
+from tritium.core.tensor import Tensor, join_bytes
 from tritium.http import generate
 from tritium.http.aside import LARGE_BYTES, LargeBodies
 
@@ -109,3 +111,20 @@ async def test_a_large_answer_is_generated_in_slices():
     assert status == 200
     assert orjson.loads(body) == {"OUT": [1.25] * (1 << 20), "model_name": "m", "model_version": "1"}
     assert turns > 3
+
+
+async def test_long_strings_are_walked_before_they_are_checked(client, monkeypatch):
+    """In slices, with others served between them: the check of the request finds them walked, and does not walk."""
+    monkeypatch.setattr(check, "walk_bytes", _not_here)
+    words = [b"x" * (number % 5) for number in range(LONG_BYTES // 4)]
+    data = join_bytes(words)
+    head = f'{{"inputs":[{{"name":"INPUT0","shape":[{len(words)}],"datatype":"BYTES","parameters":'
+    head += f'{{"binary_data_size":{len(data)}}}}}],"parameters":{{"binary_data_output":true}}}}'
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    answer = await client.post("/v2/models/identity_string/infer", content=head.encode() + data, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert answer.content.endswith(data)
+
+
+def _not_here(data, expected):
+    raise AssertionError("walked all at once")

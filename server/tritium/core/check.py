@@ -7,24 +7,18 @@ Source: Triton core, infer_request.cc, Normalize(); the messages are held to rec
 
 import difflib
 import math
-import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from tritium.compat.config.model import ModelConfig, TensorSpec
 from tritium.compat.datatypes import BY_NAME
+from tritium.core.bytes_walk import BytesWalk, walk_bytes
 from tritium.core.errors import InvalidArgument
 from tritium.core.request import InferRequest
-from tritium.core.tensor import Buffer, Tensor
+from tritium.core.tensor import Tensor
 
 _INT64_MAX: Final = (1 << 63) - 1
-
-_LENGTH_BYTES: Final = 4
-_MANY_ELEMENTS: Final = 4_096
-_length_at = struct.Struct("<I").unpack_from
 
 _BATCH_NOTE: Final = (
     "NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be prepended to each "
@@ -213,7 +207,7 @@ class RequestCheck:
 
     def _examine_bytes(self, tensor: Tensor, expected: int, about: str) -> None:
         where = f"inference input '{tensor.name}' for model '{self._name}'"
-        found = walk_bytes(tensor.data, expected)
+        found = _walk(tensor, expected)
         if found.trailing:
             raise InvalidArgument(
                 f"{about}incomplete string length indicator for {where}, expecting 4 bytes but only "
@@ -230,46 +224,6 @@ class RequestCheck:
             )
         if found.elements != expected:
             raise InvalidArgument(f"{about}expected {expected} string elements for {where}, got {found.elements}")
-
-
-@dataclass(frozen=True, slots=True)
-class BytesWalk:
-    """What a BYTES payload holds: elements begun, stray bytes at its end, and how much of the last one lacks."""
-
-    elements: int
-    trailing: int = 0
-    length: int = 0
-    lacking: int = 0
-
-    def holds(self, elements: int) -> bool:
-        """Tell whether the payload is exactly this many whole elements."""
-        return self.elements == elements and not self.trailing and not self.lacking
-
-
-def walk_bytes(data: Buffer, expected: int) -> BytesWalk:
-    """Follow the lengths of a BYTES payload, and stop at one element more than expected."""
-    view = memoryview(data).cast("B") if not isinstance(data, bytes) else data
-    at, end, elements = 0, len(view), 0
-    if expected >= _MANY_ELEMENTS and _alike(view, expected):
-        return BytesWalk(expected)
-    while end - at >= _LENGTH_BYTES:
-        elements += 1
-        if elements > expected:
-            return BytesWalk(elements)
-        length: int = _length_at(view, at)[0]
-        at += _LENGTH_BYTES + length
-        if at > end:
-            return BytesWalk(elements, length=length, lacking=at - end)
-    return BytesWalk(elements, trailing=end - at)
-
-
-def _alike(view: bytes | memoryview, expected: int) -> bool:
-    """Tell whether the payload is exactly this many elements of one length: seen in milliseconds for millions."""
-    size, rest = divmod(len(view), expected)
-    if rest or size < _LENGTH_BYTES:
-        return False
-    heads = np.frombuffer(view, np.uint8).reshape(expected, size)[:, :_LENGTH_BYTES]
-    return bool((np.ascontiguousarray(heads).view("<u4") == size - _LENGTH_BYTES).all())
 
 
 def _expected(spec: TensorSpec, bit: int) -> _Expected:
@@ -294,7 +248,13 @@ def _sized(tensor: Tensor, element_bytes: int) -> bool:
         return False
     if element_bytes:
         return tensor.size_bytes == elements * element_bytes
-    return walk_bytes(tensor.data, elements).holds(elements)
+    return _walk(tensor, elements).right
+
+
+def _walk(tensor: Tensor, elements: int) -> BytesWalk:
+    """Return what a walk has found, or walk."""
+    walk = tensor.walk
+    return walk if walk is not None and walk.expected == elements else walk_bytes(tensor.data, elements)
 
 
 def _meant(name: str, known: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ A request is answered through its `Reply`: once for an ordinary model, any numbe
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from tritium.core.errors import InferenceError
@@ -28,13 +28,17 @@ class SequenceStep:
     end: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class RequestedOutput:
     """An output the client named, with how it wants it; `classification` 0 means the raw tensor."""
 
     name: str
-    classification: int = 0
-    parameters: dict[str, Parameter] = field(default_factory=dict)
+    classification: int
+
+    # Written out, for one that dataclass writes is not compiled.
+    def __init__(self, name: str, classification: int = 0) -> None:
+        self.name = name
+        self.classification = classification
 
 
 NO_SEQUENCE = SequenceStep()

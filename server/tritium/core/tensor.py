@@ -7,12 +7,13 @@ only where somebody computes. Nothing copies them on the way through.
 import math
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from tritium.compat.datatypes import BY_NAME, Datatype
+from tritium.core.bytes_walk import BytesWalk
 from tritium.core.errors import InvalidArgument
 
 Buffer = bytes | bytearray | memoryview
@@ -28,6 +29,8 @@ class Tensor:
     datatype: str
     shape: tuple[int, ...]
     data: Buffer
+    walk: BytesWalk | None = field(compare=False, repr=False)
+    """What was found of the data, where they are long strings and it was looked for."""
 
     # Written out, for one that dataclass writes is not compiled.
     def __init__(self, name: str, datatype: str, shape: tuple[int, ...], data: Buffer) -> None:
@@ -35,6 +38,7 @@ class Tensor:
         self.datatype = datatype
         self.shape = shape
         self.data = data
+        self.walk = None
 
     @property
     def size_bytes(self) -> int:

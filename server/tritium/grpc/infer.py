@@ -7,6 +7,7 @@ from typing import Any
 from tritium.compat.v2 import grpc_request, grpc_response, version
 from tritium.compat.v2.call import InferCall
 from tritium.compat.v2.forwarding import forward
+from tritium.core.bytes_walk import is_long, walk_ahead
 from tritium.core.errors import Unsupported
 from tritium.core.front_span import GRPC, FrontSpan, begin_front_span, leave
 from tritium.core.model import Model
@@ -55,6 +56,8 @@ async def _run(call: Call, model: Model, decoded: InferCall[Tensor], span: Front
     inference = request_of(decoded, model)
     reply = SingleReply(asyncio.get_running_loop())
     call.on_cancel(inference.cancel)
+    if is_long(inference.inputs):
+        await walk_ahead(inference.inputs)
     model.submit(inference, reply if span is None else span.watch(inference, reply))
     return await reply
 

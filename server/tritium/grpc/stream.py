@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from tritium.compat.v2 import grpc_response, version
 from tritium.compat.v2.call import InferCall
 from tritium.compat.v2.refusal import Refusal
+from tritium.core.bytes_walk import is_long, walk_ahead
 from tritium.core.errors import InferenceError, Overloaded, Unavailable
 from tritium.core.model import Model
 from tritium.core.replies import Patience
@@ -53,7 +54,7 @@ async def model_stream_infer(messages: AsyncIterator[bytes | memoryview], call: 
 
 async def _answer(messages: AsyncIterator[bytes | memoryview], stream: "InferStream", call: Call) -> None:
     async for message in messages:
-        stream.accept(message)
+        await stream.accept(message)
         await call.drain()
     await stream.idle()
 
@@ -73,7 +74,7 @@ class InferStream:
         self._idle.set()
         self._patience = Patience()
 
-    def accept(self, message: bytes | memoryview) -> None:
+    async def accept(self, message: bytes | memoryview) -> None:
         """Begin to answer a request.
 
         Raises:
@@ -91,7 +92,10 @@ class InferStream:
             if model.decoupled:
                 turn.ordered = False
                 self._ordered.pop()
-            turn.run(model, decode(request, raws, self.call, self.front))
+            decoded = decode(request, raws, self.call, self.front)
+            if is_long(decoded.inputs):
+                await walk_ahead(decoded.inputs)
+            turn.run(model, decoded)
         except (Refusal, InferenceError) as problem:
             turn.refuse(problem)
 

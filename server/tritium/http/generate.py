@@ -9,6 +9,7 @@ That every error of a model is 400 here, whatever its code, is Triton's way.
 
 from tritium.compat.v2 import generate
 from tritium.compat.v2.refusal import Refusal
+from tritium.core.bytes_walk import is_long, walk_ahead
 from tritium.core.errors import InferenceError, InvalidArgument
 from tritium.core.model import Model
 from tritium.core.replies import StreamReply
@@ -75,6 +76,8 @@ async def _submit(request: Request, front: Front, target: Target) -> tuple[Infer
         call = generate.decode(request.body, _schema(model), Tensor, front.input_bytes)
     inference = request_of(call, model)
     request.on_disconnect(inference.cancel)
+    if is_long(inference.inputs):
+        await walk_ahead(inference.inputs)
     reply = StreamReply(inference.cancel)
     span = span_of(request, front, model) if front.server.trace_settings.on else None
     model.submit(inference, reply if span is None else span.watch(inference, reply))

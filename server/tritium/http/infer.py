@@ -6,6 +6,7 @@ from tritium.compat.v2 import infer_request, infer_response
 from tritium.compat.v2.call import Form, InferCall
 from tritium.compat.v2.elements import to_json_slices
 from tritium.compat.v2.forwarding import forward
+from tritium.core.bytes_walk import is_long, walk_ahead
 from tritium.core.errors import Unsupported
 from tritium.core.front_span import HTTP, FrontSpan, begin_front_span, leave
 from tritium.core.model import Model
@@ -87,6 +88,8 @@ async def run(request: Request, model: Model, call: InferCall[Tensor], span: Fro
     inference = request_of(call, model)
     reply = SingleReply(asyncio.get_running_loop())
     request.on_disconnect(inference.cancel)
+    if is_long(inference.inputs):
+        await walk_ahead(inference.inputs)
     model.submit(inference, reply if span is None else span.watch(inference, reply))
     return await reply
 

@@ -7,7 +7,7 @@ from tritium.backends.contract import ModelSource
 from tritium.compat.config import messages
 from tritium.compat.config.implicit_state import FOLDER
 from tritium.compat.datatypes import BY_CONFIG_VALUE
-from tritium.core.check import walk_bytes
+from tritium.core.bytes_walk import walk_bytes
 from tritium.core.errors import InvalidArgument
 
 
@@ -38,7 +38,7 @@ def _content(source: ModelSource, initial: Any) -> bytes:
     kind = BY_CONFIG_VALUE[initial.data_type]
     elements = math.prod(initial.dims)
     if not kind.fixed:
-        if not walk_bytes(content, elements).holds(elements):
+        if not walk_bytes(content, elements).right:
             raise InvalidArgument(
                 f"initial_state setting expects {elements} strings, but the data provided from {initial.data_file} "
                 "is something else",

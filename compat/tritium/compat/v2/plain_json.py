@@ -8,19 +8,21 @@ which knows all forms and Triton's words for what is wrong with them.
 import math
 from array import array
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
 from tritium.compat.datatypes import BY_NAME
 from tritium.compat.v2.call import InferCall, OutputRequest
 from tritium.compat.v2.elements import CODES, Buffer
-from tritium.compat.v2.plain_document import UNSET, OutputForm, Source, parse
+from tritium.compat.v2.layout import LONGEST_BYTES, Layout, Layouts, Place
+from tritium.compat.v2.plain_document import UNSET, Document, OutputForm, Source, parse
 from tritium.compat.v2.regions import View, no_memory
 
 T = TypeVar("T")
 
 _MOST_SIGNED = (1 << 63) - 1
+_LAYOUTS: Final = Layouts()
 
 
 def decode(
@@ -38,6 +40,9 @@ def decode(
         Refusal: all is plain up to a region that `region` does not find, or not as large.
     """
     end = len(body)
+    text = bytes(body[:json_size]) if json_size < end and json_size <= LONGEST_BYTES else b""
+    if text and (layout := _LAYOUTS.find(text)) is not None:
+        return layout.read(body, json_size, tensor)
     try:
         document = parse(body if json_size == end else body[:json_size])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -83,7 +88,29 @@ def decode(
         else:
             memory = region(form.shared_memory_region, form.shared_memory_offset, form.shared_memory_byte_size)
             outputs.append(OutputRequest(wish.name, memory=memory))
-    return InferCall(document.id, inputs, outputs, binary_output=binary)
+    if text and not document.id and _all_binary(document):
+        _LAYOUTS.remember(text, _layout(document, outputs, binary_output=binary))
+    return InferCall(document.id, inputs, list(outputs), binary_output=binary)
+
+
+def _all_binary(document: Document) -> bool:
+    """Tell whether nothing is in the JSON itself or in shared memory."""
+    for entry in document.inputs:
+        if entry.parameters is UNSET or entry.parameters.binary_data_size is UNSET:
+            return False
+    for wish in document.outputs:
+        if wish.parameters is not UNSET and wish.parameters.shared_memory_region is not UNSET:
+            return False
+    return True
+
+
+def _layout(document: Document, outputs: list[OutputRequest], *, binary_output: bool) -> Layout:
+    places = [
+        Place(entry.name, entry.datatype, entry.shape, entry.parameters.binary_data_size)
+        for entry in document.inputs
+        if entry.parameters is not UNSET and entry.parameters.binary_data_size is not UNSET
+    ]
+    return Layout(places, outputs, binary_output=binary_output)
 
 
 def _in_range(place: Source | OutputForm, shape: tuple[int, ...] = ()) -> bool:
