@@ -50,7 +50,7 @@ def main() -> None:
         f"{load.blocks} blocks of {load.block_bytes >> 10} KiB, {load.threads} threads, medians of {load.turns} turns, "
         f"{given.busy} busy processes, load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n"
     )
-    print(f"{'tier':<30}{'':<6}{'GB/s':>8}{'raw GB/s':>10}{'ratio':>8}{'aim':>8}")
+    print(f"{'tier':<30}{'':<6}{'GB/s':>8}{'raw GB/s':>10}{'ratio':>8}{'aim':>8}{'CPU s/GB':>10}{'raw':>6}")
     with busy(given.busy):
         asked = given.only.split(",")
         if "host" in asked:
@@ -68,7 +68,8 @@ def tell(name: str, kind: str, measured: list[Measured]) -> None:
     for one in measured:
         verdict = "met" if one.ratio >= AIMS[kind] else "MISSED"
         numbers = f"{one.tier_gb_s:>8.2f}{one.raw_gb_s:>10.2f}{one.ratio:>8.2f}"
-        print(f"{name:<30}{one.what:<6}{numbers}{verdict:>8}", flush=True)
+        cpu = f"{one.tier_cpu_s_gb:>10.2f}{one.raw_cpu_s_gb:>6.2f}"
+        print(f"{name:<30}{one.what:<6}{numbers}{verdict:>8}{cpu}", flush=True)
 
 
 def measure_disk(load: Load, directory: Path) -> None:

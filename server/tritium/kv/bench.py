@@ -41,6 +41,17 @@ class Measured:
     raw_gb_s: float
     ratio: float
     """The median of the turns' ratios."""
+    tier_cpu_s_gb: float = 0.0
+    """Seconds of processors that a GB took this process: what is left of a tier when others want them too."""
+    raw_cpu_s_gb: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Took:
+    """What one turn took."""
+
+    seconds: float
+    cpu_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +193,10 @@ def _tiers_turns(
     before_read: Callable[[], None] = lambda: None,
 ) -> list[Measured]:
     """Take turns; the first is not counted, for it meets memory and files that nobody touched before."""
-    saves, loads, raw_saves, raw_loads = [], [], [], []
+    saves: list[_Took] = []
+    loads: list[_Took] = []
+    raw_saves: list[_Took] = []
+    raw_loads: list[_Took] = []
     shape = Namespace("bench", "bytes", "", 1)
     for turn in range(load.turns + 1):
         keys = [shape.key((turn * load.blocks + i).to_bytes(8, "big")) for i in range(load.blocks)]
@@ -196,11 +210,14 @@ def _tiers_turns(
     return list(_compare(load, tier, (("save", saves, raw_saves), ("load", loads, raw_loads))))
 
 
-def _compare(load: Load, tier: Tier, measured: Sequence[tuple[str, list[float], list[float]]]) -> Iterator[Measured]:
+def _compare(load: Load, tier: Tier, measured: Sequence[tuple[str, list[_Took], list[_Took]]]) -> Iterator[Measured]:
+    size_gb = load.size_bytes / 1e9
     for what, ours, raw in measured:
-        ratios = [without / with_tier for with_tier, without in zip(ours[1:], raw[1:], strict=True)]
-        tier_gb_s, raw_gb_s = (load.size_bytes / statistics.median(seconds[1:]) / 1e9 for seconds in (ours, raw))
-        yield Measured(tier, what, tier_gb_s, raw_gb_s, statistics.median(ratios))
+        pairs = zip(ours[1:], raw[1:], strict=True)
+        ratio = statistics.median(without.seconds / with_tier.seconds for with_tier, without in pairs)
+        gb_s = [size_gb / statistics.median(took.seconds for took in turns[1:]) for turns in (ours, raw)]
+        cpu_s_gb = [statistics.median(took.cpu_s for took in turns[1:]) / size_gb for turns in (ours, raw)]
+        yield Measured(tier, what, gb_s[0], gb_s[1], ratio, cpu_s_gb[0], cpu_s_gb[1])
 
 
 def _save(store: BlockStore, keys: list[bytes], blocks: list[memoryview], flush: Callable[[], None]) -> None:
@@ -217,10 +234,10 @@ def _finish(transfer: Transfer, what: str) -> None:
         raise Unavailable(f"{len(transfer.failed)} of {transfer.blocks} blocks failed to {what}")
 
 
-def _timed(work: Callable[[], None]) -> float:
-    started = time.perf_counter()
+def _timed(work: Callable[[], None]) -> _Took:
+    started, cpu_started = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - started
+    return _Took(time.perf_counter() - started, time.process_time() - cpu_started)
 
 
 def _bounded(load: Load, settings: StoreSettings) -> StoreSettings:

@@ -179,7 +179,8 @@ class DiskTier:
         for i in places:
             if summed[i] is None:
                 summed[i] = checksum_of(blocks[i])
-        self._mover.write(slab.file, Run(offset, self._padded([blocks[i] for i in places])))
+        with slab.turn:
+            self._mover.write(slab.file, Run(offset, self._padded([blocks[i] for i in places])))
 
     def _read_run(
         self, slab: Slab, places: list[int], entries: Sequence[Entry], into: Sequence[memoryview]
@@ -193,7 +194,8 @@ class DiskTier:
                 offset += len(group) * self._stride
             return summed
         # The last slot of a file is as long as its block, not as long as a slot.
-        self._mover.read(slab.file, Run(offset, self._padded([into[i] for i in places], pad_last=False)))
+        with slab.turn:
+            self._mover.read(slab.file, Run(offset, self._padded([into[i] for i in places], pad_last=False)))
         return [checksum_of(into[i]) for i in places]
 
     def _padded(self, views: list[memoryview], *, pad_last: bool = True) -> list[memoryview]:

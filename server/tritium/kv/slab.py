@@ -11,7 +11,9 @@ and is not served. Nothing is flushed: after a power cut some blocks are lost, n
 import fcntl
 import os
 import struct
+import threading
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +73,9 @@ class Slab:
                 raise
             self.direct = False
             self.file = self._open_blocks()
+        self.turn: AbstractContextManager[object] = nullcontext() if self.direct else threading.Lock()
+        """What to hold while reading or writing blocks: through the page cache, two threads in one file take more
+        than twice as long as one, for the kernel then works with single pages."""
         self._begin_anew_unless_it_fits()
 
     @property
