@@ -63,6 +63,8 @@ class EngineSource:
     """By which path KV is to move; the process is confined to it already."""
     check_transfer: bool = False
     """Try how KV moves between processes here, and tell."""
+    host: str = ""
+    """Where workers on other machines reach this one; "" where all are on one."""
     scratch: str = ""
     """A folder that is removed with the worker; for sockets and other things an engine leaves behind."""
 

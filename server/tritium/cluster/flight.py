@@ -9,7 +9,7 @@ Whatever happens, the leases are given back once, and the sink hears an end once
 """
 
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -19,6 +19,7 @@ from tritium.cluster.continuation import obstacle, sampling_left
 from tritium.cluster.fleet import GenerationRequest, RouteReport, TokenSink
 from tritium.cluster.timings import Watch
 from tritium.router.book import Lease
+from tritium.router.media import MediaItem
 from tritium.router.router import Prompt
 
 
@@ -58,6 +59,7 @@ class Flight:
         "id",
         "lease",
         "lost_worker",
+        "media",
         "moved_tokens",
         "moves",
         "prefill_id",
@@ -81,6 +83,8 @@ class Flight:
         self.watch = watch
         self.stage = Stage.HELD
         self.prompt: Prompt | None = None
+        self.media: Sequence[MediaItem] | None = None
+        """What its media are for the router, once that was asked."""
         self.report: RouteReport | None = None
         self.tokens: list[int] = []
         """What was generated so far, on all workers."""
@@ -106,6 +110,13 @@ class Flight:
     def prompt_tokens(self) -> list[int]:
         """Return what a worker must be given: the prompt, and what was generated before."""
         return self.request.token_ids + self.tokens if self.tokens else self.request.token_ids
+
+    def media_items(self, tokens: Mapping[str, int]) -> Sequence[MediaItem]:
+        """Return what its media are for the router, by the token that stands for each kind; none where one has none."""
+        if self.media is None:
+            media = self.request.media if all(item.kind in tokens for item in self.request.media) else ()
+            self.media = [MediaItem(item.key, tokens[item.kind]) for item in media]
+        return self.media
 
     def most_tokens(self) -> int:
         """Return how many tokens are left to generate at most."""

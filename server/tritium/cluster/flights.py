@@ -29,7 +29,8 @@ from tritium.core.errors import InferenceError, Internal, ModelFailed
 from tritium.router.admission import Refusal
 from tritium.router.choice import Route
 from tritium.router.disaggregation import PrefillDecision
-from tritium.router.router import Router
+from tritium.router.media import MediaLengths
+from tritium.router.router import Prompt, Router
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +53,7 @@ class Flights:
         self._takers: dict[int, Callable[[Delta], None]] = {}
         self._ids = itertools.count(1)
         self._patience = Patience(self._spec.token_s, marks=self._marks, overdue=self._overdue)
+        self._media = MediaLengths()
         self._closing = False
         self._empty = asyncio.Event()
 
@@ -177,13 +179,21 @@ class Flights:
         else:
             self._route(flight)
 
+    def _prompt(self, flight: Flight, router: Router) -> Prompt:
+        """Hash what a worker will have, media at their full length where that is known."""
+        request, token_ids = flight.request, flight.prompt_tokens()
+        if not request.media:
+            return router.prompt(token_ids, salt=request.cache_salt, lora=request.lora)
+        laid = self._media.lay_out(token_ids, flight.media_items(self._pool.info.media_tokens))
+        return router.prompt(laid.token_ids, salt=request.cache_salt, lora=request.lora, media=laid.media)
+
     def _route(self, flight: Flight) -> None:
         """Send a flight to the worker that costs least."""
         router = self._pool.generating
         request = flight.request
         try:
             began_s = time.monotonic()
-            prompt = flight.prompt = router.prompt(flight.prompt_tokens(), salt=request.cache_salt, lora=request.lora)
+            prompt = flight.prompt = self._prompt(flight, router)
             route = router.choose(prompt, pinned=request.worker, session=request.session)
             plan = self._pool.plan_prefill(prompt, route, stays=stays_local(request))
             if plan is not None and plan.decision.remote and plan.route is None:
@@ -322,6 +332,8 @@ class Flights:
         if not flight.tokens:
             flight.watch.first_token()
             self.counters.prompt_tokens += len(flight.request.token_ids)
+            if delta.prompt_tokens and (items := flight.media_items(self._pool.info.media_tokens)):
+                self._media.learn(flight.request.token_ids, items, delta.prompt_tokens)
         flight.account(delta)
         if delta.finish is not None:
             flight.watch.ended(len(flight.tokens))

@@ -24,8 +24,8 @@ def modalities_of(llm: "AsyncLLM") -> tuple[str, ...]:
 def media_tokens_of(llm: "AsyncLLM") -> dict[str, int]:
     """Return the token that stands for each kind in a prompt, of the kinds whose token the model's configuration tells.
 
-    vLLM puts as many of it in its place as the item is long. Models that put others between them, such as Pixtral's line
-    breaks, are routed by what comes before their first item.
+    vLLM puts as many of it in its place as the item is long. Prompts of models that put others between them, such as
+    Pixtral's line breaks, are found up to their first item.
     """
     config, tokens = llm.model_config.hf_config, {}
     for kind in modalities_of(llm):
