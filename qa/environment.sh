@@ -25,7 +25,7 @@ if [ ! -x .venv/bin/python ]; then
   say "creating .venv with $("$python" --version)"
   "$python" -m venv .venv || fail "python -m venv failed; on Debian and Ubuntu: apt-get install python3-venv"
 fi
-pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
+pip() { .venv/bin/python -m pip --disable-pip-version-check --retries 10 "$@"; }
 step() { # step DESCRIPTION pip-arguments...: run pip quietly, show all it said if it fails
   local what=$1 log; shift
   say "installing $what"
@@ -69,7 +69,7 @@ clients() { # other people's clients of the OpenAI API: their versions of shared
   [ -e "$(stamp clients)" ] && return
   [ -x .clients/bin/python ] || "$python" -m venv .clients
   say "installing LangChain, LiteLLM, aiperf and schemathesis into .clients, to test with"
-  .clients/bin/python -m pip --disable-pip-version-check install --quiet \
+  .clients/bin/python -m pip --disable-pip-version-check --retries 10 install --quiet \
     langchain-openai==1.7.3 litellm==1.106.2 aiperf==0.13.0 schemathesis==4.32.5
   touch "$(stamp clients)"
 }
