@@ -99,7 +99,8 @@ async def test_a_front_finds_models_as_they_come(tmp_path):
         second = await asyncio.to_thread(WorkerProcess, "only", discovery, *same_name)
         assert await asyncio.to_thread(second.process.wait, 60) == 1
         assert second.kill() == 1
-        assert "does not use this worker: another worker is called only" in second.output
+        assert "not_used_by_front" in second.output
+        assert "another worker is called only" in second.output
         assert "no front has used this worker for 0.1 s" in second.output
     finally:
         if worker is not None:

@@ -164,6 +164,9 @@ def test_roles(role, expected):
     settings = settle(role=role, machine=GPU)
     assert "kv_buffer_device" not in settings.arguments["kv_transfer_config"]
     assert settings.environment["VLLM_NIXL_SIDE_CHANNEL_PORT"] == "5600"
+    assert settings.environment["VLLM_NIXL_SIDE_CHANNEL_HOST"] == "127.0.0.1"
+    reached = settle(role=role, host="10.0.0.2")
+    assert reached.environment["VLLM_NIXL_SIDE_CHANNEL_HOST"] == "10.0.0.2"
     assert settings.environment["TRITIUM_KV_TRANSFER"] == "nixl"
     assert "kv_transfer_config" not in settle().arguments
 

@@ -59,7 +59,6 @@ OK, FAILED, BAD_CONFIGURATION = 0, 1, 2
 _ROLE_BEFORE = "TRITIUM_ROLE_BEFORE"
 """Tells a worker that starts itself anew in another role which it had, and has again where that fails."""
 
-_NIXL_HOST = "VLLM_NIXL_SIDE_CHANNEL_HOST"
 
 log = structlog.get_logger("tritium")
 
@@ -170,10 +169,6 @@ class _WorkerProcess:
     async def _load(self, settings: _Settings, runner: EngineRunner) -> CardAndFiles:
         source = settings.model.source
         prepared = await _loader(self._options, source.config.backend, source.config.name).prepare(source)
-        host = self._options.advertise or settings.listen.host
-        if host and not settings.listen.private:
-            # Where workers that decode fetch what one that prefills has computed.
-            os.environ.setdefault(_NIXL_HOST, host)
         try:
             info = await runner.open(self._frame(settings, prepared))
         except InferenceError:
@@ -201,6 +196,7 @@ class _WorkerProcess:
             mixed=self._options.mixed or role is not Role.AGGREGATED,
             path=TransferPath(self._options.transfer),
             check_transfer=role is not Role.AGGREGATED and settings.index == 0,
+            host="" if settings.listen.private else self._options.advertise or settings.listen.host,
         )
 
     async def _offer(self, settings: _Settings, runner: EngineRunner, made: CardAndFiles) -> int:
@@ -249,7 +245,6 @@ class _WorkerProcess:
     def _refused(self, door: PlaneListener, front: str, reason: str) -> None:
         """Say that a front does not use the worker; end where none does for as long as that may be."""
         log.error("not_used_by_front", front=front, reason=reason)
-        _say(f"Front {front} does not use this worker: {reason}.")
         if self._options.refused_s:
             asyncio.get_running_loop().call_later(self._options.refused_s, self._end_if_unwanted, door)
 

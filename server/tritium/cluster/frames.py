@@ -56,6 +56,8 @@ class Load(msgspec.Struct, array_like=True, tag="load"):
     """The fleet has, or may come to have, workers of several roles."""
     path: TransferPath = TransferPath.AUTO
     check_transfer: bool = False
+    host: str = ""
+    """Where workers on other machines reach it; "" where all are on one."""
 
 
 class Submit(msgspec.Struct, array_like=True, tag="submit"):

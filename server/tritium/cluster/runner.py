@@ -151,6 +151,7 @@ class EngineRunner:
                 load.mixed,
                 load.path,
                 load.check_transfer,
+                load.host,
                 self.scratch,
             )
         )

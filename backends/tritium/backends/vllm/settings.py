@@ -80,7 +80,9 @@ def settings_for(
         extra["HF_HUB_OFFLINE"] = "1"
     if source.moves_kv:
         role = "kv_producer" if source.role is Role.PREFILL else "kv_consumer"
-        _set_transfer(arguments, extra, "kv_both" if either_role else role, side_channel_port, gpus=bool(machine.gpus))
+        _set_transfer(arguments, extra, "kv_both" if either_role else role, gpus=bool(machine.gpus))
+        extra["VLLM_NIXL_SIDE_CHANNEL_HOST"] = source.host or "127.0.0.1"
+        extra["VLLM_NIXL_SIDE_CHANNEL_PORT"] = str(side_channel_port)
     if tiers is not None:
         _set_tiers(arguments, tiers, source)
     if not machine.gpus:
@@ -114,15 +116,11 @@ def _drop_removed(arguments: dict[str, Any], known: Sequence[str]) -> list[str]:
     return notes
 
 
-def _set_transfer(
-    arguments: dict[str, Any], extra: dict[str, str], role: str, side_channel_port: int, *, gpus: bool
-) -> None:
+def _set_transfer(arguments: dict[str, Any], extra: dict[str, str], role: str, *, gpus: bool) -> None:
     config = {"kv_connector": "NixlConnector", "kv_role": role}
     if not gpus:
         config["kv_buffer_device"] = "cpu"
     arguments.setdefault("kv_transfer_config", config)
-    extra["VLLM_NIXL_SIDE_CHANNEL_HOST"] = "127.0.0.1"
-    extra["VLLM_NIXL_SIDE_CHANNEL_PORT"] = str(side_channel_port)
     extra[TRANSFER_VARIABLE] = "nixl"
 
 

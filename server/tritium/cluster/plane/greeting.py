@@ -25,6 +25,7 @@ from tritium.core.errors import Unavailable
 MOST_BYTES = 4096
 GREETING_S = 10.0
 _NONCE_BYTES = 32
+_AGREE = "give all of them the same --cluster-secret"
 
 Purpose = Literal["work", "files", "refusal"]
 """What a connection is for: to have the engine work, to fetch the files of the model's card, or to say why neither."""
@@ -214,7 +215,7 @@ async def receive(line: GreetingLine, worker: str, run: str, secret: Secret | No
             proof = await line.read(Proof)
             both = (hello.purpose.encode(), hello.nonce, ours)
             if secret is not None and not secret.proves(proof.proof, b"front", *both):
-                raise Unreachable("the front does not have the secret of this worker")
+                raise Unreachable("the front does not have the secret of this worker", _AGREE)
             line.send(Welcome(_prove(secret, b"worker", *both), worker, run))
             return Greeted(hello.purpose, front=hello.front)
     except TimeoutError:
@@ -224,7 +225,7 @@ async def receive(line: GreetingLine, worker: str, run: str, secret: Secret | No
 def _not_so(line: GreetingLine, reason: str) -> Unreachable:
     """Tell the worker, too, why nothing comes of it: its operator may look there first."""
     line.refuse(reason)
-    return Unreachable(reason, hint="give all of them the same --cluster-secret")
+    return Unreachable(reason, _AGREE)
 
 
 def _prove(secret: Secret | None, *parts: bytes) -> bytes:
