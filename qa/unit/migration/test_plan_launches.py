@@ -44,6 +44,31 @@ def test_users_are_left_to_a_person(text: str, tmp_path: Path) -> None:
     assert "USER root" not in written(tmp_path, "Dockerfile", text)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        (
+            "compose.yaml",
+            f"services:\n  a:\n    image: nvcr.io/nvidia/tritonserver@sha256:{'0' * 64}  # pinned\n    command: x\n",
+            "services:\n  a:\n    image: tritium:latest  # pinned\n    command: x\n",
+        ),
+        (
+            "stack.ts",
+            "// nvcr.io/nvidia/tritonserver:23.09-py3\nfromRegistry('nvcr.io/nvidia/tritonserver:23.09-py3'),\n",
+            "// nvcr.io/nvidia/tritonserver:23.09-py3\nfromRegistry('tritium:latest'),\n",
+        ),
+        (
+            "pod.yaml.j2",
+            "kind: Pod\nspec:\n  containers:\n  - name: a\n    image: {{ registry }}/nvidia/tritonserver:23.09-py3\n",
+            "kind: Pod\nspec:\n  containers:\n  - name: a\n    image: tritium:latest\n",
+        ),
+    ],
+)
+def test_images_are_replaced_whole(name: str, text: str, expected: str, tmp_path: Path) -> None:
+    """With the digest that pins them, a registry that is filled in, and in programs that describe a stack."""
+    assert written(tmp_path, name, text) == expected
+
+
 COMPOSE = """\
 services:
   triton:

@@ -21,7 +21,7 @@ def code_of_file(form: Format, source: Source) -> str:
     if form is Format.NOTEBOOK:
         return _COMMENT.sub(_blank, _notebook(source))
     text = _COMMENT.sub(_blank, text)
-    return _SLASHES.sub(_blank, text) if form is Format.HCL else text
+    return _SLASHES.sub(_blank, text) if form in (Format.HCL, Format.JAVASCRIPT) else text
 
 
 def _blank(match: re.Match[str]) -> str:

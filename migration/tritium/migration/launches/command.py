@@ -29,7 +29,7 @@ _BARE = re.compile(
     r"""|(?:command|args|entrypoint|cmd)\b[^=\w]*["'\[]*\s*)$""",
     re.IGNORECASE,
 )
-_WORDY = {Format.PYTHON, Format.NOTEBOOK, Format.TEXT, Format.DOCUMENT, Format.JSON}
+_WORDY = {Format.PYTHON, Format.JAVASCRIPT, Format.NOTEBOOK, Format.TEXT, Format.DOCUMENT, Format.JSON}
 """Formats in which the server's name alone is a word like any other."""
 
 
@@ -117,7 +117,10 @@ def _following(lines: Sequence[str], number: int, form: Format, *, closed: bool)
         or re.match(r"""\s*(-\s+|,)?\s*["']?--[a-z]""", there) is not None
         or _ARGUMENTS.match(there) is not None
         or _CONDITIONAL.match(there) is not None
-        or (here.endswith(",") and (form is Format.PYTHON or re.match(r"""\s*f?["']""", there) is not None))
+        or (
+            here.endswith(",")
+            and (form in (Format.PYTHON, Format.JAVASCRIPT) or re.match(r"""\s*f?["']""", there) is not None)
+        )
         or (first is not None and second is not None and first[1] == second[1])
     )
     return after if goes_on else 0

@@ -22,6 +22,7 @@ class Format(StrEnum):
     JSON = "JSON"
     HCL = "Terraform"
     PYTHON = "Python"
+    JAVASCRIPT = "JavaScript"
     NOTEBOOK = "notebook"
     TEXT = "text"
     DOCUMENT = "document"
@@ -36,6 +37,9 @@ _BY_SUFFIX = {
     ".nomad": Format.HCL,
     ".tfvars": Format.HCL,
     ".py": Format.PYTHON,
+    ".ts": Format.JAVASCRIPT,
+    ".js": Format.JAVASCRIPT,
+    ".mjs": Format.JAVASCRIPT,
     ".ipynb": Format.NOTEBOOK,
     ".md": Format.DOCUMENT,
     ".mdx": Format.DOCUMENT,

@@ -64,8 +64,10 @@ _NAME = r"[\w-]*(?:tritonserver|tensorrtserver)[\w-]*"
 _ACTION = r"\{\{[^{}\n]*\}\}"
 # Apptainer and Enroot write docker://IMAGE; Enroot and Pyxis a # behind the registry; charts and playbooks an action.
 IMAGE = re.compile(
-    rf"(?:(?<=docker://)|(?<![\w./:@${{}}#-]))(?P<registry>(?:[\w.\-${{}}()]+(?::\d+)?[/#])*)(?P<name>{_NAME})"
-    rf"(?::(?P<tag>(?:{_ACTION}|[\w.\-${{}}()<>])*(?:{_ACTION}|[\w}}>)])))?(?![\w/])"
+    rf"(?:(?<=docker://)|(?<![\w./:@${{}}#-]))"
+    rf"(?P<registry>(?:(?:{_ACTION}|(?!\{{\{{)[\w.\-${{}}()])+(?::\d+)?[/#])*)(?P<name>{_NAME})"
+    rf"(?::(?P<tag>(?:{_ACTION}|(?!\{{\{{)[\w.\-${{}}()<>])*(?:{_ACTION}|[\w}}>)])))?"
+    r"(?P<digest>@sha256:[0-9a-f]+)?(?![\w/])"
 )
 _RELEASE = re.compile(r"\d\d\.\d\d|\$|\{|<|[xy]{2}\.|latest|2\.\d+")
 
@@ -78,7 +80,7 @@ def server_images(source: Source, code: str) -> Iterator[Image]:
         text = source.text[start:end]
         if not registry and not _RELEASE.match(tag):
             continue
-        if registry and not tag and not ("nvcr.io" in registry or "nvidia" in registry):
+        if registry and not (tag or match["digest"]) and not ("nvcr.io" in registry or "nvidia" in registry):
             continue
         yield Image(text, Span(start, end), role_of(registry, name, tag))
 
