@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-READY_WITHIN_S = 60
+READY_WITHIN_S = 150
 SERVERS = {
     "main": [],
     "counted": ["--cache-config=local,size=16777216"],

@@ -16,7 +16,7 @@ from tritium.wire.h2.frames import (
     pack_settings,
 )
 
-BOUND_S = 10.0
+BOUND_S = 60.0
 
 
 REQUEST = [

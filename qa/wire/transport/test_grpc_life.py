@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from tritium.wire.grpc import GrpcError, Methods
 from tritium.wire.status import Status
 
-BOUND_S = 20.0
+BOUND_S = 60.0
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 

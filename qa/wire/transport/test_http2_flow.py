@@ -119,7 +119,7 @@ async def test_padding_counts_and_is_given_back(connect):
 
 async def test_window_of_zero_holds_a_bounded_amount(connect):
     """Against a client that takes nothing, new calls are refused once enough is waiting, and work is given up later."""
-    limits = GrpcLimits(unsent_bytes=1 << 20, stall_s=0.4)
+    limits = GrpcLimits(unsent_bytes=1 << 20, stall_s=1.5)
     raw = await connect(limits=limits, settings={Setting.INITIAL_WINDOW_SIZE: 0})
     for stream in range(1, 15, 2):
         await raw.call(stream, bytes(200_000))

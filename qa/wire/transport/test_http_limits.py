@@ -115,7 +115,7 @@ async def test_slow_body(wire):
 
 async def test_idle_connection_is_closed(wire):
     """A connection without a request is closed after the idle time, also a fresh one."""
-    listener = await wire.http(echo, HttpLimits(idle_s=0.1))
+    listener = await wire.http(echo, HttpLimits(idle_s=0.5))
     fresh = await wire.peer(listener)
     used = await wire.peer(listener)
     await used.send(GET)
@@ -128,10 +128,10 @@ async def test_idle_time_does_not_end_a_long_request(wire):
     """Limits are for clients; a handler may take its time."""
 
     async def handler(request):
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1)
         return Response(200, (), (b"done",))
 
-    peer = await wire.peer(await wire.http(handler, HttpLimits(idle_s=0.1, header_s=0.1)))
+    peer = await wire.peer(await wire.http(handler, HttpLimits(idle_s=0.5, header_s=0.5)))
     await peer.send(GET)
     assert (await peer.answer()).body == b"done"
 

@@ -18,7 +18,7 @@ from tritium.wire.grpc import Methods
 from tritium.wire.http import HttpLimits, Response
 from tritium.wire.tls import Tls
 
-BOUND_S = 10.0
+BOUND_S = 60.0
 
 
 class Authority:

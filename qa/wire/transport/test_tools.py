@@ -10,7 +10,7 @@ import pytest
 from tritium.wire.grpc import Methods
 from tritium.wire.http import Response
 
-BOUND_S = 30.0
+BOUND_S = 60.0
 
 
 async def echo_http(request):
