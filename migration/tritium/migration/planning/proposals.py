@@ -11,6 +11,7 @@ from tritium.migration.deployment import Deployment, Launch
 from tritium.migration.finding import Finding
 from tritium.migration.found import Found
 from tritium.migration.planning.engine_build import built_with
+from tritium.migration.planning.outlook import outlook
 from tritium.migration.planning.plan import Change, Piece
 from tritium.migration.text.edit import Edit, Fix
 from tritium.migration.text.source import Span
@@ -35,8 +36,12 @@ def fleets(deployment: Deployment) -> Iterator[Change]:
         each = _gpus_of_a_worker(deployment, model)
         if each * 2 > gpus or "fleet" in model.config.parameters:
             continue
+        seen = outlook(deployment.root / model.place.parent)
+        if seen is not None and not seen.is_worth_it:
+            continue
+        told = "" if seen is None else f"; {seen.said}"
         held = f"{gpus} GPUs are given to the server, a worker takes {each}"
-        yield from _fleet(deployment, model, f"prefill=1,decode={gpus // each - 1}", f"{held}: {_SPLIT}")
+        yield from _fleet(deployment, model, f"prefill=1,decode={gpus // each - 1}", f"{held}: {_SPLIT}{told}")
 
 
 _SPLIT = (
@@ -52,6 +57,10 @@ def kept_together(deployment: Deployment) -> Iterator[str]:
         if 0 < gpus < 2 * each:
             have = f"{gpus} GPU{'s' * (gpus > 1)}"
             yield f"{model.name} stays one worker that prefills and decodes: there are {have}, of which it takes {each}"
+        elif gpus and "fleet" not in model.config.parameters:
+            seen = outlook(deployment.root / model.place.parent)
+            if seen is not None and not seen.is_worth_it:
+                yield f"{model.name}: prefill and decode stay together, apart gains little; {seen.said}"
 
 
 def _language_models(deployment: Deployment) -> Iterator[tuple[Found, int]]:

@@ -1,0 +1,62 @@
+"""Prefill and decode apart: proposed where a forecast for the checkpoint speaks for it, with what was assumed."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tritium.migration.planning.outlook import Outlook, outlook
+from tritium.migration.planning.planner import Wishes, make_plan
+
+SAMPLE = Path(__file__).parents[2] / "migration" / "sample"
+LLAMA = {
+    "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+    "intermediate_size": 14336, "vocab_size": 128256, "torch_dtype": "bfloat16",
+}  # fmt: skip
+
+
+SPARSE = LLAMA | {
+    "hidden_size": 2048, "num_hidden_layers": 24, "intermediate_size": 1024, "moe_intermediate_size": 1024,
+    "num_experts": 256, "num_experts_per_tok": 1,
+}  # fmt: skip
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """Return a copy of the sample, whose chat model has its checkpoint beside it, of a size to think about."""
+    root = Path(shutil.copytree(SAMPLE, tmp_path / "shop"))
+    version = root / "chat/chat/1"
+    (version / "weights").mkdir()
+    (version / "weights/config.json").write_text(json.dumps(LLAMA))
+    arguments = json.loads((version / "model.json").read_text()) | {"model": "weights"}
+    (version / "model.json").write_text(json.dumps(arguments))
+    return root
+
+
+def test_a_split_is_proposed_with_the_gaps_it_closes(shop: Path) -> None:
+    """And with the GPU, the rate and the prompts that were assumed for lack of figures."""
+    (proposal,) = [one.change for one in make_plan(shop, Wishes()).withheld if one.change.rule == "FLEET"]
+    assert "between two tokens of an answer become" in proposal.message
+    assert "assumed: h100, 1 request a second, prompts of 2048 tokens" in proposal.message
+
+
+def test_a_split_that_gains_little_is_not_proposed(shop: Path) -> None:
+    """As for many experts of which a token sees one; the plan says that it was thought of, and why not."""
+    (shop / "chat/chat/1/weights/config.json").write_text(json.dumps(SPARSE))
+    plan = make_plan(shop, Wishes())
+    assert not [one for one in plan.withheld if one.change.rule == "FLEET"]
+    (note,) = [note for note in plan.notes if note.rule == "FLEET"]
+    assert "apart gains little; forecast: at worst" in note.message
+
+
+def test_without_its_checkpoint_nothing_is_forecast(tmp_path: Path) -> None:
+    """The sample's own names one of the hub."""
+    assert outlook(SAMPLE / "chat/chat") is None
+    assert outlook(tmp_path / "nowhere") is None
+
+
+def test_twice_as_even_is_worth_a_worker() -> None:
+    """Less is not: it takes GPUs that could answer."""
+    assert Outlook(0.02, 0.01).is_worth_it
+    assert not Outlook(0.019, 0.01).is_worth_it
