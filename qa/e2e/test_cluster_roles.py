@@ -36,6 +36,30 @@ async def until_roles(front, **counts):
         await until_metric(front, "tritium_worker_ready", lambda value, count=count: value == count, role=role)
 
 
+async def test_a_role_that_a_worker_cannot_be_started_in(tmp_path):
+    """It starts itself anew in the role it had, under the same process id, and the operator is told; takes some 5 s."""
+    discovery = f"file:{tmp_path}/workers"
+    running = []
+    try:
+        for name in ("a", "b"):
+            running.append(await asyncio.to_thread(WorkerProcess, name, discovery, "--engine=echo"))
+        front = await asyncio.to_thread(start_front, discovery, tmp_path / "cards")
+        running.append(front)
+        await until_roles(front, aggregated=2)
+        status, said = await asyncio.to_thread(fleet, front, "--worker", "a=prefill", "--worker", "b=decode")
+        assert (status, "worker a could not be started as prefill, and is aggregated" in said) == (1, True), said
+        await until_roles(front, aggregated=2)
+        worker = running[0]
+        assert worker.process.poll() is None
+        assert "the echo engine has no KV to move" in worker.output
+        assert "It cannot be started as prefill, and is started as aggregated again." in worker.output
+        assert "is no setting" not in worker.output
+        assert await asyncio.to_thread(worker.stop) == 0
+    finally:
+        for one in running:
+            await asyncio.to_thread(one.kill)
+
+
 @pytest.mark.parametrize("kind", ["folder", pytest.param("etcd", marks=pytest.mark.server("etcd"))])
 async def test_roles_change_under_load(kind, tmp_path):
     """2A becomes 1P+1D and then 1P+2D, no answer is another, and both fronts agree.

@@ -56,7 +56,7 @@ from tritium.observe.log import configure
 
 OK, FAILED, BAD_CONFIGURATION = 0, 1, 2
 
-_ROLE_BEFORE = "TRITIUM_ROLE_BEFORE"
+_ROLE_BEFORE = "_TRITIUM_ROLE_BEFORE"
 """Tells a worker that starts itself anew in another role which it had, and has again where that fails."""
 
 
