@@ -51,7 +51,7 @@ async def run(server: FleetServer, harms: list[Harm], options: argparse.Namespac
     return wrong + [f"left behind: {what}" for what in server.left()]
 
 
-async def settled(server: FleetServer, within_s: float = 60.0) -> list[str]:
+async def settled(server: FleetServer, within_s: float = 120.0) -> list[str]:
     """Return what is not at rest after so long without a request."""
     due = {"tritium_fleet_active_requests": 0.0, "tritium_router_worker_active": 0.0, "tritium_worker_ready": 3.0}
     found: dict[str, float] = {}

@@ -27,7 +27,7 @@ WORKERS = ("a", "b", "c")
 FRONTS = ("one", "two")
 HARMS = ("worker", "leave", "front", "etcd", "nats")
 SETTING = "tiny_chat=silent_s=3,hold_s=30,moves=20"
-REST_S = 60.0
+REST_S = 120.0
 
 
 class Cluster:

@@ -16,8 +16,8 @@ from qa.bench.openai_front.server import free_port
 from qa.e2e.product import alive, descendants
 
 TRITIUM = str(Path(sys.executable).with_name("tritium"))
-READY_S = 120.0
-END_S = 60.0
+READY_S = 180.0
+END_S = 90.0
 
 
 class FleetServer:
