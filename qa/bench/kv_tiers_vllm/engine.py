@@ -23,6 +23,8 @@ from tritium.core.errors import InferenceError
 BLOCK = 32
 PATIENCE_S = 300.0
 DTYPE = "bfloat16"
+SPEC = "workers=1,hold_s=600,silent_s=0,stuck_s=0,canary_s=0"
+"""One worker that is given all the time it takes, however busy the machine is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class Engine:
 
 @asynccontextmanager
 async def engine(
-    folder: Path, tiers: str, *, device_blocks: int, spec: str = "workers=1", more: Mapping[str, Any] | None = None
+    folder: Path, tiers: str, *, device_blocks: int, more: Mapping[str, Any] | None = None
 ) -> AsyncIterator[Engine]:
     """Start vLLM with these tiers (none where empty) and a device cache of so many blocks; end it afterwards."""
     arguments: dict[str, Any] = {
@@ -121,7 +123,7 @@ async def engine(
     }
     if tiers:
         arguments["kv_tiers"] = tiers
-    fleet = await start_fleet(parse_fleet(spec), name="llama", engine="vllm", folder=folder, arguments=arguments)
+    fleet = await start_fleet(parse_fleet(SPEC), name="llama", engine="vllm", folder=folder, arguments=arguments)
     try:
         yield Engine(fleet)
     finally:
