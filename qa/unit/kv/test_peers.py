@@ -26,7 +26,7 @@ SECRET = b"0123456789abcdef"
 PATHS = ["plain", pytest.param("nixl", marks=pytest.mark.skipif(not find_nixl(), reason="NIXL is not installed"))]
 
 
-def settings(folder: Path, path: str = "plain", host: int = 40, **more: object) -> StoreSettings:
+def settings(folder: Path, path: str = "plain", host: int = 80, **more: object) -> StoreSettings:
     """Return a store of so many blocks that meets others in a folder."""
     disk = DiskSettings(40 * 8192, (folder / "disk",), min_uses=1) if more.pop("disk", None) else None
     peers = PeerSettings((str(folder / "meet"),), path=path, timeout_s=30, **more)  # type: ignore[arg-type]

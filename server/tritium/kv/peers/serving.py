@@ -26,6 +26,7 @@ _MOST_CONNECTIONS = 512
 MOST_PROBE_BYTES = 16 << 20
 # Of the host tier, what may be on lease at once: the rest stays free to be evicted.
 _MOST_LEASED = 0.5
+_ROOM_WAIT_S = 1.0
 
 
 class Memory(Protocol):
@@ -65,6 +66,7 @@ class Serving:
         self._lock = threading.Lock()
         self._lines: dict[Line, threading.Thread] = {}
         self._backlogs: set[_Backlog] = set()
+        self._returned = threading.Condition(self._lock)
         self._leased = 0
         self._closed = False
         self.served = Served()
@@ -82,6 +84,7 @@ class Serving:
             lines = dict(self._lines)
             for backlog in self._backlogs:
                 backlog.end()
+            self._returned.notify_all()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join()
@@ -186,8 +189,12 @@ class Serving:
     def _lease(self, asked: Lease) -> list[Found | None]:
         if len(asked.keys) != len(asked.sizes):
             raise OSError("as many sizes as keys are needed")
-        with self._lock:
-            if self._closed or self._leased + len(asked.keys) > max(1, int(_MOST_LEASED * self._memory.slots)):
+        most = max(1, int(_MOST_LEASED * self._memory.slots))
+        with self._returned:
+            if len(asked.keys) <= most:
+                # What others have on lease comes back soon.
+                self._returned.wait_for(lambda: self._closed or self._leased + len(asked.keys) <= most, _ROOM_WAIT_S)
+            if self._closed or self._leased + len(asked.keys) > most:
                 return [None] * len(asked.keys)
             found = self._ladder.find_elsewhere(asked.keys, asked.sizes, (), Tier.HOST)
             self._leased += sum(one is not None for one in found)
@@ -196,8 +203,9 @@ class Serving:
     def _return(self, found: list[Found | None]) -> None:
         pinned = [one for one in found if one]
         self._ladder.release(pinned)
-        with self._lock:
+        with self._returned:
             self._leased -= len(pinned)
+            self._returned.notify_all()
 
 
 class _Backlog:
