@@ -198,3 +198,13 @@ def test_sagemakers_entry_point_starts_the_server(
     assert f"--model-repository={models}" in said
     assert [word for word in said if word.startswith("--load-model")] == ([load] if load else [])
     assert {"--allow-sagemaker=true", "--sagemaker-port=8080"} <= set(said)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("graph.yaml", SELDON_1), ("deployment.yml", AZURE), ("deploy.py", SAGEMAKER)]
+)
+def test_the_image_that_is_written_is_asked_for(name: str, text: str, tmp_path: Path) -> None:
+    """Also where none stood before; until it is answered the plan says which name it goes on with."""
+    (tmp_path / name).write_text(text)
+    questions = make_plan(tmp_path, Wishes()).questions
+    assert [one.assumed for one in questions if one.topic == "image"] == ["tritium:latest"]

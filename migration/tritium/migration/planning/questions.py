@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tritium.migration.deployment import Deployment
+from tritium.migration.deployment import Deployment, Platform
 from tritium.migration.finding import Finding, Severity
 from tritium.migration.found import Found
 from tritium.migration.launches.image import Role
@@ -12,6 +12,10 @@ from tritium.migration.planning.plan import Change, Piece, Question
 from tritium.migration.planning.proposals import change_of
 from tritium.migration.rules.models.engines import asked, checkpoints, named_by
 from tritium.migration.rules.rule import replacement
+
+
+_DESCRIBED = {Platform.KSERVE, Platform.SELDON, Platform.SAGEMAKER, Platform.AZUREML}
+"""Platforms for which a plan writes Tritium's image where none stood."""
 
 
 def questions(deployment: Deployment, findings: tuple[Finding, ...], answers: Answers) -> Iterator[Question]:
@@ -79,7 +83,8 @@ def _images(deployment: Deployment, findings: tuple[Finding, ...], answers: Answ
     written = any(finding.rule == "L01" and finding.fix is not None for finding in findings)
     plain, vllm = deployment.target.image, deployment.target.vllm_image
     flavours = {image.flavour in ("vllm", "trtllm") for _, image in deployment.images() if image.role is Role.SERVER}
-    if written and False in flavours:
+    described = any(host.platform in _DESCRIBED for host in deployment.hosted)
+    if (written and False in flavours) or described:
         text = "what is Tritium's image called where it is pushed? (docker build -t NAME .)"
         yield Question("image", "", text, assumed=plain, answer=answers.to("image"))
     if written and True in flavours:
