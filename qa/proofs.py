@@ -90,6 +90,12 @@ PROOFS = (
         ("qa.bench.two_machines", "2", "2"),
         (_vllm, _has("etcd"), _root),
     ),
+    Proof(
+        "roles",
+        "roles of found vLLM workers change under load, by either of two fronts: the same answers",
+        ("qa.bench.found_roles",),
+        (_vllm,),
+    ),
 )
 
 
