@@ -126,6 +126,13 @@ def test_never_much_later_than_computing(speed: float, held: int) -> None:
         assert load_s + (1000 - advice.blocks * BLOCK_TOKENS) * 1e-3 <= MOST_LATER
 
 
+def test_tiers_are_asked_by_what_they_take() -> None:
+    """A disk of one's own that is faster than a peer goes first; a tier that was not measured keeps its place."""
+    assert advisor(peer=5, disk=1).fastest_first() == [Tier.HOST, Tier.PEER, Tier.DISK, Tier.OBJECT]
+    assert advisor(peer=1, disk=5).fastest_first() == [Tier.HOST, Tier.DISK, Tier.PEER, Tier.OBJECT]
+    assert advisor().fastest_first() == list(Tier)
+
+
 def test_without_a_prefill_seen_what_is_held_is_loaded() -> None:
     """There is nothing to compare with yet; and nothing held is nothing to load."""
     fresh = Advisor(BLOCK_BYTES, BLOCK_TOKENS)

@@ -16,8 +16,9 @@ from tritium.core.errors import InvalidArgument
 from tritium.kv.agent import find_nixl
 from tritium.kv.block import Namespace, Tier
 from tritium.kv.host import HostTier
+from tritium.kv.peers import serving
 from tritium.kv.peers.meeting import addresses_at
-from tritium.kv.peers.wire import Lease, Leased, Line, Purpose, ask_in
+from tritium.kv.peers.wire import Done, Lease, Leased, Line, Purpose, ask_in
 from tritium.kv.settings import DiskSettings, HostSettings, PeerSettings, StoreSettings, split_address
 from tritium.kv.store import BlockStore
 
@@ -241,6 +242,23 @@ def test_peers_that_cannot_be_are_refused(given: dict[str, object], told: str) -
     """Before anything is opened, with what is wrong."""
     with pytest.raises(InvalidArgument, match=told):
         PeerSettings(**given)  # type: ignore[arg-type]
+
+
+def test_readers_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that finds half of the tier on lease gets its blocks once another is done."""
+    monkeypatch.setattr(serving, "_ROOM_WAIT_S", 30)
+    with BlockStore(settings(tmp_path, host=8)) as store:
+        save(store, keys(8))
+        lines = [Line(socket.create_connection(split_address(store.peer_address), PATIENCE_S)) for _ in range(2)]
+        for place, line in enumerate(lines):
+            ask_in(line, Purpose.FETCH, b"reader", None, b"")
+            line.send(Lease(keys(4, 4 * place), [BLOCK] * 4, send=False))
+            if not place:
+                assert min(line.receive(Leased).offsets) >= 0
+        lines[0].send(Done())
+        assert min(lines[1].receive(Leased).offsets) >= 0
+        for line in lines:
+            line.close()
 
 
 def test_at_most_half_of_the_host_tier_is_on_lease(tmp_path: Path) -> None:
