@@ -87,7 +87,7 @@ async def run(prompts: int, tokens: int, prefixes: int) -> None:
     asked = chats(words, rng, prompts, tokens, prefixes)
 
     async def encode(chat: list[dict[str, str]]) -> list[int]:
-        text = await template.render_aside(template_messages(chat, template.content_format))
+        text = await template.render_aside(await template_messages(chat, template.content_format))
         return await tokenizer.encode(text, add_special=False)
 
     async def whole(chat: list[dict[str, str]]) -> list[int]:

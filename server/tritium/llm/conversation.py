@@ -5,6 +5,7 @@ the arguments of earlier tool calls, which OpenAI writes as JSON in a string, be
 left out.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -16,6 +17,8 @@ from tritium.llm.template import Message
 
 _TEXT = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal", "thinking": "thinking"}
 """The part's field that is its text, by the type of the part."""
+_SLICE = 1024
+"""Messages that are looked at before others have their turn: 1 ms, or a few where they have parts."""
 _REASONING = ("reasoning", "reasoning_content")
 """Two names for the same: vLLM's of today, and that of DeepSeek and most templates."""
 
@@ -43,17 +46,25 @@ def refuse_media(part: dict[str, Any], where: str) -> None:
     raise FieldRefused(where, f"{where} is of type {part.get('type')!r}: only text parts are served")
 
 
-def template_messages(
+async def template_messages(
     messages: Sequence[Message], form: ContentFormat, take_media: TakeMedia = refuse_media
 ) -> list[Message]:
     """Return messages as a template takes them; the client's are left as they are.
+
+    However many there are, others have their turn meanwhile.
 
     Raises:
         FieldRefused: a message is not as OpenAI's API has it; the field is named.
     """
     if not messages:
         raise FieldRefused("messages", "messages must hold at least one message")
-    return [_message(message, f"messages[{i}]", form, take_media) for i, message in enumerate(messages)]
+    shown: list[Message] = []
+    for start in range(0, len(messages), _SLICE):
+        if start:
+            await asyncio.sleep(0)
+        some = enumerate(messages[start : start + _SLICE], start)
+        shown += [_message(message, f"messages[{i}]", form, take_media) for i, message in some]
+    return shown
 
 
 def _message(message: Message, where: str, form: ContentFormat, take_media: TakeMedia) -> Message:

@@ -123,7 +123,7 @@ async def _render(call: ChatRequest, model: LanguageModel, plan: ToolPlan, take_
         )
     began_s = time.monotonic()
     text = await template.render_aside(
-        template_messages(call.messages, template.content_format, take_media),
+        await template_messages(call.messages, template.content_format, take_media),
         tools=plan.shown,
         documents=call.documents,
         add_generation_prompt=not going_on and call.add_generation_prompt is not False,

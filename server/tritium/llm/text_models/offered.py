@@ -71,7 +71,7 @@ class OfferedModel:
             InvalidArgument: the template refuses them, or there is neither.
         """
         if self._template is not None:
-            return await self._template.render_aside(template_messages(messages, self._template.content_format))
+            return await self._template.render_aside(await template_messages(messages, self._template.content_format))
         if self._mapping.messages is not None:
             return list(messages)
         raise InvalidArgument(
