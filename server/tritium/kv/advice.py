@@ -47,12 +47,13 @@ class Advisor:
         self.loads[tier].learn(size_bytes, seconds)
 
     def fastest_first(self) -> list[Tier]:
-        """Return the tiers by what a block from each takes; one that was not measured keeps its place among them."""
+        """Return the tiers by what a block from each takes; one not measured is taken for as slow as those before."""
         took: dict[Tier, float] = {}
         slowest = 0.0
         for tier in Tier:
             line = self.loads[tier]
-            slowest = took[tier] = max(0.0, line.at(self._block_bytes)) if line.known else slowest
+            took[tier] = line.at(self._block_bytes) if line.known else slowest
+            slowest = max(slowest, took[tier])
         # The host's memory is nearest, however a hiccup made it look.
         return sorted(Tier, key=lambda tier: (tier is not Tier.HOST, took[tier]))
 
