@@ -57,6 +57,12 @@ def audit(
         click.echo(report, nl=form == "json")
     else:
         output.write_text(report, encoding="utf-8")
+    if baseline is not None:
+        for finding in inquiry.fresh:
+            place = f"{finding.path}:{finding.line}" if finding.line else str(finding.path)
+            click.echo(f"dynamo-migrate: new since {baseline}: {finding.rule} {place} {finding.message}", err=True)
+        if not inquiry.fresh:
+            click.echo(f"dynamo-migrate: nothing new since {baseline}", err=True)
     raise SystemExit(1 if inquiry.needs_work else 0)
 
 

@@ -1,12 +1,19 @@
 """A model's versions and files against what the server looks for when it loads the model."""
 
+from pathlib import Path
+
 from tritium.compat.config import messages
 from tritium.compat.config.defaults import ENSEMBLE
 from tritium.compat.config.finding import Finding as Broken
 from tritium.migration.finding import Severity, Verdict
 from tritium.migration.folder import CONFIG
 from tritium.migration.found import Found
-from tritium.migration.kinds import FILES
+from tritium.migration.kinds import BY_FILE, FILES
+
+_MODELS = frozenset(
+    {Path(name).suffix for name in (*FILES.values(), *BY_FILE)} - {".json"} | {".pth", ".engine", ".safetensors"}
+)
+"""Suffixes of files that are models: where one lies under another name, the server does not find it."""
 
 
 def check_files(found: Found) -> None:
@@ -47,6 +54,9 @@ def _check_versions(found: Found, file: str) -> None:
         where = f"{folder.path.name}/{version}/{file}"
         if (folder.path / version / file).exists():
             found.add("M22", Severity.INFO, f"version {version} has a pointer for {file}, which is kept elsewhere")
+        elif not file.endswith(".json") and not any(Path(name).suffix in _MODELS for name in folder.versions[version]):
+            # Labels or a tokenizer are often in version control where the model's own file is not.
+            found.add("M22", Severity.INFO, f"version {version} has no {file} here, only what goes with it")
         else:
             found.refuse("M36", f"version {version} of model '{found.name}' has no {file}", f"put it at {where}")
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from tritium.migration.audit import AuditError, audit
-from tritium.migration.finding import Audit, Severity, Verdict
+from tritium.migration.finding import Audit, Finding, Severity, Verdict
 from tritium.migration.reports.baseline import BadBaseline, Baseline, read_baseline
 from tritium.migration.reports.formats import written
 from tritium.migration.reports.terminal import show
@@ -45,10 +45,17 @@ class Inquiry:
         return text.getvalue() + ("" if summary else "\n" + written(self.audits, "text"))
 
     @property
+    def fresh(self) -> tuple[Finding, ...]:
+        """Return the findings that ask for something and that the baseline does not have; none without a baseline."""
+        if self._baseline is None:
+            return ()
+        return tuple(finding for one in self.audits for finding in self._baseline.fresh(one))
+
+    @property
     def needs_work(self) -> bool:
         """Tell whether something is to be done, which a baseline does not know of."""
         if self._baseline is not None:
-            return any(self._baseline.fresh(one) for one in self.audits)
+            return bool(self.fresh)
         return any(_needs_work(one) for one in self.audits)
 
 

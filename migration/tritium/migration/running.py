@@ -7,6 +7,7 @@ import json
 import urllib.error
 import urllib.request
 from dataclasses import replace
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,11 @@ def _ask(url: str, path: str, *, post: bool = False) -> Any:
         with urllib.request.urlopen(request, timeout=_WAIT_S) as answer:  # noqa: S310  (the scheme is checked)
             return json.loads(answer.read())
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code in (400, 404):
             return {}
         raise ServerError(f"{url}{path}: {error}") from error
-    except (OSError, ValueError) as error:
-        raise ServerError(f"{url}{path}: {error}; is this the HTTP port of Triton?") from error
+    except (OSError, ValueError, HTTPException) as error:
+        # What is no HTTP at all (gRPC's port) is quoted by its kind: its bytes say nothing.
+        said = type(error).__name__ if isinstance(error, HTTPException) else error
+        raise ServerError(f"{url}{path}: {said}; is this the HTTP port of Triton?") from error

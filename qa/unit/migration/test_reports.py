@@ -135,9 +135,11 @@ def test_a_baseline_passes_what_it_knows(deployment: Path, tmp_path: Path) -> No
     baseline = tmp_path / "known.json"
     assert run("audit", deployment, "--format", "json", "-o", baseline).exit_code == 1
     (deployment / "compose.yaml").write_text(f"# a line more\n{COMPOSE}")
-    assert run("audit", deployment, "--baseline", baseline).exit_code == 0
+    passed = run("audit", deployment, "--baseline", baseline)
+    assert (passed.exit_code, f"nothing new since {baseline}" in passed.output) == (0, True)
     (deployment / "Dockerfile").write_text("FROM nvcr.io/nvidia/tritonserver:24.01-py3\n")
-    assert run("audit", deployment, "--baseline", baseline).exit_code == 1
+    failed = run("audit", deployment, "--baseline", baseline)
+    assert (failed.exit_code, failed.output.count(f"new since {baseline}: ")) == (1, 1)
 
 
 def test_what_is_no_baseline_is_refused(deployment: Path) -> None:

@@ -1,6 +1,7 @@
 """A running Triton as the source of an audit: a small server that answers as Triton does."""
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -78,7 +79,7 @@ def test_a_running_server_is_audited() -> None:
 
 
 def test_what_is_no_triton_is_told() -> None:
-    """A URL without a scheme, a closed port, and a server that answers otherwise."""
+    """A URL without a scheme, a closed port, a server that answers otherwise, and one that speaks no HTTP (gRPC)."""
 
     class Other(_Triton):
         def do_GET(self) -> None:
@@ -91,5 +92,18 @@ def test_what_is_no_triton_is_told() -> None:
         audit_server(url)
     with pytest.raises(ServerError, match="write http://host:8000"):
         audit_server("localhost:8000")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+
+        def answer() -> None:
+            with listening.accept()[0] as connection:
+                connection.recv(4096)
+                connection.sendall(b"\x00\x00\x12\x04\x00\r\n")
+
+        thread = Thread(target=answer)
+        thread.start()
+        with pytest.raises(ServerError, match="BadStatusLine; is this the HTTP port"):
+            audit_server(f"http://127.0.0.1:{port}")
+        thread.join()
     done = CliRunner().invoke(main, ["audit", "--from", url])
     assert (done.exit_code, url in done.output) == (2, True)

@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import quote
 
@@ -78,5 +79,9 @@ def _ask(url: str, model: str) -> Any:
     try:
         with urllib.request.urlopen(place, timeout=_WAIT_S) as answer:  # noqa: S310  (the scheme is checked)
             return json.load(answer)
-    except (OSError, ValueError) as error:
-        raise NoStatistics(f"{place}: {error}") from error
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise NoStatistics(f"{place}: {error}; has that server a model {model}?") from error
+    except (OSError, ValueError, HTTPException) as error:
+        said = type(error).__name__ if isinstance(error, HTTPException) else error
+        raise NoStatistics(f"{place}: {said}; is this the HTTP port of Triton?") from error
