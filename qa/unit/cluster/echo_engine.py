@@ -3,7 +3,8 @@
 Runs in real worker processes, named "echo_engine:EchoEngine". Arguments: `step_s`, `prefill_step_s`, `block_tokens`,
 `total_blocks`, `fail_load`, `die_loading`, `tasks`, `slow_pool` (no prompt is answered), `stand_at` (by worker, after
 how many steps it makes no more), `refuse_below` (it chokes on prompts of so many tokens at most), `any_role`,
-`refuse_role`, `decodes_only`, `first_token_moves` (see EngineInfo).
+`refuse_role`, `decodes_only`, `first_token_moves` (see EngineInfo), `image_token` (it stands for an image, which
+becomes as many of it as the image has bytes).
 Sampling: `max_tokens`, and `boom` (the sequence fails), `refuse` (the request is at fault), `exit` (the process dies),
 `no_transfer` (a decode worker cannot fetch the KV), `one_is_all` (the first token is the last), `huge` (what comes of
 it is larger than a frame); parameters of poolings are `boom`, `refuse`, `exit` and `huge`, too.
@@ -13,6 +14,8 @@ import asyncio
 import os
 import struct
 import sys
+
+import msgspec
 
 from tritium.backends.engine import (
     BlocksStored,
@@ -54,7 +57,8 @@ class EchoEngine:
         prefill = source.role is Role.PREFILL
         self.step_s = self.arguments.get("prefill_step_s" if prefill else "step_s", 0.0)
         self.sequences: dict[int, tuple[Generate, list[int]]] = {}
-        self.cached: dict[tuple[int, ...], int] = {}
+        self.cached: dict[tuple[object, ...], int] = {}
+        self.places: dict[int, dict[int, str]] = {}
         self.received = 0.0
         self.pooling: set[int] = set()
         self.ticking = False
@@ -81,6 +85,8 @@ class EchoEngine:
             max_sequences=8,
             transfer="echo",
             tasks=tuple(self.arguments.get("tasks", ["generate"])),
+            modalities=("image",) if "image_token" in self.arguments else (),
+            media_tokens={"image": self.arguments["image_token"]} if "image_token" in self.arguments else {},
             lora=True,
             roles=tuple(Role) if self.arguments.get("any_role") else (),
             computes_prompts=not (self.arguments.get("decodes_only") and self.source.role is Role.DECODE),
@@ -114,6 +120,8 @@ class EchoEngine:
             os._exit(9)
         if request.sampling.get("choke") or len(request.token_ids) <= self.arguments.get("refuse_below", 0):
             raise ValueError("negative width")
+        if request.media:
+            request = self._with_images(request)
         self.sequences[request.id] = (request, list(request.token_ids))
         if not self.ticking:
             self.ticking = True
@@ -162,7 +170,7 @@ class EchoEngine:
             if request.transfer is not None:
                 assert request.transfer["tokens"] == request.token_ids
                 self.received += len(request.token_ids) // self.block_tokens
-            cached = self._cache(request)
+            cached = self._cache(request, self.places.get(number, {}))
         token = next_token(tokens)
         tokens.append(token)
         done = len(tokens) - len(request.token_ids) >= sampling.get("max_tokens", 16)
@@ -171,16 +179,30 @@ class EchoEngine:
             [token],
             "stop" if sampling.get("one_is_all") else "length" if done else None,
             cached_tokens=cached,
+            prompt_tokens=len(request.token_ids) if first and request.media else None,
             logprobs=[[TokenLogprob(token, -0.5, 1)]] if sampling.get("logprobs") is not None else None,
             transfer={"tokens": request.token_ids, "from": self.source.worker} if done and request.keep else None,
         )
 
-    def _cache(self, request: Generate) -> int:
+    def _with_images(self, request: Generate) -> Generate:
+        """Put every image in the place of its token, and remember where."""
+        tokens, images, places = [], iter(request.media), {}
+        for token in request.token_ids:
+            if token == self.arguments["image_token"]:
+                image = next(images)
+                places[len(tokens)] = image.key
+                tokens += [token] * len(image.data)
+            else:
+                tokens.append(token)
+        self.places[request.id] = places
+        return msgspec.structs.replace(request, token_ids=tokens)
+
+    def _cache(self, request: Generate, places: dict[int, str]) -> int:
         """Store the prompt's full blocks, tell of the new ones, return how many tokens were there."""
         tokens, size = request.token_ids, self.block_tokens
         hits, parent, fresh, fresh_parent = 0, None, [], None
         for end in range(size, len(tokens) + 1, size):
-            key = (hash(request.cache_salt), *tokens[:end])
+            key = (hash(request.cache_salt), *(item for item in places.items() if item[0] < end), *tokens[:end])
             if key in self.cached:
                 hits += 0 if fresh else 1
             else:
@@ -190,6 +212,7 @@ class EchoEngine:
                 fresh.append((self.cached[key], tokens[end - size : end]))
             parent = self.cached[key]
         if fresh:
+            start = hits * size
             self.sinks.on_events(
                 [
                     BlocksStored(
@@ -198,6 +221,7 @@ class EchoEngine:
                         [t for _, block in fresh for t in block],
                         size,
                         salt=request.cache_salt,
+                        media={place - start: key for place, key in places.items() if place >= start},
                     )
                 ]
             )

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tritium.backends.engine import Media
 from tritium.cluster.local import start_fleet
 from tritium.cluster.spec import parse_fleet
 from tritium.core.errors import InvalidArgument
@@ -88,3 +89,27 @@ async def test_blocks_on_the_host_count(tmp_path, request_for, collector):
         assert sink.cached_tokens >= 300
     finally:
         await fleet.close()
+
+
+async def test_prompts_with_images_are_found_beyond_them(fleet_of, request_for, collector):
+    """Once an answer has told how long an image is, what comes after it is found; with another image it is not."""
+    image = 77
+    prompt = [*range(1, 9), image, *range(9, 21)]
+    cat, dog = (Media("image", "image/png", name * 8) for name in (b"cat", b"dog"))
+
+    async with fleet_of("workers=2", image_token=image) as fleet:
+
+        async def overlap(media, tokens=prompt) -> tuple[int, int]:
+            sink = collector()
+            generation = fleet.generate(request_for(tokens, media=media), sink)
+            assert (await sink.end()).error is None
+            return generation.route.overlap_blocks, generation.route.prompt_blocks
+
+        assert await overlap([cat]) == (0, 6)
+        # 8 tokens, 24 of the image, 12 after it: 11 blocks of 4, all of them known now.
+        assert await overlap([cat]) == (11, 11)
+        assert await overlap([cat], [*prompt, 21, 22, 23, 24]) == (11, 12)
+        # Of another image as long as this one only the beginning is the same, before and after its length is known.
+        assert await overlap([dog]) == (2, 6)
+        assert await overlap([cat], [0, *prompt]) == (0, 12)
+        assert await overlap([dog, cat], [*range(1, 9), image, image]) == (8, 14)
