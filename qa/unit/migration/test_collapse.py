@@ -194,3 +194,15 @@ def test_the_tensors_are_the_servers_own() -> None:
     """What is said to be kept under the old names is what the server has there."""
     assert frozenset(name for name, *_ in TEXT_INPUTS) == INPUTS
     assert frozenset(name for name, *_ in TEXT_OUTPUTS) == OUTPUTS
+
+
+def test_several_ensembles_around_one_engine_become_names_of_it(five: Path) -> None:
+    """One that has other tensors stays, with the models that are its steps."""
+    shutil.copytree(five / "models/ensemble", five / "models/chat")
+    edit(five / "models/chat/config.pbtxt", 'name: "ensemble"\nplatform', 'name: "chat"\nplatform')
+    (change,) = [one for one in planned(five).changes if one.rule == "M03"]
+    assert json.loads(change.creates[0].text)["aliases"] == dict.fromkeys(
+        ("chat", "tensorrt_llm_bls", "ensemble"), "trtllm"
+    )
+    edit(five / "models/chat/config.pbtxt", '"text_output"', '"WAVEFORM"')
+    assert {path.split("/")[1] for path in planned(five).removes} == {"ensemble", "tensorrt_llm_bls"}

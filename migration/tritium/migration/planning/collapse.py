@@ -13,19 +13,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tritium.compat.config.defaults import ENSEMBLE
 from tritium.migration.deployment import Deployment
-from tritium.migration.finding import Group, Severity
+from tritium.migration.finding import Severity
 from tritium.migration.found import Found
 from tritium.migration.launches.format import Format
 from tritium.migration.planning.engine_build import built_with
 from tritium.migration.planning.engine_parameters import BLOCK_TOKENS, Argument, Carried, Dropped, fates
 from tritium.migration.planning.old_names import INPUTS, OUTPUTS, SURFACE, UNASKED
 from tritium.migration.planning.plan import Change, NewFile, Note, Piece
+from tritium.migration.planning.proposals import ENGINES
 from tritium.migration.text.removal import without
 from tritium.migration.text.source import Source, Span
 
 RULE = "M03"
-_OURS = {"tensorrtllm", "tensorrt_llm"}
 
 
 @dataclass(slots=True)
@@ -33,7 +34,7 @@ class Collapse:
     """What one group becomes, or why it does not."""
 
     engine: Found
-    group: Group
+    members: list[str]
     aliases: list[str] = field(default_factory=list)
     removed: list[Found] = field(default_factory=list)
     why_not: str = ""
@@ -45,13 +46,18 @@ class Collapse:
 
 
 def collapses(deployment: Deployment) -> Iterator[Collapse]:
-    """Yield what each group of TensorRT-LLM's models becomes."""
+    """Yield what the groups around each engine of TensorRT-LLM become; several ensembles may stand around one."""
+    members: dict[Path, list[Found]] = {}
     for group in deployment.groups:
         around = {model.name: model for model in deployment.models if _repository(model) == group.path}
-        members = [around[name] for name in group.members if name in around]
-        engines = [model for model in members if model.backend in _OURS]
+        own = [around[name] for name in group.members if name in around]
+        engines = [model for model in own if model.backend in ENGINES]
         if len(engines) == 1:
-            yield _collapse(group, engines[0], members, list(around.values()))
+            known = members.setdefault(engines[0].place, [engines[0]])
+            known += [model for model in own if model not in known]
+    for engine, *others in members.values():
+        around = {model.name: model for model in deployment.models if _repository(model) == _repository(engine)}
+        yield _collapse(engine, others, list(around.values()))
 
 
 def change_of(deployment: Deployment, one: Collapse, checkpoint: str) -> Change:
@@ -73,7 +79,7 @@ def change_of(deployment: Deployment, one: Collapse, checkpoint: str) -> Change:
 
 def proposal(one: Collapse) -> Note:
     """Say what a group would become, or why it stays."""
-    engine, members = one.engine, ", ".join(one.group.members)
+    engine, members = one.engine, ", ".join(one.members)
     if one.why_not:
         message, advice = f"{members} stay as they are: {one.why_not}", "only the engine's checkpoint is served anew"
     else:
@@ -107,28 +113,22 @@ def remarks(deployment: Deployment, one: Collapse) -> Iterator[Note]:
                 yield Note(RULE, Severity.TODO.value, str(source.path), source.place(at)[0], message, advice)
 
 
-def _collapse(group: Group, engine: Found, members: Sequence[Found], around: Sequence[Found]) -> Collapse:
-    made = Collapse(engine, group)
-    texts = [model for model in members if model.name == group.name or model not in _parts(group, members)]
-    texts = [model for model in texts if model is not engine]
-    parts = [model for model in _parts(group, members) if model is not engine]
+def _collapse(engine: Found, others: Sequence[Found], around: Sequence[Found]) -> Collapse:
+    ensembles = [model for model in others if model.backend == ENSEMBLE]
+    steps = {name for ensemble in ensembles for name in ensemble.members}
+    parts = [model for model in others if model.name in steps and model not in ensembles]
+    texts = [model for model in others if model not in parts]
     fitting = [model for model in texts if not _misfit(model)]
-    ensemble = next(model for model in texts if model.name == group.name)
-    if (unread := next((m for m in (engine, ensemble) if m.template or m.parsed.problems), None)) is not None:
+    made = Collapse(engine, [engine.name, *(model.name for model in others)], [model.name for model in fitting])
+    if (unread := next((m for m in (engine, *ensembles) if m.template or m.parsed.problems), None)) is not None:
         made.why_not = f"{unread.place} is filled in when it is deployed; plan over the filled-in repository"
-    elif ensemble not in fitting:
-        made.why_not = f"{ensemble.name} {_misfit(ensemble)}"
+    elif not any(model in fitting for model in ensembles):
+        made.why_not = f"{ensembles[0].name} {_misfit(ensembles[0])}"
     elif (other := next((part for part in parts if part.backend != "python"), None)) is not None:
         made.why_not = f"{other.name} is more than tokenizing"
     staying = [model for model in around if model not in (*fitting, *parts, engine)]
-    made.aliases = [model.name for model in fitting]
     made.removed = [*fitting, *(part for part in parts if not any(_uses(model, part) for model in staying))]
     return made
-
-
-def _parts(group: Group, members: Sequence[Found]) -> list[Found]:
-    steps = next((model.members for model in members if model.name == group.name), [])
-    return [model for model in members if model.name in steps]
 
 
 def _misfit(model: Found) -> str:

@@ -13,7 +13,6 @@ from tritium.migration.planning.proposals import change_of
 from tritium.migration.rules.models.engines import asked, checkpoints, named_by
 from tritium.migration.rules.rule import replacement
 
-
 _DESCRIBED = {Platform.KSERVE, Platform.SELDON, Platform.SAGEMAKER, Platform.AZUREML}
 """Platforms for which a plan writes Tritium's image where none stood."""
 
