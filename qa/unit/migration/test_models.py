@@ -130,13 +130,21 @@ def test_a_misnumbered_version_is_renamed(tmp_path: Path) -> None:
         {"m/1/README.md": "fetch it"},
         {"m/1/model.py": POINTER},
         {"m/1/model.py": POINTER, "m/1/vocabulary.json": "{}"},
+        {"m/1/labels.json": "[]"},
     ],
 )
 def test_weights_that_are_elsewhere_are_no_error(tmp_path: Path, files: dict[str, str]) -> None:
-    """A configuration alone, an empty version and a git-lfs pointer are a remark: nobody commits weights."""
+    """A configuration alone, an empty version, a git-lfs pointer or what goes with a model are a remark, no more."""
     report = model(write(tmp_path, {"m/config.pbtxt": PYTHON, **files}), "m")
     assert report.verdict is Verdict.SERVES
     assert [(f.rule, f.severity) for f in report.findings] == [("M22", Severity.INFO)]
+
+
+def test_a_model_under_another_name_is_an_error(tmp_path: Path) -> None:
+    """What is a model by its suffix is the one that was meant; the server does not look for that name."""
+    report = model(write(tmp_path, {"m/config.pbtxt": PYTHON, "m/1/main.py": MODEL}), "m")
+    assert report.verdict is Verdict.BROKEN
+    assert [finding.message for finding in of(report, "M36")] == ["version 1 of model 'm' has no model.py"]
 
 
 def test_models_without_configuration_are_listed(tmp_path: Path) -> None:
