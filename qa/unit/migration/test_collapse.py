@@ -206,3 +206,25 @@ def test_several_ensembles_around_one_engine_become_names_of_it(five: Path) -> N
     )
     edit(five / "models/chat/config.pbtxt", '"text_output"', '"WAVEFORM"')
     assert {path.split("/")[1] for path in planned(five).removes} == {"ensemble", "tensorrt_llm_bls"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "argument", "expected"),
+    [
+        ("enable_chunked_context", "true", "enable_chunked_prefill", True),
+        ("enable_chunked_context", "false", "enable_chunked_prefill", None),
+        ("gpu_device_ids", "0,1", "tensor_parallel_size", 2),
+        ("gpu_device_ids", "3", "tensor_parallel_size", None),
+        ("kv_cache_free_gpu_mem_fraction", "much", "gpu_memory_utilization", None),
+        ("a_parameter_of_tomorrow", "1", "", None),
+    ],
+)
+def test_a_parameter_is_an_argument_or_told(name: str, value: str, argument: str, expected: object, five: Path) -> None:
+    """Never neither: what cannot be carried over has a reason."""
+    config = five / ENGINE / "config.pbtxt"
+    lines = [line for line in config.read_text().splitlines() if f'"{name}"' not in line]
+    config.write_text("\n".join([*lines, f'parameters {{ key: "{name}" value {{ string_value: "{value}" }} }}\n']))
+    plan = planned(five)
+    assert json.loads(plan.creates[f"{ENGINE}/1/model.json"]).get(argument) == expected
+    told = any(note.message.startswith(f"{name} {value} is not carried over: ") for note in plan.notes)
+    assert told == (expected is None)

@@ -36,6 +36,11 @@ def _switch(text: str) -> bool | None:
     return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(text.lower())
 
 
+def _chunked(text: str) -> bool | None:
+    """Return True where it is asked for; without it the engine decides, for vLLM may not start where it is refused."""
+    return _switch(text) or None
+
+
 def _count(text: str) -> int | None:
     return int(text) if text.isdecimal() and int(text) > 0 else None
 
@@ -63,7 +68,7 @@ _ARGUMENTS: Final[Mapping[str, tuple[str, Callable[[str], Argument | None]]]] = 
     "kv_cache_free_gpu_mem_fraction": ("gpu_memory_utilization", _share),
     "max_tokens_in_paged_kv_cache": ("num_gpu_blocks_override", _blocks),
     "enable_kv_cache_reuse": ("enable_prefix_caching", _switch),
-    "enable_chunked_context": ("enable_chunked_prefill", _switch),
+    "enable_chunked_context": ("enable_chunked_prefill", _chunked),
     "gpu_device_ids": ("tensor_parallel_size", _devices),
 }
 """Parameters of the engine's model with the argument of model.json for the same thing."""
@@ -106,6 +111,8 @@ _REASONS: Final[Mapping[str, str]] = {
         _TUNING,
     ),
     **dict.fromkeys(("gpt_model_type", "batching_strategy", "batching_type"), "batching is always in flight"),
+    "enable_chunked_context": "the engine chunks prompts as it sees fit",
+    "gpu_device_ids": "a worker takes one GPU unless it is told otherwise",
     "max_beam_width": "beams are not searched: requests with a beam_width above 1 are refused",
     "batch_scheduler_policy": "requests that no longer fit are preempted and go on, as with max_utilization",
     "max_queue_delay_microseconds": "every step takes in what waits",
@@ -135,10 +142,14 @@ def fates(parameters: Mapping[str, str]) -> Iterator[Carried | Dropped]:
 
 
 def _one(name: str, text: str) -> Carried | Dropped:
-    if name in _ARGUMENTS:
-        argument, convert = _ARGUMENTS[name]
-        value = convert(text)
-        if value is not None:
-            return Carried(name, argument, value)
-        return Dropped(name, text, "one GPU needs no argument" if convert is _devices else f"it is no value of {name}")
-    return Dropped(name, text, _REASONS.get(name, "no counterpart is known"))
+    argument, convert = _ARGUMENTS.get(name, ("", _nothing))
+    value = convert(text)
+    if value is not None:
+        return Carried(name, argument, value)
+    return Dropped(
+        name, text, _REASONS.get(name, f"it is no value of {name}" if argument else "no counterpart is known")
+    )
+
+
+def _nothing(_: str) -> None:
+    return None
