@@ -5,8 +5,6 @@ import os
 import re
 import signal
 
-import pytest
-
 from tritium.core.errors import (
     Internal,
     InvalidArgument,
@@ -218,24 +216,22 @@ async def test_sink_that_raises_harms_no_other(fleet_of, request_for, collector)
         assert type((await bad.end()).error) is Internal
 
 
-@pytest.mark.parametrize(
-    ("tokens", "pinned", "error", "words"),
-    [
+async def test_refuses(fleet_of, request_for, collector):
+    """What no worker could take fails at once and says why."""
+    cases = [
         ([], "", InvalidArgument, "the prompt is empty"),
         (list(range(10_000)), "", InvalidArgument, "the model's context is 10000"),
         ([-1], "", InvalidArgument, "token ids"),
         ([2**40], "", InvalidArgument, "token ids"),
         (["a"], "", InvalidArgument, "token ids"),
         ([1, 2], "worker_9", NotFound, "the model has no worker 'worker_9'"),
-    ],
-)
-async def test_refuses(fleet_of, request_for, collector, tokens, pinned, error, words):
-    """What no worker could take fails at once and says why."""
+    ]
     async with fleet_of() as fleet:
-        fleet.generate(request_for(tokens, worker=pinned), sink := collector())
-        await sink.end()
-        assert isinstance(sink.error, error)
-        assert words in sink.error.message
+        for tokens, pinned, error, words in cases:
+            fleet.generate(request_for(tokens, worker=pinned), sink := collector())
+            await sink.end()
+            assert isinstance(sink.error, error)
+            assert words in sink.error.message
 
 
 async def test_refuses_what_no_frame_holds(fleet_of, request_for, collector):

@@ -39,7 +39,7 @@ do, and where all are busy (`LoadBook.busyness`)."""
 DECODE_SHARE = 0.02
 """What a block under decode costs."""
 
-HOLD_SHARE = 0.005
+HOLD_SHARE = 0.003
 """What a block to compute costs for every request under way there, whose tokens come later for it: so long prompts keep
 away from many short answers."""
 
