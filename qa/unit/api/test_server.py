@@ -155,7 +155,9 @@ def test_what_models_are(server):
     echo, stream = server.model("echo"), server.model("stream")
     assert echo.metadata()["inputs"][0] == {"name": "IN", "datatype": "FP32", "shape": (-1, -1)}
     assert echo.config()["max_batch_size"] == 4
-    assert echo.statistics()["model_stats"][0]["inference_stats"]["success"]["count"] > 0
+    before = echo.statistics()["model_stats"][0]["inference_stats"]["success"]["count"]
+    list(echo.infer(inputs={"IN": np.ones((1, 2), np.float32)}))
+    assert echo.statistics()["model_stats"][0]["inference_stats"]["success"]["count"] == before + 1
     assert (echo.batch_properties(), stream.batch_properties()) == (
         triton.ModelBatchFlag.FIRST_DIM,
         triton.ModelBatchFlag.UNKNOWN,

@@ -24,7 +24,7 @@ def s3_endpoint(tmp_path_factory):
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log
     )
     try:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 150
         while True:
             with contextlib.suppress(OSError):
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=60).close()
