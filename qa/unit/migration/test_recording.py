@@ -4,7 +4,6 @@ import asyncio
 import json
 import socket
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import pytest
+from qa.unit.migration.own_certificate import own_certificate
 
 from tritium.compat.protobufs import service_pb2
 from tritium.migration.comparing.call import Captured
@@ -354,21 +354,10 @@ async def test_calls_of_openais_api_are_kept(tmp_path: Path) -> None:
     assert recorder.file.written == 0
 
 
-def _certificate(folder: Path) -> tuple[Path, Path]:
-    """Write a certificate for 127.0.0.1 that nobody else vouches for, and its key."""
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
-         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return certificate, key
-
-
 @pytest.mark.parametrize("known", [True, False])
 async def test_a_server_behind_tls(tmp_path: Path, *, known: bool) -> None:
     """Clients without TLS reach it where --cafile knows its certificate, and are told why where it does not."""
-    certificate, key = _certificate(tmp_path)
+    certificate, key = own_certificate(tmp_path)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate, key)
     sent, answer = request(b"{}"), b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
