@@ -26,6 +26,7 @@ from tritium.kv.store import BlockStore
 
 ROOT = Path(__file__).parents[3]
 FAULTS = 1000
+NIXL = (pytest.mark.alone, pytest.mark.skipif(not find_nixl(), reason="NIXL is not installed"))
 
 
 class Failing(PlainMover):
@@ -208,10 +209,7 @@ def test_a_bucket_that_is_slow_is_not_waited_for() -> None:
             assert store.stats().tiers[Tier.OBJECT].blocks == 0
 
 
-@pytest.mark.parametrize(
-    "mover",
-    ["obstore", pytest.param("nixl", marks=pytest.mark.skipif(not find_nixl(), reason="NIXL is not installed"))],
-)
+@pytest.mark.parametrize("mover", ["obstore", pytest.param("nixl", marks=NIXL)])
 def test_real_s3_keeps_blocks_over_restarts(s3_endpoint: str, mover: str) -> None:
     """Put, listed, fetched and deleted through S3's own protocol."""
     settings = objects(s3_endpoint, mover=mover)

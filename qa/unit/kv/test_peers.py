@@ -24,7 +24,8 @@ from tritium.kv.store import BlockStore
 
 ROOT = Path(__file__).parents[3]
 SECRET = b"0123456789abcdef"
-PATHS = ["plain", pytest.param("nixl", marks=pytest.mark.skipif(not find_nixl(), reason="NIXL is not installed"))]
+NIXL = (pytest.mark.alone, pytest.mark.skipif(not find_nixl(), reason="NIXL is not installed"))
+PATHS = ["plain", pytest.param("nixl", marks=NIXL)]
 
 
 def settings(folder: Path, path: str = "plain", host: int = 80, **more: object) -> StoreSettings:
