@@ -228,3 +228,12 @@ def test_a_parameter_is_an_argument_or_told(name: str, value: str, argument: str
     assert json.loads(plan.creates[f"{ENGINE}/1/model.json"]).get(argument) == expected
     told = any(note.message.startswith(f"{name} {value} is not carried over: ") for note in plan.notes)
     assert told == (expected is None)
+
+
+def test_an_engine_that_serves_a_checkpoint_already_is_left_alone(five: Path) -> None:
+    """Its arguments are somebody's own: what to add to them is said."""
+    (five / ENGINE / "1/model.json").write_text('{"model": "acme/other"}')
+    plan = planned(five)
+    assert not plan.removes
+    (note,) = [note for note in plan.notes if note.rule == "M03"]
+    assert 'name the others as "aliases" in its model.json' in note.message

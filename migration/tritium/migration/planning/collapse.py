@@ -27,6 +27,8 @@ from tritium.migration.text.removal import without
 from tritium.migration.text.source import Source, Span
 
 RULE = "M03"
+_ARGUMENTS = {"model.json", "model.yaml"}
+"""Files of a version that say what is served."""
 
 
 @dataclass(slots=True)
@@ -63,7 +65,7 @@ def collapses(deployment: Deployment) -> Iterator[Collapse]:
 def change_of(deployment: Deployment, one: Collapse, checkpoint: str) -> Change:
     """Make the change that leaves the engine's model alone, serving `checkpoint` under all names."""
     arguments = _arguments(deployment, one, checkpoint)
-    engine, line = one.engine, 0
+    engine = one.engine
     versions = list(engine.folder.chosen(engine.config.version_policy)) or ["1"]
     text = json.dumps(arguments, indent=2, ensure_ascii=False) + "\n"
     gone = [path for model in one.removed for path in _files(deployment.root, model.place.parent)]
@@ -74,7 +76,7 @@ def change_of(deployment: Deployment, one: Collapse, checkpoint: str) -> Change:
     message = f"{engine.name} serves {checkpoint}{names}; {removed} go away{carried}"
     creates = [NewFile((engine.place.parent / version / "model.json").as_posix(), text) for version in versions]
     pieces = list(_loads(deployment, one))
-    return Change(RULE, str(engine.place), line, message, safe=False, pieces=pieces, creates=creates, removes=gone)
+    return Change(RULE, str(engine.place), 0, message, safe=False, pieces=pieces, creates=creates, removes=gone)
 
 
 def proposal(one: Collapse) -> Note:
@@ -122,6 +124,9 @@ def _collapse(engine: Found, others: Sequence[Found], around: Sequence[Found]) -
     made = Collapse(engine, [engine.name, *(model.name for model in others)], [model.name for model in fitting])
     if (unread := next((m for m in (engine, *ensembles) if m.template or m.parsed.problems), None)) is not None:
         made.why_not = f"{unread.place} is filled in when it is deployed; plan over the filled-in repository"
+    elif held := _ARGUMENTS & {name for version in engine.folder.versions.values() for name in version}:
+        file = held.pop()
+        made.why_not = f'{engine.name} serves a checkpoint already; name the others as "aliases" in its {file}'
     elif not any(model in fitting for model in ensembles):
         made.why_not = f"{ensembles[0].name} {_misfit(ensembles[0])}"
     elif (other := next((part for part in parts if part.backend != "python"), None)) is not None:
