@@ -36,27 +36,28 @@ async def test_pools(fleet_of, request_for, collector):
         assert [load.active for load in fleet.workers.generating.loads] == [0, 0]
 
 
-@pytest.mark.parametrize(
-    ("request_", "error", "words"),
-    [
-        (asked(task="score"), InvalidArgument, "does not score: its engine echo loaded it to generate, embed"),
-        (asked(task="generate"), InvalidArgument, "does not generate"),
-        (asked(tokens=[]), InvalidArgument, "no tokens"),
-        (asked(tokens=range(10_001)), InvalidArgument, "10001 tokens; the model's context is 10000"),
-        (asked(parameters={"refuse": True}), InvalidArgument, "no parameter 'refuse'"),
-        (asked(parameters={"boom": True}), ModelFailed, "boom"),
-        (asked(parameters={"choke": True}), ModelFailed, "ValueError: negative width"),
-        (asked(parameters={"x": 1 << 70}), InvalidArgument, "cannot be sent"),
-        (asked(parameters={"huge": True}), InvalidArgument, "cannot be sent: a frame of"),
-    ],
-)
-async def test_failures(fleet_of, request_, error, words):
-    """What the model does not do, and what its engine refuses, is told; nothing is left of it."""
+REFUSALS = [
+    (asked(task="score"), InvalidArgument, "does not score: its engine echo loaded it to generate, embed"),
+    (asked(task="generate"), InvalidArgument, "does not generate"),
+    (asked(tokens=[]), InvalidArgument, "no tokens"),
+    (asked(tokens=range(10_001)), InvalidArgument, "10001 tokens; the model's context is 10000"),
+    (asked(parameters={"refuse": True}), InvalidArgument, "no parameter 'refuse'"),
+    (asked(parameters={"boom": True}), ModelFailed, "boom"),
+    (asked(parameters={"choke": True}), ModelFailed, "ValueError: negative width"),
+    (asked(parameters={"x": 1 << 70}), InvalidArgument, "cannot be sent"),
+    (asked(parameters={"huge": True}), InvalidArgument, "cannot be sent: a frame of"),
+]
+
+
+async def test_failures(fleet_of):
+    """What the model does not do, and what its engine refuses, is told; nothing is left of it, the next is served."""
     async with fleet_of(tasks=TASKS) as fleet:
-        with pytest.raises(error, match=words):
-            await fleet.pool(request_)
-        assert len(fleet.poolings) == 0
-        assert [load.active for load in fleet.workers.generating.loads] == [0]
+        for request, error, words in REFUSALS:
+            with pytest.raises(error, match=words):
+                await fleet.pool(request)
+            assert len(fleet.poolings) == 0
+            assert [load.active for load in fleet.workers.generating.loads] == [0]
+        assert (await fleet.pool(asked())).shape == [2]
 
 
 async def test_lost_worker(fleet_of):
