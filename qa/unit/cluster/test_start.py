@@ -91,6 +91,20 @@ async def test_workers_do_not_outlive_a_killed_server(fleet_of):
         for descriptor in watched:
             ended = asyncio.Event()
             loop.add_reader(descriptor, ended.set)
-            await asyncio.wait_for(ended.wait(), 15)
+            await asyncio.wait_for(ended.wait(), 60)
             loop.remove_reader(descriptor)
             os.close(descriptor)
+        server._transport.close()
+
+
+async def test_nothing_is_open_to_a_worker_that_ended(fleet_of):
+    """The pipe of its output is closed with it, although what it started may hold the other end for ever."""
+    async with fleet_of() as fleet:
+        worker = fleet.workers.by_name["worker_0"]
+        killed = worker._process
+        os.kill(worker.pid, signal.SIGKILL)
+        await fleet.events.until("worker_ready", 2)
+        ended = worker._process
+    assert killed is not ended
+    assert killed._process._transport.is_closing()
+    assert ended._process._transport.is_closing()

@@ -187,6 +187,7 @@ class WorkerProcess:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
             self._remove_scratch()
+            self._close_output()
             raise
         try:
             self._tell_gone()
@@ -197,6 +198,7 @@ class WorkerProcess:
             # Whatever the owner makes of it: others wait for the end.
             await self._sweep()
             reading.cancel()
+            self._close_output()
             self._remove_scratch()
             self.ended.set()
 
@@ -210,6 +212,12 @@ class WorkerProcess:
                 await asyncio.sleep(_SWEEP_POLL_S)
                 os.killpg(self.pid, signal.SIGKILL if loop.time() > deadline else 0)
             log.error("worker_processes_left", worker=self.worker, group=self.pid)
+
+    def _close_output(self) -> None:
+        """Close the pipe of the process that has ended: what it started may hold the other end for ever."""
+        assert self._process is not None
+        # asyncio closes it at its end of file only, and offers no way to do it before.
+        self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
 
     def _remove_scratch(self) -> None:
         shutil.rmtree(self.scratch, ignore_errors=True)
