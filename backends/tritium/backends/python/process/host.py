@@ -62,8 +62,8 @@ class Host:
             self._model = model_class()
             if hasattr(self._model, "initialize"):
                 self._model.initialize(load.arguments)
-        except Misuse as error:
-            return frames.Loaded(error=str(error), code=error.code)
+        except Misuse as misuse:
+            return frames.Loaded(error=str(misuse), code=misuse.code)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001  # whatever the model raises is the answer
@@ -75,8 +75,8 @@ class Host:
         assert self._executor is not None
         try:
             return frames.ReadyAnswer(self._executor.call_ready())
-        except Misuse as error:
-            return frames.ReadyAnswer(ready=False, error=str(error))
+        except Misuse as misuse:
+            return frames.ReadyAnswer(ready=False, error=str(misuse))
         except Exception as error:  # noqa: BLE001  # whatever the model raises is the answer
             return frames.ReadyAnswer(ready=False, error=describe(error))
 
