@@ -114,6 +114,7 @@ class DiskTier:
 
     def close(self) -> None:
         """Close all files."""
+        self._mover.close()
         for slab in self._slabs:
             slab.close()
 

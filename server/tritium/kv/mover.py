@@ -33,6 +33,9 @@ class Mover(Protocol):
     def read(self, file: int, run: Run) -> None:
         """Fill a run's memory from an open file."""
 
+    def close(self) -> None:
+        """Let go of what it moves with."""
+
 
 class PlainMover:
     """`pwritev` and `preadv`: one call a run."""
@@ -44,6 +47,9 @@ class PlainMover:
     def read(self, file: int, run: Run) -> None:
         """Fill a run's memory from an open file."""
         _move(os.preadv, file, run)
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to let go of."""
 
 
 def _move(call: Callable[[int, Sequence[memoryview], int], int], file: int, run: Run) -> None:
@@ -69,6 +75,7 @@ class NixlMover:
     def __init__(self) -> None:
         """Raise InvalidArgument where the plugin does not load."""
         self._of_thread = threading.local()
+        self._agents: list[Agent] = []
         self._agent()
 
     def write(self, file: int, run: Run) -> None:
@@ -83,7 +90,13 @@ class NixlMover:
         agent: Agent | None = getattr(self._of_thread, "agent", None)
         if agent is None:
             agent = self._of_thread.agent = Agent("kv-files", {"POSIX": {}})
+            self._agents.append(agent)
         return agent
+
+    def close(self) -> None:
+        """Let go of all agents while the process still runs: at its end NIXL may have gone before them."""
+        for agent in self._agents:
+            agent.close()
 
     def _transfer(self, way: Way, file: int, run: Run) -> None:
         agent = self._agent()
