@@ -54,8 +54,6 @@ def test_five_models_become_one_under_the_old_names(five: Path, tmp_path: Path) 
         "max_num_seqs": 8,
         "enable_prefix_caching": True,
         "gpu_memory_utilization": 0.85,
-        "num_gpu_blocks_override": 160,
-        "block_size": 16,
         "aliases": ["ensemble", "tensorrt_llm_bls"],
     }
     assert (tmp_path / "new" / ENGINE / "config.pbtxt").read_bytes() == (five / ENGINE / "config.pbtxt").read_bytes()
@@ -66,7 +64,7 @@ def test_five_models_become_one_under_the_old_names(five: Path, tmp_path: Path) 
 def test_what_is_not_carried_over_is_told_with_the_reason(five: Path) -> None:
     """Each parameter that is set and becomes no argument; those never filled in are passed over."""
     said = {note.message.split(" ")[0]: note.message for note in planned(five).notes if note.severity == "info"}
-    assert set(said) >= {"gpt_model_type", "gpt_model_path", "guided_decoding_backend", "tokenizer_dir"}
+    assert set(said) >= {"gpt_model_path", "max_tokens_in_paged_kv_cache", "guided_decoding_backend", "tokenizer_dir"}
     assert "the checkpoint's own tokenizer" in said["tokenizer_dir"]
     assert not {"enable_chunked_context", "add_special_tokens", "exclude_input_in_output"} & set(said)
 

@@ -19,7 +19,7 @@ from tritium.migration.finding import Severity
 from tritium.migration.found import Found
 from tritium.migration.launches.format import Format
 from tritium.migration.planning.engine_build import built_with
-from tritium.migration.planning.engine_parameters import BLOCK_TOKENS, Argument, Carried, Dropped, fates
+from tritium.migration.planning.engine_parameters import Argument, Carried, Dropped, fates
 from tritium.migration.planning.old_names import INPUTS, OUTPUTS, SURFACE, UNASKED
 from tritium.migration.planning.plan import Change, NewFile, Note, Piece
 from tritium.migration.planning.proposals import ENGINES
@@ -168,8 +168,6 @@ def _arguments(
     if engine.config.max_batch_size > 0:
         arguments["max_num_seqs"] = engine.config.max_batch_size
     arguments |= {way.argument: way.value for way in _ways(one) if isinstance(way, Carried)}
-    if "num_gpu_blocks_override" in arguments:
-        arguments["block_size"] = BLOCK_TOKENS
     arguments |= built_with(deployment, engine)
     plain = set(one.aliases) <= UNASKED
     arguments["aliases"] = one.aliases if plain else dict.fromkeys(one.aliases, SURFACE)

@@ -10,8 +10,6 @@ from typing import Final
 from tritium.migration.text.words import PLACEHOLDER
 
 Argument = bool | int | float | str
-BLOCK_TOKENS: Final = 16
-"""Tokens of a block of vLLM's KV cache, where nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +39,12 @@ def _chunked(text: str) -> bool | None:
     return _switch(text) or None
 
 
-def _count(text: str) -> int | None:
-    return int(text) if text.isdecimal() and int(text) > 0 else None
-
-
 def _share(text: str) -> float | None:
     try:
         share = float(text)
     except ValueError:
         return None
     return share if 0 < share <= 1 else None
-
-
-def _blocks(text: str) -> int | None:
-    tokens = _count(text)
-    return None if tokens is None else -(-tokens // BLOCK_TOKENS)
 
 
 def _devices(text: str) -> int | None:
@@ -66,7 +55,6 @@ def _devices(text: str) -> int | None:
 
 _ARGUMENTS: Final[Mapping[str, tuple[str, Callable[[str], Argument | None]]]] = {
     "kv_cache_free_gpu_mem_fraction": ("gpu_memory_utilization", _share),
-    "max_tokens_in_paged_kv_cache": ("num_gpu_blocks_override", _blocks),
     "enable_kv_cache_reuse": ("enable_prefix_caching", _switch),
     "enable_chunked_context": ("enable_chunked_prefill", _chunked),
     "gpu_device_ids": ("tensor_parallel_size", _devices),
@@ -111,6 +99,10 @@ _REASONS: Final[Mapping[str, str]] = {
         _TUNING,
     ),
     **dict.fromkeys(("gpt_model_type", "batching_strategy", "batching_type"), "batching is always in flight"),
+    "max_tokens_in_paged_kv_cache": (
+        'the cache takes what "gpu_memory_utilization" leaves; vLLM bounds it by "num_gpu_blocks_override", which must '
+        'hold a whole context ("max_model_len")'
+    ),
     "enable_chunked_context": "the engine chunks prompts as it sees fit",
     "gpu_device_ids": "a worker takes one GPU unless it is told otherwise",
     "max_beam_width": "beams are not searched: requests with a beam_width above 1 are refused",
