@@ -154,4 +154,5 @@ def test_bench_measures_every_tier(tmp_path: Path) -> None:
     for name in ("host", *direct, "disk page cache plain", "objects"):
         rows = [line for line in told.splitlines() if line.startswith(name)]
         assert [row[28:32] for row in rows] == ["save", "load"], told
-        assert all(float(row.split()[-1]) > 0 for row in rows)
+        # What they are depends on what else the machine does; a side that was interrupted shows as 0.00.
+        assert all(float(number) >= 0 for row in rows for number in row.split()[-3:])
