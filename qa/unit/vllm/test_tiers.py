@@ -308,3 +308,14 @@ def test_a_tier_that_made_a_prompt_late_is_left_alone(engine):
     engine.planner.pace.loaded("x", 60.0)
     assert engine.planner.wanted_tokens(request, 0) == 0
     assert "slower than computing a moment ago" in engine.planner.why("b")
+
+
+def test_a_load_is_not_tried_twice(engine):
+    """A tier that is down still says what it held: a request whose load failed is computed, not loaded for ever."""
+    tokens = list(range(13))
+    engine.step([(engine.request("a", tokens), 0, 13, [1, 2, 3, 4])])
+    engine.settle()
+    request = engine.request("b", tokens)
+    assert engine.fetch(request, [5, 6, 7, 8])[0] == 12
+    assert engine.planner.wanted_tokens(request, 0) == 0
+    assert engine.planner.wanted_tokens(engine.request("c", tokens), 0) == 12

@@ -52,6 +52,8 @@ class Planner:
         self.pace = Pace()
         self._requests: dict[str, Request] = {}
         self._decisions: dict[str, _Decision] = {}
+        self._fetched: set[str] = set()
+        """Requests whose blocks were asked for once."""
         self._looked_at: dict[str, int] = {}
         """Up to which block each request was considered for saving."""
         self._saving: set[bytes] = set()
@@ -71,12 +73,14 @@ class Planner:
         """Stop following a request."""
         self._requests.pop(request_id, None)
         self._decisions.pop(request_id, None)
+        self._fetched.discard(request_id)
         self.pace.forget(request_id)
         self._looked_at.pop(request_id, None)
 
     def wanted_tokens(self, request: "Request", computed_tokens: int) -> int:
         """Return how many tokens beyond those on the device are to be fetched."""
-        if request.request_id not in self._requests:
+        # A load that failed is not tried again: a tier that is down would be asked for ever.
+        if request.request_id not in self._requests or request.request_id in self._fetched:
             return 0
         first = computed_tokens // self.block_tokens
         decided = self._decisions.get(request.request_id)
@@ -100,6 +104,7 @@ class Planner:
         last = decided.first + fetched_tokens // self.block_tokens
         for place in range(decided.first, last):
             self.lineage.meet(request, place)
+        self._fetched.add(request.request_id)
         self.pace.began(request.request_id, set(decided.tiers), decided.worth_s)
         self._loads.append(
             Load(request.request_id, names_of(request, decided.first, last), block_ids[decided.first : last])
