@@ -95,7 +95,7 @@ def infer(product: Product, model: str, value: float) -> tuple[int, dict]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
 def test_a_told_server_leaves_nothing(start: Start, number: signal.Signals) -> None:
     """After a polite end there is no process, no shared memory and no open port."""
-    before = abandoned()
+    before = {str(path) for path in Path("/dev/shm").iterdir()}
     product = start(SAMPLE, "--engine=embedded", "--fleet=tiny_chat=prefill=1,decode=1")
     children = descendants(product.process.pid)
     assert len(children) >= 6
@@ -195,7 +195,7 @@ def test_an_impatient_end_takes_hanging_workers_along(start: Start) -> None:
 
 def test_a_killed_server_leaves_nothing(start: Start) -> None:
     """After kill -9 the children end by themselves, and no shared memory stays."""
-    before = abandoned()
+    before = {str(path) for path in Path("/dev/shm").iterdir()}
     product = start(SAMPLE, "--engine=embedded")
     children = descendants(product.process.pid)
     product.process.kill()
