@@ -56,7 +56,7 @@ class HostTier:
     min_uses = 1
 
     def __init__(self, settings: HostSettings, block_bytes: int, shares: Shares) -> None:
-        # Whole pages where blocks are; otherwise packed, for the size that was given is all that is taken.
+        # Packed: the size that was given is all that is taken.
         self._stride = block_bytes
         self.shelf = Shelf(settings.size_bytes // block_bytes, shares)
         self.capacity_bytes = self.shelf.slots * block_bytes

@@ -10,35 +10,27 @@ out bytes that are not the saved ones.
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
-import numpy as np
-
 from tritium.core.errors import InvalidArgument
 from tritium.kv.advice import Advice, Advisor
-from tritium.kv.block import Namespace, Tier, tenant_digest
-from tritium.kv.ladder import Found, Ladder, TierEvent
-from tritium.kv.level import Level, Source
+from tritium.kv.background import Background
+from tritium.kv.block import Namespace, Tier
+from tritium.kv.budget import Budget
+from tritium.kv.ladder import Ladder, TierEvent
+from tritium.kv.loading import Loading
+from tritium.kv.measuring import Measuring
+from tritium.kv.opening import open_levels
 from tritium.kv.settings import StoreSettings
-from tritium.kv.shelf import Shares
 from tritium.kv.stats import StoreStats
-from tritium.kv.transfer import Transfer
+from tritium.kv.transfer import Transfer, in_parts
 
 if TYPE_CHECKING:
-    from tritium.kv.host import HostTier
     from tritium.kv.peers.tier import PeerState, PeerTier
 
 _LOG = logging.getLogger(__name__)
-_PART_BYTES = 8 << 20
-# Saved, loaded, and loaded again: from then on a block is copied to the top tier when it is loaded from below.
-_PROMOTED_AFTER = 3
-# So many blocks are read of a tier that was not loaded from for a while: two sizes make a line.
-_MEASURED_WITH = (1, 4)
 
 
 class BlockStore:
@@ -50,30 +42,31 @@ class BlockStore:
         Raises InvalidArgument for settings that cannot work, Unavailable for a directory that another store has open.
         """
         self.settings = settings
-        host, levels = _open_levels(settings)
-        self._ladder = Ladder(levels, settings.writing)
+        self._ladder = Ladder(open_levels(settings), settings.writing)
         self.advisor = Advisor(settings.block_bytes, block_tokens)
-        self._loaders = ThreadPoolExecutor(settings.load_threads, "kv-load")
-        self._savers = ThreadPoolExecutor(settings.save_threads, "kv-save")
+        self._background = Background(settings.save_threads, "kv-save")
+        self._saves = Budget(settings.save_bytes_in_flight)
+        self._measuring = Measuring(self._ladder, self.advisor, self._background, settings.measure_every_s)
+        self._loading = Loading(
+            self._ladder,
+            self._measuring,
+            self._background,
+            threads=settings.load_threads,
+            loads=Budget(settings.load_bytes_in_flight),
+            saves=self._saves,
+        )
         self._lock = threading.Lock()
-        self._settled = threading.Condition(self._lock)
-        self._loading_bytes = 0
-        self._saving_bytes = 0
-        self._in_background = 0
         self._closed = False
-        self._measuring = False
-        self._loaded_at: dict[Tier, float] = {}
         self._peers: PeerTier | None = None
         try:
-            if settings.objects is not None:
-                self._list_objects()
-            self._open_peers(host)
+            self._list_objects()
+            self._open_peers()
         except BaseException:
             self.close()
             raise
         for note in self.notes():
             _LOG.warning(note)
-        self._measure_others()
+        self._measuring.measure()
 
     def __enter__(self) -> Self:
         """Return the store, to be closed at the end of the block."""
@@ -121,20 +114,9 @@ class BlockStore:
         """Begin to copy blocks into the caller's memory, which must have each block's exact size."""
         transfer = Transfer(len(keys))
         found = self._ladder.find(keys, [target.nbytes for target in into])
-        size_bytes = sum(one.entry.size_bytes for one in found if one)
-        with self._lock:
-            refused = self._closed or self._loading_bytes + size_bytes > self.settings.load_bytes_in_flight
-            if not refused:
-                self._loading_bytes += size_bytes
-        missing = [i for i, one in enumerate(found) if one is None]
-        if refused:
-            self._ladder.release([one for one in found if one])
-            transfer.fail(range(len(keys)))
-            transfer.begin(0)
-        else:
-            transfer.fail(missing)
-            self._begin_load(transfer, found, into)
-        self._ladder.count(misses=len(missing), refused_loads=len(keys) - len(missing) if refused else 0)
+        misses = found.count(None)
+        begun = self._loading.begin(transfer, found, into)
+        self._ladder.count(misses=misses, refused_loads=0 if begun else len(keys) - misses)
         return transfer
 
     def save(self, keys: Sequence[bytes], blocks: Sequence[memoryview]) -> Transfer:
@@ -143,37 +125,30 @@ class BlockStore:
         `blocks` must not change before the transfer is done.
         """
         transfer = Transfer(len(keys))
-        size_bytes = sum(block.nbytes for block in blocks)
-        with self._lock:
-            refused = self._closed or self._saving_bytes + size_bytes > self.settings.save_bytes_in_flight
-            if not refused:
-                self._saving_bytes += size_bytes
-        if refused:
+        if self._closed or not self._saves.take(sum(block.nbytes for block in blocks)):
             transfer.fail(range(len(keys)))
             transfer.begin(0)
             self._ladder.count(dropped_saves=len(keys))
             return transfer
-        parts = _parts([block.nbytes for block in blocks])
+        parts = in_parts([block.nbytes for block in blocks])
         transfer.on_done(partial(self._ladder.touch, keys))
         transfer.begin(len(parts))
         for part in parts:
-            self._in_the_background(partial(self._save_part, transfer, part, keys, blocks))
+            self._background.run(partial(self._save_part, transfer, part, keys, blocks))
         return transfer
 
     def advise(self, prompt_tokens: int, held: Sequence[Tier | None]) -> Advice:
         """Return how many leading blocks of a prompt to load, given where `hold` found them."""
         leading = [tier for tier in held[: list(held).index(None) if None in held else len(held)] if tier]
-        with self._lock:
-            advice = self.advisor.advise(prompt_tokens, leading)
+        advice = self._measuring.advise(prompt_tokens, leading)
         if leading:
             self._ladder.count(advised_onboard=advice.onboard, advised_recompute=not advice.onboard)
-            self._measure_others()
+            self._measuring.measure()
         return advice
 
     def learn_prefill(self, tokens: int, seconds: float) -> None:
         """Take in how long the engine took to compute a prompt of so many tokens, for `advise`."""
-        with self._lock:
-            self.advisor.learn_prefill(tokens, seconds)
+        self._measuring.learn_prefill(tokens, seconds)
 
     def events(self) -> list[TierEvent]:
         """Return the blocks that came to tiers and left them since the last call; at first, what a restart found."""
@@ -195,8 +170,7 @@ class BlockStore:
 
     def settle(self, timeout_s: float) -> bool:
         """Wait until what was saved has also reached the lower tiers, and what those held is known; return if so."""
-        with self._settled:
-            return self._settled.wait_for(lambda: not self._in_background, timeout_s)
+        return self._background.settle(timeout_s)
 
     def close(self) -> None:
         """Finish what is under way and let go of all tiers; disk and object store keep what they hold."""
@@ -204,198 +178,40 @@ class BlockStore:
             if self._closed:
                 return
             self._closed = True
+        self._measuring.close()
         if self._peers is not None:
             self._peers.close()
-        self._loaders.shutdown()
-        self._savers.shutdown()
+        self._loading.close()
+        self._background.close()
         for level in self._ladder.levels:
             level.close()
 
     def _list_objects(self) -> None:
         """Begin to find out what an object store holds; `settle` waits for the first time."""
-        from tritium.kv.objects import ObjectTier  # noqa: PLC0415
+        if self.settings.objects is None:
+            return
+        from tritium.kv.objects import ObjectTier  # noqa: PLC0415  (what is not used is not imported)
 
         for level in self._ladder.levels:
             if isinstance(level, ObjectTier):
-                with self._lock:
-                    self._in_background += 1
+                self._background.begin()
                 level.follow(self._ladder.update, self._listed)
 
     def _listed(self) -> None:
-        self._ended()
-        self._measure_others()
+        self._background.end()
+        self._measuring.measure()
 
-    def _open_peers(self, host: "HostTier | None") -> None:
+    def _open_peers(self) -> None:
         if self.settings.peers is None:
             return
-        from tritium.kv.peers.tier import PeerTier  # noqa: PLC0415  (what is not used is not imported)
+        from tritium.kv.host import HostTier  # noqa: PLC0415  (what is not used is not imported)
+        from tritium.kv.peers.tier import PeerTier  # noqa: PLC0415
 
+        host = next((level for level in self._ladder.levels if isinstance(level, HostTier)), None)
         block_bytes = self.settings.block_bytes
-        self._peers = PeerTier(self.settings.peers, block_bytes, self._ladder, host, self._measure_others)
+        self._peers = PeerTier(self.settings.peers, block_bytes, self._ladder, host, self._measuring.measure)
         self._ladder.add_source(self._peers)
-
-    def _in_the_background(self, work: Callable[[], object]) -> None:
-        with self._lock:
-            self._in_background += 1
-        try:
-            self._savers.submit(self._run, work)
-        except RuntimeError:
-            self._ended()
-            raise
-
-    def _run(self, work: Callable[[], object]) -> None:
-        try:
-            work()
-        finally:
-            self._ended()
-
-    def _ended(self) -> None:
-        with self._settled:
-            self._in_background -= 1
-            self._settled.notify_all()
-
-    def _measure_others(self) -> None:
-        """Begin to read some blocks of tiers that were not loaded from of late, beside what is asked for."""
-        since = time.monotonic() - self.settings.measure_every_s
-        held = [source.tier for source in self._ladder.sources if len(source.shelf)]
-        with self._lock:
-            tiers = {tier for tier in held if self._loaded_at.get(tier, float("-inf")) < since}
-            if not tiers or self._measuring or self._closed:
-                return
-            self._measuring = True
-        with suppress(RuntimeError):  # the store is being closed: nobody will ask
-            self._in_the_background(partial(self._measure_now, tiers))
-
-    def _measure_now(self, tiers: set[Tier]) -> None:
-        try:
-            for level in list(self._ladder.sources):
-                for blocks in _MEASURED_WITH if level.tier in tiers else ():
-                    self._measure_once(level, blocks)
-        finally:
-            with self._lock:
-                self._measuring = False
-
-    def _measure_once(self, level: Source, blocks: int) -> None:
-        found = self._ladder.sample(level, blocks)
-        try:
-            entries = [one.entry for one in found]
-            into = [memoryview(bytearray(entry.size_bytes)) for entry in entries]
-            started = time.perf_counter()
-            read = level.read(entries, into) if entries else [None]
-            seconds = time.perf_counter() - started
-        finally:
-            self._ladder.release(found)
-        if None not in read:
-            self._learn_load(level.tier, sum(entry.size_bytes for entry in entries), seconds)
-
-    def _learn_load(self, tier: Tier, size_bytes: int, seconds: float) -> None:
-        with self._lock:
-            self.advisor.learn_load(tier, size_bytes, seconds)
-            self._loaded_at[tier] = time.monotonic()
-            order = self.advisor.fastest_first()
-        if self._peers is not None:  # of our own tiers it is known which is below which
-            self._ladder.order(order)
-
-    def _begin_load(self, transfer: Transfer, found: Sequence[Found | None], into: Sequence[memoryview]) -> None:
-        groups: dict[Tier, list[int]] = {}
-        for place, one in enumerate(found):
-            if one is not None:
-                groups.setdefault(one.level.tier, []).append(place)
-        parts = []
-        for tier, places in groups.items():
-            sizes = [into[place].nbytes for place in places]
-            group = _Group(tier, sum(sizes), time.perf_counter())
-            cut = [[places[i] for i in part] for part in _parts(sizes, self.settings.load_threads)]
-            group.parts = len(cut)
-            parts += [(group, part) for part in cut]
-        transfer.begin(len(parts))
-        for group, part in parts:
-            pinned = [one for place in part if (one := found[place])]
-            targets = [into[place] for place in part]
-            self._loaders.submit(self._load_part, transfer, group, part, pinned, targets)
-
-    def _load_part(
-        self, transfer: Transfer, group: "_Group", places: list[int], found: list[Found], into: list[memoryview]
-    ) -> None:
-        failed = places
-        rising: Callable[[], object] | None = None
-        try:
-            if not transfer.abandoned:
-                arrived = self._ladder.read(found, into)
-                rising = self._after_load(found, into, arrived)
-                missing = [i for i, good in enumerate(arrived) if not good]
-                if missing:
-                    missing = self._load_elsewhere(found, into, missing)
-                failed = [places[i] for i in missing]
-        finally:
-            self._ladder.release(found)
-            self._ladder.count(misses=len(failed))
-            with self._lock:
-                self._loading_bytes -= sum(one.entry.size_bytes for one in found)
-                group.parts -= 1
-                group.failed |= bool(failed)
-                whole = not group.parts and not group.failed
-            if whole:
-                self._learn_load(group.tier, group.size_bytes, time.perf_counter() - group.started)
-            transfer.part_done(failed)
-        if rising is not None:
-            with suppress(RuntimeError):  # the pool was shut down meanwhile: blocks stay where they are
-                self._in_the_background(rising)
-
-    def _load_elsewhere(self, found: list[Found], into: list[memoryview], missing: list[int]) -> list[int]:
-        """Load what a tier failed to give from others that hold it too; return what none of them gave."""
-        tried = {found[missing[0]].level.tier}
-        while missing:
-            keys = [found[i].entry.key for i in missing]
-            again = self._ladder.find_elsewhere(keys, [into[i].nbytes for i in missing], tried)
-            by_tier: dict[Tier, list[int]] = {}
-            for place, one in enumerate(again):
-                if one is not None:
-                    by_tier.setdefault(one.level.tier, []).append(place)
-            if not by_tier:
-                return missing
-            arrived: set[int] = set()
-            try:
-                for places in by_tier.values():
-                    pinned = [one for place in places if (one := again[place])]
-                    good = self._ladder.read(pinned, [into[missing[place]] for place in places])
-                    arrived.update(missing[place] for place, ok in zip(places, good, strict=True) if ok)
-            finally:
-                self._ladder.release([one for one in again if one])
-            tried.update(by_tier)
-            missing = [i for i in missing if i not in arrived]
-        return missing
-
-    def _after_load(
-        self, found: list[Found], into: list[memoryview], arrived: list[bool]
-    ) -> Callable[[], object] | None:
-        """Return what is left to do with loaded blocks: copy them up, or down, now that they are used more."""
-        good = [i for i, ok in enumerate(arrived) if ok]
-        top = self._ladder.levels[0]
-        if found[0].level is top:
-            keys = [found[i].entry.key for i in good]
-            worth = [key for key in keys if self._ladder.worth_copying(key)]
-            return partial(self._ladder.copy_down, worth) if worth else None
-        often = [i for i in good if self._ladder.used(found[i].entry.key) >= _PROMOTED_AFTER]
-        size_bytes = sum(into[i].nbytes for i in often)
-        with self._lock:
-            if not often or self._saving_bytes + size_bytes > self.settings.save_bytes_in_flight:
-                return None
-            self._saving_bytes += size_bytes
-        # The caller's memory is its own again as soon as the load is done, so what rises is copied first.
-        copies = [np.array(np.frombuffer(into[i], np.uint8)).data for i in often]
-        keys = [found[i].entry.key for i in often]
-        return partial(self._promote, keys, copies, [found[i].entry.checksum for i in often])
-
-    def _promote(self, keys: list[bytes], blocks: list[memoryview], checksums: list[int | None]) -> None:
-        try:
-            self._ladder.promote(keys, blocks, checksums)
-        finally:
-            self._saved(blocks)
-
-    def _saved(self, blocks: Iterable[memoryview]) -> None:
-        with self._lock:
-            self._saving_bytes -= sum(block.nbytes for block in blocks)
+        self._measuring.ordering = True
 
     def _save_part(
         self, transfer: Transfer, places: list[int], keys: Sequence[bytes], blocks: Sequence[memoryview]
@@ -412,57 +228,6 @@ class BlockStore:
             try:
                 if len(failed) < len(places):
                     self._ladder.copy_down(part_keys)
-                    self._measure_others()
+                    self._measuring.measure()
             finally:
-                self._saved(blocks[i] for i in places)
-
-
-class _Group:
-    """The parts of one load from one tier, timed together."""
-
-    def __init__(self, tier: Tier, size_bytes: int, started: float) -> None:
-        self.tier = tier
-        self.size_bytes = size_bytes
-        self.started = started
-        self.parts = 0
-        self.failed = False
-
-
-def _parts(sizes: Sequence[int], threads: int = 1) -> list[list[int]]:
-    """Return the places of blocks in parts of some MiB, and as many parts as there are threads where that goes."""
-    most = max(1, min(_PART_BYTES, -(-sum(sizes) // max(1, threads))))
-    parts: list[list[int]] = []
-    filled = most
-    for place, size_bytes in enumerate(sizes):
-        if filled >= most:
-            parts.append([])
-            filled = 0
-        parts[-1].append(place)
-        filled += size_bytes
-    return parts
-
-
-def _open_levels(settings: StoreSettings) -> "tuple[HostTier | None, list[Level]]":
-    by_tenant = {tenant_digest(name): share for name, share in settings.tenant_shares.items()}
-    shares = Shares(settings.tenant_share, by_tenant)
-    levels: list[Level] = []
-    host = None
-    try:
-        if settings.host is not None:
-            from tritium.kv.host import HostTier  # noqa: PLC0415  (a tier that is not used is not imported)
-
-            host = HostTier(settings.host, settings.block_bytes, shares)
-            levels.append(host)
-        if settings.disk is not None:
-            from tritium.kv.disk import DiskTier  # noqa: PLC0415
-
-            levels.append(DiskTier(settings.disk, settings.block_bytes, shares))
-        if settings.objects is not None:
-            from tritium.kv.objects import ObjectTier  # noqa: PLC0415
-
-            levels.append(ObjectTier(settings.objects, settings.block_bytes, shares))
-    except BaseException:
-        for level in levels:
-            level.close()
-        raise
-    return host, levels
+                self._saves.give(sum(blocks[i].nbytes for i in places))

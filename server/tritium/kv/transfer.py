@@ -7,7 +7,9 @@ Until `done`, the caller's memory belongs to the transfer: it must be neither fr
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+
+_PART_BYTES = 8 << 20
 
 
 class Transfer:
@@ -85,3 +87,17 @@ class Transfer:
             calls, self._calls = self._calls, []
         for call in calls:
             call()
+
+
+def in_parts(sizes: Sequence[int], threads: int = 1) -> list[list[int]]:
+    """Return the places of blocks in parts of some MiB, and as many parts as there are threads where that goes."""
+    most = max(1, min(_PART_BYTES, -(-sum(sizes) // max(1, threads))))
+    parts: list[list[int]] = []
+    filled = most
+    for place, size_bytes in enumerate(sizes):
+        if filled >= most:
+            parts.append([])
+            filled = 0
+        parts[-1].append(place)
+        filled += size_bytes
+    return parts
