@@ -159,6 +159,34 @@ CASES = [
         ["tritonserver --model-store=/models --strict-model-config=false"],
     ),
     (
+        "triton.container",
+        f"[Container]\nImage={HEAD}:24.05-py3-igpu\nExec=tritonserver --model-repository=/m\n",
+        [f"{HEAD}:24.05-py3-igpu"],
+        ["tritonserver --model-repository=/m"],
+    ),
+    (
+        "triton.def",
+        f'Bootstrap: docker\nFrom: {HEAD}:24.01-py3\n\n%runscript\n    exec tritonserver --model-repository=/m "$@"\n',
+        [f"{HEAD}:24.01-py3"],
+        ["tritonserver --model-repository=/m $@"],
+    ),
+    ("supervisord.conf", "[program:t]\ncommand=tritonserver --model-store=/m\n", [], ["tritonserver --model-store=/m"]),
+    (
+        "cloudformation.yaml",
+        "Resources:\n  Task:\n    Type: AWS::ECS::TaskDefinition\n    Properties:\n      ContainerDefinitions:\n"
+        '      - Name: t\n        Image: !Sub "${Registry}/vision:1"\n        Command:\n        - tritonserver\n'
+        '        - !Sub "--model-repository=s3://${Bucket}/m"\n        - --http-port=80\n',
+        ["${Registry}/vision:1"],
+        ["tritonserver --model-repository=s3://${Bucket}/m --http-port=80"],
+    ),
+    (
+        "application.yaml",
+        "kind: Application\nspec:\n  source:\n    helm:\n      values: |\n        image:\n"
+        f"          repository: &image {HEAD}\n          tag: 24.01-py3\n",
+        [HEAD],
+        [],
+    ),
+    (
         "job.nomad",
         f'task "t" {{\n  config {{\n    image = "{HEAD}:24.01-py3"\n    args = ["tritonserver", "--model-repository=/m"]\n  }}\n}}\n',
         [f"{HEAD}:24.01-py3"],

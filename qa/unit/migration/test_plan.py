@@ -247,5 +247,24 @@ def test_secrets_are_not_shown_in_diffs() -> None:
     assert "+new" in shown
 
 
+@pytest.mark.parametrize(
+    "around",
+    [
+        '"environment": [{"name": "DB_PASSWORD", "value": "hunter22"}]',
+        "env:\n- name: DB_PASSWORD\n  value: hunter22",
+        "Environment:\n  - Name: DB_PASSWORD\n    Value: 'hunter22'",
+        "ENV DB_PASSWORD hunter22",
+        "serve --hf-token hunter22",
+    ],
+)
+def test_secrets_are_not_shown_where_their_name_stands_apart(around: str) -> None:
+    """In environments of JSON and YAML, in the old form of ENV, and behind a flag; references are no secrets."""
+    shown = diff("file", f"{around}\nold\n", f"{around}\nnew\n")
+    assert "hunter22" not in shown
+    assert "+new" in shown
+    reference = around.replace("hunter22", "$SECRET")
+    assert "$SECRET" in diff("file", f"{reference}\nold\n", f"{reference}\nnew\n")
+
+
 def _after(shop: Path, pieces: list[Piece]) -> str:
     return rewrite((shop / pieces[0].path).read_text(), edits_of(pieces))

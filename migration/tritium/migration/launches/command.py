@@ -12,7 +12,7 @@ from tritium.migration.launches.format import Format
 from tritium.migration.text.words import PLACEHOLDER, Word, split, whole_string
 
 _SERVER = re.compile(
-    r"(?:(?<![\w/.:@-])[\w./${}-]+/bin/|(?<![\w/.:=@-]))tritonserver(?![\w:.\-/])"
+    r"(?:(?<![\w/.:@-])[\w./${}-]+/bin/|(?<![\w/.:=@-])|(?<=\bcommand=)|(?<=\bExec=))tritonserver(?![\w:.\-/])"
     r"|(?:[\w./${}-]*/)?launch_triton_server\.py"
     r"|(?:[\w./${}-]*/)?openai(?:_frontend)?/main\.py"
 )

@@ -1,4 +1,4 @@
-"""Containers in YAML: a service of compose, a container of a pod, of a chart's template, of a serving runtime."""
+"""Containers in YAML: of compose, a pod, a chart's template, a serving runtime, a task definition of ECS."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Container:
         """Return the words of its command and arguments."""
         found: list[Scalar] = []
         for key in ("entrypoint", "command", "args"):
-            node = self.node.get(key)
+            node = _value(self.node, key)
             if isinstance(node, Scalar):
                 found.append(node)
             elif isinstance(node, Sequence):
@@ -35,7 +35,7 @@ class Container:
         """Return the names of its environment, each with where its entry stands; values are nobody's business."""
         found: list[tuple[str, Scalar]] = []
         for key in ("env", "environment"):
-            node = self.node.get(key)
+            node = _value(self.node, key)
             if isinstance(node, Mapping):
                 found += [(name.text, name) for name, _ in node.entries]
             elif isinstance(node, Sequence):
@@ -53,7 +53,7 @@ class Container:
     @property
     def ports(self) -> tuple[str, ...]:
         """Return the container's ports as they are written."""
-        node = self.node.get("ports")
+        node = _value(self.node, "ports")
         if not isinstance(node, Sequence):
             return ()
         return tuple(
@@ -68,16 +68,25 @@ def containers(tree: Node) -> Iterator[Container]:
     for keys, node in walk(tree):
         if not isinstance(node, Mapping):
             continue
-        image = node.get("image")
+        image = _value(node, "image")
         service = len(keys) == 2 and keys[0] == "services"
-        if (isinstance(image, Scalar) and any(node.has(sign) for sign in _SIGNS)) or (service and node.has("build")):
-            name = node.text("name") or node.text("container_name") or (keys[-1] if keys else "")
+        if (isinstance(image, Scalar) and any(_value(node, sign) is not None for sign in _SIGNS)) or (
+            service and node.has("build")
+        ):
+            named = _value(node, "name") or node.get("container_name")
+            name = named.text if isinstance(named, Scalar) and named.text else keys[-1] if keys else ""
             yield Container(name, image if isinstance(image, Scalar) else None, node, keys)
+
+
+def _value(node: Mapping, key: str) -> Node | None:
+    """Return what a key leads to; CloudFormation writes it with a capital."""
+    found = node.get(key)
+    return node.get(key.capitalize()) if found is None else found
 
 
 def _variable(item: Node) -> tuple[str, Scalar] | None:
     if isinstance(item, Scalar):
         return item.text.partition("=")[0], item
-    if isinstance(item, Mapping) and isinstance(name := item.get("name"), Scalar):
+    if isinstance(item, Mapping) and isinstance(name := _value(item, "name"), Scalar):
         return name.text, name
     return None

@@ -39,7 +39,9 @@ _BY_SUFFIX = {
     ".py": Format.PYTHON,
     ".ts": Format.JAVASCRIPT,
     ".js": Format.JAVASCRIPT,
+    ".tsx": Format.JAVASCRIPT,
     ".mjs": Format.JAVASCRIPT,
+    ".cjs": Format.JAVASCRIPT,
     ".ipynb": Format.NOTEBOOK,
     ".md": Format.DOCUMENT,
     ".mdx": Format.DOCUMENT,
@@ -47,10 +49,14 @@ _BY_SUFFIX = {
     ".json": Format.JSON,
     ".mk": Format.MAKEFILE,
     ".service": Format.TEXT,
+    ".container": Format.TEXT,
+    ".def": Format.TEXT,
     ".conf": Format.TEXT,
+    ".ini": Format.TEXT,
     ".env": Format.TEXT,
     ".toml": Format.TEXT,
     ".bat": Format.TEXT,
+    ".cmd": Format.TEXT,
     ".ps1": Format.TEXT,
     ".tpl": Format.HELM,
     ".gotmpl": Format.HELM,
@@ -79,7 +85,7 @@ def format_of(path: PurePath, text: str) -> Format | None:
         return Format.DOCKERFILE
     if name in ("makefile", "gnumakefile", "justfile"):
         return Format.MAKEFILE
-    if _ENVIRONMENT.match(name):
+    if _ENVIRONMENT.match(name) or name == "procfile":
         return Format.TEXT
     if suffix in _YAMLS:
         return _yaml_format(path, name, text)

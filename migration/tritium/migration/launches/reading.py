@@ -7,7 +7,7 @@ from tritium.migration.launches.code import code_of_file
 from tritium.migration.launches.container import Container, containers
 from tritium.migration.launches.format import Format, format_of
 from tritium.migration.text.source import Source
-from tritium.migration.text.tree import Node, documents
+from tritium.migration.text.tree import Node, documents, embedded
 
 _TREES = {Format.COMPOSE, Format.KUBERNETES, Format.HELM, Format.ANSIBLE, Format.YAML, Format.JSON}
 _WORTH = re.compile(
@@ -39,8 +39,11 @@ class Reading:
 
     @cached_property
     def trees(self) -> tuple[Node, ...]:
-        """Return the trees of its documents, where it has any."""
-        return tuple(documents(self.source)) if self.form in _TREES else ()
+        """Return the trees of its documents, where it has any, and of those that stand as text within them."""
+        if self.form not in _TREES:
+            return ()
+        outer = tuple(documents(self.source))
+        return (*outer, *(inner for tree in outer for inner in embedded(tree, self.source)))
 
     @cached_property
     def containers(self) -> tuple[Container, ...]:

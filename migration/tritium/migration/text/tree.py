@@ -16,6 +16,9 @@ from tritium.migration.text.source import Source, Span
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SEPARATOR = re.compile(r"^---(?=\s|$)[^\r\n]*", re.MULTILINE)
+_PROPERTIES = re.compile(r"(?:[!&][^\s,\[\]{}]*\s+)+")
+"""Tags and anchors before a value: `!Sub`, `&image`."""
+_BLOCK = re.compile(r"\|[+-]?[ \t]*(?:#[^\r\n]*)?\r?\n")
 _DEEPEST = 100
 
 
@@ -78,6 +81,19 @@ def documents(source: Source) -> Iterator[Node]:
             continue
 
 
+def embedded(node: Node, source: Source) -> Iterator[Node]:
+    """Yield the trees of YAML that stands in a document as text (`values: |`): a chart's values, a file of a ConfigMap."""
+    for _, value in walk(node):
+        if isinstance(value, Scalar) and (block := _BLOCK.match(source.text, value.span.start, value.span.end)):
+            start, end = block.end(), value.span.end
+            try:
+                inner = yaml.compose(cover(source.text[start:end]), Loader=_LOADER)
+                if isinstance(inner, yaml.MappingNode):
+                    yield _node(inner, source.text, start, 0)
+            except (yaml.YAMLError, ValueError, RecursionError):
+                continue
+
+
 def walk(node: Node, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Node]]:
     """Yield every node below one, itself first, with the keys that lead there; a list's places are "-"."""
     yield keys, node
@@ -98,6 +114,8 @@ def _node(node: Any, text: str, shift: int, depth: int) -> Node:
         return Mapping(tuple((k, v) for k, v in entries if isinstance(k, Scalar)), span)
     if isinstance(node, yaml.SequenceNode):
         return Sequence(tuple(_node(item, text, shift, depth + 1) for item in node.value), span)
+    if properties := _PROPERTIES.match(text, span.start, span.end):
+        span = Span(properties.end(), span.end)
     if node.style in ("'", '"'):
         span = Span(span.start + 1, span.end - 1)
     raw = span.of(text)

@@ -15,8 +15,8 @@ _ENDS = {"|", "||", "&", "&&", ";", ":", ">", ">>", "<", "2>&1", "&>"}
 _REDIRECTION = re.compile(r"(?:\d*>|&>)")
 _KEY = re.compile(r"""\s*(?:-\s+)?["']?[\w-]+["']?(?::(?:\s+|$)|\s*=\s+)(?:[|>][+-]?\s*$)?""")
 _ARGUMENTS = re.compile(r"""\]\s*,?\s*["']?args["']?\s*[:=]\s*\[""")
-_BRACKETS = re.compile(r"[\])}({]+[,;]?|\{\{-?\s*(?:if|else|end|range|with)\b[^}]*\}\}")
-"""What is no word of a command: closing brackets, and the conditions of a template around some of its words."""
+_BRACKETS = re.compile(r"[\])}({]+[,;]?|![A-Z]\w*|\{\{-?\s*(?:if|else|end|range|with)\b[^}]*\}\}")
+"""What is no word of a command: closing brackets, YAML's tags, and a template's conditions around some of its words."""
 
 
 @dataclass(frozen=True, slots=True)
