@@ -13,7 +13,7 @@ import pytest
 
 from tritium.backends.embedded.cache import BlockKey, extend_keys
 from tritium.backends.engine import BlocksStored, Role
-from tritium.backends.transfer.transport import NIXL_MODULES
+from tritium.kv.nixl_package import find_nixl
 
 Run = Callable[..., Any]
 Prompt = Callable[..., list[int]]
@@ -23,7 +23,7 @@ TRANSPORTS = [
     pytest.param(
         "nixl",
         marks=pytest.mark.skipif(
-            not any(__import__("importlib.util").util.find_spec(name) for name in NIXL_MODULES),
+            not find_nixl(),
             reason="NIXL is not installed",
         ),
     ),

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from qa.unit.kv.blocks import BLOCK, PATIENCE_S, keys, load, save
 
-from tritium.kv.agent import find_nixl
 from tritium.kv.block import Tier
 from tritium.kv.disk import DiskTier
 from tritium.kv.host import HostTier
 from tritium.kv.inspection import clear_objects, object_names
 from tritium.kv.mover import PlainMover, Run
+from tritium.kv.nixl_package import find_nixl
 from tritium.kv.objects import ObjectTier
 from tritium.kv.settings import DiskSettings, HostSettings, ObjectSettings, StoreSettings, Writing
 from tritium.kv.store import BlockStore

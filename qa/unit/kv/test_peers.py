@@ -13,9 +13,9 @@ import pytest
 from qa.unit.kv.blocks import BLOCK, PATIENCE_S, SHAPE, data, keys, load, save
 
 from tritium.core.errors import InvalidArgument
-from tritium.kv.agent import find_nixl
 from tritium.kv.block import Namespace, Tier
 from tritium.kv.host import HostTier
+from tritium.kv.nixl_package import find_nixl
 from tritium.kv.peers import serving
 from tritium.kv.peers.meeting import addresses_at
 from tritium.kv.peers.wire import Done, Lease, Leased, Line, Purpose, ask_in

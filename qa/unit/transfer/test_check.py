@@ -1,6 +1,5 @@
 """What is tried of KV transfer before a fleet takes requests: the path, the speed, and words where it does not work."""
 
-import importlib.util
 import os
 
 import pytest
@@ -8,10 +7,10 @@ import pytest
 from tritium.backends.transfer import paths
 from tritium.backends.transfer.check import begin_check
 from tritium.backends.transfer.paths import TransferPath, prepare_path, transport_of, ucx_environment
-from tritium.backends.transfer.transport import NIXL_MODULES
 from tritium.core.errors import Unavailable
+from tritium.kv.nixl_package import find_nixl
 
-nixl = pytest.mark.skipif(not any(map(importlib.util.find_spec, NIXL_MODULES)), reason="NIXL is not installed")
+nixl = pytest.mark.skipif(not find_nixl(), reason="NIXL is not installed")
 
 
 async def test_shared_memory():

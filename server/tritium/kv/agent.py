@@ -3,7 +3,7 @@
     agent.move(READ, pieces here, pieces there, peer or itself, patience) -> arrived, or OSError
                                                                              `--> StillMoving: memory not free yet
 
-Where NIXL is not installed, or a plugin does not load, `find_nixl` and `Agent` say so and the caller copies plainly.
+Where NIXL is not installed, or a plugin does not load, `Agent` says so and the caller copies plainly.
 """
 
 import errno
@@ -14,18 +14,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from enum import StrEnum
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from tritium.core.errors import InvalidArgument
+from tritium.kv.nixl_package import import_nixl
 
-_MODULES = ("nixl_cu12", "nixl_cu13", "nixl")
-# NIXL's own 0 makes the progress thread of an idle agent spin a whole core; with this it takes 2 %.
-_PROGRESS_PAUSE_US = 100
 # Between looks at a transfer: at first none, so that short ones are over at once.
 _SPINS = 200
 _PAUSE_S = 50e-6
@@ -70,11 +66,6 @@ class StillMoving(OSError):
         return self._agent.is_over(self._handle)
 
 
-def find_nixl() -> str:
-    """Return the name of the package that holds NIXL's bindings; empty where none is installed."""
-    return next((name for name in _MODULES if find_spec(name)), "")
-
-
 def address_of(view: memoryview) -> int:
     """Return where memory begins."""
     return int(np.frombuffer(view, np.uint8).ctypes.data)
@@ -88,24 +79,13 @@ class Agent:
 
         Raises InvalidArgument where NIXL is not installed or a plugin does not load.
         """
-        package = find_nixl()
-        if not package:
-            raise InvalidArgument("NIXL is not installed", "pip install --no-deps nixl nixl-cu12")
-        os.environ.setdefault("NIXL_LOG_LEVEL", "WARN")  # its INFO says that it began
+        nixl = import_nixl()
         self._lock = threading.Lock()
-        api: Any = import_module(f"{package}._api")
-        bindings: Any = import_module(f"{package}._bindings")
-        # The binding's errors have no common base but Exception.
-        self._faults: tuple[type[Exception], ...] = (
-            ValueError,
-            RuntimeError,
-            *(error for error in vars(bindings).values() if isinstance(error, type) and error.__name__[-5:] == "Error"),
-        )
+        self._faults = nixl.faults
         try:
-            with _resting_progress(bindings):
-                # Names are global among agents that meet.
-                config = api.nixl_agent_config(enable_prog_thread=serving, backends=[])
-                self._agent: Any = api.nixl_agent(f"{name}-{os.getpid()}-{secrets.token_hex(4)}", config)
+            config = nixl.api.nixl_agent_config(enable_prog_thread=serving, backends=[])
+            # Names are global among agents that meet.
+            self._agent: Any = nixl.api.nixl_agent(f"{name}-{os.getpid()}-{secrets.token_hex(4)}", config)
             for plugin, parameters in plugins.items():
                 self._agent.create_backend(plugin, dict(parameters))
         except self._faults as fault:
@@ -214,19 +194,3 @@ class Agent:
             yield
         except self._faults as fault:
             raise OSError(errno.EIO, f"nixl: {fault}") from fault
-
-
-@contextmanager
-def _resting_progress(bindings: Any) -> Iterator[None]:
-    """Make agents whose progress thread rests between polls; NIXL's Python API has no setting for it."""
-    plain = bindings.nixlAgent
-
-    def make(name: str, config: Any) -> Any:
-        config.pthrDelay = _PROGRESS_PAUSE_US
-        return plain(name, config)
-
-    bindings.nixlAgent = make
-    try:
-        yield
-    finally:
-        bindings.nixlAgent = plain

@@ -18,9 +18,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from tritium.core.errors import Unavailable
-from tritium.kv.agent import find_nixl
 from tritium.kv.block import Namespace, Tier
 from tritium.kv.host import aligned_memory
+from tritium.kv.nixl_package import find_nixl
 from tritium.kv.objects import open_bucket
 from tritium.kv.settings import DiskSettings, HostSettings, ObjectSettings, StoreSettings
 from tritium.kv.store import BlockStore

@@ -5,36 +5,20 @@ metadata and where the region begins, so that no other channel is needed.
 """
 
 import base64
-import importlib
-import importlib.util
 import mmap
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from tritium.backends.transfer.transport import NIXL_MODULES, Pieces, Read, ReadState
+from tritium.backends.transfer.transport import Pieces, Read, ReadState
+from tritium.kv.nixl_package import import_nixl
 
-# It says at INFO, on standard output, that it has started.
-os.environ.setdefault("NIXL_LOG_LEVEL", "WARN")
-_package = next(name for name in NIXL_MODULES if importlib.util.find_spec(name))
-_api: Any = importlib.import_module(f"{_package}._api")
-_bindings: Any = importlib.import_module(f"{_package}._bindings")
-
-_PROGRESS_PAUSE_US = 100
-"""NIXL's own 0 makes the progress thread of an idle agent spin a whole core; with this it takes 2 %."""
-
-# The binding's errors have no common base but Exception.
-_FAILURES: tuple[type[Exception], ...] = (
-    ValueError,
-    msgspec.DecodeError,
-    *(error for name, error in vars(_bindings).items() if name.startswith("nixl") and name.endswith("Error")),
-)
+_NIXL = import_nixl()
+_FAILURES: tuple[type[Exception], ...] = (*_NIXL.faults, msgspec.DecodeError)
 
 
 class _Address(msgspec.Struct, array_like=True):
@@ -50,11 +34,9 @@ class NixlTransport:
     name = "nixl"
 
     def __init__(self, worker: str) -> None:
-        with _resting_progress():
-            # Names are global among agents that meet.
-            self._agent = _api.nixl_agent(
-                f"{worker}-{os.getpid()}-{secrets.token_hex(4)}", _api.nixl_agent_config(backends=["UCX"])
-            )
+        # Names are global among agents that meet.
+        name = f"{worker}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._agent: Any = _NIXL.api.nixl_agent(name, _NIXL.api.nixl_agent_config(backends=["UCX"]))
         self.address = ""
         self._base = 0
         self._region = np.empty(0, np.uint8)
@@ -154,19 +136,3 @@ class _FailedRead:
 
     def poll(self) -> ReadState:
         return ReadState.FAILED
-
-
-@contextmanager
-def _resting_progress() -> Iterator[None]:
-    """Make agents whose progress thread rests between polls; NIXL's Python API has no setting for it."""
-    plain = _bindings.nixlAgent
-
-    def make(name: str, config: Any) -> Any:
-        config.pthrDelay = _PROGRESS_PAUSE_US
-        return plain(name, config)
-
-    _bindings.nixlAgent = make
-    try:
-        yield
-    finally:
-        _bindings.nixlAgent = plain

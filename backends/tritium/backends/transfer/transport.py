@@ -8,7 +8,6 @@ transport.take_notes()                             # back here: the notes of the
 """
 
 import importlib
-import importlib.util
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -17,9 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tritium.core.errors import InvalidArgument, Unavailable
-
-NIXL_MODULES = ("nixl_cu12", "nixl_cu13")
-"""Where NIXL is: its front package `nixl` chooses between them by loading torch, which takes two seconds and 200 MB."""
+from tritium.kv.nixl_package import find_nixl
 
 
 class ReadState(StrEnum):
@@ -96,7 +93,7 @@ def open_transport(kind: str, worker: str) -> Transport:
         Unavailable: NIXL was asked for and is not installed.
         InvalidArgument: no such transport.
     """
-    installed = any(importlib.util.find_spec(name) for name in NIXL_MODULES)
+    installed = bool(find_nixl())
     if kind == "nixl" and not installed:
         raise Unavailable("KV transfer by NIXL was asked for, but it is not installed", "pip install the nixl extra")
     if kind not in {"", "nixl", "shm"}:

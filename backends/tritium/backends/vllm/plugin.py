@@ -10,21 +10,15 @@ import os
 import platform
 import signal
 import sys
-from typing import Any
 
 from tritium.backends.vllm.resume import take_up_grammars
+from tritium.kv.nixl_package import BUILDS, calm
 
 TRANSFER_VARIABLE = "TRITIUM_KV_TRANSFER"
 """Set to "nixl" for the processes of a worker whose KV moves by NIXL."""
 
 WORKER_VARIABLE = "TRITIUM_WORKER_PID"
 """The process id of the worker whose engine processes these are."""
-
-PROGRESS_DELAY_US = 100
-"""How long NIXL's progress thread sleeps between looks; its own 0 burns a core per idle worker."""
-
-NIXL_PACKAGES = ("nixl_cu12", "nixl_cu13")
-"""The builds of NIXL, by the CUDA they were made for."""
 
 _ARCH_PRCTL = 158
 _ARCH_REQ_XCOMP_PERM = 0x1023
@@ -71,28 +65,12 @@ def prepare_nixl() -> None:
     """Make NIXL importable and calm; its binding is imported here, so call this only where NIXL will be used."""
     # Must precede the first import of NIXL, which reads it; vLLM sets the same value when it is the first.
     os.environ.setdefault("UCX_RCACHE_MAX_UNRELEASED", "1024")
-    specs = {name: importlib.util.find_spec(name) for name in NIXL_PACKAGES}
+    specs = {name: importlib.util.find_spec(name) for name in BUILDS}
     installed = [name for name, spec in specs.items() if spec is not None and spec.name == name]
     for name in installed:
-        _calm(importlib.import_module(f"{name}._bindings"))
+        calm(importlib.import_module(f"{name}._bindings"))
     if installed:
         # The `nixl` package picks a build by whichever CUDA library it sees, also where there is no GPU (cuda-python
         # comes with tritonclient[all]), and gives up when that one is missing. Any build moves host memory.
-        for name in set(NIXL_PACKAGES) - set(installed):
+        for name in set(BUILDS) - set(installed):
             sys.modules.setdefault(name, importlib.import_module(installed[0]))
-
-
-def _calm(bindings: Any) -> None:
-    """Let NIXL's progress thread sleep between looks: wrap the agent class, whose delay its Python API fixes at 0."""
-    agent: Any = bindings.nixlAgent
-    if getattr(agent, "calmed", False):
-        return
-
-    class CalmAgent(agent):  # type: ignore[misc]  # a class of a C extension, known only at run time
-        calmed = True
-
-        def __init__(self, name: str, config: Any) -> None:
-            config.pthrDelay = PROGRESS_DELAY_US
-            agent.__init__(self, name, config)
-
-    bindings.nixlAgent = CalmAgent
