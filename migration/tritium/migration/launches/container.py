@@ -69,10 +69,8 @@ def containers(tree: Node) -> Iterator[Container]:
         if not isinstance(node, Mapping):
             continue
         image = _value(node, "image")
-        service = len(keys) == 2 and keys[0] == "services"
-        if (isinstance(image, Scalar) and any(_value(node, sign) is not None for sign in _SIGNS)) or (
-            service and node.has("build")
-        ):
+        runs = isinstance(image, Scalar) and any(_value(node, sign) is not None for sign in _SIGNS)
+        if runs or (len(keys) == 2 and keys[0] == "services" and node.has("build")):
             named = _value(node, "name") or node.get("container_name")
             name = named.text if isinstance(named, Scalar) and named.text else keys[-1] if keys else ""
             yield Container(name, image if isinstance(image, Scalar) else None, node, keys)

@@ -82,7 +82,7 @@ def documents(source: Source) -> Iterator[Node]:
 
 
 def embedded(node: Node, source: Source) -> Iterator[Node]:
-    """Yield the trees of YAML that stands in a document as text (`values: |`): a chart's values, a file of a ConfigMap."""
+    """Yield the trees of YAML that stands as text in a document (`values: |`): a chart's values, a ConfigMap's file."""
     for _, value in walk(node):
         if isinstance(value, Scalar) and (block := _BLOCK.match(source.text, value.span.start, value.span.end)):
             start, end = block.end(), value.span.end
