@@ -102,8 +102,9 @@ class SupervisedWorker:
 
     @property
     def pid(self) -> int:
-        """Return the process id of the present run, 0 where there is none."""
-        return self._process.pid if self._process is not None and not self._process.ended.is_set() else 0
+        """Return the process id of the present run, 0 where there is none, or none yet."""
+        process = self._process
+        return process.pid if process is not None and process.started and not process.ended.is_set() else 0
 
     @property
     def own_metrics(self) -> list[MetricFamily]:
