@@ -129,7 +129,7 @@ def test_openais_api_is_compared(sample: Product, tmp_path: Path) -> None:
     for old in (url(sample, "http"), url(sample, "grpc")):
         done = verify(old, front, "--again=0")
         assert done.exit_code == 0, done.output
-        assert "1 models: 1 same" in done.output
+        assert "1 model: 1 same" in done.output
         assert "the old server's text is compared with /v1/completions of the new one" in done.output
     file = tmp_path / "calls.jsonl"
     with recording(front, "-o", str(file)) as ([address], said):
@@ -137,7 +137,7 @@ def test_openais_api_is_compared(sample: Product, tmp_path: Path) -> None:
         asked_for = urllib.request.Request(f"{address}/v1/completions", body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(asked_for, timeout=60) as answer:
             assert answer.status == 200
-    assert said == [f"1 calls in {file}\n"]
+    assert said == [f"1 call in {file}\n"]
     with file.open("ab") as end:
         end.write(b'{"protocol": "openai", "mod')
     done = verify(front, front, f"--recorded={file}", "--again=0")

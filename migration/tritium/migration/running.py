@@ -108,5 +108,5 @@ def _ask(url: str, path: str, *, post: bool = False) -> Any:
         raise ServerError(f"{url}{path}: {error}") from error
     except (OSError, ValueError, HTTPException) as error:
         # What is no HTTP at all (gRPC's port) is quoted by its kind: its bytes say nothing.
-        said = type(error).__name__ if isinstance(error, HTTPException) else error
+        said = type(error).__name__ if isinstance(error, HTTPException) else getattr(error, "reason", error)
         raise ServerError(f"{url}{path}: {said}; is this the HTTP port of Triton?") from error

@@ -82,3 +82,29 @@ def test_deployments_of_one_name_are_planned_one_by_one(here: Path) -> None:
     """Their plans would take each other's place."""
     shutil.copytree(SAMPLE, here / "other/shop")
     assert "one by one" in run("plan", "shop", "other/shop", status=2).output
+
+
+def test_a_rollback_twice_has_nothing_to_do(here: Path) -> None:
+    """And exits with 0, as after an apply that changed nothing, so that scripts go on."""
+    run("plan", "shop")
+    run("apply", "--in-place")
+    assert "6 files restored in shop" in run("rollback", "shop").output
+    assert "nothing to do" in run("rollback", "shop").output
+    run("plan", "models")
+    run("apply", "--in-place")
+    assert "0 files restored in models" in run("rollback", "models").output
+
+
+def test_what_is_misspelt_is_named(here: Path) -> None:
+    """A topic of the answers, the name of an engine in them, and a rule that --unsafe asks for."""
+    answers = here / "answers.yaml"
+    answers.write_text("imaeg: a")
+    assert (
+        "nothing asks for 'imaeg'; is image meant?" in run("plan", "shop", "--answers", str(answers), status=2).output
+    )
+    answers.write_text('checkpoint: {"llm/tensorrt": a/b, "llm/models/tensorrt_llm": a/b}')
+    said = run("plan", "shop", "--answers", str(answers)).output
+    assert "answers checkpoint llm/tensorrt, which nothing here asks" in said
+    assert said.count("which nothing here asks") == 1
+    assert "there is no rule Z99" in run("plan", "shop", "--unsafe=Z99", status=2).output
+    assert "4 unsafe changes" not in run("plan", "shop", "--unsafe=fleet", "--unsafe=l05").output

@@ -153,7 +153,7 @@ def test_several_folders_are_one_report(deployment: Path, tmp_path: Path) -> Non
     """The first screen counts them together; JSON is a list."""
     (tmp_path / "empty").mkdir()
     done = run("audit", "--summary", deployment, tmp_path / "empty")
-    assert "2 folders, 1 of them deployments: 2 models, 1 files" in done.output
+    assert "2 folders, 1 of them deployments: 2 models, 1 file that starts Triton" in done.output
     reports = json.loads(run("audit", "--format", "json", deployment, tmp_path / "empty").output)
     assert [report["deployment"] for report in reports] == [True, False]
 

@@ -83,12 +83,14 @@ def _carry_out(plan: Plan, root: Path, journal: Journal, record: Record, write: 
 def roll_back(root: Path, *, force: bool = False, write: Write = replace) -> list[str]:
     """Put everything back as it was before all applies in place, and return which files; new ones are removed.
 
+    None where nothing was applied, or all of it was taken back already.
+
     Raises:
-        Refused: nothing was applied here, or a file was changed since, which only `force` gives up.
+        Refused: there is no such folder, or a file was changed since, which only `force` gives up.
     """
+    if not root.is_dir():
+        raise Refused(f"{root} is no folder; name the deployment that was changed in place")
     past = journals(root)
-    if not past:
-        raise Refused(f"{root}: nothing was applied here in place")
     if not force:
         for earlier, journal in enumerate(past):
             later = {entry.path for one in past[:earlier] for entry in one.read().entries}

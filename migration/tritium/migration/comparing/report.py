@@ -71,7 +71,9 @@ def _text(found: Verification) -> str:
 
 def _summary(found: Verification) -> str:
     counts = ((kind, sum(model.standing is kind for model in found.models)) for kind in Standing)
-    return f"{len(found.models)} models: " + ", ".join(f"{count} {kind.value}" for kind, count in counts)
+    return f"{len(found.models)} model{'s' * (len(found.models) != 1)}: " + ", ".join(
+        f"{count} {kind.value}" for kind, count in counts
+    )
 
 
 def _markdown(found: Verification) -> str:

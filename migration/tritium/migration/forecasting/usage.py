@@ -83,5 +83,5 @@ def _ask(url: str, model: str) -> Any:
         error.close()
         raise NoStatistics(f"{place}: {error}; has that server a model {model}?") from error
     except (OSError, ValueError, HTTPException) as error:
-        said = type(error).__name__ if isinstance(error, HTTPException) else error
+        said = type(error).__name__ if isinstance(error, HTTPException) else getattr(error, "reason", error)
         raise NoStatistics(f"{place}: {said}; is this the HTTP port of Triton?") from error

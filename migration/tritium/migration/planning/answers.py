@@ -9,6 +9,7 @@
 What is empty is not answered.
 """
 
+import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,9 +56,14 @@ def read_answers(path: Path) -> Answers:
         said = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise BadAnswers(f"{path}: {error}") from error
-    if not isinstance(said, dict) or not set(said) <= {*_SINGLE, *_MANY}:
-        known = ", ".join((*_SINGLE, *_MANY))
-        raise BadAnswers(f"{path}: a mapping with the keys {known} is expected")
+    known = (*_SINGLE, *_MANY)
+    if not isinstance(said, dict):
+        raise BadAnswers(f"{path}: a mapping with the keys {', '.join(known)} is expected")
+    for topic in said:
+        if topic not in known:
+            near = difflib.get_close_matches(str(topic), known, 1)
+            meant = f"is {near[0]} meant?" if near else f"the keys are {', '.join(known)}"
+            raise BadAnswers(f"{path}: nothing asks for {topic!r}; {meant}")
     answers = Answers()
     for topic, value in said.items():
         if topic in _MANY and isinstance(value, dict):
@@ -84,6 +90,12 @@ def write_answers(path: Path, questions: Iterable[Question]) -> None:
         value = _quoted(question.answer) if question.answer else ""
         lines.append(f"{indent}{_quoted(question.about) if question.about else topic}: {value}".rstrip())
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def unasked(answers: Answers, questions: Iterable[Question]) -> list[str]:
+    """Return what is answered by name and asked by none of the questions: misspelt, or of another deployment."""
+    asked = {(one.topic, one.about) for one in questions}
+    return [f"{topic} {about}" for topic, about in answers.given if about and (topic, about) not in asked]
 
 
 def ask(questions: Iterable[Question], answers: Answers, reply: Callable[[str, str], str]) -> None:

@@ -60,9 +60,10 @@ def plan(
         BadAnswers,
         ask,
         read_answers,
+        unasked,
         write_answers,
     )
-    from tritium.migration.planning.planner import NoDeployment, Wishes, make_plan  # noqa: PLC0415  (likewise)
+    from tritium.migration.planning.planner import NoDeployment, Wishes, make_plan, no_rules  # noqa: PLC0415  (likewise)
     from tritium.migration.planning.preview import preview  # noqa: PLC0415  (likewise)
     from tritium.migration.planning.saved import save  # noqa: PLC0415  (likewise)
     from tritium.migration.rules.registry import BadRule  # noqa: PLC0415  (likewise)
@@ -75,6 +76,8 @@ def plan(
     try:
         answers = read_answers(said) if said is not None and said.exists() else Answers()
         wishes = Wishes(answers, frozenset(rule.upper() for rule in unsafe), metrics == "replace", aside)
+        if unknown := no_rules(wishes.unsafe):
+            raise click.UsageError(f"--unsafe: there is no rule {unknown[0]}; dynamo-migrate explain lists them")
         for path in places:
             try:
                 plans[path] = make_plan(path, wishes)
@@ -91,6 +94,9 @@ def plan(
     if said is not None and asked and (asking or not said.exists()):
         write_answers(said, asked.values())
         click.echo(f"dynamo-migrate: answers are in {said}", err=True)
+    if not failed:
+        for one in unasked(answers, (question for made in plans.values() for question in made.questions)):
+            click.echo(f"dynamo-migrate: {said} answers {one}, which nothing here asks", err=True)
     for path, made in plans.items():
         save(made, places[path])
         if len(places) > 1:
@@ -151,7 +157,10 @@ def apply(
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Also where a file was changed since; that change is lost.")
 def rollback(path: Path, *, force: bool) -> None:
-    """Take back an apply in place below PATH, finished or interrupted: every file is as it was, to the byte."""
+    """Take back an apply in place below PATH, finished or interrupted: every file is as it was, to the byte.
+
+    Where nothing was applied, or it was taken back already, there is nothing to do, and it exits with 0.
+    """
     from tritium.migration.applying.in_place import Refused, roll_back  # noqa: PLC0415  (not paid by --help)
     from tritium.migration.applying.journal import BadJournal  # noqa: PLC0415  (likewise)
 
@@ -159,7 +168,9 @@ def rollback(path: Path, *, force: bool) -> None:
         names = roll_back(path, force=force)
     except (Refused, BadJournal, OSError) as error:
         raise _failed(error) from None
-    click.echo("".join(f"{name}\n" for name in names) + f"{len(names)} files restored in {path}")
+    if not names:
+        click.echo("nothing to do: nothing was applied here in place, or it was taken back")
+    click.echo("".join(f"{name}\n" for name in names) + f"{_files(len(names))} restored in {path}")
 
 
 def _done(plan: Plan, names: list[str], place: Path) -> str:
@@ -170,7 +181,11 @@ def _done(plan: Plan, names: list[str], place: Path) -> str:
     gone = set(plan.removes)
     lines = [f"{name} (taken away)\n" if name in gone else f"{name}\n" for name in names]
     taken = f", {len(gone)} taken away" if gone else ""
-    return f"{''.join(lines)}{len(names) - len(gone)} files written{taken} in {place}\n"
+    return f"{''.join(lines)}{_files(len(names) - len(gone))} written{taken} in {place}\n"
+
+
+def _files(number: int) -> str:
+    return f"{number} file{'s' * (number != 1)}"
 
 
 def _places(paths: tuple[Path, ...], output: Path | None) -> dict[Path, Path]:

@@ -17,11 +17,12 @@ from tritium.migration.planning.dashboard import comparison
 from tritium.migration.planning.kserve import runtimes
 from tritium.migration.planning.own_container import own_containers
 from tritium.migration.planning.plan import GONE, Change, Note, Piece, Plan, Withheld
-from tritium.migration.planning.proposals import change_of, fleets, kept_together
+from tritium.migration.planning.proposals import FLEET, change_of, fleets, kept_together
 from tritium.migration.planning.questions import answered, checkpoint_of, questions
 from tritium.migration.planning.saved import digest
 from tritium.migration.planning.seldon import servers
 from tritium.migration.planning.soundness import reads_as_before
+from tritium.migration.rules.registry import rule
 from tritium.migration.survey import survey
 from tritium.migration.text.edit import Edit, Overlap, rewrite
 from tritium.migration.text.source import Span, encode
@@ -42,6 +43,11 @@ class Wishes:
 
 class NoDeployment(Exception):
     """There is nothing of Triton's here."""
+
+
+def no_rules(names: Iterable[str]) -> list[str]:
+    """Return which of these are neither the id of a rule, `FLEET` nor `ALL`, in order."""
+    return sorted(name for name in names if name not in (ALL, FLEET) and rule(name) is None)
 
 
 def make_plan(root: Path, wishes: Wishes) -> Plan:
@@ -205,6 +211,6 @@ def _notes(findings: tuple[Finding, ...], changes: list[Change]) -> Iterator[Not
 
 def _remarks(deployment: Deployment) -> Iterator[Note]:
     for text in kept_together(deployment):
-        yield Note("FLEET", Severity.INFO.value, "", 0, text)
+        yield Note(FLEET, Severity.INFO.value, "", 0, text)
     for path in deployment.skipped:
         yield Note("", Severity.INFO.value, str(path), 0, "not understood as a model's configuration: left as it is")

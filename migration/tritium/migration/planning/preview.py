@@ -89,7 +89,7 @@ def _asked(plan: Plan) -> str:
 def _by_hand(plan: Plan) -> str:
     if not plan.notes:
         return ""
-    lines = [f"# {_count(len(plan.notes), 'thing')} left as it is"]
+    lines = [f"# Left for a person ({_count(len(plan.notes), 'thing')})"]
     for note in plan.notes:
         lines += list(_note(note))
     return "\n".join(lines) + "\n"

@@ -87,7 +87,7 @@ def _images(deployment: Deployment, findings: tuple[Finding, ...], answers: Answ
         text = "what is Tritium's image called where it is pushed? (docker build -t NAME .)"
         yield Question("image", "", text, assumed=plain, answer=answers.to("image"))
     if written and True in flavours:
-        text = "and the one for language models? (docker build --build-arg EXTRAS=onnx,vllm -t NAME .)"
+        text = "and Tritium's image for language models? (docker build --build-arg EXTRAS=onnx,vllm -t NAME .)"
         yield Question("vllm_image", "", text, assumed=vllm, answer=answers.to("vllm_image"))
 
 

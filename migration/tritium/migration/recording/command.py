@@ -75,7 +75,7 @@ def record(
     except OSError as error:
         click.echo(f"dynamo-migrate: {error}", err=True)
         raise SystemExit(2) from None
-    said = f"{recorder.file.written} calls in {output}"
+    said = f"{recorder.file.written} call{'s' * (recorder.file.written != 1)} in {output}"
     if recorder.unusable:
         said += f", {recorder.unusable} of them without their bodies"
     if recorder.file.left_out:

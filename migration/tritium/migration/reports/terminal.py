@@ -35,7 +35,7 @@ def summary(audits: Sequence[Audit]) -> RenderableType:
     deployed = [audit for audit in audits if audit.is_deployment]
     models = sum(len(audit.models) for audit in deployed)
     files = sum(len(audit.launches) for audit in deployed)
-    head = f"{models} models, {files} files that start Triton"
+    head = f"{_count(models, 'model')}, {_count(files, 'file')} that start{'s' * (files == 1)} Triton"
     if len(audits) > 1:
         head = f"{len(audits)} folders, {len(deployed)} of them deployments: {head}"
     if not deployed:
@@ -77,3 +77,7 @@ def _rules(asking: Sequence[tuple[str, int]]) -> RenderableType:
         known = rule(name)
         table.add_row(name, str(count), page_of(type(known)).summary if known else "")
     return table
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -54,7 +54,7 @@ class Ranks(Rule):
         for launch, command in deployment.commands():
             if command.launches_ranks:
                 size = command.value("world-size")
-                ranks = f"{size} ranks" if size.isdigit() else "ranks"
+                ranks = f"{size} rank{'s' * (size != '1')}" if size.isdigit() else "ranks"
                 advice = "start tritonserver --model-repository=...; the GPUs of a model go into model.json"
                 if size.isdigit() and size != "1":
                     advice += f" (tensor_parallel_size {size})"
