@@ -249,6 +249,8 @@ def test_spans_are_the_files_own_text(name: str, text: str, tmp_path: Path) -> N
             "kind: Pod\nspec:\n  containers:\n  - name: bench\n    image: ghcr.io/a/triton:1\n    command: [pytest]\n",
         ),
         ("values.yaml", "image:\n  repository: ghcr.io/meta/tritonbench\n  tag: latest\n"),
+        ("values.yaml", 'image:\n  repository: joyent/triton-cns\n  tag: "1.0"\nservice: {port: 8000}\n'),
+        ("ship.ini", "[ship]\ncommand=triton --profile\nimage=tritondatacenter/triton:latest\n"),
         (
             "extract.sh",
             "if [ -f /opt/tritonserver/bin/tritonserver ]; then\n"
@@ -270,6 +272,29 @@ def test_what_is_no_deployment_has_no_findings(name: str, text: str, tmp_path: P
     report = audit(tmp_path)
     assert not report.is_deployment
     assert report.findings == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("run.sh", "mpirun --allow-run-as-root -n 1 \\\n  tritonserver --model-repository=/m : -n 1 x\n", True),
+        ("a.py", "cmd = ['mpirun', '-np', n]\ncmd += ['/opt/tritonserver/bin/tritonserver', f'--id=rank{i}']\n", True),
+        ("run.sh", "# mpirun -n 2\ntritonserver --model-repository=/m\n", False),
+        ("run.sh", "mpirun -n 2 python3 build.py\n\ntritonserver --model-repository=/m\n", False),
+        ("Dockerfile", f"FROM {HEAD}:24.01-py3\nRUN apt-get install openmpi\nCMD tritonserver --id=x\n", False),
+    ],
+)
+def test_a_server_under_mpi_is_for_a_person(name: str, text: str, found: bool, tmp_path: Path) -> None:  # noqa: FBT001
+    """MPI around the server's own name is told of, and not what stands apart from it."""
+    rules = [finding.rule for finding in check(read(tmp_path, name, text))]
+    assert ("L05" in rules) is found
+
+
+def test_rules_in_a_config_map_are_told_once(tmp_path: Path) -> None:
+    """A file within a manifest is read for images and for expressions, each of them once."""
+    alert = "groups:\n    - rules:\n      - alert: slow\n        expr: rate(nv_gpu_utilization[5m]) > 1\n"
+    manifest = f"kind: ConfigMap\nimage: {HEAD}:24.01-py3\ndata:\n  rules.yml: |\n    {alert}"
+    assert [f.rule for f in check(read(tmp_path, "map.yaml", manifest)) if f.rule.startswith("O")] == ["O02"]
 
 
 def test_a_charts_tag_tells_what_its_image_is_for(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ _YAMLS = {Format.COMPOSE, Format.KUBERNETES, Format.HELM, Format.ANSIBLE, Format
 _CALLED = re.compile(r"(?:^|[-_.])triton(?:server)?(?:$|[-_.])|tritonserver|tensorrtserver", re.IGNORECASE)
 _SERVING = re.compile(r"\b800[0-2]\b|/v2/|model[-_]?(?:repo|store)|/models\b|tritonserver", re.IGNORECASE)
 """What an inference server has around it, and a compiler of the same name has not."""
+_OTHERS = re.compile(r"(?:^|/)(?:openai|triton-lang|joyent|tritondatacenter|triton-io)/", re.IGNORECASE)
+"""Who makes something else by that name: a compiler, a cloud."""
 _NO_SERVER = re.compile(r"client|sdk|perf|analyz|exporter|locust|benchmark|gateway|openai|test|adapter", re.IGNORECASE)
 
 
@@ -39,8 +41,9 @@ def read_launch(reading: Reading) -> Launch | None:
     images: list[Image] = []
     known: set[Span] = set()
     # What a chart's values say of a tag counts, so they come first.
-    divided = (image for tree in reading.trees for image in (*_divided(tree), *_runtimes(tree)))
-    for image in (*divided, *server_images(source, reading.code), *_others(reading, found_commands)):
+    divided = (image for tree in (*reading.trees, *reading.embedded) for image in _divided(tree))
+    runtimes = (image for tree in reading.trees for image in _runtimes(tree))
+    for image in (*divided, *runtimes, *server_images(source, reading.code), *_others(reading, found_commands)):
         if not any(image.span.start < span.end and span.start < image.span.end for span in known):
             images.append(image)
             known.add(image.span)
@@ -95,7 +98,7 @@ def _runtimes(tree: Node) -> Iterator[Image]:
 def _is_server_name(name: str, keys: tuple[str, ...]) -> bool:
     last = name.rsplit("/", 1)[-1]
     named = bool(_CALLED.search(last.partition(":")[0])) or (not name and any(_TRITON.search(key) for key in keys))
-    return named and not _NO_SERVER.search(last)
+    return named and not _NO_SERVER.search(last) and not _OTHERS.search(name)
 
 
 def _serves(container: Container, source: Source, found: Sequence[Command]) -> bool:
@@ -105,6 +108,8 @@ def _serves(container: Container, source: Source, found: Sequence[Command]) -> b
         return True
     image = container.image.text if container.image else ""
     last = image.rsplit("/", 1)[-1].partition(":")[0]
+    if _OTHERS.search(image):
+        return False
     if _NO_SERVER.search(last) or "initContainers" in container.keys:
         return False
     if _CALLED.search(last):

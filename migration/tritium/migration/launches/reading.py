@@ -39,11 +39,13 @@ class Reading:
 
     @cached_property
     def trees(self) -> tuple[Node, ...]:
-        """Return the trees of its documents, where it has any, and of those that stand as text within them."""
-        if self.form not in _TREES:
-            return ()
-        outer = tuple(documents(self.source))
-        return (*outer, *(inner for tree in outer for inner in embedded(tree, self.source)))
+        """Return the trees of its documents, where it has any."""
+        return tuple(documents(self.source)) if self.form in _TREES else ()
+
+    @cached_property
+    def embedded(self) -> tuple[Node, ...]:
+        """Return the trees that stand as text within its documents, such as a chart's values in a manifest."""
+        return tuple(inner for tree in self.trees for inner in embedded(tree, self.source))
 
     @cached_property
     def containers(self) -> tuple[Container, ...]:

@@ -1,10 +1,11 @@
-"""The rule of TensorRT-LLM's launcher."""
+"""The rule of TensorRT-LLM's launcher, and of MPI around the server."""
 
 import re
 from collections.abc import Iterator
 
 from tritium.migration.deployment import Deployment, Launch
 from tritium.migration.finding import Finding, Severity
+from tritium.migration.launches.code import code_of_file
 from tritium.migration.launches.command import Command
 from tritium.migration.launches.format import Format
 from tritium.migration.rules.rule import Rule
@@ -24,6 +25,9 @@ _KEPT = {
 _ALONE = {"force", "log", "multi-model", "disable-spawn-processes", "no-mpi", "oversubscribe"}
 """Flags of the launcher that take no value."""
 
+_MPI = re.compile(r"\bmpi(?:run|exec)\b[\s\"',](?:(?!tritonserver|;|\n[ \t]*\n).){0,600}$", re.DOTALL)
+"""MPI's launcher before the server's name, in the same command."""
+
 _PYTHON = re.compile(r"(python3?(?:[\"']\s*,\s*[\"']|\s+(?:-\S+\s+)*))$")
 
 
@@ -34,6 +38,9 @@ class Ranks(Rule):
     repository, and the workers of the language model get the GPUs: N becomes `tensor_parallel_size` (times
     `pipeline_parallel_size`) in the model's `model.json`. MPI, ranks and shared-memory prefixes go away. The launcher
     goes on in the background and the server does not, so a script that does more after it needs an `&`.
+
+    Where a script or program runs `mpirun ... tritonserver` itself, over one machine or several, that is for a
+    person: MPI is not in Tritium's image, and what stands around the ranks (host lists, loops of workers) is not known.
 
     Before start.sh:
 
@@ -61,6 +68,17 @@ class Ranks(Rule):
                 span = command.program.span(launch.source)
                 fix = None if launch.format is Format.NOTEBOOK else _fix(launch, command)
                 yield self.at(launch.source, span, f"starts {ranks} of TensorRT-LLM under MPI", advice, fix=fix)
+            elif _is_under_mpi(launch, command):
+                advice = "start one tritonserver without MPI; the GPUs of a model go into model.json"
+                span = command.program.span(launch.source)
+                yield self.at(launch.source, span, "starts tritonserver under MPI, which is not in the image", advice)
+
+
+def _is_under_mpi(launch: Launch, command: Command) -> bool:
+    if "mpi" not in launch.source.text or command.is_openai:
+        return False
+    code = code_of_file(launch.format, launch.source)
+    return bool(_MPI.search(code, max(0, (at := command.program.span(launch.source).start) - 700), at))
 
 
 def _fix(launch: Launch, command: Command) -> Fix | None:
