@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 from structlog.testing import capture_logs
 
-from tritium.wire.asgi import LifespanError, application, asgi_handler, wire_request
+from tritium.wire.asgi import LifespanError, application, asgi_handler
 
 
 def get(path: str) -> bytes:
@@ -151,19 +151,6 @@ async def test_scope(wire):
     assert (scope["path"], scope["raw_path"], scope["query_string"]) == ("/a/b c", b"/a%2Fb%20c", b"q=%20")
     assert (scope["method"], scope["scheme"], scope["client"][0]) == ("GET", "http", "127.0.0.1")
     assert (b"host", b"h") in scope["headers"]
-
-
-async def test_route_that_writes_to_the_wire(wire):
-    """A route may take over the wire's stream and send nothing by ASGI."""
-
-    async def app(scope, receive, send):
-        stream = wire_request(scope).stream(200, ())
-        stream.write(b"a")
-        stream.end(b"b")
-
-    peer = await wire.peer(await wire.http(asgi_handler(app)))
-    await peer.send(get("/"))
-    assert (await peer.answer()).body == b"ab"
 
 
 @pytest.mark.parametrize("events", [[], ["start"], ["body"], ["start", "part"]])

@@ -38,11 +38,6 @@ class _Added:
     token: tokenizers.AddedToken
 
 
-def has_tokenizer(folder: Path) -> bool:
-    """Tell whether a folder has any of the files that a tokenizer is read from."""
-    return any(path for pattern in PATTERNS for path in folder.glob(pattern))
-
-
 def read_tokenizer(folder: Path) -> tokenizers.Tokenizer:
     """Read the tokenizer of a model folder.
 

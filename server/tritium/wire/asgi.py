@@ -1,10 +1,7 @@
 """Runs an ASGI application (FastAPI and its kind) as a Handler: HTTP scopes, streams, disconnects, lifespan.
 
-    async with application(app) as handler:
-        listener = await listen_http(handler, host="0.0.0.0", port=9000)
-
-A route that must write without a framework in between takes the wire's own request with `wire_request(scope)`, begins
-a stream on it and sends nothing by ASGI.
+async with application(app) as handler:
+    listener = await listen_http(handler, host="0.0.0.0", port=9000)
 """
 
 import asyncio
@@ -18,7 +15,6 @@ from tritium.wire.http import Handler, Headers, Request, Response, Stream
 Event = MutableMapping[str, Any]
 App = Callable[[Event, Callable[[], Awaitable[Event]], Callable[[Event], Awaitable[None]]], Awaitable[None]]
 
-_EXTENSION = "tritium.wire"
 _OURS = frozenset((b"content-length", b"transfer-encoding", b"connection", b"date"))
 
 
@@ -53,12 +49,6 @@ def asgi_handler(app: App, *, secure: bool = False) -> Handler:
     return handle
 
 
-def wire_request(scope: Event) -> Request:
-    """Return the request behind a scope that came through `asgi_handler`."""
-    request: Request = scope["extensions"][_EXTENSION]["request"]
-    return request
-
-
 def _scope(request: Request, scheme: str) -> Event:
     host, _, port = request.peer.rpartition(":")
     return {
@@ -76,7 +66,6 @@ def _scope(request: Request, scheme: str) -> Event:
         "client": (host, int(port)) if port.isdigit() else None,
         "server": None,
         "state": {},
-        "extensions": {_EXTENSION: {"request": request}},
     }
 
 
@@ -140,7 +129,7 @@ class _Exchange:
             return None
         if self._complete:
             return Response(self._status, self._headers, self._parts)
-        return None  # it wrote to the wire itself; if it did not, the wire says so
+        return None  # it sent nothing, and the wire says so
 
 
 class _Lifespan:

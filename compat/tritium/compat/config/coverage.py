@@ -89,12 +89,3 @@ COVERAGE: Mapping[str, Coverage] = {
     "response_cache": _HONOURED,
     "model_metrics": _HONOURED,
 }
-
-
-def coverage_of(field: str) -> Coverage | None:
-    """Return the fate of a field by its dotted path, from the entry that speaks for it."""
-    parts = field.split(".")
-    for end in range(len(parts), 0, -1):
-        if found := COVERAGE.get(".".join(parts[:end])):
-            return found
-    return None
