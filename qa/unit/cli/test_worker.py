@@ -41,6 +41,19 @@ def test_a_model_s_own_folder(tmp_path):
     assert json.loads((found.source.version_folder / "model.json").read_text()) == {"model": str(weights)}
 
 
+def test_a_repository_is_no_model(tmp_path):
+    """A model's folder in it is named instead."""
+    with pytest.raises(SettingsError, match=r"is a repository(.|\n)*such as .*/model_repository/"):
+        find_worker_model(WorkerOptions(model=str(TINY_CHAT.parent)), tmp_path)
+
+
+def test_a_misspelt_model_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):
+    """Where the folder before the slash holds models; the nearest of them is named."""
+    monkeypatch.chdir(TINY_CHAT.parents[1])
+    with pytest.raises(SettingsError, match=r"no folder model_repository/tiny_chatt(.|\n)*model_repository/tiny_chat$"):
+        find_worker_model(WorkerOptions(model="model_repository/tiny_chatt"), tmp_path)
+
+
 def test_a_name_on_the_hub(tmp_path):
     """What is no folder and looks like a hub's name is one."""
     found = find_worker_model(WorkerOptions(model="Qwen/Qwen3-0.6B"), tmp_path)

@@ -259,4 +259,7 @@ def check_role(options: ServeOptions) -> None:
     if options.repositories:
         raise SettingsError("a front has no repositories\n  hint: leave --role front out to serve these models as well")
     if not options.discovery:
-        raise SettingsError("a front must know where workers announce themselves\n  hint: --discovery etcd://HOST:2379")
+        raise SettingsError(
+            "a front must know where workers announce themselves\n"
+            "  hint: --discovery etcd://HOST:2379, or file:/FOLDER on one machine"
+        )

@@ -8,6 +8,7 @@ ORGANISATION/NAME                          a name on the Hugging Face hub
 The last two are given a model.json in a folder of their own.
 """
 
+import difflib
 import json
 import re
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ def find_worker_model(options: WorkerOptions, scratch: Path) -> WorkerModel:
     hub = not folder.is_dir()
     if hub and (folder.is_absolute() or options.model.startswith(".") or not _may_be_fetched(options.model)):
         raise SettingsError(f"there is no folder {options.model}")
+    _refuse_repository(folder)
     name = options.name or (options.model.rstrip("/").rpartition("/")[2] if hub else _name_of(folder.resolve()))
     if not _NAME.fullmatch(name):
         raise SettingsError(f"'{name}' is no name of a model\n  hint: --name takes letters, digits, '_', '.' and '-'")
@@ -57,6 +59,19 @@ def find_worker_model(options: WorkerOptions, scratch: Path) -> WorkerModel:
         config.proto.parameters[f"engine.{key}"].string_value = value
     # Fronts know the model by the name that it is served by.
     return WorkerModel(ModelSource(config, home, version), re.sub(r"(?m)^\s*name\s*:.*$", "", text))
+
+
+def _refuse_repository(folder: Path) -> None:
+    """Refuse a whole repository, and a name in one that is no model of it: the hub would be asked for that."""
+    if folder.is_dir() and not any((folder / name).exists() for name in ("config.pbtxt", "model.json", "config.json")):
+        repository, problem = folder, f"{folder} is a repository, and a worker serves one model"
+    elif not folder.exists() and folder.parent != Path():
+        repository, problem = folder.parent, f"there is no folder {folder}"
+    else:
+        return
+    if models := sorted(path.parent.name for path in repository.glob("*/config.pbtxt")):
+        near = difflib.get_close_matches(folder.name, models, 1) or models[:1]
+        raise SettingsError(f"{problem}\n  hint: name a model's folder, such as {repository / near[0]}")
 
 
 def _version(folder: Path, *, hub: bool, scratch: Path, name: str, model: str) -> tuple[str, str, Path]:
