@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tritium.migration.applying.in_place import Refused, apply_in_place, roll_back
+from tritium.migration.applying.in_place import apply_in_place, roll_back
 from tritium.migration.applying.journal import BadJournal
 from tritium.migration.applying.output import apply_to
+from tritium.migration.applying.place import Refused
 from tritium.migration.planning.plan import Plan
 from tritium.migration.planning.planner import ALL, Wishes, make_plan
 from tritium.migration.planning.saved import StalePlan, digest, save

@@ -3,20 +3,17 @@
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from tritium.migration.applying.disk import remove_empty, replace
-from tritium.migration.applying.journal import Entry, Journal, Record, State, digest_of, journals
+from tritium.migration.applying.disk import part_of, remove_empty, replace
+from tritium.migration.applying.journal import Entry, Journal, Record, State, digest_of, journals, sweep
+from tritium.migration.applying.place import Refused, alone, check_places
 from tritium.migration.planning.plan import GONE, Plan
 from tritium.migration.planning.planner import edits_of
 from tritium.migration.planning.saved import check_fresh, digest, is_done
-from tritium.migration.text.edit import rewrite
+from tritium.migration.text.edit import Overlap, rewrite
 from tritium.migration.text.source import decode, encode
 
 Write = Callable[[Path, bytes, Path | None], None]
 """Writes a file whole, with the mode of another."""
-
-
-class Refused(Exception):
-    """What was asked for would lose something, or makes no sense here."""
 
 
 def written(plan: Plan, path: str, before: bytes) -> bytes:
@@ -28,8 +25,10 @@ def written(plan: Plan, path: str, before: bytes) -> bytes:
     if plan.results[path] == GONE:
         return b""
     new = plan.creates.get(path)
-    text = new if new is not None else rewrite(decode(before), edits_of(plan.pieces[path]))
-    raw = encode(text)
+    try:
+        raw = encode(new if new is not None else rewrite(decode(before), edits_of(plan.pieces.get(path, []))))
+    except (Overlap, UnicodeEncodeError):
+        raw = b""
     if digest(raw) != plan.results[path]:
         raise Refused(f"{path}: the plan's edits do not make what the plan promises; make it again")
     return raw
@@ -41,9 +40,15 @@ def apply_in_place(plan: Plan, root: Path, write: Write = replace) -> list[str]:
     An apply that was interrupted is resumed by the same plan.
 
     Raises:
-        Refused: another plan was begun here, and not finished; or a file was changed since.
+        Refused: another plan was begun here, and not finished; or a file was changed since, or lies elsewhere.
         StalePlan: the deployment has changed since.
     """
+    with alone(root):
+        return _apply(plan, root, write)
+
+
+def _apply(plan: Plan, root: Path, write: Write) -> list[str]:
+    check_places(root, [*plan.results, *plan.creates])
     past = journals(root)
     record = past[0].read() if past else None
     same = record is not None and {entry.path: entry.after for entry in record.entries} == plan.results
@@ -90,7 +95,16 @@ def roll_back(root: Path, *, force: bool = False, write: Write = replace) -> lis
     """
     if not root.is_dir():
         raise Refused(f"{root} is no folder; name the deployment that was changed in place")
+    with alone(root):
+        return _roll_back(root, write, force=force)
+
+
+def _roll_back(root: Path, write: Write, *, force: bool) -> list[str]:
     past = journals(root)
+    if not past:
+        sweep(root)
+    for record in [journal.read() for journal in past]:
+        check_places(root, [*(entry.path for entry in record.entries), *record.folders, *record.gone])
     if not force:
         for earlier, journal in enumerate(past):
             later = {entry.path for one in past[:earlier] for entry in one.read().entries}
@@ -113,7 +127,7 @@ def _take_back(root: Path, journal: Journal, write: Write) -> None:
             write(path, kept.read_bytes(), kept)
         else:
             path.unlink(missing_ok=True)
-        path.with_name(f".{path.name}.dynamo-migrate").unlink(missing_ok=True)
+        part_of(path).unlink(missing_ok=True)
     for folder in reversed(record.folders):
         remove_empty(root / folder)
     journal.end()

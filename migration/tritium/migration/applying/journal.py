@@ -73,7 +73,7 @@ class Journal:
         """
         try:
             return msgspec.convert(json.loads(self._file.read_bytes()), Record)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise BadJournal(f"{self._file} cannot be read: {error}") from error
 
     def backup(self, path: str) -> Path:
@@ -83,7 +83,7 @@ class Journal:
     def begin(self, record: Record) -> Record:
         """Keep what is about to be replaced, then write down that it is."""
         # Backups without a journal are those of an apply that never began.
-        shutil.rmtree(self._folder / "backup", ignore_errors=True)
+        sweep(self._root, self._folder.name)
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder.parent / ".gitignore").write_text("*\n")
         for entry in record.entries:
@@ -111,8 +111,19 @@ class Journal:
 
 def journals(root: Path) -> list[Journal]:
     """Return the journals of a folder, the last one first."""
-    found = (root / FOLDER).glob("*/journal.json")
-    return [Journal(root, number) for number in sorted((int(one.parent.name) for one in found), reverse=True)]
+    if (root / FOLDER).is_symlink():
+        raise BadJournal(f"{root / FOLDER} is a link, which no apply has made; take it away")
+    found = (one.parent.name for one in (root / FOLDER).glob("*/journal.json"))
+    return [Journal(root, number) for number in sorted((int(name) for name in found if name.isdecimal()), reverse=True)]
+
+
+def sweep(root: Path, number: str = "") -> None:
+    """Remove what an apply left that was killed before it began, or a rollback after its end.
+
+    Only where there is no journal (`number`: not that one): otherwise these are the only copies.
+    """
+    if (root / FOLDER / number).is_dir():
+        shutil.rmtree(root / FOLDER / number)
 
 
 def digest_of(path: Path) -> str:

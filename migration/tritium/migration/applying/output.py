@@ -4,8 +4,9 @@ import shutil
 from pathlib import Path
 
 from tritium.migration.applying.disk import remove_empty, replace
-from tritium.migration.applying.in_place import Refused, emptied, written
+from tritium.migration.applying.in_place import emptied, written
 from tritium.migration.applying.journal import FOLDER, digest_of
+from tritium.migration.applying.place import Refused, alone, check_places
 from tritium.migration.planning.plan import GONE, Plan
 from tritium.migration.planning.saved import check_fresh, is_done
 
@@ -17,9 +18,15 @@ def apply_to(plan: Plan, root: Path, output: Path, *, only_changed: bool = False
     Where all files of the plan are there already, in `output` or since it was applied in place, nothing is done.
 
     Raises:
-        Refused: `output` lies in the deployment, or holds something else.
+        Refused: `output` lies in the deployment, or holds something else; or a file of the plan lies elsewhere.
         StalePlan: the deployment has changed since the plan was made.
     """
+    with alone(root):
+        return _apply(plan, root, output, only_changed=only_changed)
+
+
+def _apply(plan: Plan, root: Path, output: Path, *, only_changed: bool) -> list[str]:
+    check_places(root, [*plan.results, *plan.creates])
     if plan.results and is_done(plan, root):
         return []
     check_fresh(plan, root)

@@ -128,9 +128,10 @@ def apply(
     and the same command finishes it. A second apply changes nothing. Refused, with the files, when anything that the
     plan was made of has changed since.
     """
-    from tritium.migration.applying.in_place import Refused, apply_in_place  # noqa: PLC0415  (not paid by --help)
+    from tritium.migration.applying.in_place import apply_in_place  # noqa: PLC0415  (not paid by --help)
     from tritium.migration.applying.journal import BadJournal  # noqa: PLC0415  (likewise)
     from tritium.migration.applying.output import apply_to  # noqa: PLC0415  (likewise)
+    from tritium.migration.applying.place import Refused  # noqa: PLC0415  (likewise)
     from tritium.migration.planning.saved import BadPlan, StalePlan, load  # noqa: PLC0415  (likewise)
 
     if in_place and (output is not None or changed_only):
@@ -161,8 +162,9 @@ def rollback(path: Path, *, force: bool) -> None:
 
     Where nothing was applied, or it was taken back already, there is nothing to do, and it exits with 0.
     """
-    from tritium.migration.applying.in_place import Refused, roll_back  # noqa: PLC0415  (not paid by --help)
+    from tritium.migration.applying.in_place import roll_back  # noqa: PLC0415  (not paid by --help)
     from tritium.migration.applying.journal import BadJournal  # noqa: PLC0415  (likewise)
+    from tritium.migration.applying.place import Refused  # noqa: PLC0415  (likewise)
 
     try:
         names = roll_back(path, force=force)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tritium.migration.audit import check, is_deployment
+from tritium.migration.below import link_on_the_way
 from tritium.migration.deployment import Deployment
 from tritium.migration.finding import Finding, Severity
 from tritium.migration.planning import collapse
@@ -178,6 +179,8 @@ def _obstacle(deployment: Deployment, taken: list[Change], change: Change) -> st
         place = deployment.root / path
         if place.is_symlink():
             return "left as it is: the file is a link"
+        if (link := link_on_the_way(deployment.root, path)) is not None:
+            return f"left as it is: {link} is a link, and what it leads to may serve others"
         if Path(path) not in deployment.sources:
             continue
         text = deployment.sources[Path(path)].text

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from tritium.migration.below import leads_out
 from tritium.migration.planning.plan import FORMAT, GONE, Plan
 from tritium.migration.survey import SurveyError, survey
 from tritium.migration.text.source import encode
@@ -49,9 +50,9 @@ def load(path: Path) -> Plan:
         raise BadPlan(f"{path} is no plan of dynamo-migrate: {error}") from error
     if plan.format != FORMAT:
         raise BadPlan(f"{path} has format {plan.format}, this dynamo-migrate reads {FORMAT}: make the plan again")
-    for name in (*plan.results, *plan.inputs):
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise BadPlan(f"{path} names a file outside of the deployment: {name}")
+    for name in (*plan.results, *plan.inputs, *plan.pieces, *plan.creates):
+        if leads_out(name):
+            raise BadPlan(f"{path} names a file outside of the deployment: {name!r}")
     return plan
 
 

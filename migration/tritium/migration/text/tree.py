@@ -20,6 +20,10 @@ _PROPERTIES = re.compile(r"(?:[!&][^\s,\[\]{}]*\s+)+")
 """Tags and anchors before a value: `!Sub`, `&image`."""
 _BLOCK = re.compile(r"\|[+-]?[ \t]*(?:#[^\r\n]*)?\r?\n")
 _DEEPEST = 100
+_NESTING = ("[", "{", "- ", "? ", ":")
+"""What every level of a document has one of."""
+_REPEATED = 100_000
+"""How many nodes aliases may add to a document: a few lines of them can stand for more than any memory holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +78,11 @@ def documents(source: Source) -> Iterator[Node]:
     ends = [*(match.start() for match in _SEPARATOR.finditer(covered)), len(covered)]
     for start, end in zip(starts, ends, strict=True):
         try:
-            node = yaml.compose(covered[start:end], Loader=_LOADER)
+            node = _composed(covered[start:end])
             if node is not None:
-                yield _node(node, source.text, start, 0)
+                # A node takes a character at least, so that more of them than characters are repetitions.
+                room = iter(range(end - start + _REPEATED))
+                yield _node(node, source.text, start, 0, room)
         except (yaml.YAMLError, ValueError, RecursionError):
             continue
 
@@ -87,9 +93,9 @@ def embedded(node: Node, source: Source) -> Iterator[Node]:
         if isinstance(value, Scalar) and (block := _BLOCK.match(source.text, value.span.start, value.span.end)):
             start, end = block.end(), value.span.end
             try:
-                inner = yaml.compose(cover(source.text[start:end]), Loader=_LOADER)
+                inner = _composed(cover(source.text[start:end]))
                 if isinstance(inner, yaml.MappingNode):
-                    yield _node(inner, source.text, start, 0)
+                    yield _node(inner, source.text, start, 0, iter(range(end - start + _REPEATED)))
             except (yaml.YAMLError, ValueError, RecursionError):
                 continue
 
@@ -105,15 +111,32 @@ def walk(node: Node, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ..
             yield from walk(item, (*keys, "-"))
 
 
-def _node(node: Any, text: str, shift: int, depth: int) -> Node:
+def _composed(text: str) -> Any:
+    """Return the parser's node of a document, None for an empty one; raises ValueError and YAMLError."""
+    if sum(map(text.count, _NESTING)) > _DEEPEST:
+        # The compiled composer calls itself for each level, and ends the process where its stack does.
+        depth = 0
+        for event in yaml.parse(text, Loader=_LOADER):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:
+                raise ValueError("nested too deeply")
+    return yaml.compose(text, Loader=_LOADER)
+
+
+def _node(node: Any, text: str, shift: int, depth: int, room: Iterator[int]) -> Node:
+    """Convert a node and those below it, each of which takes a place of `room`."""
     if depth > _DEEPEST:
         raise ValueError("nested too deeply")
+    if next(room, None) is None:
+        raise ValueError("aliases that stand for too much")
     span = Span(node.start_mark.index + shift, node.end_mark.index + shift)
     if isinstance(node, yaml.MappingNode):
-        entries = ((_node(k, text, shift, depth + 1), _node(v, text, shift, depth + 1)) for k, v in node.value)
+        entries = (
+            (_node(k, text, shift, depth + 1, room), _node(v, text, shift, depth + 1, room)) for k, v in node.value
+        )
         return Mapping(tuple((k, v) for k, v in entries if isinstance(k, Scalar)), span)
     if isinstance(node, yaml.SequenceNode):
-        return Sequence(tuple(_node(item, text, shift, depth + 1) for item in node.value), span)
+        return Sequence(tuple(_node(item, text, shift, depth + 1, room) for item in node.value), span)
     if properties := _PROPERTIES.match(text, span.start, span.end):
         span = Span(properties.end(), span.end)
     if node.style in ("'", '"'):
