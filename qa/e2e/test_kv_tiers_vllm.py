@@ -13,7 +13,7 @@ import signal
 
 import pytest
 import pytest_asyncio
-from qa.e2e.fleets import MODEL, TEXT, Sink, ask, generate, until
+from qa.e2e.fleets import MODEL, TEXT, Sink, ask, generate, samples, token_kv_bytes, until
 from tokenizers import Tokenizer
 
 from tritium.cluster.local import start_fleet
@@ -154,6 +154,20 @@ async def test_the_other_worker_reads_from_its_host_memory(fleet, conversations,
     assert (sink.error, sink.tokens) == (None, told[1])
     assert sink.cached_tokens == len(conversations[1]) // BLOCK * BLOCK
     await until(lambda: _hits(fleet, "peer", OTHER) == len(conversations[1]) // BLOCK)
+
+
+async def test_prompts_move_from_a_tier_to_the_decoder(fleet, conversations, told):
+    """As prefill and decode workers: one fetches a prompt from its host tier, NIXL moves it to the other, as computed."""
+    await fleet.change("", {HOLDER: "prefill", OTHER: "decode"})
+    fetched, received = _hits(fleet, "host"), samples(fleet, "tritium_kv_received_bytes_total").get(OTHER, 0)
+    for tokens, answer in zip(conversations[2:], told[2:], strict=True):
+        route, sink = await ask(fleet, tokens, TOKENS)
+        assert (route.prefill_worker, route.worker) == (HOLDER, OTHER), route.because
+        assert (sink.error, sink.tokens) == (None, answer)
+    moved = sum(len(tokens) for tokens in conversations[2:]) * token_kv_bytes()
+    await until(lambda: samples(fleet, "tritium_kv_received_bytes_total").get(OTHER, 0) - received >= moved)
+    await until(lambda: _hits(fleet, "host") > fetched)
+    await fleet.change("", {HOLDER: "aggregated", OTHER: "aggregated"})
 
 
 async def test_disk_is_found_again_and_damage_is_computed(fleet, conversations, told, directory):
