@@ -157,7 +157,7 @@ async def test_the_other_worker_reads_from_its_host_memory(fleet, conversations,
 
 
 async def test_prompts_move_from_a_tier_to_the_decoder(fleet, conversations, told):
-    """As prefill and decode workers: one fetches a prompt from its host tier, NIXL moves it to the other, as computed."""
+    """One fetches a prompt from its host tier, NIXL moves it to the other, and the answer is as if computed there."""
     await fleet.change("", {HOLDER: "prefill", OTHER: "decode"})
     fetched, received = _hits(fleet, "host"), samples(fleet, "tritium_kv_received_bytes_total").get(OTHER, 0)
     for tokens, answer in zip(conversations[2:], told[2:], strict=True):
