@@ -1,13 +1,14 @@
 """What a migration writes, held against what others say of such files: compose's schema, and what templates mean.
 
-Manifests of Kubernetes' own kinds are held against its schemas in test_plan_platforms. No package that pip installs
-for every Python here carries Helm, so charts are not rendered: their templates keep every action, and the same tree.
+Manifests of Kubernetes' own kinds are held against its schemas in test_plan_platforms. Templates of charts keep every
+action, and the same tree; where `helm` is on the path (npm's package helm-binary carries one) charts are rendered too.
 """
 
 import json
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -112,6 +113,28 @@ def hold_templates(root: Path, plan: Plan) -> int:
     return len(changed)
 
 
+@pytest.fixture(scope="module")
+def helm() -> str:
+    """Return Helm's program."""
+    found = shutil.which("helm")
+    if found is None:
+        pytest.skip("there is no helm on the path, so charts are not rendered (npm install helm-binary has one)")
+    return found
+
+
+def rendered(helm: str, chart: Path) -> list[Any] | None:
+    """Return the documents that `helm template` makes of a chart; None where it refuses the chart."""
+    done = subprocess.run([helm, "template", "x", str(chart)], capture_output=True, text=True, timeout=120, check=False)
+    return None if done.returncode else [one for one in yaml.safe_load_all(done.stdout) if one is not None]
+
+
+def forms(node: Any) -> Any:
+    """Return a document's keys without its values; lists of plain values count as one."""
+    if isinstance(node, dict):
+        return {key: forms(value) for key, value in node.items()}
+    return [forms(one) for one in node if isinstance(one, dict)] if isinstance(node, list) else None
+
+
 def test_the_samples_compose_file_passes_its_schema(compose: Any, tmp_path: Path) -> None:
     """After every change; the schema finds what is wrong."""
     shop = Path(shutil.copytree(SAMPLE, tmp_path / "shop"))
@@ -133,6 +156,45 @@ def test_a_chart_keeps_its_actions_and_its_tree(tmp_path: Path) -> None:
         "image:\n  repository: tritium  # ours\n  tag: latest\nother: tritium:latest\n"
     )
     assert "image: tritium:{{ .Values.tag }}\n" in (tmp_path / "templates/deployment.yaml").read_text()
+
+
+def test_a_chart_renders_as_before(helm: str, tmp_path: Path) -> None:
+    """With what was planned in it, and all else as it was."""
+    for name, text in CHART.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    with (tmp_path / "values.yaml").open("a") as values:
+        values.write(
+            "enabled: true\ntag: latest\nrepository: /m\nverbose: 1\nport: 8000\nmore: [--exit-on-error=false]\n"
+        )
+    before = rendered(helm, tmp_path)
+    assert before
+    apply_in_place(make_plan(tmp_path, EVERYTHING), tmp_path)
+    after = rendered(helm, tmp_path)
+    assert forms(after) == forms(before)
+    shown = json.dumps(after)
+    assert ("tritium:latest" in shown, "tritonserver:" in shown, "strict-model" in shown) == (True, False, False)
+    assert "--exit-on-error=false" in shown
+
+
+def test_real_charts_render_as_before(helm: str, tmp_path: Path) -> None:
+    """Of the corpus: what Helm takes before, it takes after, and makes the same keys of it."""
+    corpus = Path(os.environ.get("TRITIUM_CORPUS", "."), "deployments")
+    if not corpus.is_dir():
+        pytest.skip("TRITIUM_CORPUS names no folder with a `deployments` folder of Triton deployments")
+    changed = 0
+    for number, chart in enumerate(sorted(corpus.rglob("Chart.yaml"))):
+        root = Path(shutil.copytree(chart.parent, tmp_path / str(number), symlinks=True))
+        before = rendered(helm, root)
+        try:
+            plan = make_plan(root, Wishes())
+        except NoDeployment:
+            continue
+        apply_in_place(plan, root)
+        after = rendered(helm, root)
+        assert forms(after) == forms(before), chart
+        changed += before is not None and after != before
+    assert changed
 
 
 def test_real_compose_files_and_charts(compose: Any, tmp_path: Path) -> None:
