@@ -12,7 +12,7 @@ from tritium.kv.shelf import Entry, Shelf
 
 
 class Holding(Protocol):
-    """Which blocks a tier holds; the ladder's lock guards it."""
+    """Which blocks a tier holds; the lock of `holdings` guards it."""
 
     @property
     def size_bytes(self) -> int:

@@ -18,7 +18,8 @@ import numpy as np
 from tritium.kv.background import Background
 from tritium.kv.block import Tier
 from tritium.kv.budget import Budget
-from tritium.kv.ladder import Found, Ladder
+from tritium.kv.holdings import Found
+from tritium.kv.ladder import Ladder
 from tritium.kv.measuring import Measuring
 from tritium.kv.transfer import Transfer, in_parts
 
@@ -40,6 +41,7 @@ class Loading:
         saves: Budget,
     ) -> None:
         self._ladder = ladder
+        self._holdings = ladder.holdings
         self._measuring = measuring
         self._background = background
         self._loads = loads
@@ -52,7 +54,7 @@ class Loading:
         """Begin to read what was found, pinned, which is given back; return whether there was room for so much."""
         pinned = [one for one in found if one]
         if self._closed or not self._loads.take(sum(one.entry.size_bytes for one in pinned)):
-            self._ladder.release(pinned)
+            self._holdings.release(pinned)
             transfer.fail(range(transfer.blocks))
             transfer.begin(0)
             return False
@@ -89,8 +91,8 @@ class Loading:
                     missing = self._load_elsewhere(found, into, missing)
                 failed = [places[i] for i in missing]
         finally:
-            self._ladder.release(found)
-            self._ladder.count(misses=len(failed))
+            self._holdings.release(found)
+            self._holdings.count(misses=len(failed))
             self._loads.give(sum(one.entry.size_bytes for one in found))
             if group.part_done(whole=not failed):
                 self._measuring.learn_load(group.tier, group.size_bytes, time.perf_counter() - group.started)
@@ -104,7 +106,7 @@ class Loading:
         tried = {found[missing[0]].level.tier}
         while missing:
             keys = [found[i].entry.key for i in missing]
-            again = self._ladder.find_elsewhere(keys, [into[i].nbytes for i in missing], tried)
+            again = self._holdings.find_elsewhere(keys, [into[i].nbytes for i in missing], tried)
             by_tier = _by_tier(again)
             if not by_tier:
                 return missing
@@ -115,7 +117,7 @@ class Loading:
                     good = self._ladder.read(pinned, [into[missing[place]] for place in places])
                     arrived.update(missing[place] for place, ok in zip(places, good, strict=True) if ok)
             finally:
-                self._ladder.release([one for one in again if one])
+                self._holdings.release([one for one in again if one])
             tried.update(by_tier)
             missing = [i for i in missing if i not in arrived]
         return missing
@@ -128,7 +130,7 @@ class Loading:
             keys = [found[i].entry.key for i in good]
             worth = [key for key in keys if self._ladder.worth_copying(key)]
             return partial(self._ladder.copy_down, worth) if worth else None
-        often = [i for i in good if self._ladder.used(found[i].entry.key) >= _PROMOTED_AFTER]
+        often = [i for i in good if self._holdings.used(found[i].entry.key) >= _PROMOTED_AFTER]
         if not often or not self._saves.take(sum(into[i].nbytes for i in often)):
             return None
         # The caller's memory is its own again as soon as the load is done, so what rises is copied first.

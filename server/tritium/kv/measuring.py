@@ -13,7 +13,7 @@ from functools import partial
 from tritium.kv.advice import Advice, Advisor
 from tritium.kv.background import Background
 from tritium.kv.block import Tier
-from tritium.kv.ladder import Ladder
+from tritium.kv.holdings import Holdings
 from tritium.kv.level import Source
 
 # So many blocks are read of a tier: two sizes make a line.
@@ -23,11 +23,11 @@ _MEASURED_WITH = (1, 4)
 class Measuring:
     """An advisor that many threads teach and ask, and that has tiers measured when they were not used."""
 
-    def __init__(self, ladder: Ladder, advisor: Advisor, background: Background, every_s: float) -> None:
+    def __init__(self, holdings: Holdings, advisor: Advisor, background: Background, every_s: float) -> None:
         self.advisor = advisor
         self.ordering = False
-        """Whether the ladder asks tiers by what they took: of our own it is known which is below which."""
-        self._ladder = ladder
+        """Whether what tiers took says which is asked first: of our own it is known which is below which."""
+        self._holdings = holdings
         self._background = background
         self._every_s = every_s
         self._lock = threading.Lock()
@@ -52,12 +52,12 @@ class Measuring:
             self._loaded_at[tier] = time.monotonic()
             order = self.advisor.fastest_first()
         if self.ordering:
-            self._ladder.order(order)
+            self._holdings.order(order)
 
     def measure(self) -> None:
         """Begin to read some blocks of tiers that were not loaded from of late, if there are any."""
         since = time.monotonic() - self._every_s
-        held = [source.tier for source in self._ladder.sources if len(source.shelf)]
+        held = [source.tier for source in self._holdings.sources if len(source.shelf)]
         with self._lock:
             tiers = {tier for tier in held if self._loaded_at.get(tier, float("-inf")) < since}
             if not tiers or self._under_way or self._closed:
@@ -73,7 +73,7 @@ class Measuring:
 
     def _measure_all(self, tiers: set[Tier]) -> None:
         try:
-            for source in list(self._ladder.sources):
+            for source in list(self._holdings.sources):
                 for blocks in _MEASURED_WITH if source.tier in tiers else ():
                     self._measure_once(source, blocks)
         finally:
@@ -81,7 +81,7 @@ class Measuring:
                 self._under_way = False
 
     def _measure_once(self, source: Source, blocks: int) -> None:
-        found = self._ladder.sample(source, blocks)
+        found = self._holdings.sample(source, blocks)
         try:
             entries = [one.entry for one in found]
             into = [memoryview(bytearray(entry.size_bytes)) for entry in entries]
@@ -89,6 +89,6 @@ class Measuring:
             read = source.read(entries, into) if entries else [None]
             seconds = time.perf_counter() - started
         finally:
-            self._ladder.release(found)
+            self._holdings.release(found)
         if None not in read:
             self.learn_load(source.tier, sum(entry.size_bytes for entry in entries), seconds)

@@ -18,8 +18,8 @@ import xxhash
 
 from tritium.core.errors import InvalidArgument
 from tritium.kv.block import SHAPE_BYTES, TENANT_BYTES, Tier
+from tritium.kv.holdings import TierEvent
 from tritium.kv.host import checksum_of, copy_block
-from tritium.kv.ladder import TierEvent
 from tritium.kv.nixl_objects import NixlObjects
 from tritium.kv.rest import Rest
 from tritium.kv.settings import ObjectSettings
@@ -214,7 +214,7 @@ class ObjectTier:
             await asyncio.sleep(wait_s)
 
     def _take_up(self, found: Sequence[tuple[str, int]]) -> Iterator[TierEvent]:
-        """Note blocks that were found, under the ladder's lock; what they are is checked when they are read."""
+        """Note blocks that were found, under the lock of `holdings`; what they are is checked when they are read."""
         for name, object_bytes in found:
             key, size_bytes = key_of(name), object_bytes - _BEFORE_BLOCK
             if key is not None and 0 < size_bytes <= self._block_bytes and self.shelf.note(key, size_bytes):

@@ -19,7 +19,8 @@ from tritium.kv.advice import Advice, Advisor
 from tritium.kv.background import Background
 from tritium.kv.block import Namespace, Tier
 from tritium.kv.budget import Budget
-from tritium.kv.ladder import Ladder, TierEvent
+from tritium.kv.holdings import TierEvent
+from tritium.kv.ladder import Ladder
 from tritium.kv.loading import Loading
 from tritium.kv.measuring import Measuring
 from tritium.kv.opening import open_levels
@@ -43,10 +44,11 @@ class BlockStore:
         """
         self.settings = settings
         self._ladder = Ladder(open_levels(settings), settings.writing)
+        self._holdings = self._ladder.holdings
         self.advisor = Advisor(settings.block_bytes, block_tokens)
         self._background = Background(settings.save_threads, "kv-save")
         self._saves = Budget(settings.save_bytes_in_flight)
-        self._measuring = Measuring(self._ladder, self.advisor, self._background, settings.measure_every_s)
+        self._measuring = Measuring(self._holdings, self.advisor, self._background, settings.measure_every_s)
         self._loading = Loading(
             self._ladder,
             self._measuring,
@@ -103,7 +105,7 @@ class BlockStore:
 
     def hold(self, keys: Sequence[bytes]) -> list[Tier | None]:
         """Return the fastest tier that holds each block now; from memory, nothing is read."""
-        return self._ladder.where(keys)
+        return self._holdings.where(keys)
 
     def longest(self, keys: Sequence[bytes]) -> int:
         """Return how many blocks from the first on are held without a gap."""
@@ -113,10 +115,10 @@ class BlockStore:
     def load(self, keys: Sequence[bytes], into: Sequence[memoryview]) -> Transfer:
         """Begin to copy blocks into the caller's memory, which must have each block's exact size."""
         transfer = Transfer(len(keys))
-        found = self._ladder.find(keys, [target.nbytes for target in into])
+        found = self._holdings.find(keys, [target.nbytes for target in into])
         misses = found.count(None)
         begun = self._loading.begin(transfer, found, into)
-        self._ladder.count(misses=misses, refused_loads=0 if begun else len(keys) - misses)
+        self._holdings.count(misses=misses, refused_loads=0 if begun else len(keys) - misses)
         return transfer
 
     def save(self, keys: Sequence[bytes], blocks: Sequence[memoryview]) -> Transfer:
@@ -128,10 +130,10 @@ class BlockStore:
         if self._closed or not self._saves.take(sum(block.nbytes for block in blocks)):
             transfer.fail(range(len(keys)))
             transfer.begin(0)
-            self._ladder.count(dropped_saves=len(keys))
+            self._holdings.count(dropped_saves=len(keys))
             return transfer
         parts = in_parts([block.nbytes for block in blocks])
-        transfer.on_done(partial(self._ladder.touch, keys))
+        transfer.on_done(partial(self._holdings.touch, keys))
         transfer.begin(len(parts))
         for part in parts:
             self._background.run(partial(self._save_part, transfer, part, keys, blocks))
@@ -142,7 +144,7 @@ class BlockStore:
         leading = [tier for tier in held[: list(held).index(None) if None in held else len(held)] if tier]
         advice = self._measuring.advise(prompt_tokens, leading)
         if leading:
-            self._ladder.count(advised_onboard=advice.onboard, advised_recompute=not advice.onboard)
+            self._holdings.count(advised_onboard=advice.onboard, advised_recompute=not advice.onboard)
             self._measuring.measure()
         return advice
 
@@ -152,11 +154,11 @@ class BlockStore:
 
     def events(self) -> list[TierEvent]:
         """Return the blocks that came to tiers and left them since the last call; at first, what a restart found."""
-        return self._ladder.drain_events()
+        return self._holdings.drain_events()
 
     def stats(self) -> StoreStats:
         """Return all counts."""
-        stats = self._ladder.snapshot()
+        stats = self._holdings.snapshot()
         if self._peers is not None:
             served = self._peers.served
             stats.peers = sum(peer.following for peer in self._peers.peers())
@@ -195,7 +197,7 @@ class BlockStore:
         for level in self._ladder.levels:
             if isinstance(level, ObjectTier):
                 self._background.begin()
-                level.follow(self._ladder.update, self._listed)
+                level.follow(self._holdings.update, self._listed)
 
     def _listed(self) -> None:
         self._background.end()
@@ -209,8 +211,8 @@ class BlockStore:
 
         host = next((level for level in self._ladder.levels if isinstance(level, HostTier)), None)
         block_bytes = self.settings.block_bytes
-        self._peers = PeerTier(self.settings.peers, block_bytes, self._ladder, host, self._measuring.measure)
-        self._ladder.add_source(self._peers)
+        self._peers = PeerTier(self.settings.peers, block_bytes, self._holdings, host, self._measuring.measure)
+        self._holdings.add_source(self._peers)
         self._measuring.ordering = True
 
     def _save_part(
@@ -222,7 +224,7 @@ class BlockStore:
             if not transfer.abandoned:
                 held = self._ladder.put(part_keys, [blocks[i] for i in places])
                 failed = [place for place, good in zip(places, held, strict=True) if not good]
-                self._ladder.count(dropped_saves=len(failed))
+                self._holdings.count(dropped_saves=len(failed))
         finally:
             transfer.part_done(failed)
             try:

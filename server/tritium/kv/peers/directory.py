@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator
 
 from tritium.kv.block import Tier
-from tritium.kv.ladder import TierEvent
+from tritium.kv.holdings import TierEvent
 from tritium.kv.shelf import Entry
 
 
 class Directory:
-    """Blocks by key, with their sizes and the numbers of the peers that hold them; guarded by the ladder's lock."""
+    """Blocks by key, with their sizes and which peers hold them, by number; guarded by the lock of `holdings`."""
 
     def __init__(self) -> None:
         self.size_bytes = 0

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from tritium.core.errors import Unavailable
 from tritium.kv.block import Tier
-from tritium.kv.ladder import Found, Ladder
+from tritium.kv.holdings import Found, Holdings
 from tritium.kv.peers.wire import Changes, Done, Hello, Lease, Leased, Line, Probe, Purpose, Refused, Welcome, let_in
 from tritium.kv.settings import PeerSettings, split_address
 from tritium.kv.shelf import Entry
@@ -56,11 +56,13 @@ class Served:
 class Serving:
     """The giving end: a listening thread, and one for each connection."""
 
-    def __init__(self, settings: PeerSettings, store: bytes, ladder: Ladder, memory: Memory, welcome: Welcome) -> None:
+    def __init__(
+        self, settings: PeerSettings, store: bytes, holdings: Holdings, memory: Memory, welcome: Welcome
+    ) -> None:
         """Listen; raises OSError."""
         self._settings = settings
         self._store = store
-        self._ladder = ladder
+        self._holdings = holdings
         self._memory = memory
         self._welcome = welcome
         self._lock = threading.Lock()
@@ -137,7 +139,7 @@ class Serving:
         backlog = _Backlog(hello.prefix)
         with self._lock:
             self._backlogs.add(backlog)
-        held = self._ladder.watch(Tier.HOST, backlog.put)
+        held = self._holdings.watch(Tier.HOST, backlog.put)
         try:
             ours = [one for one in held if one[0].startswith(hello.prefix)]
             for start in range(0, len(ours), _KEYS_A_FRAME):
@@ -147,7 +149,7 @@ class Serving:
                 changes = backlog.take(BEAT_S)
                 line.send(Changes([key for key, _ in changes], [size_bytes for _, size_bytes in changes]))
         finally:
-            self._ladder.unwatch(Tier.HOST, backlog.put)
+            self._holdings.unwatch(Tier.HOST, backlog.put)
             with self._lock:
                 self._backlogs.discard(backlog)
 
@@ -196,13 +198,13 @@ class Serving:
                 self._returned.wait_for(lambda: self._closed or self._leased + len(asked.keys) <= most, _ROOM_WAIT_S)
             if self._closed or self._leased + len(asked.keys) > most:
                 return [None] * len(asked.keys)
-            found = self._ladder.find_elsewhere(asked.keys, asked.sizes, (), Tier.HOST)
+            found = self._holdings.find_elsewhere(asked.keys, asked.sizes, (), Tier.HOST)
             self._leased += sum(one is not None for one in found)
             return found
 
     def _return(self, found: list[Found | None]) -> None:
         pinned = [one for one in found if one]
-        self._ladder.release(pinned)
+        self._holdings.release(pinned)
         with self._returned:
             self._leased -= len(pinned)
             self._returned.notify_all()

@@ -15,8 +15,8 @@ from pathlib import Path
 from tritium.core.errors import InvalidArgument
 from tritium.kv.agent import Agent, Kind, Piece, address_of
 from tritium.kv.block import Tier
+from tritium.kv.holdings import Holdings
 from tritium.kv.host import HostTier
-from tritium.kv.ladder import Ladder
 from tritium.kv.peers.directory import Directory
 from tritium.kv.peers.link import Link
 from tritium.kv.peers.meeting import Notice, addresses_at
@@ -50,7 +50,7 @@ class PeerTier:
         self,
         settings: PeerSettings,
         block_bytes: int,
-        ladder: Ladder,
+        holdings: Holdings,
         host: HostTier | None,
         came: Callable[[], object],
     ) -> None:
@@ -60,7 +60,7 @@ class PeerTier:
         """
         self.shelf = Directory()
         self._settings = settings
-        self._ladder = ladder
+        self._holdings = holdings
         self._came = came
         self._store = os.urandom(_STORE_BYTES)
         self._numbers = itertools.count()
@@ -157,7 +157,7 @@ class PeerTier:
             metadata = self._served_by.metadata
         welcome = Welcome(b"", b"", metadata, address_of(host.arena), host.arena.nbytes)
         try:
-            self._serving = Serving(self._settings, self._store, self._ladder, host, welcome)
+            self._serving = Serving(self._settings, self._store, self._holdings, host, welcome)
         except OSError as fault:
             raise InvalidArgument(f"peers cannot be served at {self._settings.listen}: {fault.strerror}") from None
         if listen_host in ("0.0.0.0", "::"):  # noqa: S104  it is compared, not bound
@@ -199,13 +199,13 @@ class PeerTier:
 
     def _telling(self, number: int) -> Callable[[Sequence[bytes], Sequence[int]], None]:
         def told(keys: Sequence[bytes], sizes: Sequence[int]) -> None:
-            self._ladder.update(lambda: self.shelf.take(number, keys, sizes))
+            self._holdings.update(lambda: self.shelf.take(number, keys, sizes))
             self._came()
 
         return told
 
     def _leaving(self, number: int) -> Callable[[], None]:
-        return lambda: self._ladder.update(lambda: self.shelf.leave(number))
+        return lambda: self._holdings.update(lambda: self.shelf.leave(number))
 
     def _by_peer(
         self, entries: Sequence[Entry], summed: Sequence[int | None], tried: Sequence[set[int]]
