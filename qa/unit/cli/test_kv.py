@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from click.testing import CliRunner, Result
@@ -55,6 +57,7 @@ def test_clear_empties_what_no_worker_has_open(directory: Path) -> None:
         refused = run("clear", directory, "--yes")
         assert refused.exit_code == 1
         assert "open in another process" in refused.output
+        assert "stop the worker to empty it" in refused.output
     assert "6 blocks gone" in run("clear", directory, "--yes").output
     assert "0 blocks" in run("stats", directory).output
 
@@ -110,6 +113,32 @@ def test_metrics_become_a_table_with_units() -> None:
         ["load", "0.000", "s", "1.500", "s"],
         ["misses", "5"],
     ]
+
+
+def test_a_server_without_tiers_is_said_to_tell_of_none() -> None:
+    """Of an address without a path its /metrics are read; that counting begins with a request is said."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = b'tritium_kv_tier_blocks{tier="host"} 7\n' if self.path == "/metrics" else b""
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002  (the name of the base class)
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            address = f"http://127.0.0.1:{server.server_port}"
+            assert run("stats", "--url", address).output.split() == ["tier", "host", "blocks", "7"]
+            assert "from a worker's first request on" in run("stats", "--url", f"{address}/other").output
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_objects_are_counted_and_cleared(tmp_path: Path) -> None:

@@ -223,9 +223,10 @@ async def test_contradicting_arguments_do_not_start(arguments: dict[str, Any], w
 async def test_what_is_ignored_is_noted(run_engine: Run) -> None:
     """Arguments that a reader of model.json would expect to work are named in the engine's notes, the rest not."""
     async with run_engine(
-        dtype="bfloat16", tensor_parallel_size=2, enforce_eager=True, gpu_memory_utilization=0.5
+        dtype="bfloat16", tensor_parallel_size=2, enforce_eager=True, gpu_memory_utilization=0.5, kv_tiers="host=1GiB"
     ) as driver:
         assert driver.info.notes == (
             "dtype bfloat16: the embedded engine computes in float32",
+            "kv_tiers: the embedded engine keeps nothing below its cache; vLLM does",
             "tensor_parallel_size 2: the embedded engine runs on one core",
         )

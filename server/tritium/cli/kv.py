@@ -47,7 +47,7 @@ def kv() -> None:
 def stats(directories: tuple[Path, ...], objects: str | None, endpoint: str, url: str | None) -> None:
     """Say how much tiers hold, and with --url what the workers of a running server did with them.
 
-    Of a DIRECTORY above those of workers, such as the one in `kv_tiers`, all below it are shown.
+    Of a DIRECTORY above those of workers, such as the one in `kv_tiers`, all down to three folders below it are shown.
     """
     if not directories and not objects and not url:
         raise click.UsageError("nothing to look at: name a directory, --objects or --url")
@@ -61,7 +61,10 @@ def stats(directories: tuple[Path, ...], objects: str | None, endpoint: str, url
         names = object_names(_bucket(objects, endpoint))
         click.echo(f"{objects}  {len(names)} blocks  {size(sum(size for _, size in names))}")
     if url:
-        click.echo("\n".join(table(_metrics(url))) or f"{url} tells of no KV tiers")
+        click.echo(
+            "\n".join(table(_metrics(url)))
+            or f"{url} tells of no KV tiers (they are counted from a worker's first request on)"
+        )
 
 
 @kv.command(cls=_Command)
@@ -92,8 +95,8 @@ def inspect(directory: Path, limit: int, *, check: bool) -> None:
 def clear(directories: tuple[Path, ...], objects: str | None, endpoint: str, *, yes: bool) -> None:
     """Empty directories that no worker has open, or a bucket's blocks; what they held is computed again.
 
-    Nothing but blocks is touched: other files and objects stay. Of a DIRECTORY above those of workers, all below it
-    are emptied.
+    Nothing but blocks is touched: other files and objects stay. Of a DIRECTORY above those of workers, such as
+    the one in `kv_tiers`, all down to three folders below it are emptied.
     """
     if not directories and not objects:
         raise click.UsageError("nothing to empty: name a directory or --objects")
@@ -165,8 +168,11 @@ def _bucket(url: str, endpoint: str) -> ObjectSettings:
 
 
 def _metrics(url: str) -> list[str]:
-    if urlsplit(url).scheme not in ("http", "https"):
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"):
         raise click.UsageError(f"--url {url} is not an http or https address")
+    if parts.path in ("", "/"):
+        url = parts._replace(path="/metrics").geturl()
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # noqa: S310  the scheme was looked at
             text: str = answer.read().decode()

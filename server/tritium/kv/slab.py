@@ -62,7 +62,8 @@ class Slab:
         except OSError:
             os.close(self._index)
             raise Unavailable(
-                f"{directory} is open in another process", "give every worker a directory of its own"
+                f"{directory} is open in another process",
+                "give every worker a directory of its own, and stop the worker to empty it",
             ) from None
         self.direct = direct is True or (direct is None and slot_bytes >= _DIRECT_FROM_BYTES)
         try:

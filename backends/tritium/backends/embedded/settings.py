@@ -51,6 +51,8 @@ def notes_on(given: Mapping[str, Any]) -> tuple[str, ...]:
         notes.append(f"dtype {given['dtype']}: the embedded engine computes in float32")
     if given.get("enable_lora"):
         notes.append("enable_lora: the embedded engine has no adapters and refuses requests that name one")
+    if given.get("kv_tiers"):
+        notes.append("kv_tiers: the embedded engine keeps nothing below its cache; vLLM does")
     notes += [
         f"{name} {given[name]}: the embedded engine runs on one core"
         for name in ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
