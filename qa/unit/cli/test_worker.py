@@ -12,7 +12,7 @@ from tritium.cli.cluster_settings import discovery_of, security_of
 from tritium.cli.options import ServeOptions, SettingsError, load_as
 from tritium.cli.worker_model import find_worker_model
 from tritium.cli.worker_options import WorkerOptions
-from tritium.cli.worker_run import _Settings
+from tritium.cli.worker_settings import WorkerSettings
 from tritium.llm.settings import engine_arguments
 from tritium.repository.events import ignore_event
 
@@ -102,7 +102,7 @@ async def test_settings_that_make_no_sense(options, words, tmp_path):
     """Each is found before anything is loaded, and the message says what to write."""
     given = {"model": str(TINY_CHAT), "discovery": f"file:{tmp_path}", **options}
     with pytest.raises(SettingsError, match=words):
-        _Settings(WorkerOptions(**given), tmp_path)
+        WorkerSettings(WorkerOptions(**given), tmp_path)
 
 
 def test_a_broken_configuration(tmp_path):

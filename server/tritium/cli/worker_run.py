@@ -14,10 +14,9 @@ import contextlib
 import os
 import secrets
 import signal
-import socket
 import sys
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -26,39 +25,30 @@ import uvloop
 
 from tritium.backends.engine import Role
 from tritium.backends.transfer.paths import TransferPath
-from tritium.cli.cluster_settings import discovery_of, events_of, security_of
 from tritium.cli.options import SettingsError
 from tritium.cli.scratch import Scratch
 from tritium.cli.streams import complete_streams
-from tritium.cli.worker_model import WorkerModel, find_worker_model
+from tritium.cli.worker_loader import loader_of
 from tritium.cli.worker_options import WorkerOptions
+from tritium.cli.worker_restart import ROLE_BEFORE, start_anew
+from tritium.cli.worker_settings import WorkerSettings
 from tritium.cluster.announcement import Announcement
 from tritium.cluster.card import Instance
-from tritium.cluster.discovery.contract import Discovery
 from tritium.cluster.engines import words_of
 from tritium.cluster.events.publisher import EventPublisher
 from tritium.cluster.frames import VERSION, Load
 from tritium.cluster.own_role import OwnRole
-from tritium.cluster.plane.address import PlaneAddress, parse_address
 from tritium.cluster.plane.files import FileServer
 from tritium.cluster.plane.listener import PlaneListener
-from tritium.cluster.plane.security import PlaneSecurity
 from tritium.cluster.runner import EngineRunner, end_at_once
 from tritium.cluster.spec import FleetSpec
 from tritium.core.errors import InferenceError, Internal
 from tritium.core.log_settings import LogSettings
 from tritium.llm.card_files import CardAndFiles, make_card
-from tritium.llm.loader import LanguageLoader, Prepared
-from tritium.llm.reading.configured import REASONING_PARSER, TOOL_PARSER
-from tritium.llm.settings import LanguageSettings
-from tritium.llm.trtllm_files import read_trtllm_files
+from tritium.llm.loader import Prepared
 from tritium.observe.log import configure
 
 OK, FAILED, BAD_CONFIGURATION = 0, 1, 2
-
-_ROLE_BEFORE = "_TRITIUM_ROLE_BEFORE"
-"""Tells a worker that starts itself anew in another role which it had, and has again where that fails."""
-
 
 log = structlog.get_logger("tritium")
 
@@ -92,38 +82,9 @@ def run(options: WorkerOptions) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     if worker.next_role is not None:
-        _start_anew(worker.next_role, options.role if status == OK else "", environment)
+        start_anew(worker.next_role, options.role if status == OK else "", environment)
     # The engine has freed what it held; taking a big library down object by object would only cost seconds.
     os._exit(status)
-
-
-class _Settings:
-    """What the options say, once it is known to make sense."""
-
-    def __init__(self, options: WorkerOptions, scratch: Path) -> None:
-        """Read everything that can be wrong.
-
-        Raises:
-            SettingsError: something is.
-        """
-        self.security: PlaneSecurity = security_of(options)
-        self.discovery: Discovery = discovery_of(options)
-        self.events = events_of(options)
-        self.model: WorkerModel = find_worker_model(options, scratch)
-        try:
-            self.listen: PlaneAddress = parse_address(options.listen)
-            self.security.check_bind(self.listen)
-        except InferenceError as error:
-            raise SettingsError(f"listen: {error.message}\n  hint: {error.hint}") from None
-        index, _, count = options.share.partition("/")
-        if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
-            raise SettingsError(f"share takes INDEX/COUNT such as 0/2, not '{options.share}'")
-        self.index, self.count = int(index), int(count)
-        self.name = options.worker_name or f"{socket.gethostname()}-{os.getpid()}"
-        if self.listen.everywhere and not options.advertise:
-            raise SettingsError(
-                f"listen: nobody can be sent to {self.listen}\n  hint: --advertise HOST says where this machine is"
-            )
 
 
 class _WorkerProcess:
@@ -132,7 +93,7 @@ class _WorkerProcess:
         self._scratch = scratch
         self._stop = asyncio.Event()
         self._began_s = time.monotonic()
-        self._before = os.environ.pop(_ROLE_BEFORE, "")
+        self._before = os.environ.pop(ROLE_BEFORE, "")
         self._unwanted = False
         """Every front that there is refuses the worker."""
         self.next_role: Role | None = None
@@ -144,7 +105,7 @@ class _WorkerProcess:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._told_to_stop, number)
         try:
-            settings = _Settings(self._options, self._scratch)
+            settings = WorkerSettings(self._options, self._scratch)
         except SettingsError as error:
             _say(f"tritium: {error}")
             return BAD_CONFIGURATION
@@ -166,9 +127,9 @@ class _WorkerProcess:
         finally:
             await settings.discovery.close()
 
-    async def _load(self, settings: _Settings, runner: EngineRunner) -> CardAndFiles:
+    async def _load(self, settings: WorkerSettings, runner: EngineRunner) -> CardAndFiles:
         source = settings.model.source
-        prepared = await _loader(self._options, source.config.backend, source.config.name).prepare(source)
+        prepared = await loader_of(self._options, source.config.backend, source.config.name).prepare(source)
         try:
             info = await runner.open(self._frame(settings, prepared))
         except InferenceError:
@@ -179,7 +140,7 @@ class _WorkerProcess:
             log.warning("worker_note", note=note)
         return await asyncio.to_thread(make_card, source.config.name, info, prepared, settings.model.config)
 
-    def _frame(self, settings: _Settings, prepared: Prepared) -> Load:
+    def _frame(self, settings: WorkerSettings, prepared: Prepared) -> Load:
         spec = FleetSpec()
         role = Role(self._options.role)
         return Load(
@@ -199,7 +160,7 @@ class _WorkerProcess:
             host="" if settings.listen.private else self._options.advertise or settings.listen.host,
         )
 
-    async def _offer(self, settings: _Settings, runner: EngineRunner, made: CardAndFiles) -> int:
+    async def _offer(self, settings: WorkerSettings, runner: EngineRunner, made: CardAndFiles) -> int:
         run = secrets.token_hex(8)
         role = OwnRole(Role(self._options.role), made.card.info.roles)
         door = PlaneListener(
@@ -276,41 +237,6 @@ class _WorkerProcess:
             os._exit(128 + number)
         self.next_role = None
         self._stop.set()
-
-
-def _start_anew(role: Role, before: str, environment: Mapping[str, str]) -> NoReturn:
-    """Become the program that was started, in another role: for who watches over it, it is the same process."""
-    arguments = sys.orig_argv[1:]
-    if arguments[-1].startswith("--role="):
-        arguments.pop()
-    # Of an option that is given twice the last counts.
-    command = [sys.executable, *arguments, f"--role={role}"]
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-    os.execve(sys.executable, command, {**environment, _ROLE_BEFORE: before})  # noqa: S606  it is this program
-
-
-def _loader(options: WorkerOptions, backend: str, name: str) -> LanguageLoader:
-    parsers = {TOOL_PARSER: options.tool_parser, REASONING_PARSER: options.reasoning_parser}
-    settings = LanguageSettings(
-        engine=options.engine,
-        parsers={name: {field: parser for field, parser in parsers.items() if parser}},
-        chat_templates={name: options.chat_template} if options.chat_template else {},
-        cloud_cache=Path(options.cloud_cache) if options.cloud_cache else None,
-    )
-    if backend == "tensorrtllm":
-        return LanguageLoader(settings, _start_nothing, read_trtllm_files)
-    return LanguageLoader(settings, _start_nothing)
-
-
-async def _start_nothing(
-    fleet: str,  # noqa: ARG001  the protocol's name, as all here
-    *,
-    name: str,
-    engine: str,  # noqa: ARG001
-    folder: Path,  # noqa: ARG001
-    arguments: Mapping[str, Any],  # noqa: ARG001
-) -> NoReturn:
-    raise Internal(f"the worker of {name} starts no fleet")
 
 
 def _say(text: str) -> None:
