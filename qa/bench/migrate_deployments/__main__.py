@@ -101,8 +101,7 @@ def move(recipe: Recipe, source: Path, clones: Path | None, scratch: Path) -> Mo
         verdicts = compare(recipe, filled, before, work, flags, scratch)
     except RuntimeError as error:
         failure = str(error)
-    # Where nothing was to be changed there is nothing to take back, which rollback refuses to call a success.
-    migrate("rollback", str(work), statuses=(0,) if changes else (2,))
+    migrate("rollback", str(work))
     restored = not _different(filecmp.dircmp(before, work))
     return Moved(recipe, filled, changes, shlex.join(flags), verdicts, restored, failure)
 
