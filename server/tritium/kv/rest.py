@@ -2,15 +2,17 @@
 
 import threading
 import time
+from collections.abc import Callable
 
 _FIRST_S = 1.0
 _LONGEST_S = 60.0
 
 
 class Rest:
-    """Whether something that failed is asked again; safe from many threads."""
+    """Whether something that failed is asked again; safe from many threads. Times come from `clock`."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._until = 0.0
         self.seconds = 0.0
@@ -19,14 +21,14 @@ class Rest:
     @property
     def resting(self) -> bool:
         """Return whether it is left alone now."""
-        return time.monotonic() < self._until
+        return self._clock() < self._until
 
     def begin(self) -> None:
         """Leave it alone, for twice as long as the last time; not longer for what else fails meanwhile."""
         with self._lock:
             if not self.resting:
                 self.seconds = min(_LONGEST_S, self.seconds * 2 or _FIRST_S)
-                self._until = time.monotonic() + self.seconds
+                self._until = self._clock() + self.seconds
 
     def end(self) -> None:
         """Take note that it works."""

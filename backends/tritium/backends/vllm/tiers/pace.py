@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from statistics import median
 
 from tritium.kv.block import Tier
+from tritium.kv.rest import Rest
 
 _SEEN = 9
 _BELIEVED_FROM = 3
-_FIRST_REST_S = 1.0
-_LONGEST_REST_S = 60.0
 
 
 @dataclass(slots=True)
@@ -33,12 +32,6 @@ class _Fetch:
     load_s: float = 0.0
 
 
-@dataclass(slots=True)
-class _Rest:
-    until_s: float = 0.0
-    seconds: float = 0.0
-
-
 class Pace:
     """Follows fetches; times come from `clock`."""
 
@@ -46,7 +39,7 @@ class Pace:
         self._clock = clock
         self._fetches: dict[str, _Fetch] = {}
         self._handovers: deque[float] = deque(maxlen=_SEEN)
-        self._rests: dict[Tier, _Rest] = {tier: _Rest() for tier in Tier}
+        self._rests = {tier: Rest(clock) for tier in Tier}
 
     @property
     def handover_s(self) -> float:
@@ -55,7 +48,7 @@ class Pace:
 
     def rests(self, tier: Tier) -> bool:
         """Return whether a tier is left alone for now."""
-        return self._clock() < self._rests[tier].until_s
+        return self._rests[tier].resting
 
     def began(self, request: str, tiers: Collection[Tier], worth_s: float) -> None:
         """Note that a request's blocks are asked for."""
@@ -68,12 +61,10 @@ class Pace:
             return
         fetch.load_s = max(fetch.load_s, seconds)
         for tier in fetch.tiers:
-            rest = self._rests[tier]
             if seconds <= fetch.worth_s:
-                rest.seconds = 0.0
-            elif not self.rests(tier):
-                rest.seconds = min(_LONGEST_REST_S, rest.seconds * 2 or _FIRST_REST_S)
-                rest.until_s = self._clock() + rest.seconds
+                self._rests[tier].end()
+            else:
+                self._rests[tier].begin()
 
     def stepped(self, requests: Collection[str]) -> None:
         """Note the requests of a step: those that waited for blocks go on, the others were not alone."""
