@@ -43,7 +43,7 @@ def survey_server(url: str) -> tuple[Deployment, dict[str, str]]:
     found = Deployment(Path(url.partition("://")[2]))
     index = _ask(url, "/v2/repository/index", post=True)
     if not isinstance(index, list):
-        raise ServerError(f"{url}/v2/repository/index is not answered as Triton does")
+        raise ServerError(f"{url}/v2/repository/index is not answered; is this the HTTP port of Triton?")
     names = list(dict.fromkeys(str(entry.get("name", "")) for entry in index if isinstance(entry, dict)))
     for name in names:
         entries = [entry for entry in index if entry.get("name") == name]
