@@ -187,6 +187,18 @@ CASES = [
         [],
     ),
     (
+        "serve.jsonnet",
+        f"{{ image: '{HEAD}:24.01-py3', // pinned\n  command: ['tritonserver', '--model-store=/m'] }}\n",
+        [f"{HEAD}:24.01-py3"],
+        ["tritonserver --model-store=/m"],
+    ),
+    (
+        "Jenkinsfile",
+        f"pipeline {{ agent {{ docker {{ image '{HEAD}:24.01-py3' }} }}\n  steps {{ sh 'tritonserver --model-store=/m' }}\n}}\n",
+        [f"{HEAD}:24.01-py3"],
+        ["tritonserver --model-store=/m"],
+    ),
+    (
         "job.nomad",
         f'task "t" {{\n  config {{\n    image = "{HEAD}:24.01-py3"\n    args = ["tritonserver", "--model-repository=/m"]\n  }}\n}}\n',
         [f"{HEAD}:24.01-py3"],
@@ -295,6 +307,22 @@ def test_rules_in_a_config_map_are_told_once(tmp_path: Path) -> None:
     alert = "groups:\n    - rules:\n      - alert: slow\n        expr: rate(nv_gpu_utilization[5m]) > 1\n"
     manifest = f"kind: ConfigMap\nimage: {HEAD}:24.01-py3\ndata:\n  rules.yml: |\n    {alert}"
     assert [f.rule for f in check(read(tmp_path, "map.yaml", manifest)) if f.rule.startswith("O")] == ["O02"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("Dockerfile", f"ARG BASE={HEAD}\nARG TAG=24.01-py3\nFROM ${{BASE}}:${{TAG}}\nCMD tritonserver --id=x\n"),
+        ("run.sh", f'IMAGE="{HEAD}"\nTAG=24.01-py3\ndocker run $IMAGE:$TAG tritonserver --id=x\n'),
+        ("Makefile", f"IMAGE ?= {HEAD}\nTAG := 24.01-py3\nrun:\n\tdocker run $(IMAGE):$(TAG) tritonserver --id=x\n"),
+    ],
+)
+def test_a_tag_in_a_variable_of_its_own_is_replaced_too(name: str, text: str, tmp_path: Path) -> None:
+    """The image never comes to have two tags."""
+    deployment = read(tmp_path, name, text)
+    edits = [edit for found in check(deployment) if found.rule == "L01" and found.fix for edit in found.fix.edits]
+    after = rewrite(text, edits)
+    assert after == text.replace(HEAD, "tritium").replace("24.01-py3", "latest")
 
 
 def test_a_charts_tag_tells_what_its_image_is_for(tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ class Format(StrEnum):
     DOCUMENT = "document"
 
 
-_SHELLS = {".sh", ".bash", ".zsh", ".ksh"}
+_SHELLS = {".sh", ".bash", ".zsh", ".ksh", ".fish"}
+_TEXTS = {"procfile", "jenkinsfile", "tiltfile"}
 _BY_SUFFIX = {
     ".sbatch": Format.SLURM,
     ".slurm": Format.SLURM,
@@ -39,6 +40,8 @@ _BY_SUFFIX = {
     ".py": Format.PYTHON,
     ".ts": Format.JAVASCRIPT,
     ".js": Format.JAVASCRIPT,
+    ".jsonnet": Format.JAVASCRIPT,
+    ".libsonnet": Format.JAVASCRIPT,
     ".tsx": Format.JAVASCRIPT,
     ".mjs": Format.JAVASCRIPT,
     ".cjs": Format.JAVASCRIPT,
@@ -85,7 +88,7 @@ def format_of(path: PurePath, text: str) -> Format | None:
         return Format.DOCKERFILE
     if name in ("makefile", "gnumakefile", "justfile"):
         return Format.MAKEFILE
-    if _ENVIRONMENT.match(name) or name == "procfile":
+    if _ENVIRONMENT.match(name) or name in _TEXTS:
         return Format.TEXT
     if suffix in _YAMLS:
         return _yaml_format(path, name, text)

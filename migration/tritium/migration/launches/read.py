@@ -43,7 +43,8 @@ def read_launch(reading: Reading) -> Launch | None:
     # What a chart's values say of a tag counts, so they come first.
     divided = (image for tree in (*reading.trees, *reading.embedded) for image in _divided(tree))
     runtimes = (image for tree in reading.trees for image in _runtimes(tree))
-    for image in (*divided, *runtimes, *server_images(source, reading.code), *_others(reading, found_commands)):
+    named = (_tagged(image, reading.code) for image in server_images(source, reading.code))
+    for image in (*divided, *runtimes, *named, *_others(reading, found_commands)):
         if not any(image.span.start < span.end and span.start < image.span.end for span in known):
             images.append(image)
             known.add(image.span)
@@ -84,6 +85,19 @@ def _divided(tree: Node) -> Iterator[Image]:
                 registry, _, last = name.text.rpartition("/")
                 yield Image(name.text, name.span, role_of(registry, last, tag.text), tag.text, tag.span)
                 break
+
+
+def _tagged(image: Image, code: str) -> Image:
+    """Return an image with the tag that another variable holds: `BASE=tritonserver`, `TAG=24.01-py3`, `$BASE:$TAG`."""
+    if image.version or "@" in image.text:
+        return image
+    name = re.search(r"(\w+)\s*[:?]?=\s*[\"']?$", code[max(0, image.span.start - 80) : image.span.start])
+    used = name and re.search(rf"\$[{{(]?{name[1]}[}})]?:\$[{{(]?(\w+)", code)
+    tag = used and re.search(rf"\b{used[1]}\s*[:?]?=\s*[\"']?([\w.-]+)", code)
+    if not tag:
+        return image
+    registry, _, last = image.text.rpartition("/")
+    return Image(image.text, image.span, role_of(registry, last, tag[1]), tag[1], Span(*tag.span(1)))
 
 
 def _runtimes(tree: Node) -> Iterator[Image]:
