@@ -25,7 +25,7 @@ class Page:
         """Return the page as it is published."""
         fixed = "rewritten by a plan" if self.after else "reported"
         lines = [f"# {self.rule.id}: {self.summary.removesuffix('.')}", "", self.text, ""]
-        lines += [f"Severity: `{self.rule.severity.value}`. It is {fixed}.", ""]
+        lines += [f"Usual severity: `{self.rule.severity.value}`. It is {fixed}.", ""]
         lines += [line for name, text in self.before.items() for line in _fenced("Before", name, text)]
         lines += [line for name, text in self.after.items() for line in _fenced("After", name, text)]
         lines += [f"The audit says: *{words}*" for words in self.finds]

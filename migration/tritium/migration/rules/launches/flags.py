@@ -51,8 +51,8 @@ class OldFlag(Rule):
     """A flag that is deprecated, or changes nothing here.
 
     Tritium accepts every flag of tritonserver. Those about GPU memory pools, thread pools and NUMA nodes change
-    nothing, which its log says at each start; they may stay. Deprecated spellings are rewritten into what replaced
-    them: `--model-store` into `--model-repository`, `--strict-model-config=true` into
+    nothing, which its log says at each start; they may stay. Deprecated spellings, of severity `change`, are
+    rewritten into what replaced them: `--model-store` into `--model-repository`, `--strict-model-config=true` into
     `--disable-auto-complete-config`; `--strict-model-config=false` is the default and is left out.
 
     Before docker-compose.yaml:
