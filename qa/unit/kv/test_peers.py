@@ -216,6 +216,11 @@ def test_what_a_killed_store_leaves_in_the_folder_goes(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["notes.peer"]
 
 
+def test_a_name_that_no_host_has_leads_to_nobody() -> None:
+    """Looking for peers goes on where a name cannot be looked up, or is none."""
+    assert addresses_at(f"{'a' * 70}:7000") == []
+
+
 def test_garbage_is_hung_up_on(tmp_path: Path) -> None:
     """What speaks another protocol is cut off, and the others are served on."""
     with BlockStore(settings(tmp_path)) as giving, BlockStore(settings(tmp_path)) as asking:

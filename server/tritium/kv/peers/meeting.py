@@ -45,7 +45,7 @@ def addresses_at(place: str) -> list[str]:
     host, port = split_address(place)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):  # the latter for what no name may look like
         return []
     names = (address[0] for *_, address in found)
     return list(dict.fromkeys(f"[{name}]:{port}" if ":" in str(name) else f"{name}:{port}" for name in names))

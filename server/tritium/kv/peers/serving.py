@@ -27,6 +27,7 @@ MOST_PROBE_BYTES = 16 << 20
 # Of the host tier, what may be on lease at once: the rest stays free to be evicted.
 _MOST_LEASED = 0.5
 _ROOM_WAIT_S = 1.0
+_ACCEPT_PAUSE_S = 0.1
 
 
 class Memory(Protocol):
@@ -99,10 +100,11 @@ class Serving:
         while True:
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
-                if self._closed:
-                    return
-                continue  # this one went away before it was taken in
+            except OSError:  # this one went away before it was taken in, or no more can be: then not at once again
+                with self._returned:
+                    if self._returned.wait_for(lambda: self._closed, _ACCEPT_PAUSE_S):
+                        return
+                continue
             line = Line(connection)
             thread = threading.Thread(target=self._serve, args=(line,), name="kv-peer", daemon=True)
             with self._lock:

@@ -240,7 +240,7 @@ class PeerTier:
                 summed[place] = entries[place].checksum = one.promised
             elif one.arrived is not None and summed[place] is None:
                 entries[place].checksum = one.promised
-                summed[place] = one.arrived  # the ladder sees that it is damaged
+                summed[place] = one.arrived  # the ladder compares, and sees that it is damaged
 
 
 def _open_reader(settings: PeerSettings, block_bytes: int) -> tuple[Reader | None, str]:

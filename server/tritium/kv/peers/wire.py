@@ -27,6 +27,7 @@ from tritium.core.errors import Unavailable
 
 VERSION = 1
 GREETING_S = 10.0
+_GREETING_WAITS = 3
 _NONCE_BYTES = 32
 _LENGTH_BYTES = 4
 _MOST_GREETING_BYTES = 64 << 10
@@ -124,14 +125,24 @@ class Line:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._connection = connection
         self._most_bytes = _MOST_GREETING_BYTES
+        self._patience_s: float | None = None
+        self._greeted_by: float | None = None
 
     def patience(self, seconds: float | None) -> None:
-        """Say how long each wait may take; None: as long as the other end lives."""
+        """Say how long each wait may take; None: as long as the other end lives.
+
+        A greeting may take no longer than three waits, however steadily its bytes come: strangers hold no connection.
+        """
+        self._patience_s = seconds
+        if seconds is not None and self._most_bytes == _MOST_GREETING_BYTES:
+            self._greeted_by = time.monotonic() + _GREETING_WAITS * seconds
         self._connection.settimeout(seconds)
 
     def trust(self) -> None:
         """Take frames of all sizes, now that it is known who is there."""
         self._most_bytes = MOST_FRAME_BYTES
+        self._greeted_by = None
+        self._connection.settimeout(self._patience_s)
 
     def send(self, frame: Frame, blocks: Sequence[memoryview] = ()) -> None:
         """Send a frame and the bytes that follow it; raises OSError."""
@@ -151,15 +162,15 @@ class Line:
     def receive(self, *kinds: type[F]) -> F:
         """Wait for a frame of one of these kinds; raises OSError where another comes, or none."""
         head = bytearray(_LENGTH_BYTES)
-        self._fill(memoryview(head), None)
+        self._fill(memoryview(head), self._greeted_by)
         length = int.from_bytes(head, "big")
         if length > self._most_bytes:
             raise OSError("what came is not of a store of KV")
         body = bytearray(length)
-        self._fill(memoryview(body), None)
+        self._fill(memoryview(body), self._greeted_by)
         try:
             frame = _DECODER.decode(body)
-        except msgspec.DecodeError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise OSError("what came is not of a store of KV") from None
         if isinstance(frame, Refused):
             raise OSError(f"refused: {frame.reason[:500]}")
