@@ -1,6 +1,7 @@
 """The `dynamo-migrate` command."""
 
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 
 import click
@@ -17,6 +18,9 @@ _FORMATS = ("text", "json", "sarif", "html", "markdown", "github", "csv")
 @click.version_option(package_name="tritium", prog_name="dynamo-migrate")
 def main() -> None:
     """Move Triton deployments to Tritium."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may be any bytes
 
 
 main.add_command(commands.plan)
@@ -56,7 +60,7 @@ def audit(
     if output is None:
         click.echo(report, nl=form == "json")
     else:
-        output.write_text(report, encoding="utf-8")
+        output.write_text(report, encoding="utf-8", errors="backslashreplace")
     if baseline is not None:
         for finding in inquiry.fresh:
             place = f"{finding.path}:{finding.line}" if finding.line else str(finding.path)

@@ -151,7 +151,7 @@ def _is_in_repository(folder: Path) -> bool:
 def _check(found: Found, *, proper: bool) -> None:
     """Hold a configuration and its folder against the server's rules, and see what is served of it."""
     config = found.config
-    config.name = found.name
+    config.name = found.name.encode("utf-8", "backslashreplace").decode()  # a folder may be called in no UTF-8
     pinned = any(group.gpus for group in config.instance_group)
     if found.sound:
         known = _complete(found)

@@ -1,5 +1,6 @@
 """Nothing outside a deployment is written or taken away, whatever plan, journal, links, faults and other applies do."""
 
+import os
 import resource
 import shutil
 import subprocess
@@ -10,12 +11,14 @@ from dataclasses import replace as replaced
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tritium.migration.applying.disk import replace
 from tritium.migration.applying.in_place import apply_in_place, roll_back
 from tritium.migration.applying.journal import BadJournal, Entry, Journal, Record, State
 from tritium.migration.applying.output import apply_to
 from tritium.migration.applying.place import Refused, alone
+from tritium.migration.cli import main
 from tritium.migration.planning.answers import Answers
 from tritium.migration.planning.plan import GONE, Change, NewFile, Piece, Plan
 from tritium.migration.planning.planner import ALL, Wishes, make_plan
@@ -202,3 +205,24 @@ def no_file_larger_than(size_bytes: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("text", ["{{ ", "{{a}} ", "{%", "\"'`$("])
+def test_files_that_repeat_themselves_cost_no_time_of_their_square(text: str, shop: Path) -> None:
+    """A generated file of half a megabyte, on one line or on many, is read like any other."""
+    for name, around in (("x.yaml", "image: nvcr.io/nvidia/tritonserver:24.01-py3\nx: "), ("x.sh", "tritonserver ")):
+        (shop / name).write_text(f"{around}{text * (500_000 // len(text))}\n")
+        (shop / f"lines-{name}").write_text(f"{around}{(text + chr(10)) * (200_000 // len(text))}\n")
+    code = "import sys; from pathlib import Path; from tritium.migration.audit import audit; audit(Path(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", code, str(shop)], timeout=120, check=True)
+
+
+def test_names_that_are_no_text_are_read_like_others(shop: Path) -> None:
+    """A folder's name may be any bytes; what is written to a terminal or a report is text."""
+    strange = os.fsencode(shop) + b"/models/odd\n\xff"
+    Path(os.fsdecode(strange)).mkdir()
+    Path(os.fsdecode(strange), "config.pbtxt").write_text('backend: "onnxruntime"\n')
+    for words in (["audit"], ["audit", "--format=json"], ["plan", "-o", str(shop.with_name("plan.json"))]):
+        done = CliRunner().invoke(main, [words[0], str(shop), *words[1:]])
+        assert isinstance(done.exception, SystemExit | None), done.exception
+        assert "odd" in done.output or words[0] == "plan"

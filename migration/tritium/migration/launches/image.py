@@ -62,11 +62,12 @@ class Image:
 
 _NAME = r"[\w-]*(?:tritonserver|tensorrtserver)[\w-]*"
 _ACTION = r"\{\{[^{}\n]*\}\}"
+# Parts are as long as registries take them, so that a text of nothing else costs no time that grows with its square.
 # Apptainer and Enroot write docker://IMAGE; Enroot and Pyxis a # behind the registry; charts and playbooks an action.
 IMAGE = re.compile(
     rf"(?:(?<=docker://)|(?<![\w./:@${{}}#-]))"
-    rf"(?P<registry>(?:(?:{_ACTION}|(?!\{{\{{)[\w.\-${{}}()])+(?::\d+)?[/#])*)(?P<name>{_NAME})"
-    rf"(?::(?P<tag>(?:{_ACTION}|(?!\{{\{{)[\w.\-${{}}()<>])*(?:{_ACTION}|[\w}}>)])))?"
+    rf"(?P<registry>(?:(?:{_ACTION}|(?!\{{\{{)[\w.\-${{}}()]){{1,255}}(?::\d+)?[/#]){{0,16}})(?P<name>{_NAME})"
+    rf"(?::(?P<tag>(?:{_ACTION}|(?!\{{\{{)[\w.\-${{}}()<>]){{0,255}}(?:{_ACTION}|[\w}}>)])))?"
     r"(?P<digest>@sha256:[0-9a-f]+)?(?![\w/])"
 )
 _RELEASE = re.compile(r"\d\d\.\d\d|\$|\{|<|[xy]{2}\.|latest|2\.\d+")

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 from tritium.migration.text.source import Source, Span
 
-PLACEHOLDER = re.compile(r"\$\{?\w+\}?|\$\([^)]*\)|\{\{.*?\}\}|<[A-Za-z_.-]+>|@\w+@|%\w+%")
+PLACEHOLDER = re.compile(r"\$\{?\w+\}?|\$\([^)]{0,255}\)|\{\{.{0,255}?\}\}|<[A-Za-z_.-]+>|@\w+@|%\w+%")
 """A value that is filled in at deployment time."""
 
 _ENDS = {"|", "||", "&", "&&", ";", ":", ">", ">>", "<", "2>&1", "&>"}
 _REDIRECTION = re.compile(r"(?:\d*>|&>)")
+_LONGEST = 10_000
+"""How long a substitution may be; beyond that its end is not looked for, as there may be very many beginnings."""
 _KEY = re.compile(r"""\s*(?:-\s+)?["']?[\w-]+["']?(?::(?:\s+|$)|\s*=\s+)(?:[|>][+-]?\s*$)?""")
 _ARGUMENTS = re.compile(r"""\]\s*,?\s*["']?args["']?\s*[:=]\s*\[""")
 _BRACKETS = re.compile(r"[\])}({]+[,;]?|![A-Z]\w*|\{\{-?\s*(?:if|else|end|range|with)\b[^}]*\}\}")
@@ -90,13 +92,13 @@ def split(code: str, line: int, begin: int = 0) -> Line:
 
 
 def _closing(code: str, at: int) -> int:
-    """Return where the parenthesis that opens at `at` has been closed; the end of the line where it is not."""
+    """Return where the parenthesis that opens at `at` has been closed; the end of what is looked at where it is not."""
     depth = 0
-    for place in range(at, len(code)):
+    for place in range(at, min(len(code), at + _LONGEST)):
         depth += (code[place] == "(") - (code[place] == ")")
         if not depth:
             return place + 1
-    return len(code)
+    return min(len(code), at + _LONGEST)
 
 
 def _word(code: str, at: int) -> tuple[str, int]:
@@ -110,8 +112,8 @@ def _word(code: str, at: int) -> tuple[str, int]:
             text, at = text + code[at + 1 : close], close + 1
             if code[at : at + 1] == ",":
                 break
-        elif code.startswith("{{", at) and "}}" in code[at:]:
-            close = code.index("}}", at) + 2
+        elif code.startswith("{{", at) and (end := code.find("}}", at, at + _LONGEST)) >= 0:
+            close = end + 2
             text, at = text + code[at:close], close
         elif code.startswith("$(", at):
             close = _closing(code, at + 1)
