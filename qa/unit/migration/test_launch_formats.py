@@ -314,6 +314,7 @@ def test_rules_in_a_config_map_are_told_once(tmp_path: Path) -> None:
     [
         ("Dockerfile", f"ARG BASE={HEAD}\nARG TAG=24.01-py3\nFROM ${{BASE}}:${{TAG}}\nCMD tritonserver --id=x\n"),
         ("run.sh", f'IMAGE="{HEAD}"\nTAG=24.01-py3\ndocker run $IMAGE:$TAG tritonserver --id=x\n'),
+        (".env", f"TRITON_IMAGE={HEAD}\nTRITON_TAG=24.01-py3\n"),
         ("Makefile", f"IMAGE ?= {HEAD}\nTAG := 24.01-py3\nrun:\n\tdocker run $(IMAGE):$(TAG) tritonserver --id=x\n"),
     ],
 )
@@ -323,6 +324,13 @@ def test_a_tag_in_a_variable_of_its_own_is_replaced_too(name: str, text: str, tm
     edits = [edit for found in check(deployment) if found.rule == "L01" and found.fix for edit in found.fix.edits]
     after = rewrite(text, edits)
     assert after == text.replace(HEAD, "tritium").replace("24.01-py3", "latest")
+
+
+def test_a_tag_that_is_elsewhere_is_for_who_asks(tmp_path: Path) -> None:
+    """The repository alone is replaced, and not without being asked for."""
+    (found,) = [one for one in check(read(tmp_path, ".env", f"IMAGE={HEAD}\n")) if one.rule == "L01"]
+    assert found.fix is not None
+    assert ([edit.new for edit in found.fix.edits], found.fix.safe) == (["tritium"], False)
 
 
 def test_a_charts_tag_tells_what_its_image_is_for(tmp_path: Path) -> None:

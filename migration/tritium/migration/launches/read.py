@@ -93,7 +93,9 @@ def _tagged(image: Image, code: str) -> Image:
         return image
     name = re.search(r"(\w+)\s*[:?]?=\s*[\"']?$", code[max(0, image.span.start - 80) : image.span.start])
     used = name and re.search(rf"\$[{{(]?{name[1]}[}})]?:\$[{{(]?(\w+)", code)
-    tag = used and re.search(rf"\b{used[1]}\s*[:?]?=\s*[\"']?([\w.-]+)", code)
+    # Files of variables are used by others: there, the one release beside the image is its tag.
+    meant = rf"{used[1]}\s*[:?]?=\s*[\"']?([\w.-]+)" if used else r"\w*(?:TAG|VERSION)\s*=\s*[\"']?(\d\d\.\d\d-[\w.-]+)"
+    tag = name and re.search(rf"\b{meant}", code)
     if not tag:
         return image
     registry, _, last = image.text.rpartition("/")

@@ -64,15 +64,16 @@ def _fix(launch: Launch, image: Image, target: Target) -> Fix:
     if "#" in image.text and "/" in new:  # Enroot's form: REGISTRY#REPOSITORY:TAG
         new = new.replace("/", "#", 1)
     repository, _, tag = new.rpartition(":")
+    elsewhere = image.is_open or not (image.version or "@" in image.text)
     if image.tag_span is not None:
         edits = [Edit(launch.source.path, image.span, repository), Edit(launch.source.path, image.tag_span, tag)]
-    elif image.is_open:
+    elif elsewhere:
         # The tag is somebody's variable: its value moves with the repository, so a person looks at it.
         kept = image.text[len(image.repository) :]
         edits = [Edit(launch.source.path, image.span, repository + kept)]
     else:
         edits = [Edit(launch.source.path, image.span, new)]
-    return Fix(tuple(edits), safe=not image.is_open)
+    return Fix(tuple(edits), safe=not elsewhere)
 
 
 class CustomImage(Rule):
