@@ -143,6 +143,7 @@ def test_hostile_frames_end_the_connection():
     for data, words in (
         (b"\xff\xff\xff\xff", "a frame of 4294967295 bytes"),
         (b"\0\0\0\1\xc1", "malformed"),
+        (b"\0\0\0\3\xa2\xff\xfe", "utf-8"),
         (len(deep).to_bytes(4, "big") + deep, "recursion"),
     ):
         channel, wire, taken, closed = _channel(Any)

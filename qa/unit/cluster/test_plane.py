@@ -157,8 +157,9 @@ async def test_a_proof_is_worth_nothing_on_another_connection(place):
         b"\0\0\0\4junk",
         b"\0\0\0\0",
         b"\x7f\xff\xff\xff" + b"x" * 100_000,
+        b"\0\0\0\5\x92\xa2\xff\xfe\x01",
     ],
-    ids=["http", "ones", "junk", "empty", "huge"],
+    ids=["http", "ones", "junk", "empty", "huge", "no text"],
 )
 async def test_garbage_is_refused(place, said):
     """What is no greeting ends the connection with a word, and harms nobody."""

@@ -105,7 +105,7 @@ class Channel(asyncio.Protocol, Generic[Frame]):
             start = body + length
             try:
                 frame = self._decoder.decode(view[body:start])
-            except (msgspec.DecodeError, RecursionError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 self._break(error)
                 return
             self._on_frame(frame)

@@ -85,7 +85,7 @@ class Channel:
         except Fatal as fatal:
             self.fatal = str(fatal)
             messages = None
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self.fatal = f"the process wrote into its own socket what is no message: {error}"
             messages = None
         if messages is None:

@@ -74,5 +74,5 @@ def read_instance(data: bytes) -> Instance | None:
     """Read an instance; nothing where it is none that this release understands."""
     try:
         return _DECODER.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

@@ -108,7 +108,7 @@ class EventSubscriber:
             return
         try:
             changed = self._decoder.decode(message.data)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self.unreadable += 1
             log.warning("event_unreadable", subject=message.subject, error=str(error))
             return

@@ -144,7 +144,7 @@ class GreetingLine(asyncio.Protocol):
                 if len(received) >= end:
                     try:
                         frame = _DECODER.decode(bytes(received[LENGTH_BYTES:end]))
-                    except msgspec.DecodeError:
+                    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                         raise Unreachable("what came is no greeting of a Tritium cluster") from None
                     del received[:end]
                     return frame
