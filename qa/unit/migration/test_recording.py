@@ -305,6 +305,29 @@ def test_the_file_is_bounded(tmp_path: Path) -> None:
     assert len(read(tmp_path / "r").calls) == file.written == 5 - file.left_out
 
 
+@pytest.mark.parametrize("cut", [0, 5])
+def test_a_recording_goes_on_where_it_ended(tmp_path: Path, cut: int) -> None:
+    """A recorder that is started again overwrites nothing, whether the last one was killed within a call or not."""
+    for calls in (2, 3):
+        file = RecordingFile(tmp_path / "r", MIB)
+        for _ in range(calls):
+            file.append(recorded(b"{}"))
+        file.close()
+        if calls == 2 and cut:
+            (tmp_path / "r").write_bytes((tmp_path / "r").read_bytes()[:-cut])
+    found = read(tmp_path / "r")
+    assert len(found.calls) == file.written == (4 if cut else 5)
+    assert not found.cut_off
+
+
+def test_what_is_no_recording_is_not_overwritten(tmp_path: Path) -> None:
+    """A file that was named by mistake stays as it was."""
+    (tmp_path / "notes").write_text("mine")
+    with pytest.raises(BadRecording, match="notes"):
+        RecordingFile(tmp_path / "notes", MIB)
+    assert (tmp_path / "notes").read_text() == "mine"
+
+
 def test_bytes_survive_the_file(tmp_path: Path) -> None:
     """A body that is no text comes back as it was."""
     file = RecordingFile(tmp_path / "r", MIB)
@@ -341,15 +364,16 @@ async def test_calls_of_openais_api_are_kept(tmp_path: Path) -> None:
     """Chat, completions and embeddings, by the model that the body names; the list of models is not."""
     body = b'{"model": "chat", "messages": [], "api_key": "0123456789"}'
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-    for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
+    for count, path in enumerate(("/v1/chat/completions", "/v1/completions", "/v1/embeddings"), 1):
         sent = request(body, path)
         async with recording(tmp_path / "r", answering(sent, answer, [])) as (_, port):
             await ask(port, sent, len(answer))
-        [call] = read(tmp_path / "r").calls
+        *before, call = read(tmp_path / "r").calls
+        assert len(before) == count - 1
         assert (call.protocol, call.model, call.path) == ("openai", "chat", path)
         assert b"0123456789" not in call.messages[0]
     sent = request(b"", "/v1/models")
-    async with recording(tmp_path / "r", answering(sent, answer, [])) as (recorder, port):
+    async with recording(tmp_path / "other", answering(sent, answer, [])) as (recorder, port):
         await ask(port, sent, len(answer))
     assert recorder.file.written == 0
 

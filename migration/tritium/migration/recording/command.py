@@ -44,8 +44,9 @@ def record(
     that are printed. Bytes pass as they are. Written down, without credentials, are infer, generate, generate_stream,
     ModelInfer, ModelStreamInfer, and completions, chat and embeddings of OpenAI's API.
     `dynamo-migrate verify --recorded FILE` sends them again.
-    Ends with Ctrl-C or SIGTERM.
+    Ends with Ctrl-C or SIGTERM. A recording that is there goes on where it ended.
     """
+    from tritium.migration.recording.file import BadRecording  # noqa: PLC0415  (not paid by --help)
     from tritium.migration.recording.recorder import BadAddress, Recorder, way  # noqa: PLC0415  (not paid by --help)
     from tritium.migration.recording.recorder import record as run  # noqa: PLC0415  (not paid by --help)
 
@@ -56,7 +57,7 @@ def record(
         recorder = Recorder(
             ways, output, most_bytes=most_mib << 20, most_body=most_body << 20, redact_text=redact_text, cafile=cafile
         )
-    except (BadAddress, OSError) as error:
+    except (BadAddress, BadRecording, OSError) as error:
         click.echo(f"dynamo-migrate: {error}", err=True)
         raise SystemExit(2) from None
 

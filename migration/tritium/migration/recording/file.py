@@ -37,10 +37,21 @@ class RecordingFile:
     """A recording that grows up to `most_bytes`; what does not fit any more is counted."""
 
     def __init__(self, path: Path, most_bytes: int) -> None:
-        self._file: IO[bytes] = path.open("wb")
-        self._left = most_bytes
-        self.written = self.left_out = 0
-        self._write({"tritium_record": VERSION})
+        """Begin a file, or go on with the recording that is there, behind its last whole line.
+
+        Raises:
+            BadRecording: what is there is no recording; it stays.
+        """
+        self.written = self.left_out = end = 0
+        if path.is_file() and path.stat().st_size:
+            self.written = len(read(path).calls)
+            end = path.read_bytes().rfind(b"\n") + 1
+        self._file: IO[bytes] = path.open("r+b" if end else "wb")
+        self._left = most_bytes - end
+        if end:
+            self._file.truncate(self._file.seek(end))
+        else:
+            self._write({"tritium_record": VERSION})
 
     def append(self, recorded: Recorded) -> bool:
         """Write one call down; tell whether it still fitted."""
@@ -93,8 +104,10 @@ def read(path: Path) -> Recording:
     try:
         first, *lines = path.read_bytes().split(b"\n")
         head = json.loads(first or b"null")
-    except (OSError, ValueError) as error:
-        raise BadRecording(f"{path}: {error}") from error
+    except OSError as error:
+        raise BadRecording(f"{path}: {error.strerror}") from error
+    except ValueError:
+        head = None
     if not isinstance(head, dict) or "tritium_record" not in head:
         raise BadRecording(f"{path} was not written by dynamo-migrate record")
     if head["tritium_record"] != VERSION:
