@@ -56,7 +56,7 @@ class Slab:
         self.note_at_start = ""
         """What became of another store's blocks."""
         _refuse_strangers(directory)
-        self._index = os.open(directory / "blocks.idx", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._index = os.open(directory / "blocks.idx", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(self._index, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -119,7 +119,7 @@ class Slab:
         os.close(self._index)
 
     def _open_blocks(self) -> int:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (os.O_DIRECT if self.direct else 0)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_DIRECT if self.direct else 0)
         return os.open(self.directory / "blocks.dat", flags, 0o600)
 
     def _begin_anew_unless_it_fits(self) -> None:
@@ -135,6 +135,7 @@ class Slab:
 
 def _refuse_strangers(directory: Path) -> None:
     """Leave alone what no store of this version has written."""
+    _refuse_what_is_no_file(directory)
     index, blocks = directory / "blocks.idx", directory / "blocks.dat"
     hint = "name another directory, or remove the file if nobody needs it"
     if not index.exists():
@@ -154,8 +155,16 @@ def _refuse_strangers(directory: Path) -> None:
         )
 
 
+def _refuse_what_is_no_file(directory: Path) -> None:
+    """Leave alone what stands under our names and is a link, a pipe or a folder: what is behind it is not ours."""
+    for path in (directory / "blocks.idx", directory / "blocks.dat"):
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise InvalidArgument(f"{path} is no file of a store", "name a directory that holds the files themselves")
+
+
 def read_directory(directory: Path) -> list[Record]:
     """Return what a directory's index says, whether a process has it open or not."""
+    _refuse_what_is_no_file(directory)
     path = directory / "blocks.idx"
     if not path.exists():
         raise InvalidArgument(f"{directory} holds no KV blocks", "name a directory of a disk tier")
@@ -164,6 +173,7 @@ def read_directory(directory: Path) -> list[Record]:
 
 def slot_bytes_of(directory: Path) -> int:
     """Return the size of a directory's slots."""
+    _refuse_what_is_no_file(directory)
     with (directory / "blocks.idx").open("rb") as file:
         head = file.read(RECORD_BYTES)
     slot_bytes = _HEAD.unpack(head)[2] if len(head) == RECORD_BYTES else 0
