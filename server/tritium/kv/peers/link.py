@@ -116,13 +116,17 @@ class Link:
 
     def _run(self) -> None:
         while not self._closed.is_set():
+            reason = ""
             try:
                 self._follow_it()
             except OSError as fault:
-                self._fail(str(fault) or type(fault).__name__)
+                reason = str(fault) or type(fault).__name__
             finally:
-                self._hang_up()
+                # Before NIXL is told, which may take its time over a peer that died: nobody is to ask it for blocks.
                 self._left()
+            if reason:
+                self._fail(reason)
+            self._hang_up()
             if self.is_us:
                 return
             self._closed.wait(self._rest.seconds)
