@@ -94,7 +94,14 @@ def test_passwords_are_not_shown(tmp_path):
     assert "topsecret" not in shown
     assert "etcd://***@h:2379/x" in shown
     assert "topsecret" not in repr(parse_etcd(address))
-    for bad in ("etcd://member:topsecret@h:x", "consul://member:topsecret@h", "etcd://:topsecret@h"):
+    for bad in (
+        "etcd://member:topsecret@h:x",
+        "consul://member:topsecret@h",
+        "etcd://:topsecret@h",
+        "etcd://member:12/topsecret@h",
+        "etcd://member:12#topsecret@h",
+        "etcd://member:topsecret@[::1",
+    ):
         with pytest.raises(InvalidArgument) as refused:
             open_discovery(bad)
         assert "topsecret" not in refused.value.told

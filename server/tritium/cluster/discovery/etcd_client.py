@@ -87,12 +87,18 @@ def parse_etcd(text: str) -> EtcdPlace:
     Raises:
         InvalidArgument: it is no such address.
     """
-    parts = urlsplit(text)
+    shown = without_login(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise InvalidArgument(f"'{shown}' is no address of etcd: {error}") from None
+    if "@" in text.removeprefix(f"{parts.scheme}://{parts.netloc}"):
+        hint = "write /, ? and # in a user or password as %2F, %3F and %23"
+        raise InvalidArgument(f"'{shown}' is no address of etcd", hint=hint)
     login, _, hosts = parts.netloc.rpartition("@")
     endpoints = tuple(one if ":" in one else f"{one}:2379" for one in hosts.split(",") if one)
     user, _, password = login.partition(":")
     if not endpoints or any(not one.rpartition(":")[2].isdecimal() for one in endpoints) or (login and not user):
-        shown = without_login(text)
         raise InvalidArgument(f"'{shown}' is no address of etcd", hint="write etcd://HOST:2379, or several with commas")
     prefix = parts.path.rstrip("/") or "/tritium"
     return EtcdPlace(endpoints, prefix, unquote(user), unquote(password))

@@ -163,7 +163,7 @@ class Serving:
             if isinstance(asked, Lease):
                 self._give_blocks(line, asked)
             elif isinstance(asked, Probe):
-                line.send(Done(), [memoryview(bytes(min(asked.size_bytes, MOST_PROBE_BYTES)))])
+                line.send(Done(), [memoryview(bytes(max(0, min(asked.size_bytes, MOST_PROBE_BYTES))))])
 
     def _give_blocks(self, line: Line, asked: Lease) -> None:
         found = self._lease(asked)
