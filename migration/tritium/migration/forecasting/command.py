@@ -42,8 +42,10 @@ def forecast(
 
     CHECKPOINT is its folder, a config.json, the config.json of a TensorRT-LLM engine, or a model repository with one
     language model whose checkpoint is here. The load is --rate, or the
-    rate that a running Triton has now; without either, one request a second. Exits with 2 where something is missing.
+    rate that a running Triton has now; without either, one request a second. Where aiconfigurator is installed it is
+    asked, too. Exits with 2 where something is missing.
     """
+    from tritium.migration.forecasting.aiconfigurator import Question, opinion  # noqa: PLC0415  (not paid by --help)
     from tritium.migration.forecasting.checkpoint import BadCheckpoint, read_size  # noqa: PLC0415  (not paid by --help)
     from tritium.migration.forecasting.forecast import Load  # noqa: PLC0415  (not paid by --help)
     from tritium.migration.forecasting.forecast import forecast as calculate  # noqa: PLC0415  (not paid by --help)
@@ -54,7 +56,8 @@ def forecast(
     if bool(server) != bool(model) or (server and rate):
         raise click.UsageError("--from needs --model, and neither goes with --rate")
     try:
-        size = read_size(config_of(checkpoint), bytes_per_weight)
+        config = config_of(checkpoint)
+        size = read_size(config, bytes_per_weight)
         usage = measure(server, model, seconds) if server and model else None
     except (BadCheckpoint, NoStatistics) as error:
         click.echo(f"dynamo-migrate: {error}", err=True)
@@ -66,4 +69,5 @@ def forecast(
     else:
         rate, told = 1.0, "one request a second" + (f": {server} had none in {seconds:g} s" if usage else "")
     load = Load(rate, prompt_tokens, answer_tokens, first_token, between_tokens)
-    click.echo(written(calculate(size, GPUS[gpu], load, kv_bytes), usage, (told,), form), nl=False)
+    other = opinion(Question(config.parent if config.is_file() else config, gpu, load))
+    click.echo(written(calculate(size, GPUS[gpu], load, kv_bytes), usage, other, (told,), form), nl=False)

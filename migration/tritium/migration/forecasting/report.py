@@ -5,24 +5,28 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from tritium.migration.forecasting import forecast as rules
+from tritium.migration.forecasting.aiconfigurator import Opinion
 from tritium.migration.forecasting.forecast import Forecast, Layout
 from tritium.migration.forecasting.machine import GB
 from tritium.migration.forecasting.usage import Usage
 
 
-def written(found: Forecast, usage: Usage | None, told: tuple[str, ...], form: str) -> str:
-    """Return the report; `told` says where the load comes from."""
+def written(found: Forecast, usage: Usage | None, other: Opinion | None, told: tuple[str, ...], form: str) -> str:
+    """Return the report; `other` is aiconfigurator's opinion, where it is installed, `told` where the load is from."""
     if form == "json":
         document = asdict(found) | {
             "advice": found.advice,
             "usage": asdict(usage) if usage else None,
             "assumptions": [*told, *_assumptions(found)],
         }
+        if other is not None:
+            document |= {"aiconfigurator": asdict(other)}
         return json.dumps(document, indent=2) + "\n"
     sections = {
         "Size": list(_size(found)),
         "Now": list(_usage(usage)) if usage else [],
         "GPUs": [*_layouts(found), found.advice],
+        "aiconfigurator": [other.said] if other else [],
         "Assumed": [*told, *_assumptions(found)],
     }
     if form == "markdown":

@@ -18,7 +18,7 @@ from tritium.migration.planning.dashboard import comparison
 from tritium.migration.planning.kserve import runtimes
 from tritium.migration.planning.own_container import own_containers
 from tritium.migration.planning.plan import GONE, Change, Note, Piece, Plan, Withheld
-from tritium.migration.planning.proposals import FLEET, change_of, fleets, kept_together
+from tritium.migration.planning.proposals import FLEET, change_of, fleets
 from tritium.migration.planning.questions import answered, checkpoint_of, questions
 from tritium.migration.planning.saved import digest
 from tritium.migration.planning.seldon import servers
@@ -64,7 +64,8 @@ def make_plan(root: Path, wishes: Wishes) -> Plan:
     findings = check(deployment)
     asked = _asked(wishes)
     merged, merging = _collapses(deployment, findings, wishes.answers, asked)
-    wanted = [*merging, *_wanted(deployment, findings, wishes)]
+    groups = fleets(deployment)
+    wanted = [*merging, *_wanted(deployment, findings, wishes), *groups.changes]
     if asked & {ALL, collapse.RULE}:
         wanted = list(_left_by(merging, wanted))
     changes, withheld = _chosen(deployment, wanted, asked)
@@ -77,7 +78,7 @@ def make_plan(root: Path, wishes: Wishes) -> Plan:
         changes=changes,
         withheld=withheld,
         questions=list(questions(deployment, findings, wishes.answers)),
-        notes=[*_notes(findings, changes), *_merged(deployment, merged, changes), *_remarks(deployment)],
+        notes=[*_notes(findings, changes), *_merged(deployment, merged, changes), *_remarks(deployment, groups.kept)],
         aside=sorted(str(path) for path in wishes.aside),
     )
 
@@ -153,7 +154,6 @@ def _wanted(deployment: Deployment, findings: tuple[Finding, ...], wishes: Wishe
     yield from runtimes(deployment)
     yield from servers(deployment)
     yield from own_containers(deployment)
-    yield from fleets(deployment)
 
 
 def _chosen(
@@ -212,8 +212,8 @@ def _notes(findings: tuple[Finding, ...], changes: list[Change]) -> Iterator[Not
             )
 
 
-def _remarks(deployment: Deployment) -> Iterator[Note]:
-    for text in kept_together(deployment):
+def _remarks(deployment: Deployment, kept: list[str]) -> Iterator[Note]:
+    for text in kept:
         yield Note(FLEET, Severity.INFO.value, "", 0, text)
     for path in deployment.skipped:
         yield Note("", Severity.INFO.value, str(path), 0, "not understood as a model's configuration: left as it is")

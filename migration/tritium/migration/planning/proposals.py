@@ -5,13 +5,14 @@ for who asks, and shown to everybody with their reasons.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from tritium.migration.deployment import Deployment, Launch
 from tritium.migration.finding import Finding
 from tritium.migration.found import Found
 from tritium.migration.planning.engine_build import built_with
-from tritium.migration.planning.outlook import outlook
+from tritium.migration.planning.outlook import Outlook, not_asked, outlook
 from tritium.migration.planning.plan import Change, Piece
 from tritium.migration.text.edit import Edit, Fix
 from tritium.migration.text.source import Span
@@ -30,37 +31,46 @@ def change_of(finding: Finding, fix: Fix, message: str = "") -> Change:
     return Change(finding.rule, str(finding.path), finding.line, message or finding.message, fix.safe, pieces)
 
 
-def fleets(deployment: Deployment) -> Iterator[Change]:
+@dataclass(slots=True)
+class Fleets:
+    """The groups of workers that are proposed, and why other models stay one worker that prefills and decodes."""
+
+    changes: list[Change] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+
+
+def fleets(deployment: Deployment) -> Fleets:
     """Propose a group of workers for each language model that has more GPUs than one worker takes."""
+    found = Fleets()
     for model, gpus in _language_models(deployment):
         each = _gpus_of_a_worker(deployment, model)
-        if each * 2 > gpus or "fleet" in model.config.parameters:
-            continue
-        seen = outlook(deployment.root / model.place.parent)
-        if seen is not None and not seen.is_worth_it:
-            continue
-        told = "" if seen is None else f"; {seen.said}"
-        held = f"{gpus} GPUs are given to the server, a worker takes {each}"
-        yield from _fleet(deployment, model, f"prefill=1,decode={gpus // each - 1}", f"{held}: {_SPLIT}{told}")
+        if 0 < gpus < 2 * each:
+            have = f"{gpus} GPU{'s' * (gpus > 1)}"
+            why = f"there are {have}, of which it takes {each}"
+            found.kept.append(f"{model.name} stays one worker that prefills and decodes: {why}")
+        elif gpus and "fleet" not in model.config.parameters:
+            seen = outlook(deployment.root / model.place.parent, gpus, each)
+            if seen is not None and not seen.is_worth_it:
+                found.kept.append(f"{model.name}: prefill and decode stay together, apart gains little; {seen.said}")
+            else:
+                found.changes += _split(deployment, model, gpus, each, seen)
+    return found
+
+
+def _split(deployment: Deployment, model: Found, gpus: int, each: int, seen: Outlook | None) -> Iterator[Change]:
+    prefills, decodes = 1, gpus // each - 1
+    if seen is not None and seen.layout is not None:
+        prefills, decodes = seen.layout.prefill_workers, seen.layout.workers
+    told = seen.said if seen is not None else not_asked()
+    held = f"{gpus} GPUs are given to the server, a worker takes {each}"
+    reason = "; ".join(part for part in (f"{held}: {_SPLIT}", told) if part)
+    yield from _fleet(deployment, model, f"prefill={prefills},decode={decodes}", reason)
 
 
 _SPLIT = (
     "prompts are computed by a worker of their own, so that long ones do not hold up the tokens of others; where "
     "prompts are short, workers=N is the better group (measure both: docs/fleet.md)"
 )
-
-
-def kept_together(deployment: Deployment) -> Iterator[str]:
-    """Say of each language model without a proposal why prefill and decode stay together."""
-    for model, gpus in _language_models(deployment):
-        each = _gpus_of_a_worker(deployment, model)
-        if 0 < gpus < 2 * each:
-            have = f"{gpus} GPU{'s' * (gpus > 1)}"
-            yield f"{model.name} stays one worker that prefills and decodes: there are {have}, of which it takes {each}"
-        elif gpus and "fleet" not in model.config.parameters:
-            seen = outlook(deployment.root / model.place.parent)
-            if seen is not None and not seen.is_worth_it:
-                yield f"{model.name}: prefill and decode stay together, apart gains little; {seen.said}"
 
 
 def _language_models(deployment: Deployment) -> Iterator[tuple[Found, int]]:
