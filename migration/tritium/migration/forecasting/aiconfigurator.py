@@ -3,7 +3,7 @@
     question -> `aiconfigurator cli default`, in a process of its own, bounded -> a table for each way -> answer
 
 It brings measured times of GPU kernels with it, so that nothing is fetched for a checkpoint that is here.
-Made for version 0.12, whose command AISimulate has too.
+Made for version 0.12, whose command AISimulate, its successor, keeps by its own notice.
 """
 
 import csv
