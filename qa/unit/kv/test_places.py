@@ -1,6 +1,7 @@
 """What a store does with the places it is given: foreign files, full and vanishing disks, sizes that do not fit."""
 
 import errno
+import logging
 import shutil
 import subprocess
 import sys
@@ -60,6 +61,7 @@ def test_a_full_disk_goes_on_with_what_it_has(tmp_path: Path) -> None:
 
 def test_a_tier_larger_than_its_disk_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It works, and says that there is less room than it was given."""
+    caplog.set_level(logging.WARNING, "tritium.kv.store")  # whatever servers of other tests made of the root's level
     with BlockStore(StoreSettings(BLOCK, disk=DiskSettings(1 << 60, (tmp_path,), min_uses=1))) as store:
         assert save(store, keys(3)) == [True] * 3
         assert "have room for" in store.notes()[0]
