@@ -56,6 +56,7 @@ def main() -> None:
         if "host" in asked:
             tell("host", "host", bench_host(load))
         if "disk" in asked:
+            given.directory.mkdir(parents=True, exist_ok=True)
             measure_disk(load, given.directory)
         if "objects" in asked:
             measure_objects(load)
