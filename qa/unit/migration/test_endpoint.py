@@ -4,12 +4,12 @@ import json
 import ssl
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 
 import pytest
-from qa.unit.migration.own_certificate import own_certificate
+from qa.own_certificate import own_certificate
+from qa.unit.migration.served import served
 
 from tritium.migration.comparing.call import Captured, Unreachable
 from tritium.migration.comparing.endpoint import connect
@@ -46,18 +46,8 @@ def serving(answers: dict[str, object], tls: ssl.SSLContext | None = None) -> It
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    if tls is not None:
-        # The handshake belongs to the connection's own thread, not to the one that accepts.
-        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield f"http{'s' * (tls is not None)}://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with served(Handler, tls) as url:
+        yield url
 
 
 def test_a_port_is_known_by_what_it_answers() -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from qa.unit.migration.test_running import _Triton, serving
+from qa.unit.migration.served import served
+from qa.unit.migration.test_running import Triton
 
 from tritium.migration.cli import main
 from tritium.migration.forecasting.checkpoint import BadCheckpoint, ModelSize, read_size
@@ -203,7 +204,7 @@ def test_statistics_become_a_rate() -> None:
 def test_a_running_server_is_asked_twice() -> None:
     """With a wait between; one without the model is said to have none."""
     waits: list[float] = []
-    with serving(_Triton) as url:
+    with served(Triton) as url:
         assert measure(url, "add", 7.0, waits.append).rate == 0
         with pytest.raises(NoStatistics, match="nope"):
             measure(url, "nope", 7.0, waits.append)

@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import pytest
-from qa.unit.migration.own_certificate import own_certificate
+from qa.own_certificate import own_certificate
 
 from tritium.compat.protobufs import service_pb2
 from tritium.migration.comparing.call import Captured

@@ -2,13 +2,12 @@
 
 import json
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from threading import Thread
 
 import pytest
 from click.testing import CliRunner
+from qa.unit.migration.served import served
 
 from tritium.migration.cli import main
 from tritium.migration.finding import Verdict
@@ -35,7 +34,7 @@ ANSWERS = {
 }
 
 
-class _Triton(BaseHTTPRequestHandler):
+class Triton(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         answer = ANSWERS.get(self.path)
         body = json.dumps(answer if answer is not None else {"error": "unknown"}).encode()
@@ -52,23 +51,9 @@ class _Triton(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@contextmanager
-def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Serve on a free port for as long as the block lasts."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
 def test_a_running_server_is_audited() -> None:
     """Models come from the index and their configurations, with how much they are used and why one did not load."""
-    with serving(_Triton) as url:
+    with served(Triton) as url:
         report = audit_server(url)
     add, bad = report.models
     assert (add.name, add.kind, add.verdict, add.versions) == ("add", "python", Verdict.SERVES, ("2",))
@@ -81,14 +66,14 @@ def test_a_running_server_is_audited() -> None:
 def test_what_is_no_triton_is_told() -> None:
     """A URL without a scheme, a closed port, a server that answers otherwise, and one that speaks no HTTP (gRPC)."""
 
-    class Other(_Triton):
+    class Other(Triton):
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Length", "2")
             self.end_headers()
             self.wfile.write(b"hi")
 
-    with serving(Other) as url, pytest.raises(ServerError, match="is this the HTTP port of Triton"):
+    with served(Other) as url, pytest.raises(ServerError, match="is this the HTTP port of Triton"):
         audit_server(url)
     with pytest.raises(ServerError, match="write http://host:8000"):
         audit_server("localhost:8000")

@@ -1,4 +1,4 @@
-"""A certificate for 127.0.0.1 that nobody else vouches for."""
+"""A certificate for this machine that nobody else vouches for."""
 
 import datetime as dt
 import ipaddress
@@ -13,9 +13,9 @@ from cryptography.x509.oid import NameOID
 def own_certificate(folder: Path) -> tuple[Path, Path]:
     """Write a certificate and its key, and return where they are."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = dt.datetime.now(dt.UTC)
-    place = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    places = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -24,7 +24,7 @@ def own_certificate(folder: Path) -> tuple[Path, Path]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=1))
         .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(place, critical=False)
+        .add_extension(places, critical=False)
         .sign(key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
